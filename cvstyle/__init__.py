@@ -1,0 +1,26 @@
+"""cvstyle: neural style transfer with Caffe models, without a deep-learning framework."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Objective": "objective",
+    "load_network": "network",
+    "embedded_network": "transfer",
+    "stylize": "transfer",
+    "Options": "transfer",
+    "CvstyleError": "errors",
+}
+__all__ = [*_PUBLIC, "__version__"]
+
+
+def __getattr__(name):
+    # Imported on first use: `cvstyle --help` must not wait for OpenCV and SciPy.
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'cvstyle' has no attribute '{name}'")
+    from importlib import import_module
+
+    value = getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,123 @@
+"""OpenCV's DNN module as the convolution engine, in both directions; everything else is NumPy.
+
+The gradient of a stride-1 convolution for its input is a convolution with the filters flipped and transposed. Each
+direction is a net of one layer, handed to OpenCV as an ONNX model in memory: unlike its Caffe importer, which OpenCV 5
+dropped, ONNX has padding on each side.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from . import numpy as reference
+
+PRIORITY = 10
+
+_FEW = 8  # output channels below which OpenCV's convolution is slower than GEMM (measured: 64 → 3)
+
+
+def problem() -> str | None:
+    """Why this backend cannot be used here, or None."""
+    return None if hasattr(cv2, "dnn") else "this build of OpenCV has no dnn module"
+
+
+class Backend(reference.Backend):
+    """float32 only."""
+
+    name = "opencv"
+
+    def convolution(self, weight, bias, stride, dilation, group):
+        return Convolution(self, weight, bias, stride, dilation, group)
+
+
+class Convolution(reference.Convolution):
+    """Convolution through cv2.dnn where that is faster than the reference's GEMM, which does the rest."""
+
+    def __init__(self, ops, weight, bias, stride, dilation, group):
+        super().__init__(ops, weight, bias, stride, dilation, group)
+        self._nets = {}
+
+    def forward(self, x, pad):
+        if self._is_pointwise(pad):
+            return super().forward(x, pad)
+        net = self._net("forward", pad, lambda: (self.weight, self.bias), self.stride)
+        return _run(net, x)
+
+    def backward(self, g, size, pad):
+        flipped_pad = tuple(e - 1 - p for e, p in zip(self.extent * 2, pad, strict=True))
+        if self.stride != (1, 1) or min(flipped_pad) < 0 or self._is_pointwise(pad) or self._input_channels <= _FEW:
+            return super().backward(g, size, pad)
+        return _run(self._net("backward", flipped_pad, lambda: (self._adjoint(), None), (1, 1)), g)
+
+    @property
+    def _input_channels(self):
+        return self._source.shape[1] * self.group
+
+    def _net(self, direction, pad, filters, stride):
+        if (direction, pad) not in self._nets:
+            weight, bias = filters()
+            model = _onnx_convolution(weight, bias, pad, stride, self.dilation, self.group)
+            self._nets[direction, pad] = cv2.dnn.readNetFromONNX(np.frombuffer(model, np.uint8))
+        return self._nets[direction, pad]
+
+    def _adjoint(self):
+        """Filters of the gradient: (input channels, output channels / group, kernel), flipped in both directions."""
+        w = self.weight.reshape(self.group, -1, *self.weight.shape[1:])
+        w = w.transpose(0, 2, 1, 3, 4)[..., ::-1, ::-1]
+        return np.ascontiguousarray(w).reshape(-1, *w.shape[2:])
+
+
+def _run(net, x):
+    net.setInput(x)
+    return net.forward()
+
+
+def _onnx_convolution(weight, bias, pad, stride, dilation, group) -> bytes:
+    """An ONNX model (protobuf wire form) of one Conv node. pad: (top, left, bottom, right).
+
+    Field numbers are those of onnx.proto (ONNX IR version 8, opset 13).
+    """
+    node = _field(1, b"x") + _field(1, b"w") + (b"" if bias is None else _field(1, b"b"))
+    node += _field(2, b"y") + _field(3, b"conv") + _field(4, b"Conv")
+    for name, values in (
+        (b"kernel_shape", weight.shape[2:]), (b"pads", pad), (b"strides", stride), (b"dilations", dilation),
+    ):  # fmt: skip
+        node += _field(5, _field(1, name) + _number(20, 7) + b"".join(_number(8, v) for v in values))
+    node += _field(5, _field(1, b"group") + _number(20, 2) + _number(3, group))
+    channels = weight.shape[1] * group
+    graph = _field(1, node) + _field(2, b"g") + _field(5, _tensor(b"w", weight))
+    if bias is not None:
+        graph += _field(5, _tensor(b"b", bias))
+    # Height and width only have to be possible: OpenCV takes those of the array that it is given.
+    size = (n * d + s for n, d, s in zip(weight.shape[2:], dilation, stride, strict=True))
+    graph += _field(11, _value(b"x", (1, channels, *size)))
+    graph += _field(12, _value(b"y", ()))
+    return _number(1, 8) + _field(8, _field(1, b"") + _number(2, 13)) + _field(7, graph)
+
+
+def _tensor(name, array):
+    dims = b"".join(_number(1, n) for n in array.shape)
+    return dims + _number(2, 1) + _field(8, name) + _field(9, np.ascontiguousarray(array, "<f4").tobytes())
+
+
+def _value(name, shape):
+    dims = b"".join(_field(1, _number(1, n)) for n in shape)
+    return _field(1, name) + _field(2, _field(1, _number(1, 1) + _field(2, dims)))
+
+
+def _varint(n):
+    out = bytearray()
+    while n > 0x7F:
+        out.append(n & 0x7F | 0x80)
+        n >>= 7
+    out.append(n)
+    return bytes(out)
+
+
+def _number(field, value):
+    return _varint(field << 3) + _varint(int(value))
+
+
+def _field(field, payload):
+    return _varint(field << 3 | 2) + _varint(len(payload)) + payload

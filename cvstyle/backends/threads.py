@@ -1,0 +1,45 @@
+"""Host threads: one pool, and a BLAS that keeps to the thread that called it.
+
+A BLAS with threads of its own spins while it waits for them; where OpenCV's threads or another program hold a core,
+one product can then take a hundred times as long (measured: 12 ms → 4.8 s). Work is therefore cut here, and each
+piece calls a BLAS of one thread.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import threadpoolctl
+
+
+def cpu_count() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Workers:
+    """`count` threads that run pieces of one operation."""
+
+    def __init__(self, count: int | None = None):
+        self.count = count or cpu_count()
+        self._executor = ThreadPoolExecutor(self.count) if self.count > 1 else None
+
+    def run(self, function, items) -> list:
+        """[function(item) for item in items], at the same time."""
+        items = list(items)
+        with _blas().limit(limits=1, user_api="blas"):
+            if self._executor is None or len(items) < 2:
+                return [function(item) for item in items]
+            return list(self._executor.map(function, items))
+
+    def split(self, count: int, unit: int = 1) -> list[tuple[int, int]]:
+        """range(count) in one (first, end) per thread, each a multiple of `unit` long but for the last."""
+        size = max(unit, -(-count // (self.count * unit)) * unit)
+        return [(first, min(first + size, count)) for first in range(0, count, size)]
+
+
+@cache
+def _blas():
+    return threadpoolctl.ThreadpoolController()

@@ -1,0 +1,84 @@
+"""The command line: one module per verb, each with `add_parser(subparsers)` and the function that it sets as `execute`.
+
+Nothing here imports NumPy, OpenCV or SciPy at the top level, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+
+from .. import __version__
+from ..errors import CvstyleError, OptionError, nearest
+
+_VERBS = ("run", "info", "models")
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with the nearest options named when one is unknown."""
+
+    def parse_args(self, args=None, namespace=None):
+        namespace, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unknown argument {unknown[0]}; {nearest(unknown[0], self._options_of(namespace))}")
+        return namespace
+
+    def _options_of(self, namespace):
+        parser = getattr(namespace, "parser", self)
+        return [o for o in parser._option_string_actions if o.startswith("--")]
+
+    def error(self, message):
+        raise OptionError(message)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command line (without the program's name); returns the exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv and argv[0].startswith("-") and argv[0] not in ("-h", "--help", "--version"):
+        argv.insert(0, "run")  # the reference's command line has no verb
+    parser = _Parser(
+        prog="cvstyle", description="Neural style transfer with Caffe models, without a deep-learning framework.",
+        allow_abbrev=False,
+    )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"cvstyle {__version__}")
+    subparsers = parser.add_subparsers(title="commands", dest="command", parser_class=_Parser)
+    for verb in _VERBS:
+        importlib.import_module(f"{__name__}.{verb}").add_parser(subparsers)
+    try:
+        arguments = parser.parse_args(_modern_spelling(argv))
+        if not arguments.command:
+            parser.print_help()
+            return 0
+        arguments.command_line = argv
+        return arguments.execute(arguments) or 0
+    except CvstyleError as error:
+        print(f"cvstyle: {error}", file=sys.stderr)
+        return 2
+    except MemoryError:
+        print("cvstyle: not enough memory; a smaller --image-size needs less", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("cvstyle: interrupted; nothing was written", file=sys.stderr)
+        return 130
+
+
+def _modern_spelling(argv):
+    """-style_image and --style_image as --style-image; values are left alone."""
+    modern = []
+    for word in argv:
+        name, equals, value = word.partition("=")
+        bare = name.lstrip("-")
+        if (
+            name.startswith("-")
+            and len(bare) > 1
+            and bare.replace("_", "").replace("-", "").isalnum()
+            and bare[0].isalpha()
+        ):
+            word = "--" + bare.replace("_", "-") + equals + value
+        modern.append(word)
+    return modern

@@ -1,0 +1,27 @@
+"""What several verbs share."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def comma_list(text: str) -> list[str]:
+    """["a", "b"] from "a,b"."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def numbers(text: str) -> list[float]:
+    """[3.0, 7.0] from "3,7"."""
+    try:
+        return [float(part) for part in comma_list(text)]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a list of numbers such as 3,7") from None
+
+
+def add_network_arguments(parser) -> None:
+    """--proto and --model, with the reference's spellings."""
+    group = parser.add_argument_group("model files")
+    group.add_argument(
+        "--proto", "--proto-file", metavar="FILE", help="deploy.prototxt (default: the embedded network)"
+    )
+    group.add_argument("--model", "--model-file", metavar="FILE", help="the .caffemodel that belongs to it")

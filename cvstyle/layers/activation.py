@@ -1,0 +1,129 @@
+"""Element-wise functions: ReLU, PReLU, ELU, Sigmoid, TanH, AbsVal, Power, Exp, Log."""
+
+from __future__ import annotations
+
+import math
+
+from .base import Layer, register
+
+
+@register("ReLU")
+class ReLU(Layer):
+    """max(x, 0), or negative_slope · x below zero; keeps one bit per element."""
+
+    retains = False
+
+    def __init__(self, definition, ops):
+        super().__init__(definition, ops)
+        self.slope = float(self.params.get("negative_slope", 0))
+
+    def forward(self, bottoms, keep, overwrite):
+        top, mask = self.ops.relu(bottoms[0], self.slope, out=bottoms[0] if overwrite else None)
+        return [top], lambda g: [self.ops.relu_backward(g[0], mask, self.slope)]
+
+
+@register("PReLU")
+class PReLU(Layer):
+    """ReLU with a learned slope below zero, per channel or shared."""
+
+    retains = False
+
+    def blob_shapes(self, bottoms):
+        return [(1,) if self.params.get("channel_shared", False) else (bottoms[0][1],)]
+
+    def load(self, blobs, bottoms):
+        self._slopes = self.ops.asarray(blobs[0].reshape(1, -1, *[1] * (len(bottoms[0]) - 2)))
+
+    def forward(self, bottoms, keep, overwrite):
+        top, mask = self.ops.relu(bottoms[0], self._slopes, out=bottoms[0] if overwrite else None)
+        return [top], lambda g: [self.ops.relu_backward(g[0], mask, self._slopes)]
+
+
+class _Mapped(Layer):
+    """A function of the backend's table, `self.function` with `self.arguments`."""
+
+    arguments: tuple[float, ...] = ()
+
+    def forward(self, bottoms, keep, overwrite):
+        out = bottoms[0] if overwrite else None
+        top, saved = self.ops.map(self.function, bottoms[0], self.arguments, out=out)
+        return [top], lambda g: [self.ops.map_backward(self.function, g[0], saved, self.arguments)]
+
+    def _scale_and_shift(self):
+        return float(self.params.get("scale", 1)), float(self.params.get("shift", 0))
+
+
+@register("Sigmoid")
+class Sigmoid(_Mapped):
+    """1 / (1 + e^-x)."""
+
+    function = "sigmoid"
+
+
+@register("TanH")
+class TanH(_Mapped):
+    """tanh x."""
+
+    function = "tanh"
+
+
+@register("AbsVal")
+class AbsVal(_Mapped):
+    """|x|; its derivative at 0 is 0."""
+
+    function = "abs"
+
+
+@register("ELU")
+class ELU(_Mapped):
+    """x above zero, α (e^x − 1) below."""
+
+    function = "elu"
+
+    def __init__(self, definition, ops):
+        super().__init__(definition, ops)
+        self.arguments = (float(self.params.get("alpha", 1)),)
+
+
+@register("Power")
+class Power(_Mapped):
+    """(scale · x + shift) ^ power."""
+
+    def __init__(self, definition, ops):
+        super().__init__(definition, ops)
+        power = float(self.params.get("power", 1))
+        self.function = "linear" if power == 1 else "power"
+        self.arguments = self._scale_and_shift() if power == 1 else (power, *self._scale_and_shift())
+
+
+@register("Exp")
+class Exp(_Mapped):
+    """base ^ (scale · x + shift); base −1, the default, means e."""
+
+    function = "exp"
+
+    def __init__(self, definition, ops):
+        super().__init__(definition, ops)
+        log_base = _log_of_base(self)
+        scale, shift = self._scale_and_shift()
+        self.arguments = (log_base * scale, log_base * shift)
+
+
+@register("Log")
+class Log(_Mapped):
+    """log (scale · x + shift) to the given base; base −1, the default, means e."""
+
+    function = "log"
+
+    def __init__(self, definition, ops):
+        super().__init__(definition, ops)
+        self.arguments = (1 / _log_of_base(self), *self._scale_and_shift())
+
+
+def _log_of_base(layer):
+    base = layer.params.get("base", -1)
+    if base == -1:
+        return 1.0
+    if base <= 0 or base == 1:
+        raise layer.fail(f"base {base} must be positive and not 1 (or -1 for e)")
+    return math.log(base)

@@ -1,0 +1,108 @@
+"""What a layer is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from ..errors import ModelError
+from ..netdef import LayerDef
+
+Shape = tuple[int, ...]
+REGISTRY: dict[str, type[Layer]] = {}
+
+
+def register(*types: str):
+    """Class decorator: this class runs layers of these Caffe types."""
+
+    def add(cls):
+        for name in types:
+            REGISTRY[name] = cls
+        return cls
+
+    return add
+
+
+@dataclass(frozen=True)
+class Window:
+    """What part of its input one output position sees, along (vertical, horizontal).
+
+    extent: positions from first to last (dilation counted); stride: input positions per output position (a fraction
+    for layers that enlarge); pad: positions before the input's first.
+    """
+
+    extent: tuple[int, int] = (1, 1)
+    stride: tuple[Fraction | int, Fraction | int] = (1, 1)
+    pad: tuple[Fraction | int, Fraction | int] = (0, 0)
+
+
+class Layer:
+    """One layer of a graph, bound to a backend.
+
+    Feature maps are (1, C, H, W) arrays of the backend `ops`; after InnerProduct and the like (1, C).
+    A subclass reads its parameters in `__init__` (with Caffe's defaults), and overrides what differs from an
+    element-wise layer without weights.
+    """
+
+    identity = False
+    """The top is the bottom (Dropout, Split): the network gives both the same value and never runs the layer."""
+
+    retains = True
+    """The bottoms or tops live on in the backward closure or in each other's memory, so no layer may overwrite them."""
+
+    def __init__(self, definition: LayerDef, ops):
+        self.definition, self.ops = definition, ops
+        self.name = definition.name
+        self.params: dict[str, Any] = dict(definition.params)
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        """Shapes of the tops for these shapes of the bottoms. Raises ModelError where they do not fit."""
+        return [bottoms[0]]
+
+    def blob_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        """Shapes of the weights that the layer expects, in file order."""
+        return []
+
+    def load(self, blobs: Sequence[np.ndarray], bottoms: Sequence[Shape]) -> None:
+        """Take the weights, already in the shapes of `blob_shapes(bottoms)`; called once, before the first forward."""
+
+    def window(self) -> Window | None:
+        """How outputs see inputs; None if every output may see the whole input."""
+        return Window()
+
+    def forward(self, bottoms: list, keep: bool, overwrite: bool) -> tuple[list, Callable[[list], list] | None]:
+        """Run the layer: (tops, backward).
+
+        keep: a backward pass will follow; without it `backward` may be anything and nothing need be saved for it.
+        overwrite: the first bottom is needed by nobody else, so the top may be computed in its memory.
+        backward(top gradients) -> bottom gradients is the vector-Jacobian product; its closure holds just what it
+        needs. It owns the top gradients and may overwrite them; no two gradients that it returns share memory.
+        """
+        raise NotImplementedError
+
+    def fail(self, message: str) -> ModelError:
+        """An error that names this layer."""
+        return ModelError(f"layer '{self.name}' ({self.definition.type}): {message}")
+
+    def axis(self, rank: int, default: int = 1) -> int:
+        """The parameter `axis`, negative counted from the end, checked against the rank."""
+        axis = self.params.get("axis", default)
+        if not -rank <= axis < rank:
+            raise self.fail(f"axis {axis} is outside the {rank} axes of its input")
+        return axis % rank
+
+    def pair(self, name: str, default: int, short: str | None = None) -> tuple[int, int]:
+        """A (vertical, horizontal) parameter: `name` (one number or a list), or `short`_h and `short`_w."""
+        short = short or name
+        if f"{short}_h" in self.params or f"{short}_w" in self.params:
+            return self.params.get(f"{short}_h", default), self.params.get(f"{short}_w", default)
+        value = self.params.get(name, default)
+        if not isinstance(value, (list, tuple)):
+            return value, value
+        if len(value) > 2:
+            raise self.fail(f"{name} has {len(value)} values; only two spatial axes are supported")
+        return (value[0], value[-1]) if value else (default, default)

@@ -1,0 +1,165 @@
+"""Convolution, Deconvolution and InnerProduct."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+from .base import Layer, Window, register
+
+
+class _Filters(Layer):
+    """The parameters that convolution and its transpose share (Caffe's ConvolutionParameter)."""
+
+    retains = False
+
+    def __init__(self, definition, ops):
+        super().__init__(definition, ops)
+        p = self.params
+        if "num_output" not in p or p["num_output"] < 1:
+            raise self.fail("num_output is missing or zero")
+        self.num_output = p["num_output"]
+        self.kernel = self.pair("kernel_size", 0, "kernel")
+        self.stride = self.pair("stride", 1)
+        pad = self.pair("pad", 0)
+        self.pad = (*pad, *pad)
+        self.dilation = self.pair("dilation", 1)
+        self.group = p.get("group", 1)
+        self.has_bias = p.get("bias_term", True)
+        if min(self.kernel) < 1:
+            raise self.fail("kernel_size is missing or zero")
+        if min(self.stride) < 1 or min(self.dilation) < 1 or min(pad) < 0 or self.group < 1:
+            raise self.fail(
+                f"stride {self.stride}, dilation {self.dilation}, pad {pad} or group {self.group} is invalid"
+            )
+        if p.get("axis", 1) != 1:
+            raise self.fail(f"axis {p['axis']} is not supported; only axis 1 is")
+        self.extent = tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
+
+    def channels(self, bottoms):
+        shape = bottoms[0]
+        if len(shape) != 4:
+            raise self.fail(f"its input has shape {shape}; it needs (1, C, H, W)")
+        if shape[1] % self.group or self.num_output % self.group:
+            raise self.fail(
+                f"{shape[1]} input and {self.num_output} output channels do not divide into {self.group} groups"
+            )
+        return shape[1]
+
+    def blobs_of(self, first, second):
+        weight = (first, second // self.group, *self.kernel)
+        return [weight, (self.num_output,)] if self.has_bias else [weight]
+
+
+@register("Convolution", "ConvolutionDepthwise", "DepthwiseConvolution")
+class Convolution(_Filters):
+    """y = W ⋆ x + b (cross-correlation), output size rounded down."""
+
+    def top_shapes(self, bottoms):
+        self.channels(bottoms)
+        size = tuple(
+            (n + 2 * p - e) // s + 1
+            for n, p, e, s in zip(bottoms[0][2:], self.pad, self.extent, self.stride)
+        )
+        if min(size) < 1:
+            raise self.fail(f"its input of {_size(bottoms[0][2:])} is too small for a window of {_size(self.extent)}")
+        return [(1, self.num_output, *size)]
+
+    def blob_shapes(self, bottoms):
+        return self.blobs_of(self.num_output, self.channels(bottoms))
+
+    def load(self, blobs, bottoms):
+        bias = blobs[1] if self.has_bias else None
+        self.filters = self.ops.convolution(blobs[0], bias, self.stride, self.dilation, self.group)
+
+    def window(self):
+        return Window(self.extent, self.stride, self.pad[:2])
+
+    def forward(self, bottoms, keep, overwrite):
+        size = bottoms[0].shape[2:]
+        top = self.filters.forward(bottoms[0], self.pad)
+        return [top], lambda g: [self.filters.backward(g[0], size, self.pad)]
+
+
+@register("Deconvolution")
+class Deconvolution(_Filters):
+    """The transpose of a convolution: its forward is that convolution's backward, and the other way round."""
+
+    def top_shapes(self, bottoms):
+        self.channels(bottoms)
+        size = tuple(
+            s * (n - 1) + e - 2 * p
+            for n, p, e, s in zip(bottoms[0][2:], self.pad, self.extent, self.stride)
+        )
+        if min(size) < 1:
+            raise self.fail(f"its input of {_size(bottoms[0][2:])} is too small for a pad of {_size(self.pad[:2])}")
+        return [(1, self.num_output, *size)]
+
+    def blob_shapes(self, bottoms):
+        return self.blobs_of(self.channels(bottoms), self.num_output)
+
+    def load(self, blobs, bottoms):
+        self.filters = self.ops.convolution(blobs[0], None, self.stride, self.dilation, self.group)
+        self.bias = self.ops.asarray(blobs[1].reshape(1, -1, 1, 1)) if self.has_bias else None
+
+    def window(self):
+        # Output position o gets input positions (o + pad - tap) / stride.
+        extent = tuple(math.ceil(e / s) for e, s in zip(self.extent, self.stride, strict=True))
+        pad = tuple(
+            Fraction(e - 1 - p, s)
+            for e, p, s in zip(self.extent, self.pad, self.stride)
+        )
+        return Window(extent, tuple(Fraction(1, s) for s in self.stride), pad)
+
+    def forward(self, bottoms, keep, overwrite):
+        size = self.top_shapes([bottoms[0].shape])[0][2:]
+        top = self.filters.backward(bottoms[0], size, self.pad)
+        if self.bias is not None:
+            top = self.ops.affine(top, None, self.bias, out=top)
+        return [top], lambda g: [self.filters.forward(g[0], self.pad)]
+
+
+@register("InnerProduct")
+class InnerProduct(Layer):
+    """A fully connected layer: a convolution whose kernel is the whole input."""
+
+    retains = False
+
+    def __init__(self, definition, ops):
+        super().__init__(definition, ops)
+        self.num_output = self.params.get("num_output", 0)
+        self.has_bias = self.params.get("bias_term", True)
+        self.transposed = self.params.get("transpose", False)
+        if self.num_output < 1:
+            raise self.fail("num_output is missing or zero")
+
+    def top_shapes(self, bottoms):
+        if self.axis(len(bottoms[0])) != 1:
+            raise self.fail("only axis 1 is supported")
+        return [(1, self.num_output)]
+
+    def blob_shapes(self, bottoms):
+        inputs = math.prod(bottoms[0][1:])
+        weight = (inputs, self.num_output) if self.transposed else (self.num_output, inputs)
+        return [weight, (self.num_output,)] if self.has_bias else [weight]
+
+    def load(self, blobs, bottoms):
+        weight = blobs[0].T if self.transposed else blobs[0]
+        bias = blobs[1] if self.has_bias else None
+        self.filters = self.ops.convolution(weight[:, :, None, None], bias, (1, 1), (1, 1), 1)
+
+    def window(self):
+        return None
+
+    def forward(self, bottoms, keep, overwrite):
+        shape = bottoms[0].shape
+        top = self.filters.forward(bottoms[0].reshape(1, -1, 1, 1), (0, 0, 0, 0)).reshape(1, -1)
+
+        def backward(g):
+            return [self.filters.backward(g[0].reshape(1, -1, 1, 1), (1, 1), (0, 0, 0, 0)).reshape(shape)]
+
+        return [top], backward
+
+
+def _size(pair):
+    return f"{pair[0]}×{pair[1]}"

@@ -1,0 +1,159 @@
+"""LRN, BatchNorm, Scale and Bias."""
+
+from __future__ import annotations
+
+import math
+
+from .base import Layer, Window, register
+
+
+@register("LRN")
+class LRN(Layer):
+    """Local response normalisation (Krizhevsky et al. 2012), across or within channels."""
+
+    def __init__(self, definition, ops):
+        super().__init__(definition, ops)
+        p = self.params
+        self.size, self.alpha, self.beta = p.get("local_size", 5), p.get("alpha", 1.0), p.get("beta", 0.75)
+        self.k = p.get("k", 1.0)
+        self.within = p.get("norm_region", "ACROSS_CHANNELS") == "WITHIN_CHANNEL"
+        if self.size % 2 == 0:
+            raise self.fail(f"local_size {self.size} must be odd")
+
+    def window(self):
+        if not self.within:
+            return Window()
+        half = (self.size - 1) // 2
+        return Window((self.size, self.size), (1, 1), (half, half))
+
+    def forward(self, bottoms, keep, overwrite):
+        return self._within_channel(bottoms[0]) if self.within else self._across_channels(bottoms[0])
+
+    def _across_channels(self, x):
+        arguments = (self.size, self.alpha, self.beta)
+        top, s = self.ops.lrn(x, *arguments, self.k)
+        return [top], lambda g: [self.ops.lrn_backward(g[0], x, s, *arguments)]
+
+    def _within_channel(self, x):
+        """x · (1 + α · mean x²)^-β over a square window; Caffe ignores k here."""
+        ops = self.ops
+        kernel, pad = (self.size,) * 2, ((self.size - 1) // 2,) * 2
+        geometry = (kernel, (1, 1), pad)
+        mean = ops.avg_pool(ops.multiply(x, x), *geometry, x.shape[2:])
+        factor, _ = ops.map("power", mean, (-self.beta, self.alpha, 1.0))
+        top = ops.multiply(x, factor)
+
+        def backward(g):
+            (g,) = g
+            through_mean = ops.map_backward("power", ops.multiply(g, x), mean, (-self.beta, self.alpha, 1.0))
+            spread = ops.avg_pool_backward(through_mean, x.shape, *geometry)
+            spread = ops.scale(ops.multiply(spread, x, out=spread), 2)
+            return [ops.add_scaled(ops.multiply(g, factor, out=g), 1, spread)]
+
+        return [top], backward
+
+
+@register("BatchNorm")
+class BatchNorm(Layer):
+    """(x − mean) / √(variance + ε) with the stored statistics; blobs: mean, variance, and the factor they are times."""
+
+    retains = False
+
+    def blob_shapes(self, bottoms):
+        return [(bottoms[0][1],), (bottoms[0][1],), (1,)]
+
+    def load(self, blobs, bottoms):
+        mean, variance, factor = (blob.astype("float64") for blob in blobs)
+        if (variance < 0).any():
+            raise self.fail("a stored variance is negative")
+        mean, variance = (s / factor[0] if factor[0] else 0 * s for s in (mean, variance))
+        deviation = (variance + self.params.get("eps", 1e-5)) ** 0.5
+        self._factor = _along(self.ops, 1 / deviation, 1, bottoms[0])
+        self._shift = _along(self.ops, -mean / deviation, 1, bottoms[0])
+
+    def forward(self, bottoms, keep, overwrite):
+        top = self.ops.affine(bottoms[0], self._factor, self._shift, out=bottoms[0] if overwrite else None)
+        return [top], lambda g: [self.ops.multiply(g[0], self._factor, out=g[0])]
+
+
+class _Broadcast(Layer):
+    """A blob, or a second bottom, that broadcasts along `axis` and the axes after it (Caffe's Scale and Bias)."""
+
+    _blobs = ()
+
+    def blob_shapes(self, bottoms):
+        if len(bottoms) > 1:
+            return []
+        return [self._operand_shape(bottoms[0])]
+
+    def top_shapes(self, bottoms):
+        first = self.axis(len(bottoms[0]))
+        if len(bottoms) > 1:
+            operand = bottoms[1]
+            if bottoms[0][first : first + len(operand)] != operand and math.prod(operand) != 1:
+                raise self.fail(f"the second input {operand} does not match {bottoms[0]} from axis {first}")
+        return [bottoms[0]]
+
+    def load(self, blobs, bottoms):
+        first = self.axis(len(bottoms[0]))
+        self._blobs = [_along(self.ops, blob, first, bottoms[0]) for blob in blobs]
+
+    def _operand_shape(self, shape):
+        first = self.axis(len(shape))
+        count = self.params.get("num_axes", 1)
+        return shape[first:] if count == -1 else shape[first : first + count]
+
+    def _second_bottom(self, bottoms):
+        return bottoms[1].reshape(_aligned(bottoms[1].shape, self.axis(len(bottoms[0].shape)), bottoms[0].shape))
+
+
+@register("Scale")
+class Scale(_Broadcast):
+    """Product with a broadcast factor, plus a bias blob if there is one."""
+
+    def blob_shapes(self, bottoms):
+        shapes = super().blob_shapes(bottoms)
+        if self.params.get("bias_term", False):
+            shapes.append(self._operand_shape(bottoms[0]) if len(bottoms) == 1 else tuple(bottoms[1]))
+        return shapes
+
+    def forward(self, bottoms, keep, overwrite):
+        ops, x = self.ops, bottoms[0]
+        if len(bottoms) == 1:
+            factor, shift = (*self._blobs, None)[:2]
+            top = ops.affine(x, factor, shift, out=x if overwrite else None)
+            return [top], lambda g: [ops.multiply(g[0], factor, out=g[0])]
+        factor = self._second_bottom(bottoms)
+        top = ops.affine(x, factor, self._blobs[0] if self._blobs else None)
+        shape = bottoms[1].shape
+
+        def backward(g):
+            (g,) = g
+            for_factor = ops.sum_over(ops.multiply(g, x), factor.shape).reshape(shape)
+            return [ops.multiply(g, factor, out=g), for_factor]
+
+        return [top], backward
+
+
+@register("Bias")
+class Bias(_Broadcast):
+    """Sum with a broadcast blob or second bottom."""
+
+    def forward(self, bottoms, keep, overwrite):
+        ops, x = self.ops, bottoms[0]
+        out = x if overwrite else None
+        if len(bottoms) == 1:
+            return [ops.affine(x, None, self._blobs[0], out=out)], lambda g: g
+        shift = self._second_bottom(bottoms)
+        shape = bottoms[1].shape
+        top = ops.affine(x, None, shift, out=out)
+        return [top], lambda g: [g[0], ops.sum_over(g[0], shift.shape).reshape(shape)]
+
+
+def _aligned(operand, axis, shape):
+    """The operand's shape with ones around it, so that it broadcasts against `shape` from `axis` on."""
+    return (1,) * axis + tuple(operand) + (1,) * (len(shape) - axis - len(operand))
+
+
+def _along(ops, blob, axis, shape):
+    return ops.asarray(blob.reshape(_aligned(blob.shape, axis, shape)))

@@ -1,0 +1,74 @@
+"""Pooling."""
+
+from __future__ import annotations
+
+import math
+
+from .base import Layer, Window, register
+
+
+@register("Pooling")
+class Pooling(Layer):
+    """Maximum or mean over windows. Output sizes round up and windows are clipped at the border, as in Caffe.
+
+    After `replace_max("avg")` max pooling is done as an average whose output sizes round down, as neural_style.lua does
+    under `-pooling avg`.
+    """
+
+    retains = False
+
+    def __init__(self, definition, ops):
+        super().__init__(definition, ops)
+        p = self.params
+        self.whole = p.get("global_pooling", False)
+        self.kernel = self.pair("kernel_size", 0, "kernel")
+        self.stride = self.pair("stride", 1)
+        self.pad = self.pair("pad", 0)
+        self.method = p.get("pool", "MAX")
+        self.round_up = p.get("round_mode", "CEIL") == "CEIL"
+        if self.method not in ("MAX", "AVE"):
+            raise self.fail(f"pooling method {self.method} is not supported; MAX and AVE are")
+        if not self.whole and (min(self.kernel) < 1 or min(self.stride) < 1 or min(self.pad) < 0):
+            raise self.fail(f"kernel {self.kernel}, stride {self.stride} or pad {self.pad} is invalid")
+        if not self.whole and any(p >= k for p, k in zip(self.pad, self.kernel, strict=True)):
+            raise self.fail(f"pad {self.pad} must be smaller than the kernel {self.kernel}")
+
+    def replace_max(self, method: str) -> None:
+        """Do max pooling by `method`, "max" or "avg"."""
+        if method == "avg" and self.method == "MAX":
+            self.method, self.round_up = "AVE", False
+
+    def _geometry(self, shape):
+        """(kernel, stride, pad, output size) for an input of this shape."""
+        if len(shape) != 4:
+            raise self.fail(f"its input has shape {shape}; it needs (1, C, H, W)")
+        size = shape[2:]
+        if self.whole:
+            return size, (1, 1), (0, 0), (1, 1)
+        output = tuple(map(self._output, size, self.kernel, self.stride, self.pad))
+        if min(output) < 1:
+            raise self.fail(
+                f"its input of {size[0]}×{size[1]} is too small for a window of {self.kernel[0]}×{self.kernel[1]}"
+            )
+        return self.kernel, self.stride, self.pad, output
+
+    def _output(self, n, kernel, stride, pad):
+        span = n + 2 * pad - kernel
+        count = (math.ceil(span / stride) if self.round_up else span // stride) + 1
+        # Caffe drops a last window that would start beyond the input, where there is padding.
+        return count - 1 if pad and (count - 1) * stride >= n + pad else count
+
+    def top_shapes(self, bottoms):
+        return [(*bottoms[0][:2], *self._geometry(bottoms[0])[3])]
+
+    def window(self):
+        return None if self.whole else Window(self.kernel, self.stride, self.pad)
+
+    def forward(self, bottoms, keep, overwrite):
+        ops, shape = self.ops, bottoms[0].shape
+        kernel, stride, pad, output = self._geometry(shape)
+        if self.method == "MAX":
+            top, winner = ops.max_pool(bottoms[0], kernel, stride, pad, output)
+            return [top], lambda g: [ops.max_pool_backward(g[0], winner, shape, kernel, stride, pad)]
+        top = ops.avg_pool(bottoms[0], kernel, stride, pad, output)
+        return [top], lambda g: [ops.avg_pool_backward(g[0], shape, kernel, stride, pad)]

@@ -1,0 +1,344 @@
+"""The graph: what must run for the layers that are asked for, in what order, on what shapes, and back again."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import CvstyleError, ModelError, OptionError, ShapeError, nearest
+from .layers import layer_class, layer_types
+from .netdef import LayerDef, NetDef
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A layer with its values in single-assignment form: an in-place layer has a new value as its top."""
+
+    definition: LayerDef
+    bottoms: tuple[int, ...]
+    tops: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """What one position of a layer sees of the picture: size in pixels along each axis, and its step in pixels.
+
+    size is None where the field is unbounded (global pooling, fully connected layers).
+    """
+
+    size: tuple[int, int] | None
+    step: tuple[float, float]
+
+
+class Network:
+    """A network description bound to a backend.
+
+    Values are numbered: each blob of the file becomes one value per layer that writes it, and layers that change
+    nothing (Dropout, Split) share their input's value. Layers are made, and weights read, when a program needs them.
+    """
+
+    def __init__(self, definition: NetDef, ops, pooling: str = "max"):
+        """pooling: "max" leaves the network as it is, "avg" replaces max pooling (see `layers.pooling`).
+
+        Raises ModelError for a layer that reads a blob that nothing before it produces.
+        """
+        if pooling not in ("max", "avg"):
+            raise OptionError(f"pooling must be max or avg, not '{pooling}'")
+        self.definition, self.ops, self.pooling = definition, ops, pooling
+        self.nodes: list[_Node] = []
+        self._layers: dict[int, object] = {}
+        self._loaded: set[int] = set()
+        current = {name: i for i, name in enumerate(definition.inputs)}
+        self.input_names = tuple(definition.inputs)
+        self._names: dict[str, int] = {}
+        count = len(current)
+        for layer in definition.layers:
+            missing = [b for b in layer.bottoms if b not in current]
+            if missing:
+                raise ModelError(
+                    f"{definition.source}: layer '{layer.name}' reads blob '{missing[0]}', "
+                    "which no layer before it produces"
+                )
+            bottoms = tuple(current[b] for b in layer.bottoms)
+            cls = layer_class(layer.type)
+            if cls is not None and cls.identity and bottoms:
+                tops = bottoms[:1] * len(layer.tops)
+            else:
+                tops = tuple(range(count, count + len(layer.tops)))
+                count += len(tops)
+                self.nodes.append(_Node(layer, bottoms, tops))
+            current.update(zip(layer.tops, tops, strict=True))
+            if tops:
+                self._names[layer.name] = tops[0]
+        self._blob_names = current
+
+    def with_pooling(self, pooling: str) -> Network:
+        """This network with max pooling replaced, or itself if nothing changes."""
+        return self if pooling == self.pooling else Network(self.definition, self.ops, pooling)
+
+    @property
+    def layer_names(self) -> list[str]:
+        """Names of the layers that have an output, in file order."""
+        return list(self._names)
+
+    def value(self, name: str) -> int:
+        """The value that a layer's first top, or else a blob at the end of the net, holds."""
+        if name in self._names:
+            return self._names[name]
+        if name in self._blob_names:
+            return self._blob_names[name]
+        raise OptionError(f"{self.definition.source}: there is no layer '{name}'; {nearest(name, self.layer_names)}")
+
+    def program(self, taps) -> Program:
+        """What computes the named layers and, back from them, the gradient for the picture."""
+        return Program(self, taps)
+
+    def shapes(self, size: tuple[int, int], channels: int = 3, strict: bool = True) -> dict[int, tuple[int, ...]]:
+        """Shape of every value for a picture of this (height, width).
+
+        Raises ModelError naming the layer at which shapes do not fit; with strict=False leaves out that layer, the
+        layers of unknown type and everything after them.
+        """
+        shapes = self._input_shapes(size, channels)
+        for index in range(len(self.nodes)):
+            try:
+                self._infer(index, shapes)
+            except CvstyleError:
+                if strict:
+                    raise
+        return shapes
+
+    def receptive_fields(self) -> dict[int, ReceptiveField]:
+        """The receptive field of every value that can be computed."""
+        fields = {i: ReceptiveField((1, 1), (1, 1)) for i in range(len(self.input_names))}
+        for index, node in enumerate(self.nodes):
+            below = [fields[b] for b in node.bottoms if b in fields]
+            try:
+                window = self.layer(index).window()
+            except ModelError:
+                continue
+            if not below:
+                continue
+            step = tuple(max(f.step[axis] for f in below) for axis in (0, 1))
+            size = None
+            if window is not None:
+                if all(f.size for f in below):
+                    size = tuple(
+                        max(f.size[axis] for f in below) + (window.extent[axis] - 1) * step[axis] for axis in (0, 1)
+                    )
+                    size = tuple(math.ceil(n) for n in size)
+                step = tuple(s * t for s, t in zip(step, window.stride, strict=True))
+            for top in node.tops:
+                fields[top] = ReceptiveField(size, step)
+        return fields
+
+    def parameter_count(self, name: str) -> int:
+        """Number of weights that the model file holds for a layer."""
+        return sum(b.size for b in self.definition.weights.get(name, ()))
+
+    def layer(self, index: int):
+        """The layer of a node, made when first asked for. Raises ModelError for an unknown type or bad parameters."""
+        if index not in self._layers:
+            definition = self.nodes[index].definition
+            cls = layer_class(definition.type)
+            if cls is None:
+                raise ModelError(
+                    f"{self.definition.source}: layer '{definition.name}' has type '{definition.type}', which cvstyle "
+                    f"cannot run; {nearest(definition.type, layer_types())}"
+                )
+            try:
+                layer = cls(definition, self.ops)
+            except ModelError as error:
+                raise ModelError(f"{self.definition.source}: {error}") from None
+            if hasattr(layer, "replace_max"):
+                layer.replace_max(self.pooling)
+            self._layers[index] = layer
+        return self._layers[index]
+
+    def prepare(self, index: int, bottoms: list[tuple[int, ...]]) -> None:
+        """Load a node's weights, checked against the shapes that its layer expects, unless that is done.
+
+        Raises ModelError naming the file and layer where weights are missing or of another size.
+        """
+        if index in self._loaded:
+            return
+        layer, definition = self.layer(index), self.definition
+        expected = layer.blob_shapes(bottoms)
+        if expected:
+            blobs = definition.weights.get(layer.name, ())
+            where = f"{definition.weights_source or definition.source}: layer '{layer.name}' ({layer.definition.type})"
+            if not blobs:
+                raise ModelError(
+                    f"{where} has no weights in the model; {nearest(layer.name, list(definition.weights))}"
+                    if definition.weights
+                    else f"{where} needs weights: give the .caffemodel that belongs to this prototxt"
+                )
+            if len(blobs) < len(expected):
+                raise ModelError(
+                    f"{where} has {len(blobs)} weight blobs in the model; the prototxt asks for {len(expected)}"
+                )
+            for blob, shape in zip(blobs, expected, strict=False):
+                if blob.size != math.prod(shape) or not _same_extents(blob.shape, shape):
+                    raise ModelError(
+                        f"{where} has weights of shape {tuple(blob.shape)}; the prototxt asks for {shape}: "
+                        "do these two files belong together?"
+                    )
+            layer.load([np.reshape(b, s) for b, s in zip(blobs, expected, strict=False)], bottoms)
+        self._loaded.add(index)
+
+    def _input_shapes(self, size, channels):
+        shapes = {}
+        for i, (name, stated) in enumerate(self.definition.inputs.items()):
+            if stated is not None and len(stated) == 4 and stated[1] != channels:
+                raise ModelError(
+                    f"{self.definition.source}: input '{name}' has {stated[1]} channels; a picture has {channels}"
+                )
+            shapes[i] = (1, channels, *size)
+        return shapes
+
+    def _infer(self, index, shapes):
+        node = self.nodes[index]
+        if any(b not in shapes for b in node.bottoms):
+            return
+        bottoms = [shapes[b] for b in node.bottoms]
+        layer = self.layer(index)
+        try:
+            tops = layer.top_shapes(bottoms)
+        except ModelError as error:
+            raise ShapeError(f"{self.definition.source}: {error}") from None
+        if len(tops) < len(node.tops):
+            raise ModelError(
+                f"{self.definition.source}: {layer.fail(f'has {len(node.tops)} tops; it can have {len(tops)}')}"
+            )
+        shapes.update(zip(node.tops, tops, strict=False))
+
+
+class Program:
+    """The part of a network that the named layers need, run forward and backward on pictures of any size.
+
+    taps: layer names in any order. One forward is followed by at most one backward.
+    """
+
+    def __init__(self, network: Network, taps):
+        self.network, self.ops = network, network.ops
+        self.taps = {name: network.value(name) for name in taps}
+        needed = set(self.taps.values())
+        indices = []
+        for index in reversed(range(len(network.nodes))):
+            node = network.nodes[index]
+            if needed.intersection(node.tops):
+                needed.update(node.bottoms)
+                indices.append(index)
+        self.indices = indices[::-1]
+        inputs = [name for i, name in enumerate(network.input_names) if i in needed]
+        if len(inputs) != 1:
+            raise ModelError(
+                f"{network.definition.source}: these layers depend on {len(inputs)} inputs"
+                f"{' (' + ', '.join(inputs) + ')' if inputs else ''}; exactly one, the picture, is supported"
+            )
+        self._input = network.input_names.index(inputs[0])
+        self._uses = Counter(b for i in self.indices for b in network.nodes[i].bottoms)
+        self._kept = set(self.taps.values()) | {self._input}
+        for index in self.indices:
+            node = network.nodes[index]
+            if network.layer(index).retains:
+                self._kept.update(node.bottoms, node.tops)
+        self._checked = {}
+        self._tape = None
+
+    def shapes(self, size: tuple[int, int], channels: int = 3) -> dict[str, tuple[int, ...]]:
+        """Shape of every tap for a picture of this (height, width). Raises ShapeError where it is too small."""
+        if (size, channels) not in self._checked:
+            shapes = self.network._input_shapes(size, channels)
+            for index in self.indices:
+                self.network._infer(index, shapes)
+                self.network.prepare(index, [shapes[b] for b in self.network.nodes[index].bottoms])
+            self._checked[size, channels] = {name: shapes[value] for name, value in self.taps.items()}
+        return self._checked[size, channels]
+
+    def forward(self, x, keep: bool = True) -> dict:
+        """The taps' feature maps, by name, for a picture x (1, C, H, W) on the backend; x is not changed.
+
+        keep: a backward pass will follow. Everything that neither the taps nor the backward pass need is dropped on
+        the way.
+        """
+        self.shapes(tuple(x.shape[2:]), x.shape[1])
+        nodes, uses = self.network.nodes, dict(self._uses)
+        values = {self._input: x}
+        wanted = set(self.taps.values())
+        tape = []
+        for index in self.indices:
+            node = nodes[index]
+            bottoms = [values[b] for b in node.bottoms]
+            for b in node.bottoms:
+                uses[b] -= 1
+                if not uses[b] and b not in wanted:
+                    values.pop(b, None)
+            overwrite = not uses[node.bottoms[0]] and node.bottoms[0] not in self._kept
+            tops, backward = self.network.layer(index).forward(bottoms, keep, overwrite)
+            if keep:
+                tape.append((node, backward, [top.shape for top in tops]))
+            values.update((v, top) for v, top in zip(node.tops, tops, strict=False) if v in uses or v in wanted)
+            del bottoms, tops, backward
+        features = {name: values[value] for name, value in self.taps.items()}
+        self._tape = (tape, x.shape) if keep else None
+        return features
+
+    def backward(self, add):
+        """The gradient for the picture.
+
+        add(name, gradient) is called once per tap, when the gradient from the layers above it is complete: it returns
+        that gradient with the tap's own added; `gradient` is None where nothing above contributes, and may be
+        changed in place.
+        """
+        if self._tape is None:
+            raise RuntimeError("Program.backward follows one Program.forward(keep=True)")
+        (tape, shape), self._tape = self._tape, None
+        names: dict[int, list[str]] = {}
+        for name, value in self.taps.items():
+            names.setdefault(value, []).append(name)
+        gradients = {}
+        while tape:
+            node, backward, shapes = tape.pop()
+            tops = [self._complete(v, gradients, names, add) for v in node.tops]
+            if all(g is None for g in tops):
+                continue
+            tops = [self.ops.zeros(s) if g is None else g for g, s in zip(tops, shapes, strict=False)]
+            bottoms = backward(tops)
+            del backward, tops
+            for value, g in zip(node.bottoms, bottoms, strict=True):
+                if g is not None:
+                    known = gradients.get(value)
+                    gradients[value] = g if known is None else self.ops.add_scaled(known, 1, g)
+            del bottoms, g
+        gradient = self._complete(self._input, gradients, names, add)
+        return self.ops.zeros(shape) if gradient is None else gradient
+
+    @staticmethod
+    def _complete(value, gradients, names, add):
+        gradient = gradients.pop(value, None)
+        for name in names.get(value, ()):
+            gradient = add(name, gradient)
+        return gradient
+
+
+def _same_extents(a, b):
+    """Whether two shapes of one size agree but for ones: Caffe's older files write a bias as (1, 1, 1, N)."""
+    trimmed = [tuple(n for n in shape if n != 1) for shape in (a, b)]
+    return trimmed[0] == trimmed[1]
+
+
+def load_network(proto, model=None, backend="auto") -> Network:
+    """The network of a Caffe .prototxt and .caffemodel (paths), on a backend (name or object).
+
+    Weights are read when they are needed. Raises ModelError for unreadable or mismatched files, OptionError for an
+    unusable backend.
+    """
+    from . import backends
+    from .caffe import read_net
+
+    ops = backends.get(backend)
+    return Network(read_net(proto, model), ops)

@@ -1,0 +1,42 @@
+"""Adam (Kingma and Ba 2015, algorithm 1), as neural_style.lua uses it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from . import Stop
+
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
+
+@dataclass
+class State:
+    """What a run needs to go on: the moments (as x) and the number of steps done."""
+
+    m: Any
+    v: Any
+    step: int = 0
+
+
+def init(ops, x) -> State:
+    """The state before the first step."""
+    return State(ops.zeros(x.shape), ops.zeros(x.shape))
+
+
+def update(ops, x, gradient, state: State, learning_rate: float) -> None:
+    """One step, in place on x and the state."""
+    state.step += 1
+    ops.adam_step(x, gradient, state.m, state.v, state.step, learning_rate, BETA1, BETA2, EPSILON)
+
+
+def minimize(objective, x, num_iterations, callback, learning_rate=10.0):
+    """Run num_iterations steps from x, which is changed in place. learning_rate is in 0..255 units."""
+    state = init(objective.ops, x)
+    for iteration in range(1, num_iterations + 1):
+        update(objective.ops, x, objective.evaluate(x), state, learning_rate)
+        try:
+            callback(iteration, x)
+        except Stop:
+            break
+    return x
