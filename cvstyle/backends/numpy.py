@@ -187,14 +187,15 @@ class Backend:
         """Maximum over windows, (1, C, *output), and the winner's index in its window for `max_pool_backward`."""
         x = self._padded(x, kernel, stride, pad, output, -np.inf)
         y = winner = None
+        index = np.min_scalar_type(math.prod(kernel) - 1)
         for k, window in enumerate(_windows(x, kernel, stride, output)):
             if y is None:
                 y = self.copy(window)
-                winner = self.pool.empty(y.shape, np.uint8)
+                winner = self.pool.empty(y.shape, index)
                 winner.fill(0)
             else:
-                better = (window > y).view(np.uint8)
-                better *= np.uint8(k)
+                better = (window > y).view(np.uint8).astype(index, copy=False)
+                better *= index.type(k)
                 np.maximum(winner, better, out=winner)
                 np.maximum(y, window, out=y)
         return y, winner

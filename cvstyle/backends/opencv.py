@@ -39,16 +39,34 @@ class Convolution(reference.Convolution):
         self._nets = {}
 
     def forward(self, x, pad):
-        if self._is_pointwise(pad):
+        if self._is_pointwise(pad) or self._goes_astray(x, pad):
             return super().forward(x, pad)
         net = self._net("forward", pad, lambda: (self.weight, self.bias), self.stride)
         return _run(net, x)
 
     def backward(self, g, size, pad):
         flipped_pad = tuple(e - 1 - p for e, p in zip(self.extent * 2, pad, strict=True))
-        if self.stride != (1, 1) or min(flipped_pad) < 0 or self._is_pointwise(pad) or self._input_channels <= _FEW:
+        if (
+            self.stride != (1, 1)
+            or min(flipped_pad) < 0
+            or self._is_pointwise(pad)
+            or self._input_channels <= _FEW
+            or self._goes_astray(g, flipped_pad)
+        ):
             return super().backward(g, size, pad)
         return _run(self._net("backward", flipped_pad, lambda: (self._adjoint(), None), (1, 1)), g)
+
+    def _goes_astray(self, x, pad):
+        """Whether OpenCV (4.14) gives a wrong result here.
+
+        A depthwise 3×3 reads beyond an input that is dilated, padded unevenly, or one pixel high or wide; a 1×1 ignores
+        padding that is only at the bottom and right.
+        """
+        uneven = pad[:2] != pad[2:]
+        if self.kernel == (1, 1):
+            return uneven
+        depthwise = self.group > 1 and self.group == self._source.shape[0] == self._input_channels
+        return depthwise and (uneven or self.dilation != (1, 1) or min(x.shape[2:]) < 2)
 
     @property
     def _input_channels(self):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from .base import Layer, Window, register
 
 
@@ -90,7 +88,7 @@ class _Broadcast(Layer):
         first = self.axis(len(bottoms[0]))
         if len(bottoms) > 1:
             operand = bottoms[1]
-            if bottoms[0][first : first + len(operand)] != operand and math.prod(operand) != 1:
+            if bottoms[0][first : first + len(operand)] != tuple(operand):
                 raise self.fail(f"the second input {operand} does not match {bottoms[0]} from axis {first}")
         return [bottoms[0]]
 

@@ -55,8 +55,8 @@ class Pooling(Layer):
     def _output(self, n, kernel, stride, pad):
         span = n + 2 * pad - kernel
         count = (math.ceil(span / stride) if self.round_up else span // stride) + 1
-        # Caffe drops a last window that would start beyond the input, where there is padding.
-        return count - 1 if pad and (count - 1) * stride >= n + pad else count
+        # A last window that would start beyond the input is dropped; Caffe keeps it, empty, where nothing is padded.
+        return count - 1 if (count - 1) * stride >= n + pad else count
 
     def top_shapes(self, bottoms):
         return [(*bottoms[0][:2], *self._geometry(bottoms[0])[3])]

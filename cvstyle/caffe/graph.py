@@ -1,0 +1,225 @@
+"""NetParameter message -> NetDef: which layers are in the net, what feeds it, and whether the graph is one."""
+
+from __future__ import annotations
+
+from collections.abc import MutableSequence
+from typing import Any
+
+from ..errors import nearest
+from ..netdef import LayerDef, NetDef
+from .caffe_pb2 import LayerParameter, NetParameter, NetState
+from .fault import fault
+from .upgrade import upgraded_layers
+
+
+def net_def(net: NetParameter, source: str, phase: str = "TEST") -> NetDef:
+    """The net in one phase, without what only training or evaluation needs. Raises ModelError.
+
+    Data layers become inputs (their first top); labels, losses, accuracies and what hangs on them alone are dropped.
+    """
+    phases = NetState.DESCRIPTOR.fields_by_name["phase"].enum_type.values_by_name
+    if phase not in phases:
+        raise fault(f"phase '{phase}' is unknown; it is TEST or TRAIN")
+    state = NetState(phase=phases[phase].number, level=net.state.level, stage=net.state.stage)
+    every = upgraded_layers(net, source)
+    builder = _Builder(source, every, phase)
+    builder.legacy_inputs(net)
+    for index, layer in enumerate(every):
+        if _included(layer, state, source):
+            builder.add(layer, index)
+        elif _is_source(layer):
+            builder.spare.setdefault(layer.top[0], next(iter(_source_shapes(layer)), None))
+    if not builder.layers:
+        raise fault(f"{source}: no layer is left in phase {phase}; is it a .prototxt of a net?")
+    return NetDef(name=net.name, inputs=builder.inputs, layers=tuple(builder.layers), source=source)
+
+
+class _Builder:
+    """Takes layers in file order; every blob name is in at most one of `made`, `labels` and `dead`."""
+
+    def __init__(self, source: str, every: list[LayerParameter], phase: str):
+        self.source, self.every, self.phase = source, every, phase
+        self.inputs: dict[str, tuple[int, ...] | None] = {}
+        self.layers: list[LayerDef] = []
+        self.names: set[str] = set()
+        self.made: set[str] = set()  # blobs of the net
+        self.labels: set[str] = set()  # blobs that come with the data beside the first
+        self.dead: set[str] = set()  # blobs made by dropped layers
+        # What data layers of other phases give: a training file without a test phase still is a graph.
+        self.spare: dict[str, tuple[int, ...] | None] = {}
+
+    def legacy_inputs(self, net: NetParameter) -> None:
+        count, dims = len(net.input), list(net.input_dim)
+        if net.input_shape:
+            shapes = [tuple(shape.dim) for shape in net.input_shape]
+            stated = "input_shape"
+        else:
+            shapes = [tuple(dims[i : i + 4]) for i in range(0, len(dims), 4)]
+            stated = "groups of 4 input_dim"
+        if shapes and (len(shapes) != count or (not net.input_shape and len(dims) % 4)):
+            raise fault(f"{self.source}: has {count} `input` but {len(shapes)} {stated}; give one for each input")
+        for name, shape in zip(net.input, shapes or [None] * count):
+            self._input(name, shape, "input")
+
+    def add(self, layer: LayerParameter, index: int) -> None:
+        name = layer.name or self._invented_name(layer, index)
+        if _is_source(layer):
+            self._add_source(layer, name)
+            return
+        if _is_training_only(layer.type) or self._hangs_on_dropped(layer):
+            labels = all(bottom in self.labels for bottom in layer.bottom)
+            (self.labels if labels else self.dead).update(top for top in layer.top if top not in self.made)
+            return
+        if name in self.names:
+            raise fault(f"{self.source}: two layers are named '{name}'; give each its own name")
+        self.names.add(name)
+        for bottom in layer.bottom:
+            if bottom in self.labels:  # used as data after all: an input of its own
+                self.labels.remove(bottom)
+                self._input(bottom, None, name)
+            elif bottom in self.spare and bottom not in self.made:
+                self._input(bottom, self.spare[bottom], name)
+            elif bottom not in self.made:
+                raise fault(f"{self.source}: layer '{name}': {self._why_missing(bottom, index)}")
+        for position, top in enumerate(layer.top):
+            in_place = position < len(layer.bottom) and layer.bottom[position] == top
+            if not in_place:
+                self._make(top, name)
+        self.layers.append(LayerDef(name, layer.type, tuple(layer.bottom), tuple(layer.top), layer_params(layer)))
+
+    def _add_source(self, layer: LayerParameter, name: str) -> None:
+        shapes = _source_shapes(layer)
+        if len(shapes) not in (0, 1, len(layer.top)):
+            raise fault(
+                f"{self.source}: layer '{name}' has {len(layer.top)} tops but {len(shapes)} shapes; give one or as many"
+            )
+        shapes = shapes * len(layer.top) if len(shapes) == 1 else shapes or [None] * len(layer.top)
+        inputs = len(layer.top) if layer.type == "Input" else 1
+        for top, shape in zip(layer.top[:inputs], shapes):
+            self._input(top, shape, name)
+        self.labels.update(top for top in layer.top[inputs:] if top not in self.made)
+
+    def _input(self, blob: str, shape: tuple[int, ...] | None, name: str) -> None:
+        if shape is not None and any(dim < 0 for dim in shape):
+            raise fault(f"{self.source}: input '{blob}' has a negative size in its shape {list(shape)}")
+        self._make(blob, name)
+        self.inputs[blob] = shape
+
+    def _make(self, blob: str, name: str) -> None:
+        if blob in self.made:
+            raise fault(f"{self.source}: layer '{name}': blob '{blob}' is already made above; rename one of them")
+        self.made.add(blob)
+        self.labels.discard(blob)
+        self.dead.discard(blob)
+
+    def _hangs_on_dropped(self, layer: LayerParameter) -> bool:
+        bottoms = set(layer.bottom)
+        return bool(bottoms) and (bottoms <= self.labels | self.dead or not bottoms.isdisjoint(self.dead))
+
+    def _invented_name(self, layer: LayerParameter, index: int) -> str:
+        name = f"{layer.type.lower() or 'layer'}@{index + 1}"
+        taken = {other.name for other in self.every}
+        while name in taken:
+            name += "_"
+        return name
+
+    def _why_missing(self, blob: str, index: int) -> str:
+        for position, other in enumerate(self.every):
+            if blob in other.top:
+                if position == index:
+                    return f"its input '{blob}' is its own output, and no layer above makes it; the graph has a circle"
+                if position > index:
+                    return (
+                        f"its input '{blob}' is made only below, by layer '{other.name}'; "
+                        "the graph has a circle, or the layers are out of order"
+                    )
+                return f"its input '{blob}' is made by layer '{other.name}', which is not in phase {self.phase}"
+        return f"no layer makes its input '{blob}'; {nearest(blob, sorted(self.made))}"
+
+
+def layer_params(layer: LayerParameter) -> dict[str, Any]:
+    """The fields that a V2 layer sets in its parameter messages, under one roof (see LayerDef.params).
+
+    A message that belongs to the layer's type wins over a stray one with the same field.
+    """
+    params: dict[str, Any] = {}
+    own = param_message(layer.type)
+    messages = [(field.name, value) for field, value in layer.ListFields() if field.name.endswith("_param")]
+    for _, message in sorted(messages, key=lambda item: item[0] == own):
+        params.update(_plain(message))
+    return params
+
+
+def param_message(layer_type: str) -> str:
+    """The name of the parameter message of a V2 layer type, "" if we know none."""
+    if layer_type == "Deconvolution":
+        return "convolution_param"
+    wanted = layer_type.lower() + "param"
+    names = (field.name for field in LayerParameter.DESCRIPTOR.fields)
+    return next((name for name in names if name.replace("_", "") == wanted), "")
+
+
+def _plain(message) -> dict[str, Any]:
+    """A message as Python values: enum values by name, messages as dicts, repeated fields as lists."""
+    result = {}
+    for field, value in message.ListFields():
+        if field.message_type:
+            one = _plain
+        elif field.enum_type:
+            one = _enum_namer(field.enum_type)
+        else:
+            one = _same
+        result[field.name] = [one(item) for item in value] if isinstance(value, MutableSequence) else one(value)
+    return result
+
+
+def _enum_namer(enum):
+    return lambda number: enum.values_by_number[number].name
+
+
+def _same(value):
+    return value
+
+
+def _is_source(layer: LayerParameter) -> bool:
+    if layer.bottom or not layer.top:
+        return False
+    # A Python layer without inputs can only be a reader of data.
+    return layer.type in ("Input", "Python") or layer.type.endswith("Data")
+
+
+def _is_training_only(layer_type: str) -> bool:
+    return layer_type.endswith("Loss") or layer_type in ("Accuracy", "Silence", "HDF5Output", "DetectionEvaluate")
+
+
+def _source_shapes(layer: LayerParameter) -> list[tuple[int, ...]]:
+    """What an input layer states of its tops' shapes: none, one for all, or one each."""
+    dummy, memory = layer.dummy_data_param, layer.memory_data_param
+    if layer.type == "Input":
+        return [tuple(shape.dim) for shape in layer.input_param.shape]
+    if layer.type == "DummyData" and dummy.shape:
+        return [tuple(dummy.shape[0].dim)]
+    if layer.type == "DummyData":
+        return list(zip(dummy.num, dummy.channels, dummy.height, dummy.width))[:1]
+    if layer.type == "MemoryData" and memory.channels:
+        return [(memory.batch_size, memory.channels, memory.height, memory.width)]
+    return []
+
+
+def _included(layer: LayerParameter, state: NetState, source: str) -> bool:
+    if layer.include and layer.exclude:
+        raise fault(f"{source}: layer '{layer.name}' has both include and exclude rules; keep one kind")
+    if layer.include:
+        return any(_meets(state, rule) for rule in layer.include)
+    return not any(_meets(state, rule) for rule in layer.exclude)
+
+
+def _meets(state: NetState, rule) -> bool:
+    stages = set(state.stage)
+    return (
+        (not rule.HasField("phase") or rule.phase == state.phase)
+        and (not rule.HasField("min_level") or state.level >= rule.min_level)
+        and (not rule.HasField("max_level") or state.level <= rule.max_level)
+        and stages.issuperset(rule.stage)
+        and stages.isdisjoint(rule.not_stage)
+    )

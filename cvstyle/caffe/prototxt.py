@@ -1,0 +1,60 @@
+"""Text of a .prototxt -> NetParameter message, as written (no upgrade)."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from google.protobuf import text_format
+
+from .caffe_pb2 import NetParameter
+from .fault import fault
+from .files import check_kind
+
+_LARGEST = 64 << 20  # the largest prototxt in the wild has 1 MB
+_SOLVER = re.compile(r"^\s*(?:train_|test_)?net\s*:", re.MULTILINE)
+_FOREIGN_TYPE = re.compile(r'Enum type "[\w.]*LayerType" has no value named (\w+)')
+
+
+def read_prototxt(path: str | os.PathLike) -> NetParameter:
+    """The message that a text file states; fields unknown to us are skipped. Raises ModelError."""
+    path = os.fspath(path)
+    size = check_kind(path, text=True)
+    if size > _LARGEST:
+        raise fault(f"{path}: has {size} bytes, too many for a .prototxt")
+    with open(path, "rb") as file:
+        text = _decode(file.read())
+    net = parse_text(text, path)
+    if not net.layer and not net.layers:
+        if _SOLVER.search(text):
+            raise fault(f"{path}: is a solver, not a net; give the file that its `net:` line names")
+        raise fault(f"{path}: has no layers; is it a .prototxt of a net?")
+    return net
+
+
+def parse_text(text: str, source: str) -> NetParameter:
+    """As `read_prototxt`, from a string; `source` is for messages."""
+    while True:
+        net = NetParameter()
+        try:
+            text_format.Parse(text, net, allow_unknown_extension=True, allow_unknown_field=True)
+            return net
+        except RecursionError:
+            raise fault(f"{source}: is nested too deeply; a brace is missing or the file is damaged") from None
+        except text_format.ParseError as error:
+            # Forks added types to the V1 enum. Keep the name as a string: the layer may not be needed at all.
+            foreign = _FOREIGN_TYPE.search(str(error))
+            if foreign:
+                text = re.sub(rf"\btype\s*:\s*{foreign[1]}\b", f'cvstyle_foreign_type: "{foreign[1]}"', text)
+                continue
+            cause = re.sub(r"^\d+:\d+ : (?:'.*': )?", "", str(error).replace("cvstyle.caffe.", ""), flags=re.DOTALL)
+            place = f"{source}:{error.GetLine() or 1}:{error.GetColumn() or 1}"
+            raise fault(f"{place}: {cause[:300].rstrip('.')}; correct the file there") from None
+        except ValueError as error:
+            raise fault(f"{source}: cannot be parsed: {str(error)[:300]}") from None
+
+
+def _decode(data: bytes) -> str:
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", errors="replace")
+    return data.decode("utf-8-sig", errors="replace")

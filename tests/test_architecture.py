@@ -1,0 +1,67 @@
+"""Dependencies point one way: read from the sources, so that lazy imports count too."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import cvstyle
+
+ROOT = Path(cvstyle.__file__).parent
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports():
+    """module -> modules of cvstyle that it imports, at the top or inside a function."""
+    paths = {module_name(p): p for p in ROOT.rglob("*.py")}
+    graph = {}
+    for name, path in paths.items():
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        found = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                base = node.module or ""
+                if node.level:
+                    parents = package.split(".")
+                    base = ".".join(
+                        [*parents[: len(parents) - node.level + 1], *([node.module] if node.module else [])]
+                    )
+                found.update(f"{base}.{a.name}" if f"{base}.{a.name}" in paths else base for a in node.names)
+            elif isinstance(node, ast.Import):
+                found.update(a.name for a in node.names)
+        graph[name] = {f for f in found if f in paths and f != name}
+    return graph
+
+
+def test_no_circle_among_modules():
+    graph, done = imports(), set()
+    assert "cvstyle.network" in graph["cvstyle.objective"] or "cvstyle.errors" in graph["cvstyle.objective"]
+
+    def visit(name, trail):
+        assert name not in trail, " -> ".join([*trail[trail.index(name) :], name])
+        if name not in done:
+            for other in sorted(graph[name]):
+                visit(other, [*trail, name])
+            done.add(name)
+
+    for name in sorted(graph):
+        visit(name, [])
+
+
+def test_layers_of_the_architecture_know_only_those_below():
+    forbidden = {
+        "cvstyle.backends": ("cvstyle.caffe", "cvstyle.layers", "cvstyle.network", "cvstyle.netdef"),
+        "cvstyle.caffe": ("cvstyle.backends", "cvstyle.layers", "cvstyle.network", "cvstyle.objective"),
+        "cvstyle.layers": ("cvstyle.caffe", "cvstyle.backends", "cvstyle.network", "cvstyle.objective"),
+        "cvstyle.objective": ("cvstyle.caffe", "cvstyle.optimize", "cvstyle.transfer", "cvstyle.images"),
+        "cvstyle.optimize": ("cvstyle.caffe", "cvstyle.backends", "cvstyle.layers", "cvstyle.transfer"),
+        "cvstyle.transfer": ("cvstyle.cli",),
+    }
+    for module, used in imports().items():
+        for part, banned in forbidden.items():
+            if module == part or module.startswith(part + "."):
+                assert not [u for u in used if u.startswith(banned)], (module, used)

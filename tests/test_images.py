@@ -1,0 +1,225 @@
+"""Pictures against Pillow, tifffile and hand-computed pixels."""
+
+from __future__ import annotations
+
+import io
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, ImageCms
+
+from cvstyle import images
+from cvstyle.errors import ImageError
+
+RNG = np.random.default_rng(0)
+
+
+def noise(height=11, width=17, channels=3, dtype=np.uint8):
+    return RNG.integers(0, np.iinfo(dtype).max + 1, (height, width, channels), dtype=dtype)
+
+
+def test_grey_palette_and_alpha_are_read(tmp_path):
+    grey = noise(channels=1)[..., 0]
+    rgba = noise(channels=4)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    Image.fromarray(np.stack([grey, 255 - grey], axis=2), "LA").save(tmp_path / "la.png")
+    Image.fromarray(rgba).save(tmp_path / "rgba.png")
+    Image.fromarray(rgba[..., :3]).quantize(8).save(tmp_path / "palette.png")
+    assert np.array_equal(images.read(tmp_path / "grey.png").rgb, np.repeat(grey[..., None], 3, 2))
+    both = images.read(tmp_path / "la.png")
+    assert np.array_equal(both.rgb[..., 1], grey)
+    assert np.allclose(both.alpha, (255 - grey) / 255)
+    picture = images.read(tmp_path / "rgba.png")
+    assert picture.rgb.dtype == picture.alpha.dtype == np.float32
+    assert np.array_equal(picture.rgb, rgba[..., :3])
+    assert np.allclose(picture.alpha, rgba[..., 3] / 255)
+    with Image.open(tmp_path / "palette.png") as image:
+        assert np.array_equal(images.read(tmp_path / "palette.png").rgb, np.asarray(image.convert("RGB")))
+
+
+def test_cmyk_jpeg_becomes_rgb(tmp_path):
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "cmyk.jpg")
+    rgb = images.read(tmp_path / "cmyk.jpg").rgb
+    assert rgb[..., 0].min() > 240
+    assert rgb[..., 1:].max() < 15
+
+
+@pytest.mark.parametrize("name", ["deep.png", "deep.tiff"])
+def test_sixteen_bits_are_not_cut_down(tmp_path, name):
+    pixels = noise(channels=3, dtype=np.uint16)
+    assert cv2.imwrite(str(tmp_path / name), pixels[..., ::-1])
+    assert np.abs(images.read(tmp_path / name).rgb - pixels * (255 / 65535)).max() < 1e-4
+
+
+def test_grey_sixteen_bit_and_float_tiff(tmp_path):
+    grey = noise(channels=1, dtype=np.uint16)[..., 0]
+    cv2.imwrite(str(tmp_path / "grey.png"), grey)
+    assert np.abs(images.read(tmp_path / "grey.png").rgb[..., 2] - grey * (255 / 65535)).max() < 1e-4
+    values = RNG.random((9, 12, 3), dtype=np.float32)
+    tifffile.imwrite(tmp_path / "float.tiff", values, photometric="rgb")
+    assert np.allclose(images.read(tmp_path / "float.tiff").rgb, values * 255, atol=1e-4)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_once(tmp_path, orientation):
+    """The eight ways to store one upright picture, each written with the pixels that its tag undoes."""
+    upright = noise(6, 10)
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.swapaxes(0, 1),
+        6: np.rot90(upright, 1),
+        7: upright[::-1, ::-1].swapaxes(0, 1),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "photo.png", exif=exif)
+    assert np.array_equal(images.read(tmp_path / "photo.png").rgb, upright)
+
+
+def test_damaged_pictures_are_refused_with_one_line(tmp_path, capfd):
+    whole = io.BytesIO()
+    Image.fromarray(noise(64, 64)).save(whole, "JPEG")
+    cases = {
+        "empty.jpg": b"",
+        "truncated.jpg": whole.getvalue()[:-600],
+        "text.png": b"this is not a picture",
+        "page.jpg": b"<!DOCTYPE html><html></html>",
+    }
+    deep = cv2.imencode(".png", noise(64, 64, 3, np.uint16))[1].tobytes()
+    cases["truncated16.png"] = deep[: len(deep) // 2]
+    for name, data in cases.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ImageError) as caught:
+            images.read(tmp_path / name)
+        assert name in str(caught.value)
+        assert "\n" not in str(caught.value)
+    for missing in (tmp_path / "absent.jpg", tmp_path):
+        with pytest.raises(ImageError, match=missing.name):
+            images.read(missing)
+    assert capfd.readouterr().err == ""
+
+
+def test_target_size_keeps_proportions():
+    assert images.target_size(768, 1024, 512) == (384, 512)
+    assert images.target_size(1024, 768, 512) == (512, 384)
+    assert images.target_size(100, 301, 512) == (170, 512)
+    assert images.target_size(3, 2, 50) == (50, 33)
+    assert images.target_size(1, 5000, 100) == (1, 100)
+
+
+def test_shrinking_is_an_area_average_with_fractional_coverage():
+    line = np.array([0, 10, 20, 30, 40], np.float32).reshape(1, 5, 1)
+    # Two output pixels cover 2.5 input pixels each.
+    expected = [(0 + 10 + 20 / 2) / 2.5, (20 / 2 + 30 + 40) / 2.5]
+    assert np.allclose(images.resize(line, (1, 2))[0, :, 0], expected, atol=1e-4)
+
+
+def test_compat_enlarging_keeps_corners_and_is_linear_between():
+    line = np.array([0, 30, 90], np.float32).reshape(1, 3, 1)
+    assert np.allclose(images.resize(line, (1, 5), compat=True)[0, :, 0], [0, 15, 30, 60, 90], atol=1e-3)
+
+
+def test_enlarging_does_not_ring_beyond_the_range():
+    edge = np.zeros((8, 8, 3), np.float32)
+    edge[:, 4:] = 255
+    large = images.resize(edge, (31, 31))
+    assert large.min() >= 0 and large.max() <= 255
+
+
+def test_preprocess_by_hand_and_back():
+    rgb = np.float32([[[10, 20, 30]]])
+    x = images.preprocess(rgb)
+    assert x.shape == (3, 1, 1)
+    assert np.allclose(x.ravel(), [30 - 103.939, 20 - 116.779, 10 - 123.68], atol=1e-4)
+    x = images.preprocess(rgb, scale=256)
+    assert np.allclose(
+        x.ravel(), [30 * 256 / 255 - 103.939, 20 * 256 / 255 - 116.779, 10 * 256 / 255 - 123.68], atol=1e-4
+    )
+    assert np.allclose(images.deprocess(x, scale=256), rgb, atol=1e-4)
+
+
+def test_original_colors_take_brightness_from_the_result():
+    content, result = (noise(5, 6).astype(np.float32) for _ in range(2))
+    luma = np.float32([0.299, 0.587, 0.114])
+    mixed = images.original_colors(content, result)
+    assert np.allclose(mixed @ luma, result @ luma, atol=0.02)
+    # U and V are multiples of B − Y and R − Y.
+    for channel in (0, 2):
+        assert np.allclose(mixed[..., channel] - mixed @ luma, content[..., channel] - content @ luma, atol=0.05)
+
+
+@pytest.mark.parametrize("name, bits", [("a.png", 8), ("a.png", 16), ("a.tif", 8), ("a.tiff", 16), ("a.webp", 8)])
+def test_lossless_round_trip_with_alpha_profile_and_texts(tmp_path, name, bits):
+    rgb = RNG.uniform(0, 255, (13, 9, 3)).astype(np.float32)
+    alpha = RNG.uniform(0, 1, (13, 9)).astype(np.float32)
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    texts = {"Software": "cvstyle", "Command": "cvstyle run --content 'Tübingen ✓.jpg'"}
+    path = tmp_path / name
+    images.write(path, rgb, alpha, icc, texts, bits=bits)
+    again = images.read(path)
+    step = 1 / ((1 << bits) - 1)
+    assert np.abs(again.rgb - rgb).max() <= 255 * step / 2 + 1e-3
+    assert np.abs(again.alpha - alpha).max() <= step / 2 + 1e-6
+    assert images.read_metadata(path) == texts
+    if not (bits == 16 and name.startswith("a.tif")):  # Pillow cannot open that one to look
+        with Image.open(path) as image:
+            assert image.info["icc_profile"] == icc
+    first = path.read_bytes()
+    images.write(path, rgb, alpha, icc, texts, bits=bits)
+    assert path.read_bytes() == first
+
+
+def test_jpeg_has_full_colour_resolution_and_texts(tmp_path):
+    path = tmp_path / "a.jpg"
+    images.write(path, noise(40, 40).astype(np.float32), np.ones((40, 40), np.float32), None, {"Seed": "7"})
+    assert images.read_metadata(path) == {"Seed": "7"}
+    with Image.open(path) as image:
+        assert [part[1:3] for part in image.layer] == [(1, 1)] * 3  # sampling factors of Y, Cb, Cr
+    smooth = np.broadcast_to(np.linspace(0, 255, 64, dtype=np.float32)[:, None, None], (64, 64, 3))
+    images.write(path, smooth)
+    assert np.abs(images.read(path).rgb - smooth).max() < 4
+
+
+def test_values_beyond_the_range_are_clipped(tmp_path):
+    images.write(tmp_path / "a.png", np.float32([[[-50, 127.4, 300]]]))
+    assert images.read(tmp_path / "a.png").rgb.tolist() == [[[0, 127, 255]]]
+
+
+def test_a_path_that_cannot_be_written_is_found_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("x")
+    for path, reason in (
+        (tmp_path / "a.gif", "cannot write '.gif'"),
+        (tmp_path / "a", "cannot write ''"),
+        (tmp_path / "no" / "a.png", "no folder"),
+        (tmp_path / "file" / "a.png", "no folder"),
+    ):
+        with pytest.raises(ImageError, match=reason):
+            images.check_writable(path)
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(ImageError, match="folder"):
+        images.check_writable(tmp_path / "folder.png")
+    with pytest.raises(ImageError, match="16 bits"):
+        images.check_writable(tmp_path / "a.jpg", bits=16)
+    images.check_writable(tmp_path / "fine.png")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.png"]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    images.write(path, np.zeros((2, 2, 3), np.float32))
+    before = path.read_bytes()
+
+    def disk_full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(images, "_write_png", disk_full)
+    with pytest.raises(ImageError, match="No space left"):
+        images.write(path, np.ones((2, 2, 3), np.float32))
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
