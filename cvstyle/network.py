@@ -50,7 +50,7 @@ class Network:
         self.definition, self.ops, self.pooling = definition, ops, pooling
         self.nodes: list[_Node] = []
         self._layers: dict[int, object] = {}
-        self._loaded: set[int] = set()
+        self._loaded: dict[int, list[tuple[int, ...]]] = {}  # the shapes that the layer's weights have
         current = {name: i for i, name in enumerate(definition.inputs)}
         self.input_names = tuple(definition.inputs)
         self._names: dict[str, int] = {}
@@ -163,13 +163,16 @@ class Network:
 
         Raises ModelError naming the file and layer where weights are missing or of another size.
         """
-        if index in self._loaded:
-            return
         layer, definition = self.layer(index), self.definition
-        expected = layer.blob_shapes(bottoms)
+        expected = [tuple(shape) for shape in layer.blob_shapes(bottoms)]
+        where = f"{definition.weights_source or definition.source}: layer '{layer.name}' ({layer.definition.type})"
+        if index in self._loaded:
+            for known, shape in zip(self._loaded[index], expected, strict=True):
+                if known != shape:
+                    raise _misfit(where, layer, known, shape)
+            return
         if expected:
             blobs = definition.weights.get(layer.name, ())
-            where = f"{definition.weights_source or definition.source}: layer '{layer.name}' ({layer.definition.type})"
             if not blobs:
                 raise ModelError(
                     f"{where} has no weights in the model; {nearest(layer.name, list(definition.weights))}"
@@ -182,12 +185,9 @@ class Network:
                 )
             for blob, shape in zip(blobs, expected, strict=False):
                 if blob.size != math.prod(shape) or not _same_extents(blob.shape, shape):
-                    raise ModelError(
-                        f"{where} has weights of shape {tuple(blob.shape)}; the prototxt asks for {shape}: "
-                        "do these two files belong together?"
-                    )
+                    raise _misfit(where, layer, tuple(blob.shape), shape)
             layer.load([np.reshape(b, s) for b, s in zip(blobs, expected, strict=False)], bottoms)
-        self._loaded.add(index)
+        self._loaded[index] = expected
 
     def _input_shapes(self, size, channels):
         shapes = {}
@@ -323,6 +323,18 @@ class Program:
         for name in names.get(value, ()):
             gradient = add(name, gradient)
         return gradient
+
+
+def _misfit(where, layer, found, asked):
+    """The error for weights of another shape than the layer asks for on this picture."""
+    if layer.window() is None and layer.num_output in found:  # the number of inputs differs, not that of outputs
+        return ShapeError(
+            f"{where} has weights of shape {found}; a picture of this size asks for {asked}: a fully connected layer "
+            "takes one picture size, so use layers below it"
+        )
+    return ModelError(
+        f"{where} has weights of shape {found}; the prototxt asks for {asked}: do these two files belong together?"
+    )
 
 
 def _same_extents(a, b):

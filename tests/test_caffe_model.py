@@ -13,6 +13,7 @@ from caffe_helpers import (
     V0_TEXT,
     V2_TEXT,
     block,
+    by_expectation,
     doubles,
     floats,
     number,
@@ -198,6 +199,7 @@ GOOD = v2_layer("a", shape(6) + block(5, floats(*SIX)))
         (v2_layer("a", block(7, b"\x0a\xff") + block(5, floats(1))), ["'a'", "damaged header"]),
         (v2_layer("a", block(7, block(1, b"\x80") * 3)), ["'a'", "damaged header"]),
     ],
+    ids=by_expectation,
 )
 def test_refusals(refusal, data, parts):
     message = refusal(data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from caffe_helpers import SMALL, V0_TEXT, V1_TEXT, V2_TEXT
+from caffe_helpers import SMALL, V0_TEXT, V1_TEXT, V2_TEXT, by_expectation
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -245,6 +245,7 @@ RELU = ' layer { name: "%s" type: "ReLU" bottom: "%s" top: "%s" }'
         (HEAD + "layer { convolution_param { pad: -1 } }", ["net.prototxt:2:"]),
         (HEAD + "layer { pooling_param { pool: MEDIAN } }", ["net.prototxt:2:", "MEDIAN"]),
         (HEAD + "layer {", ["net.prototxt:2:", '"}"']),
+        ("layers { type: # odd\n BN }", ["net.prototxt:2:2", "BN"]),
         ("layer {" * 5000, ["net.prototxt"]),
         ("a {" * 5000, ["net.prototxt"]),
         ("}{", ["net.prototxt:1:1"]),
@@ -279,6 +280,7 @@ RELU = ' layer { name: "%s" type: "ReLU" bottom: "%s" top: "%s" }'
         ),
         (HEAD + 'layers { layer { name: "p" type: "padding" } top: "p" }', ["'p'", "one bottom and one top"]),
     ],
+    ids=by_expectation,
 )
 def test_refusals(refusal, text, parts):
     message = refusal(text)

@@ -27,8 +27,8 @@ from cvstyle.netdef import LayerDef, NetDef
 class Case:
     """One layer on inputs of these shapes.
 
-    expect: a reference, a function of (inputs, blobs, params) -> outputs. opencv: whether OpenCV is another; False where
-    it has no such layer or differs from Caffe (as the comments say).
+    expect: a reference, a function of (inputs, blobs, params) -> outputs. opencv: whether OpenCV is another one; False
+    where it has no such layer or differs from Caffe (as the comments say).
     """
 
     name: str
@@ -449,7 +449,8 @@ def test_convolution_of_opencv_backend(channels, outputs, size, params):
     for group in {1, math.gcd(channels, outputs)}:
         case = conv("", (1, channels, *size), num_output=outputs, group=group, **params)
         _agree(case)
-        _agree(replace(case, type="Deconvolution")) if min(size) > 2 else None
+        if min(size) > 2:
+            _agree(replace(case, type="Deconvolution"))
 
 
 @pytest.mark.parametrize("pad", [(0, 0, 0, 0), (0, 1, 2, 3), (2, 0, 1, 1), (3, 3, 0, 0)], ids=str)

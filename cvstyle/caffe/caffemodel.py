@@ -35,7 +35,7 @@ class Weights(Mapping):
 
     Blobs are read-only '<f4' or '<f8' arrays in the shape that the file states: (n, c, h, w) where an old file states
     these four, else any number of axes. They are views of the mapped file, in general not aligned; they stay valid
-    as long as they live, whatever happens to this object. Only unpacked or divided data are copied together.
+    as long as they live, whatever happens to this object, unless the file is cut. Unpacked or divided data are copied.
 
     Opening and `weights[name]` raise ModelError for a damaged file. A layer that is in the file twice: the last one
     with blobs counts, as in Caffe.
@@ -43,7 +43,7 @@ class Weights(Mapping):
 
     def __init__(self, path: str | os.PathLike):
         self.path = os.fspath(path)
-        size = check_kind(self.path, text=False)
+        check_kind(self.path, text=False)
         try:
             with open(self.path, "rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -51,7 +51,7 @@ class Weights(Mapping):
             raise fault(f"{self.path}: cannot be mapped: {getattr(error, 'strerror', None) or error}") from None
         if hasattr(mmap, "MADV_RANDOM"):  # no reading ahead while hopping over blobs
             self._map.madvise(mmap.MADV_RANDOM)
-        self._blobs = self._index(size)
+        self._blobs = self._index()
         if hasattr(mmap, "MADV_NORMAL"):
             self._map.madvise(mmap.MADV_NORMAL)
 
@@ -72,13 +72,13 @@ class Weights(Mapping):
         if hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
 
-    def _index(self, size: int) -> dict[str, list[Field]]:
+    def _index(self) -> dict[str, list[Field]]:
         """Layer name -> where its blobs lie."""
         found: dict[str, list[Field]] = {}
         layers = 0
         name = ""
         try:
-            for field in fields(self._map, 0, size):
+            for field in fields(self._map, 0, len(self._map)):
                 if field.wire != LENGTH or field.number not in (_NET["layer"], _NET["layers"]):
                     continue
                 layers += 1

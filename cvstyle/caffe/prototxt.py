@@ -45,8 +45,10 @@ def parse_text(text: str, source: str) -> NetParameter:
             # Forks added types to the V1 enum. Keep the name as a string: the layer may not be needed at all.
             foreign = _FOREIGN_TYPE.search(str(error))
             if foreign:
-                text = re.sub(rf"\btype\s*:\s*{foreign[1]}\b", f'cvstyle_foreign_type: "{foreign[1]}"', text)
-                continue
+                pattern = rf"\btype\s*:\s*{foreign[1]}\b"
+                text, count = re.subn(pattern, f'cvstyle_foreign_type: "{foreign[1]}"', text)
+                if count:
+                    continue
             cause = re.sub(r"^\d+:\d+ : (?:'.*': )?", "", str(error).replace("cvstyle.caffe.", ""), flags=re.DOTALL)
             place = f"{source}:{error.GetLine() or 1}:{error.GetColumn() or 1}"
             raise fault(f"{place}: {cause[:300].rstrip('.')}; correct the file there") from None

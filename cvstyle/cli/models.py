@@ -1,0 +1,144 @@
+"""`cvstyle models`: the models that cvstyle knows, and their download."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+
+
+def add_parser(subparsers):
+    """Register the verb."""
+    parser = subparsers.add_parser(
+        "models", help="list known models, and download one", allow_abbrev=False,
+        description="List the models that cvstyle knows; show what is known of one, or download it. Models are kept in "
+        "$CVSTYLE_MODELS, or in cvstyle/models in the user's cache.",
+    )  # fmt: skip
+    parser.set_defaults(execute=list_models, parser=parser)
+    actions = parser.add_subparsers(title="actions", metavar="show|fetch")
+
+    show = actions.add_parser("show", help="what is known of a model", allow_abbrev=False)
+    show.set_defaults(execute=show_model, parser=show)
+    fetch = actions.add_parser(
+        "fetch", help="download a model", allow_abbrev=False,
+        description="Download a model. What is here already is kept, and an interrupted download goes on where it was.",
+    )  # fmt: skip
+    fetch.set_defaults(execute=fetch_model, parser=fetch)
+    for action in (show, fetch):
+        action.add_argument("name", metavar="NAME", help="one of those that 'cvstyle models' lists")
+        action.add_argument("--dir", metavar="DIR", help="the folder of the files (default: see 'cvstyle models')")
+    fetch.add_argument("--base-url", metavar="URL", help="a mirror that holds the files under their own names")
+
+
+def list_models(args) -> int:
+    """Carry out `cvstyle models`; returns the exit status."""
+    from .. import zoo
+
+    rows = [("name", "size", "licence", "here", "")]
+    for card in zoo.CARDS.values():
+        paths = _files(card)
+        here = bool(paths) and all(map(os.path.isfile, paths))
+        size = os.path.getsize(paths[1]) if here else None
+        rows.append((card.name, _size(card.model, size), card.licence, "yes" if here else "no", card.title))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(f"models are kept in {zoo.default_folder()}")
+    return 0
+
+
+def show_model(args) -> int:
+    """Carry out `cvstyle models show`; returns the exit status."""
+    from .. import zoo
+
+    card = zoo.find(args.name)
+    lines = [("name", card.name), ("also", ", ".join(card.aliases)), ("title", card.title), ("source", card.source)]
+    lines += [("licence", card.licence), ("note", card.note)]
+    lines += [(f"default {kind.split('_')[0]} layers", ",".join(card.family.settings[kind])) for kind in _LAYERS]
+    for file, path in zip((card.proto, card.model), card.files(args.dir), strict=True):
+        here = os.path.isfile(path)
+        lines += [("file", file.name), ("  size", _size(file, os.path.getsize(path) if here else None))]
+        if not card.embedded:
+            lines.append(("  digest", file.digest or "none is published"))
+        lines += [("  from", url) for url in file.urls]
+        lines.append(("  here" if here else "  would go to", path))
+    width = max(len(label) for label, _ in lines)
+    for label, value in lines:
+        if value:
+            print(f"{label.ljust(width)}  {value}")
+    return 0
+
+
+def fetch_model(args) -> int:
+    """Carry out `cvstyle models fetch`; returns the exit status."""
+    from .. import zoo
+
+    card = zoo.find(args.name)
+    if card.embedded:
+        print(f"{card.name} comes with cvstyle, and 'cvstyle run' uses it unless --proto and --model name another")
+        return 0
+    try:
+        with _Progress() as progress:
+            fetched = zoo.fetch(card, args.dir, args.base_url, progress)
+    except KeyboardInterrupt:
+        print("cvstyle: interrupted; what came is kept, and the same command goes on from there", file=sys.stderr)
+        return 130
+    for file in fetched:
+        state = "downloaded" if file.downloaded else "was here already"
+        checked = "" if file.checked else ", which could not be checked: no digest is published"
+        print(f"{file.path}: {state}; {file.digest}{checked}")
+    proto, model = (shlex.quote(file.path) for file in fetched)
+    print(f"cvstyle run --proto {proto} --model {model} --content photo.jpg --style painting.jpg")
+    return 0
+
+
+_LAYERS = ("content_layers", "style_layers")
+
+
+def _files(card):
+    """Paths of a model's files; none where the embedded network is missing."""
+    from ..errors import ModelError
+
+    try:
+        return card.files()
+    except ModelError:
+        return ()
+
+
+def _size(file, found=None):
+    """The size of a file in words."""
+    size = file.size if found is None else found
+    if size is None:
+        return file.about
+    return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} KB"
+
+
+class _Progress:
+    """A progress bar per file on a terminal, a line per file elsewhere."""
+
+    def __init__(self):
+        self.bar, self.current = None, None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.bar is not None:
+            self.bar.close()
+
+    def __call__(self, file, url, done, total):
+        if self.current != url:
+            self._begin(file, url, done, total)
+        if self.bar is not None:
+            self.bar.update(done - self.bar.n)
+
+    def _begin(self, file, url, done, total):
+        self.__exit__()
+        self.current = url
+        print(f"{url}{f': going on after {done:,} bytes' if done else ''}", file=sys.stderr, flush=True)
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self.bar = tqdm(
+                total=total, initial=done, unit="B", unit_scale=True, dynamic_ncols=True, desc=file.name, leave=False
+            )
