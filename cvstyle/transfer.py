@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from . import images, optimize, zoo
-from .errors import ImageError, NumericalError, OptionError
+from .errors import NumericalError, OptionError
 from .network import Network, load_network
 from .objective import Objective
 
@@ -246,11 +246,3 @@ class _Run:
         if alpha is not None:
             alpha = images.resize(alpha[..., None], self.size, compat=self.options.compat)[..., 0]
         return images.Picture(rgb, alpha, self.content.icc)
-
-
-def check_pictures_differ(content: str, output: str) -> None:
-    """Raises ImageError where the output would overwrite the content."""
-    from os.path import exists, samefile
-
-    if exists(output) and exists(content) and samefile(content, output):
-        raise ImageError(f"{output}: the output would overwrite the content picture; choose another name")

@@ -121,18 +121,18 @@ def add_parser(subparsers):
 def execute(args) -> int:
     """Carry out `cvstyle run`; returns the exit status."""
     from .. import images
-    from ..transfer import Options, check_pictures_differ, stylize
+    from ..transfer import Options, stylize
 
     styles = _style_paths(args.style)
     names = Options.__dataclass_fields__
     settings = {name: value for name, value in vars(args).items() if name in names and value is not None}
-    options = Options(**settings, **({} if "init" in settings else {"init": "random"}))
+    options = Options(**settings)
     options.check(len(styles))
     for name, default in (_COMPAT if args.compat else _MODERN).items():
         if getattr(args, name) is None:
             setattr(args, name, default)
     images.check_writable(args.output, bits=args.bits)
-    check_pictures_differ(args.content, args.output)
+    _check_nothing_overwritten(args.output, [args.content, *styles])
     backend = _backend(args)
     metadata = {"Software": f"cvstyle {__version__}", "Command": shlex.join(["cvstyle", *args.command_line])}
 
@@ -182,6 +182,12 @@ def _style_paths(text):
     if not paths:
         raise OptionError("--style names no file")
     return paths
+
+
+def _check_nothing_overwritten(output, inputs):
+    for path in inputs:
+        if os.path.exists(output) and os.path.exists(path) and os.path.samefile(path, output):
+            raise OptionError(f"{output}: the output would overwrite an input picture; choose another name")
 
 
 def _backend(args):
