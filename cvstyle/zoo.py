@@ -7,6 +7,7 @@ import fnmatch
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -485,12 +486,10 @@ def _open(file, url, part):
         error.close()
         part.remove()  # there is no byte after these: the file is another one now
         return _open(file, url, part)
-    first, total = _extent(response)
-    if first and first != offset:
-        part.remove()
-        response.close()
-        raise _TransferError(f"the server sent bytes from {first:,} on, not from {offset:,}")
     try:
+        first, total = _extent(response)
+        if first not in (0, offset):
+            raise _TransferError(f"the server sent bytes from {first:,} on, not from {offset:,}")
         if response.headers.get_content_type() == "text/html":
             raise _TransferError("the server sent a web page, not the file")
         if file.size is not None and total not in (None, file.size):
@@ -508,8 +507,10 @@ def _extent(response):
     length = response.headers.get("Content-Length")
     if response.status != 206:
         return 0, int(length) if length else None
-    span, _, total = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
-    return int(span.partition("-")[0]), int(total) if total.isdigit() else None
+    stated = re.match(r"bytes (\d+)-\d+/(\d+)?", response.headers.get("Content-Range", ""))
+    if not stated:
+        raise _TransferError("the server sent a part of the file and does not say which")
+    return int(stated[1]), int(stated[2]) if stated[2] else None
 
 
 def _reason(error):
