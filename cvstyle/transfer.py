@@ -40,7 +40,7 @@ class Options:
     learning_rate: float = 10.0
     lbfgs_num_correction: int = 0
     bounds: bool = False
-    init: str = "random"
+    init: str | None = None
     init_image: str | None = None
     normalize_gradients: bool = False
     pooling: str = "max"
@@ -60,7 +60,7 @@ class Options:
                 raise OptionError(f"{name} is {value}; a finite number that is not negative is needed")
         if self.lbfgs_num_correction < 0:
             raise OptionError(f"lbfgs_num_correction is {self.lbfgs_num_correction}; it cannot be negative")
-        if self.init not in ("random", "image"):
+        if self.init not in (None, "random", "image"):
             raise OptionError(f"init must be random or image, not '{self.init}'")
         optimize.get(self.optimizer)
         if self.bounds and self.optimizer != "lbfgsb":
@@ -124,6 +124,8 @@ def stylize(
     except TypeError as error:
         raise OptionError(str(error).replace("Options.__init__() got an ", "")) from None
     options.check(len(styles))
+    if model and not proto:
+        raise OptionError(f"{model}: a model needs the prototxt that belongs to it (--proto)")
     pictures = [images.read(path) for path in (content, *styles)]
     start = images.read(options.init_image) if options.init_image else None
     net = network or (load_network(proto, model, backend) if proto else embedded_network(backend))
@@ -227,7 +229,7 @@ class _Run:
     def _start(self, start):
         if start is not None:
             return self._preprocess(self._resize(start.rgb, self.size))
-        if self.options.init == "image":
+        if self._setting("init") == "image":
             return self._preprocess(self.content_rgb)
         noise = np.random.default_rng(self.seed).standard_normal((3, *self.size), dtype=np.float32)
         return noise * np.float32(_NOISE)

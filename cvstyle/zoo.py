@@ -30,6 +30,7 @@ _GENERAL = {
     "style_weight": 100.0,
     "tv_weight": 1e-3,
     "num_iterations": 1000,
+    "init": "random",
 }
 
 
@@ -302,8 +303,8 @@ def embedded_files() -> tuple[str, str]:
 def defaults(layer_names: list[str]) -> dict:
     """The run's defaults for a network, recognised by its layer names.
 
-    content_layers and style_layers (None for an unknown network), content_weight, style_weight, tv_weight and
-    num_iterations.
+    content_layers and style_layers (None for an unknown network), content_weight, style_weight, tv_weight,
+    num_iterations and init.
     """
     known = next((card.family.settings for card in CARDS.values() if card.family.recognises(layer_names)), {})
     return {name: list(value) if isinstance(value, tuple) else value for name, value in (_GENERAL | known).items()}

@@ -189,6 +189,12 @@ def test_missing_required_options_and_unknown_verbs(capsys):
     assert "usage" in capsys.readouterr().out
 
 
+def test_a_model_without_its_prototxt_is_refused(files, tmp_path, capsys):
+    args = ["run", "--model", files["model"], "--content", files["content"], "--style", files["style"]]
+    assert main([*args, "--output", str(tmp_path / "out.png")]) == 2
+    assert "--proto" in capsys.readouterr().err
+
+
 def test_an_unknown_network_asks_for_layers(files, tmp_path, capsys):
     net = nets.Builder("odd", (64, 64))
     net.conv("first", 8, 3, pad=[1])

@@ -95,7 +95,12 @@ def add_parser(subparsers):
         "--lbfgs-num-correction", type=int, default=0, metavar="N", help="L-BFGS history (default: 100; lbfgsb: 20)"
     )
     group.add_argument("--bounds", action="store_true", help="keep pixels in range while optimising (lbfgsb)")
-    group.add_argument("--init", choices=("random", "image"), default=None, help="start from noise or from the content")
+    group.add_argument(
+        "--init",
+        choices=("random", "image"),
+        default=None,
+        help="start from noise or from the content (default: that of the network)",
+    )
     group.add_argument("--init-image", metavar="FILE", help="start from this picture")
     group.add_argument(
         "--seed", type=int, default=-1, metavar="N", help="of the noise; negative: a new one each time (default)"
