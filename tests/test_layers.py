@@ -347,6 +347,9 @@ CASES = [
          lambda x, b, p: [x[0].reshape(1, 6, 4)]),
     Case("reshape axis 2", "Reshape", [MAP], {"shape": {"dim": [0, 2, 2]}, "axis": 2},
          lambda x, b, p: [x[0].reshape(1, 2, 3, 2, 2)]),
+    # OpenCV takes axis −1 as the last one; in Caffe's Reshape it is the place after that.
+    Case("reshape adds an axis", "Reshape", [MAP], {"shape": {"dim": [1]}, "axis": -1},
+         lambda x, b, p: [x[0][..., None]], False),
 ]  # fmt: skip
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -532,6 +535,7 @@ def test_relu_is_flat_at_zero():
     ("Scale", [ODD], {"axis": 7}, "axis 7"),
     ("Flatten", [ODD], {"axis": 3, "end_axis": 1}, "end_axis"),
     ("Reshape", [ODD], {"shape": {"dim": [5, -1]}}, "cannot take"),
+    ("Reshape", [ODD], {"shape": {"dim": [-1]}, "axis": 5}, "axis 5"),
 ])  # fmt: skip
 def test_bad_parameters_and_shapes_name_the_layer(kind, shapes, params, message):
     case = Case("", kind, shapes, params, tops=2 if kind == "Slice" else 1)

@@ -138,6 +138,7 @@ class Eltwise(Layer):
     def __init__(self, definition, ops):
         super().__init__(definition, ops)
         self.operation = self.params.get("operation", "SUM")
+        self.retains = self.operation == "PROD"
         count = len(definition.bottoms)
         self.coefficients = list(self.params.get("coeff", [])) or [1.0] * count
         if count < 2:

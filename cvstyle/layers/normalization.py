@@ -79,6 +79,10 @@ class _Broadcast(Layer):
 
     _blobs = ()
 
+    def __init__(self, definition, ops):
+        super().__init__(definition, ops)
+        self.retains = len(definition.bottoms) > 1
+
     def blob_shapes(self, bottoms):
         if len(bottoms) > 1:
             return []

@@ -47,7 +47,10 @@ class Reshape(_View):
 
     def top_shapes(self, bottoms):
         shape = bottoms[0]
-        first = self.axis(len(shape), default=0)
+        first = self.params.get("axis", 0)
+        first += len(shape) + 1 if first < 0 else 0  # here −1 means after the last axis
+        if not 0 <= first <= len(shape):
+            raise self.fail(f"axis {self.params['axis']} is outside the {len(shape)} axes of its input")
         count = self.params.get("num_axes", -1)
         last = len(shape) if count == -1 else first + count
         part = shape[first:last]

@@ -1,0 +1,269 @@
+"""Optimisers against plain implementations of their own."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import scipy.optimize
+
+from cvstyle import optimize
+from cvstyle.backends.numpy import Backend
+from cvstyle.backends.opencv import Backend as OpenCV
+from cvstyle.errors import OptionError
+
+
+class Function:
+    """A function of a picture in the place of an `Objective`."""
+
+    def __init__(self, function, ops=None):
+        self.function, self.ops = function, ops or Backend("float64")
+        self.evaluations = 0
+
+    def evaluate(self, x):
+        self.evaluations += 1
+        self.loss, gradient = self.function(np.asarray(x, np.float64).ravel())
+        self.losses = {"all": self.loss}
+        return self.ops.asarray(gradient.reshape(x.shape))
+
+    def __call__(self, x):
+        gradient = self.evaluate(x)
+        return self.loss, np.asarray(gradient)
+
+
+_RNG = np.random.default_rng(0)
+_BASIS = np.linalg.qr(_RNG.normal(size=(12, 12)))[0]
+HESSIAN = _BASIS @ np.diag(np.geomspace(0.1, 10, 12)) @ _BASIS.T
+MINIMUM = _RNG.normal(size=12) * 3
+
+
+def quadratic(v):
+    d = v - MINIMUM
+    return d @ HESSIAN @ d / 2, HESSIAN @ d
+
+
+def rosenbrock(v):
+    return scipy.optimize.rosen(v), scipy.optimize.rosen_der(v)
+
+
+def start(ops, seed=1):
+    return ops.asarray(np.random.default_rng(seed).uniform(-1, 1, (1, 3, 2, 2)))
+
+
+def run(name, function, count, ops=None, **options):
+    """(result, [x after each iteration], the Function)."""
+    objective, visited = Function(function, ops), []
+    minimize = optimize.get(name).minimize
+    result = minimize(objective, start(objective.ops), count, lambda i, x: visited.append(np.array(x)), **options)
+    return result, visited, objective
+
+
+# Adam
+
+
+@pytest.mark.parametrize("function", [quadratic, rosenbrock])
+@pytest.mark.parametrize("rate", [10.0, 0.01])
+def test_adam_is_algorithm_1(function, rate):
+    _, visited, _ = run("adam", function, 30, learning_rate=rate)
+    theta = start(Backend("float64")).ravel().tolist()
+    m, v = [0.0] * 12, [0.0] * 12
+    for t in range(1, 31):
+        g = function(np.array(theta))[1]
+        for i in range(12):
+            m[i] = 0.9 * m[i] + 0.1 * g[i]
+            v[i] = 0.999 * v[i] + 0.001 * g[i] ** 2
+            theta[i] -= rate * (m[i] / (1 - 0.9**t)) / ((v[i] / (1 - 0.999**t)) ** 0.5 + 1e-8)
+        np.testing.assert_allclose(visited[t - 1].ravel(), theta, rtol=1e-9)
+
+
+def test_adam_in_float32():
+    exact = run("adam", quadratic, 25, learning_rate=1.0)[0]
+    for ops in (Backend(), OpenCV()):
+        np.testing.assert_allclose(run("adam", quadratic, 25, ops, learning_rate=1.0)[0], exact, rtol=1e-3, atol=1e-4)
+
+
+def test_adam_epsilon_counts_where_gradients_vanish():
+    result, _, _ = run("adam", lambda v: (0.0, np.full(12, 1e-8)), 1, learning_rate=1.0)
+    np.testing.assert_allclose(start(Backend("float64")) - result, 0.5, rtol=1e-6)
+
+
+# L-BFGS of the reference
+
+
+def dense_lbfgs(function, x, count, history, rate):
+    """The same iteration through explicit matrices (Nocedal and Wright 2006, equation 7.19)."""
+    pairs, previous, visited, scale = [], None, [], 1.0
+    for _ in range(count):
+        g = function(x)[1]
+        if previous is None:
+            step = -min(1, 1 / np.abs(g).sum()) * rate * g
+        else:
+            y = g - previous[0]
+            s = previous[1]
+            if y @ s > 1e-10:
+                pairs.append((s, y))
+                scale = (y @ s) / (y @ y)
+            inverse = scale * np.eye(len(x))
+            for s, y in pairs[-history:]:
+                v = np.eye(len(x)) - np.outer(y, s) / (y @ s)
+                inverse = v.T @ inverse @ v + np.outer(s, s) / (y @ s)
+            step = -rate * inverse @ g
+        previous = g, step
+        x = x + step
+        visited.append(x)
+    return visited
+
+
+@pytest.mark.parametrize("function, history, rate, count", [
+    (quadratic, 100, 1.0, 25), (quadratic, 3, 1.0, 25), (quadratic, 1, 0.5, 20), (rosenbrock, 5, 0.05, 25),
+])  # fmt: skip
+def test_lbfgs_equals_explicit_matrices(function, history, rate, count):
+    _, visited, objective = run("lbfgs", function, count, history=history, learning_rate=rate)
+    expected = dense_lbfgs(function, start(Backend("float64")).ravel(), count, history, rate)
+    assert objective.evaluations == count  # one evaluation for each iteration
+    for ours, theirs in zip(visited, expected, strict=True):
+        np.testing.assert_allclose(ours.ravel(), theirs, rtol=1e-5, atol=1e-7)
+
+
+def test_lbfgs_reaches_the_minimum():
+    result, _, _ = run("lbfgs", quadratic, 60)
+    np.testing.assert_allclose(result.ravel(), MINIMUM, atol=1e-6)
+
+
+def test_lbfgs_first_step():
+    x = start(Backend("float64")).ravel()
+    g = quadratic(x)[1]
+    _, visited, _ = run("lbfgs", quadratic, 1)
+    np.testing.assert_allclose(visited[0].ravel(), x - g * min(1, 1 / np.abs(g).sum()), rtol=1e-12)
+    _, visited, _ = run("lbfgs", lambda v: (0.0, np.full(12, 1e-3)), 1)
+    np.testing.assert_allclose(visited[0].ravel(), x - 1e-3, rtol=1e-12)  # 1/‖g‖₁ > 1
+
+
+def test_lbfgs_skips_pairs_without_curvature():
+    """Where the gradient is constant y is 0: no pair is kept, and the steps go on along the gradient."""
+    from cvstyle.optimize import lbfgs
+
+    ops, g = Backend("float64"), np.full((1, 3, 2, 2), 0.25)
+    x, state = start(ops), lbfgs.State(5)
+    before = x.copy()
+    for _ in range(3):
+        lbfgs.update(ops, x, g.copy(), state, 1.0)
+    assert not state.pairs
+    np.testing.assert_allclose(before - x, (1 / 3 + 1 + 1) * g, rtol=1e-12)
+
+
+def test_lbfgs_keeps_as_many_pairs_as_asked():
+    from cvstyle.optimize import lbfgs
+
+    ops, state = Backend("float64"), lbfgs.State(4)
+    x, objective = start(ops), Function(quadratic)
+    for i in range(10):
+        lbfgs.update(ops, x, objective.evaluate(x), state, 1.0)
+        assert len(state.pairs) == min(i, 4)
+
+
+def test_lbfgs_of_a_gradient_of_zero_stays():
+    result, _, _ = run("lbfgs", lambda v: (0.0, np.zeros(12)), 4)
+    np.testing.assert_array_equal(result, start(Backend("float64")))
+
+
+# L-BFGS-B
+
+
+def test_lbfgsb_reaches_the_minimum():
+    result, visited, objective = run("lbfgsb", quadratic, 50)
+    assert result.shape == (1, 3, 2, 2)
+    np.testing.assert_allclose(result.ravel(), MINIMUM, atol=1e-5)
+    values = [quadratic(v.ravel())[0] for v in visited]
+    assert all(b <= a for a, b in itertools.pairwise(values))
+    assert len(visited) <= objective.evaluations
+
+
+def test_lbfgsb_honours_bounds():
+    lower, upper = np.full((1, 3, 1, 1), -0.5), np.array([0.25, 1.0, 2.0]).reshape(1, 3, 1, 1)
+    assert (MINIMUM.max() > 2) or (MINIMUM.min() < -0.5)
+    result, visited, _ = run("lbfgsb", quadratic, 100, bounds=(lower, upper))
+    for x in [*visited, result]:
+        assert (x >= lower - 1e-12).all()
+        assert (x <= upper + 1e-12).all()
+    # The conditions of Karush, Kuhn and Tucker: at a bound the gradient points out of the box, elsewhere it is 0.
+    g = quadratic(result.ravel())[1].reshape(result.shape)
+    low, high = np.broadcast_to(lower, g.shape), np.broadcast_to(upper, g.shape)
+    assert (g[result <= low] >= -1e-5).all()
+    assert (g[result >= high] <= 1e-5).all()
+    inside = (result > low) & (result < high)
+    assert np.abs(g[inside]).max() < 1e-4
+    assert inside.any()
+    assert not inside.all()
+
+
+def test_lbfgsb_history_is_used():
+    few, many = (run("lbfgsb", rosenbrock, 12, history=h)[0] for h in (1, 12))
+    assert not np.allclose(few, many, rtol=1e-3)
+
+
+# All of them
+
+
+@pytest.mark.parametrize("name", optimize.NAMES)
+def test_callback_counts(name):
+    counted, losses = [], []
+    objective = Function(quadratic)
+
+    def callback(iteration, x):
+        counted.append(iteration)
+        losses.append(objective.losses["all"])
+        assert x.shape == (1, 3, 2, 2)
+
+    optimize.get(name).minimize(objective, start(objective.ops), 7, callback)
+    assert counted == [1, 2, 3, 4, 5, 6, 7]
+    assert all(np.isfinite(losses))
+
+
+@pytest.mark.parametrize("name", optimize.NAMES)
+def test_stop_ends_the_run_there(name):
+    objective, seen = Function(quadratic), []
+
+    def callback(iteration, x):
+        seen.append(np.array(x))
+        if iteration == 3:
+            raise optimize.Stop
+
+    result = optimize.get(name).minimize(objective, start(objective.ops), 50, callback)
+    assert len(seen) == 3
+    np.testing.assert_array_equal(result, seen[-1])
+
+
+@pytest.mark.parametrize("name", optimize.NAMES)
+def test_other_exceptions_pass(name):
+    def callback(iteration, x):
+        raise ZeroDivisionError
+
+    objective = Function(quadratic)
+    with pytest.raises(ZeroDivisionError):
+        optimize.get(name).minimize(objective, start(objective.ops), 5, callback)
+
+
+@pytest.mark.parametrize("name", optimize.NAMES)
+def test_last_callback_sees_the_result(name):
+    result, visited, _ = run(name, quadratic, 6)
+    np.testing.assert_array_equal(result, visited[-1])
+
+
+@pytest.mark.parametrize("name", ["adam", "lbfgs"])
+def test_runs_are_repeatable_and_split(name):
+    """A run that is continued with its state equals one in a piece."""
+    module, ops = optimize.get(name), Backend("float64")
+    whole = run(name, quadratic, 9, learning_rate=0.5)[0]
+    np.testing.assert_array_equal(whole, run(name, quadratic, 9, learning_rate=0.5)[0])
+    x, objective = start(ops), Function(quadratic)
+    state = module.init(ops, x) if name == "adam" else module.State(100)
+    for _ in range(9):
+        module.update(ops, x, objective.evaluate(x), state, 0.5)
+    np.testing.assert_array_equal(x, whole)
+
+
+def test_unknown_optimizer():
+    with pytest.raises(OptionError, match=r"unknown optimizer 'lbgfs'.*lbfgs"):
+        optimize.get("lbgfs")
