@@ -1,0 +1,131 @@
+"""Build the embedded network, rectified wavelets, as models/wavelet.prototxt and models/wavelet.caffemodel.
+
+usage: python models/build_wavelet.py
+
+Nothing is trained: every filter is a formula (docs/embedded-network.md). Features are rectified Gabor responses at
+several phases, whose covariances carry the phase harmonics of Mallat, Zhang and Rochette (2019) and Zhang and Mallat
+(2021); a Gram matrix of them describes a texture.
+"""
+
+from __future__ import annotations
+
+import sys
+from math import comb, pi
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT.parent))
+
+from cvstyle.caffe.write import write_caffemodel, write_prototxt  # noqa: E402
+from cvstyle.netdef import LayerDef, NetDef  # noqa: E402
+
+OCTAVES = 5
+ORIENTATIONS, PHASES, FREQUENCY = 8, 4, 0.25  # cycles per pixel
+ALONG, ACROSS = 1.4, 2.0  # the Gabor envelope's deviations, in pixels
+SCALE = 34.0  # of all features, so that the usual weights (content 5, style 100) suit this network
+CONSTANT = 2270.0  # the constant channel, about as large as the features
+
+# Rows on B, G, R: sum, red minus green, yellow minus blue.
+OPPONENT = np.array([[1, 1, 1], [0, -1, 1], [-1, 0.5, 0.5]])
+
+
+class Builder:
+    """Layers in order, each named like its top."""
+
+    def __init__(self):
+        self.layers, self.weights, self.channels = [], {}, {"data": 3}
+
+    def add(self, kind, name, bottoms, channels, **params):
+        self.layers.append(LayerDef(name, kind, tuple(bottoms), (name,), params))
+        self.channels[name] = channels
+        return name
+
+    def conv(self, name, bottom, weight, bias=None, stride=1, pad=0, group=1):
+        weight = np.asarray(weight, np.float32)
+        params = {"num_output": len(weight), "kernel_size": [weight.shape[2]], "bias_term": bias is not None}
+        params |= {"stride": [stride]} if stride > 1 else {}
+        params |= {"pad": [pad]} if pad else {}
+        params |= {"group": group} if group > 1 else {}
+        self.weights[name] = [weight] if bias is None else [weight, np.asarray(bias, np.float32)]
+        return self.add("Convolution", name, [bottom], len(weight), **params)
+
+    def relu(self, name, bottom):
+        """In place, so that the layer after it reads `bottom`."""
+        self.layers.append(LayerDef(name, "ReLU", (bottom,), (bottom,), {}))
+        return bottom
+
+    def blurred(self, name, bottom, ones, kernel, stride=1):
+        """`bottom` (3 channels) filtered by `kernel`, divided by what of the kernel lies inside the picture."""
+        each = np.stack([kernel] * 3)[:, None]
+        arguments = {"pad": len(kernel) // 2, "group": 3, "stride": stride}
+        inside = self.conv(f"{name}_inside", ones, each, **arguments)
+        inverse = self.add("Power", f"{name}_inverse", [inside], 3, power=-1.0)
+        raw = self.conv(f"{name}_raw", bottom, each, **arguments)
+        return self.add("Eltwise", name, [raw, inverse], 3, operation="PROD")
+
+
+def gabors(size=7):
+    """(orientations · phases, size, size): zero mean, unit norm."""
+    y, x = np.mgrid[:size, :size] - size // 2
+    filters = []
+    for orientation in np.arange(ORIENTATIONS) * pi / ORIENTATIONS:
+        u = x * np.cos(orientation) + y * np.sin(orientation)
+        v = -x * np.sin(orientation) + y * np.cos(orientation)
+        envelope = np.exp(-(u**2) / (2 * ALONG**2) - v**2 / (2 * ACROSS**2))
+        for phase in np.arange(PHASES) * 2 * pi / PHASES:
+            wave = envelope * np.cos(2 * pi * FREQUENCY * u + phase)
+            wave -= envelope * wave.sum() / envelope.sum()
+            filters.append(wave / np.linalg.norm(wave))
+    return np.array(filters)
+
+
+def gaussian(size, deviation):
+    """(size, size), sum 1."""
+    line = np.exp(-((np.arange(size) - size // 2) ** 2) / (2 * deviation**2))
+    return np.outer(line, line) / line.sum() ** 2
+
+
+def binomial(size):
+    """(size, size), sum 1."""
+    line = np.array([comb(size - 1, i) for i in range(size)], float)
+    return np.outer(line, line) / line.sum() ** 2
+
+
+def build():
+    """The network with its weights."""
+    net = Builder()
+    delta = np.zeros((7, 7))
+    delta[3, 3] = 1
+    # Beside the waves, the detail itself, rectified both ways.
+    details = np.concatenate([gabors(), [delta, -delta]])
+    opponent = OPPONENT / np.linalg.norm(OPPONENT, axis=1, keepdims=True)
+    x = net.conv("opponent", "data", opponent[:, :, None, None] * SCALE)
+    carried = []
+    for octave in range(1, OCTAVES + 1):
+        ones = net.conv(f"ones{octave}", x, np.zeros((3, 1, 1, 1)), np.ones(3), group=3)
+        # Filters with a zero mean on what is left without the local mean: zero padding then makes no frame.
+        mean = net.blurred(f"mean{octave}", x, ones, gaussian(13, 3.0))
+        detail = net.add("Eltwise", f"detail{octave}", [x, mean], 3, operation="SUM", coeff=[1.0, -1.0])
+        wave = net.conv(f"wave{octave}", detail, np.concatenate([details] * 3)[:, None], pad=3, group=3)
+        net.relu(f"relu_wave{octave}", wave)
+        smooth = net.blurred(f"smooth{octave}", x, ones, gaussian(7, 1.2))
+        signs = np.tile([1.0, -1.0], 3).reshape(-1, 1, 1, 1)
+        colour = net.relu(f"relu_colour{octave}", net.conv(f"colour{octave}", smooth, signs, group=3))
+        count = net.channels[wave] + net.channels[colour]
+        features = net.add("Concat", f"features{octave}", [wave, colour], count)
+        constant = net.conv(f"constant{octave}", x, np.zeros((1, 3, 1, 1)), [CONSTANT])
+        parts = [features, constant, *carried]
+        net.add("Concat", f"octave{octave}", parts, sum(net.channels[p] for p in parts))
+        if octave < OCTAVES:
+            low = np.stack([binomial(7)] * count)[:, None]
+            carried = [net.conv(f"carry{octave}", features, low, stride=2, pad=3, group=count)]
+            x = net.blurred(f"x{octave + 1}", x, ones, binomial(5), stride=2)
+    return NetDef("rectified wavelets", {"data": (1, 3, 512, 512)}, tuple(net.layers), net.weights)
+
+
+if __name__ == "__main__":
+    network = build()
+    write_prototxt(ROOT / "wavelet.prototxt", network)
+    write_caffemodel(ROOT / "wavelet.caffemodel", network)
