@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -240,14 +240,31 @@ class Program:
                 f"{' (' + ', '.join(inputs) + ')' if inputs else ''}; exactly one, the picture, is supported"
             )
         self._input = network.input_names.index(inputs[0])
-        self._uses = Counter(b for i in self.indices for b in network.nodes[i].bottoms)
+        self._steps = self._fused()
+        self._uses = Counter(b for node, _ in self._steps for b in node.bottoms)
         self._kept = set(self.taps.values()) | {self._input}
-        for index in self.indices:
-            node = network.nodes[index]
-            if network.layer(index).retains:
+        for node, layer in self._steps:
+            if layer.retains:
                 self._kept.update(node.bottoms, node.tops)
         self._checked = {}
         self._tape = None
+
+    def _fused(self):
+        """(node, layer) in order of execution; a layer and its only reader are one where they can be."""
+        network, steps = self.network, []
+        nodes = [network.nodes[i] for i in self.indices]
+        uses = Counter(b for node in nodes for b in node.bottoms)
+        for index, node in zip(self.indices, nodes, strict=True):
+            layer = network.layer(index)
+            if steps and len(node.bottoms) == 1:
+                last, before = steps[-1]
+                alone = last.tops == node.bottoms and uses[node.bottoms[0]] == 1
+                fused = before.fused_with(layer) if alone and last.tops[0] not in self.taps.values() else None
+                if fused is not None:
+                    steps[-1] = (replace(last, tops=node.tops), fused)
+                    continue
+            steps.append((node, layer))
+        return steps
 
     def shapes(self, size: tuple[int, int], channels: int = 3) -> dict[str, tuple[int, ...]]:
         """Shape of every tap for a picture of this (height, width). Raises ShapeError where it is too small."""
@@ -266,19 +283,18 @@ class Program:
         the way.
         """
         self.shapes(tuple(x.shape[2:]), x.shape[1])
-        nodes, uses = self.network.nodes, dict(self._uses)
+        uses = dict(self._uses)
         values = {self._input: x}
         wanted = set(self.taps.values())
         tape = []
-        for index in self.indices:
-            node = nodes[index]
+        for node, layer in self._steps:
             bottoms = [values[b] for b in node.bottoms]
             for b in node.bottoms:
                 uses[b] -= 1
                 if not uses[b] and b not in wanted:
                     values.pop(b, None)
             overwrite = not uses[node.bottoms[0]] and node.bottoms[0] not in self._kept
-            tops, backward = self.network.layer(index).forward(bottoms, keep, overwrite)
+            tops, backward = layer.forward(bottoms, keep, overwrite)
             if keep:
                 tape.append((node, backward, [top.shape for top in tops]))
             values.update((v, top) for v, top in zip(node.tops, tops, strict=False) if v in uses or v in wanted)

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cvstyle import backends, load_network
-from cvstyle.backends.numpy import Backend
+from cvstyle.backends.numpy import Backend, Convolution
 from cvstyle.backends.opencv import Backend as OpenCV
 from cvstyle.caffe import read_net
 from cvstyle.errors import ModelError, OptionError, ShapeError
@@ -373,6 +373,34 @@ def test_order_of_taps_does_not_matter():
     b = Projection(net, ["relu1_2", "pool2", "conv3_1"], Backend())
     b.weights = a.weights
     np.testing.assert_array_equal(a.gradient(picture(net)), b.gradient(picture(net)))
+
+
+@pytest.mark.parametrize("taps, slope, readers, fused", [
+    (["relu"], 0, [], True), (["relu", "conv"], 0, [], False), (["relu"], 0.5, [], False),
+    (["relu", "other"], 0, [("AbsVal", "other", "conv")], False), (["other"], 0, [("AbsVal", "other", "relu")], True),
+], ids=str)  # fmt: skip
+def test_relu_is_fused_with_a_convolution_that_nobody_else_reads(taps, slope, readers, fused):
+    calls = []
+
+    class Spy(Convolution):
+        def forward_relu(self, *args):
+            calls.append("forward")
+            return super().forward_relu(*args)
+
+        def backward_relu(self, *args):
+            calls.append("backward")
+            return super().backward_relu(*args)
+
+    ops = Backend("float64")
+    ops.convolution = lambda *args: Spy(ops, *args)
+    relu = ("ReLU", "relu", "conv", {"negative_slope": slope})
+    net = graph(conv("conv", "data"), relu, *readers)
+    ours, plain = Projection(net, taps, ops), Projection(net, ["conv", *taps], Backend("float64"))
+    x = picture(net)
+    gradient = ours.gradient(x)
+    assert calls == (["forward", "backward"] if fused else [])
+    plain.weights = {"conv": np.zeros((1, 4, 7, 6)), **ours.weights}
+    np.testing.assert_allclose(gradient, plain.gradient(x), rtol=1e-12, atol=1e-12)
 
 
 def test_backward_needs_a_forward_that_keeps():

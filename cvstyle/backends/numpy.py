@@ -437,6 +437,15 @@ class Convolution:
         gx[0] = inner
         return gx
 
+    def forward_relu(self, x, pad, keep):
+        """`forward` and then `Backend.relu` with slope 0: (y, mask); the mask may be None unless `keep`."""
+        y = self.forward(x, pad)
+        return self.ops.relu(y, out=y) if keep else (np.maximum(y, 0, out=y), None)
+
+    def backward_relu(self, g, mask, size, pad):
+        """`Backend.relu_backward` and then `backward`; g may be overwritten."""
+        return self.backward(self.ops.relu_backward(g, mask), size, pad)
+
     def _is_pointwise(self, pad):
         return self.kernel == (1, 1) and self.stride == (1, 1) and not any(pad)
 

@@ -84,6 +84,10 @@ class Layer:
         """
         raise NotImplementedError
 
+    def fused_with(self, following: Layer) -> Layer | None:
+        """One layer that does this one and `following`, the only reader of its only top; None if there is none."""
+        return None
+
     def fail(self, message: str) -> ModelError:
         """An error that names this layer."""
         return ModelError(f"layer '{self.name}' ({self.definition.type}): {message}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+from .activation import ReLU
 from .base import Layer, Window, register
 
 
@@ -79,6 +80,26 @@ class Convolution(_Filters):
         size = bottoms[0].shape[2:]
         top = self.filters.forward(bottoms[0], self.pad)
         return [top], lambda g: [self.filters.backward(g[0], size, self.pad)]
+
+    def fused_with(self, following):
+        if isinstance(following, ReLU) and following.slope == 0:
+            return _ConvolutionReLU(self)
+        return None
+
+
+class _ConvolutionReLU(Layer):
+    """A convolution and the ReLU after it; the gradient is masked on its way into the convolution's backward."""
+
+    retains = False
+
+    def __init__(self, convolution):
+        super().__init__(convolution.definition, convolution.ops)
+        self.convolution = convolution
+
+    def forward(self, bottoms, keep, overwrite):
+        size, pad, filters = bottoms[0].shape[2:], self.convolution.pad, self.convolution.filters
+        top, mask = filters.forward_relu(bottoms[0], pad, keep)
+        return [top], lambda g: [filters.backward_relu(g[0], mask, size, pad)]
 
 
 @register("Deconvolution")
