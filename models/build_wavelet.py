@@ -44,9 +44,17 @@ class Builder:
 
     def conv(self, name, bottom, weight, bias=None, stride=1, pad=0, group=1):
         weight = np.asarray(weight, np.float32)
-        params = {"num_output": len(weight), "kernel_size": [weight.shape[2]], "bias_term": bias is not None}
-        params |= {"stride": [stride]} if stride > 1 else {}
-        params |= {"pad": [pad]} if pad else {}
+        params = {"num_output": len(weight), "bias_term": bias is not None}
+        height, width = weight.shape[2:]
+        params |= {"kernel_size": [height]} if height == width else {"kernel_h": height, "kernel_w": width}
+        if isinstance(stride, tuple):
+            params |= {"stride_h": stride[0], "stride_w": stride[1]}
+        elif stride > 1:
+            params |= {"stride": [stride]}
+        if isinstance(pad, tuple):
+            params |= {"pad_h": pad[0], "pad_w": pad[1]}
+        elif pad:
+            params |= {"pad": [pad]}
         params |= {"group": group} if group > 1 else {}
         self.weights[name] = [weight] if bias is None else [weight, np.asarray(bias, np.float32)]
         return self.add("Convolution", name, [bottom], len(weight), **params)
@@ -56,13 +64,18 @@ class Builder:
         self.layers.append(LayerDef(name, "ReLU", (bottom,), (bottom,), {}))
         return bottom
 
-    def blurred(self, name, bottom, ones, kernel, stride=1):
-        """`bottom` (3 channels) filtered by `kernel`, divided by what of the kernel lies inside the picture."""
-        each = np.stack([kernel] * 3)[:, None]
-        arguments = {"pad": len(kernel) // 2, "group": 3, "stride": stride}
-        inside = self.conv(f"{name}_inside", ones, each, **arguments)
+    def filtered(self, name, bottom, line, stride=1):
+        """Each channel of `bottom` filtered by the outer product of `line` with itself, one direction after the other."""
+        count, half = self.channels[bottom], len(line) // 2
+        each = np.stack([line] * count)
+        down = self.conv(f"{name}_down", bottom, each[:, None, :, None], None, (stride, 1), (half, 0), count)
+        return self.conv(name, down, each[:, None, None], None, (1, stride), (0, half), count)
+
+    def blurred(self, name, bottom, ones, line, stride=1):
+        """`bottom` filtered by `line` both ways, divided by what of the filter lies inside the picture."""
+        inside = self.filtered(f"{name}_inside", ones, line, stride)
         inverse = self.add("Power", f"{name}_inverse", [inside], 3, power=-1.0)
-        raw = self.conv(f"{name}_raw", bottom, each, **arguments)
+        raw = self.filtered(f"{name}_raw", bottom, line, stride)
         return self.add("Eltwise", name, [raw, inverse], 3, operation="PROD")
 
 
@@ -82,15 +95,14 @@ def gabors(size=7):
 
 
 def gaussian(size, deviation):
-    """(size, size), sum 1."""
+    """(size,), sum 1."""
     line = np.exp(-((np.arange(size) - size // 2) ** 2) / (2 * deviation**2))
-    return np.outer(line, line) / line.sum() ** 2
+    return line / line.sum()
 
 
 def binomial(size):
-    """(size, size), sum 1."""
-    line = np.array([comb(size - 1, i) for i in range(size)], float)
-    return np.outer(line, line) / line.sum() ** 2
+    """(size,), sum 1."""
+    return np.array([comb(size - 1, i) for i in range(size)]) / 2.0 ** (size - 1)
 
 
 def build():
@@ -119,8 +131,7 @@ def build():
         parts = [features, constant, *carried]
         net.add("Concat", f"octave{octave}", parts, sum(net.channels[p] for p in parts))
         if octave < OCTAVES:
-            low = np.stack([binomial(7)] * count)[:, None]
-            carried = [net.conv(f"carry{octave}", features, low, stride=2, pad=3, group=count)]
+            carried = [net.filtered(f"carry{octave}", features, binomial(7), stride=2)]
             x = net.blurred(f"x{octave + 1}", x, ones, binomial(5), stride=2)
     return NetDef("rectified wavelets", {"data": (1, 3, 512, 512)}, tuple(net.layers), net.weights)
 
