@@ -65,7 +65,7 @@ class Builder:
         return bottom
 
     def filtered(self, name, bottom, line, stride=1):
-        """Each channel of `bottom` filtered by the outer product of `line` with itself, one direction after the other."""
+        """Each channel of `bottom` filtered by `line`, first down and then across."""
         count, half = self.channels[bottom], len(line) // 2
         each = np.stack([line] * count)
         down = self.conv(f"{name}_down", bottom, each[:, None, :, None], None, (stride, 1), (half, 0), count)
