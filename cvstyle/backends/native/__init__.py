@@ -65,22 +65,10 @@ class Backend(reference.Backend):
     def __init__(self, threads=None, variant=None):
         super().__init__("float32", threads)
         self.variant = variant or _chosen()
-        self._scratch = None
 
     def call(self, name, *arguments):
         """Run an operation of the engine; arrays go as pointers."""
         return _function(name, self.variant)(*(a.ctypes.data if isinstance(a, np.ndarray) else a for a in arguments))
-
-    def scratch(self, size):
-        """float32 memory for one call, at least `size` long; the same for every call."""
-        if self._scratch is None or self._scratch.size < size:
-            self._scratch = None
-            self._scratch = self.empty((size,))
-        return self._scratch
-
-    def trim(self):
-        self._scratch = None
-        super().trim()
 
     def add_scaled(self, y, factor, x):
         if not (y.flags.c_contiguous and x.flags.c_contiguous and y.shape == x.shape):
@@ -114,7 +102,7 @@ class Backend(reference.Backend):
     def gram(self, x, factor):
         channels, positions = x.shape[1], x[0, 0].size
         g = self.empty((channels, channels))
-        work = self.scratch(self.call("gram_work", channels, positions))
+        work = self.empty((self.call("gram_work", channels, positions, self.workers.count),))
         self.call("gram", x, channels, positions, float(factor), g, work, self.workers.count)
         return g
 
@@ -142,8 +130,8 @@ class Backend(reference.Backend):
         for field, value in fields.items():
             if value is not None:
                 setattr(arguments, field, value.ctypes.data if isinstance(value, np.ndarray) else value)
-        size = _function(f"{name}_work", self.variant)(ctypes.byref(arguments))
-        arguments.work = self.scratch(size).ctypes.data
+        work = self.empty((_function(f"{name}_work", self.variant)(ctypes.byref(arguments)),))
+        arguments.work = work.ctypes.data
         _function(name, self.variant)(ctypes.byref(arguments))
 
 
@@ -197,8 +185,8 @@ class Convolution(reference.Convolution):
         height, width = self.output_size(x.shape[2:], pad)
         y = ops.empty((1, self.outputs * self.group, height, width))
         if self.winograd:
-            size = 2 * self.outputs * -(-height // 4) * -(-width // 4)  # 16 bits per tile of 4×4
-            mask = ops.pool.empty((size + _SLACK,), np.uint8) if keep else None
+            tiles = -(-height // 4) * -(-width // 4)
+            mask = ops.bits(self.outputs, 16 * 48 * -(-tiles // 48)) if keep else None
             self._winograd_forward(x, pad, y, relu, mask, (0, 0))
             return y, mask
         mask = ops.bits(y.shape[1], height * width) if keep else None
@@ -351,7 +339,7 @@ _SIGNATURES = {
     "few": (None, (_pointer,)),
     "few_work": (_int, (_pointer,)),
     "gram": (None, (_pointer, _int, _int, _float, _pointer, _pointer, _int)),
-    "gram_work": (_int, (_int, _int)),
+    "gram_work": (_int, (_int, _int, _int)),
     "relu": (None, (_pointer, _pointer, _pointer, _int, _int, _int)),
     "relu_backward": (None, (_pointer, _pointer, _int, _int, _int)),
     "add_scaled": (None, (_pointer, _float, _pointer, _int, _int)),

@@ -1,6 +1,6 @@
 /* Gram matrices, reductions, and what else passes over whole arrays. */
 
-enum { BLOCK = 1 << 14, GRAM_CHUNK = 1024, GRAM_ROWS = 4, GRAM_COLUMNS = VL == 16 ? 4 : 2, GRAM_BAND = 32 };
+enum { BLOCK = 1 << 14 };
 
 INLINE float sum_lanes(vf v)
 {
@@ -10,97 +10,118 @@ INLINE float sum_lanes(vf v)
     return s;
 }
 
-/* Gram: part p of the positions, a band of rows */
+/* Gram matrices: tiles of products of rows, summed along the positions in vectors. A part of the positions and a band
+   of rows is one piece of work; its rows are copied, a chunk at a time, to where they share no cache sets. */
+
+enum { GRAM_ROWS = 4, GRAM_COLUMNS = VL == 16 ? 4 : 2, GRAM_TILE = GRAM_ROWS * GRAM_COLUMNS, GRAM_BAND = 128 };
 
 struct gram_run {
     const float *x;
-    int64_t channels, positions, parts, per_part;
-    float *sums; /* (parts, channels, channels), lower triangle */
+    int64_t channels, positions, chunk, parts, per_part;
+    int64_t tiles; /* to a row of tiles */
+    float *sums;   /* (parts, rows of tiles, tiles, GRAM_TILE), those below the diagonal */
+    float *rows;   /* per thread (channels rounded up, chunk) */
+    float *g, factor;
 };
 
-INLINE void gram_tile(const float *const rows[GRAM_ROWS], const float *const columns[GRAM_COLUMNS], int64_t n,
-                      float sums[GRAM_ROWS][GRAM_COLUMNS])
+/* sums += the products of GRAM_ROWS rows with GRAM_COLUMNS rows; n is a multiple of VL. */
+INLINE void gram_tile(const float *rows, const float *columns, int64_t stride, int64_t n, float *sums)
 {
-    vf acc[GRAM_ROWS][GRAM_COLUMNS];
-    UNROLL for (int i = 0; i < GRAM_ROWS; i++)
-        UNROLL for (int j = 0; j < GRAM_COLUMNS; j++)
-            acc[i][j] = (vf){0};
-    int64_t p = 0;
-    for (; p + VL <= n; p += VL) {
+    vf acc[GRAM_TILE];
+    UNROLL for (int i = 0; i < GRAM_TILE; i++)
+        acc[i] = (vf){0};
+    for (int64_t p = 0; p < n; p += VL) {
         vf a[GRAM_ROWS], b[GRAM_COLUMNS];
         UNROLL for (int i = 0; i < GRAM_ROWS; i++)
-            a[i] = load(rows[i] + p);
+            a[i] = load(rows + i * stride + p);
         UNROLL for (int j = 0; j < GRAM_COLUMNS; j++)
-            b[j] = load(columns[j] + p);
+            b[j] = load(columns + j * stride + p);
         UNROLL for (int i = 0; i < GRAM_ROWS; i++)
             UNROLL for (int j = 0; j < GRAM_COLUMNS; j++)
-                acc[i][j] += a[i] * b[j];
+                acc[i * GRAM_COLUMNS + j] += a[i] * b[j];
     }
-    UNROLL for (int i = 0; i < GRAM_ROWS; i++)
-        UNROLL for (int j = 0; j < GRAM_COLUMNS; j++) {
-            float s = sum_lanes(acc[i][j]);
-            for (int64_t q = p; q < n; q++)
-                s += rows[i][q] * columns[j][q];
-            sums[i][j] += s;
-        }
+    /* Pairs of neighbouring lanes are added until each vector is one lane. */
+    int count = GRAM_TILE;
+    UNROLL for (int lanes = VL; lanes > 1; lanes /= 2) {
+        count /= 2;
+        UNROLL for (int i = 0; i < count; i++)
+            acc[i] = SHUFFLE(acc[2 * i], acc[2 * i + 1], EVEN) + SHUFFLE(acc[2 * i], acc[2 * i + 1], ODD);
+    }
+    UNROLL for (int i = 0; i < GRAM_TILE / VL; i++)
+        store(sums + i * VL, load(sums + i * VL) + acc[i]);
 }
 
 static void gram_item(void *context, int64_t item, int64_t thread)
 {
     const struct gram_run *run = context;
-    int64_t bands = up(run->channels, GRAM_BAND), part = item / bands, band = (bands - 1 - item % bands) * GRAM_BAND;
-    int64_t last = MIN((part + 1) * run->per_part, run->positions), c = run->channels;
-    float *sums = run->sums + part * c * c;
-    for (int64_t i = band; i < MIN(band + GRAM_BAND, c); i++)
-        memset(sums + i * c, 0, c * sizeof(float));
-    for (int64_t first = part * run->per_part; first < last; first += GRAM_CHUNK) {
-        int64_t n = MIN(GRAM_CHUNK, last - first);
-        for (int64_t i = band; i < MIN(band + GRAM_BAND, c); i += GRAM_ROWS)
-            for (int64_t j = 0; j < MIN(i + GRAM_ROWS, c); j += GRAM_COLUMNS) {
-                const float *rows[GRAM_ROWS], *columns[GRAM_COLUMNS];
-                float tile[GRAM_ROWS][GRAM_COLUMNS] = {{0}};
-                for (int k = 0; k < GRAM_ROWS; k++)
-                    rows[k] = run->x + MIN(i + k, c - 1) * run->positions + first;
-                for (int k = 0; k < GRAM_COLUMNS; k++)
-                    columns[k] = run->x + MIN(j + k, c - 1) * run->positions + first;
-                gram_tile(rows, columns, n, tile);
-                for (int64_t k = 0; k < MIN(GRAM_ROWS, c - i); k++)
-                    for (int64_t l = 0; l < MIN(GRAM_COLUMNS, c - j); l++)
-                        sums[(i + k) * c + j + l] += tile[k][l];
+    int64_t c = run->channels, bands = up(c, GRAM_BAND), part = item / bands;
+    int64_t band = (bands - 1 - item % bands) * GRAM_BAND, end = MIN(band + GRAM_BAND, up(c, GRAM_ROWS) * GRAM_ROWS);
+    int64_t last = MIN((part + 1) * run->per_part, run->positions), stride = run->chunk + LINE;
+    float *sums = run->sums + part * up(c, GRAM_ROWS) * run->tiles * GRAM_TILE;
+    float *rows = run->rows + thread * (up(c, GRAM_ROWS) * GRAM_ROWS) * stride;
+    for (int64_t i = band; i < end; i += GRAM_ROWS)
+        memset(sums + i / GRAM_ROWS * run->tiles * GRAM_TILE, 0, run->tiles * GRAM_TILE * sizeof(float));
+    for (int64_t first = part * run->per_part; first < last; first += run->chunk) {
+        int64_t n = MIN(run->chunk, last - first);
+        for (int64_t i = 0; i < end; i++)
+            for (int64_t p = 0; p < n; p += VL) {
+                const float *x = run->x + MIN(i, c - 1) * run->positions + first + p;
+                __builtin_prefetch(x + 2 * run->positions); /* two rows ahead; beyond the last it does no harm */
+                store(rows + i * stride + p, load_n(x, n - p));
             }
+        for (int64_t i = band; i < end; i += GRAM_ROWS)
+            for (int64_t j = 0; j < i + GRAM_ROWS; j += GRAM_COLUMNS)
+                gram_tile(rows + i * stride, rows + j * stride, stride, up(n, VL) * VL,
+                          sums + (i / GRAM_ROWS * run->tiles + j / GRAM_COLUMNS) * GRAM_TILE);
     }
+}
+
+static void gram_sum_item(void *context, int64_t tile_row, int64_t thread)
+{
+    const struct gram_run *run = context;
+    int64_t c = run->channels, size = up(c, GRAM_ROWS) * run->tiles * GRAM_TILE;
+    for (int64_t i = tile_row * GRAM_ROWS; i < MIN((tile_row + 1) * GRAM_ROWS, c); i++)
+        for (int64_t j = 0; j <= i; j++) {
+            const float *at = run->sums + (tile_row * run->tiles + j / GRAM_COLUMNS) * GRAM_TILE +
+                              i % GRAM_ROWS * GRAM_COLUMNS + j % GRAM_COLUMNS;
+            float s = 0;
+            for (int64_t p = 0; p < run->parts; p++)
+                s += at[p * size];
+            run->g[i * c + j] = run->g[j * c + i] = run->factor * s;
+        }
     (void)thread;
 }
 
-static void gram_parts(int64_t channels, int64_t positions, int64_t *parts, int64_t *per_part)
+static struct gram_run gram_plan(int64_t channels, int64_t positions)
 {
-    int64_t most = MAX(1, (1 << 20) / (channels * channels)); /* 4 MB of sums */
-    int64_t chunks = up(positions, GRAM_CHUNK), count = MIN(MIN(16, most), chunks);
-    *per_part = up(chunks, count) * GRAM_CHUNK;
-    *parts = up(positions, *per_part);
+    struct gram_run run = {.channels = channels, .positions = positions};
+    run.tiles = up(up(channels, GRAM_ROWS) * GRAM_ROWS, GRAM_COLUMNS);
+    run.chunk = MAX(256, MIN(1024, (96 << 10) / channels / VL * VL)); /* 384 KB of rows where that can be */
+    int64_t chunks = up(positions, run.chunk), most = MAX(1, (1 << 20) / (channels * channels)); /* 4 MB of sums */
+    run.per_part = up(chunks, MIN(MIN(16, most), chunks)) * run.chunk;
+    run.parts = up(positions, run.per_part);
+    return run;
 }
 
-int64_t NAME(gram_work)(int64_t channels, int64_t positions)
+INLINE int64_t gram_sums(const struct gram_run *run)
 {
-    int64_t parts, per_part;
-    gram_parts(channels, positions, &parts, &per_part);
-    return parts * channels * channels;
+    return run->parts * up(run->channels, GRAM_ROWS) * run->tiles * GRAM_TILE;
+}
+
+int64_t NAME(gram_work)(int64_t channels, int64_t positions, int64_t threads)
+{
+    struct gram_run run = gram_plan(channels, positions);
+    return gram_sums(&run) + threads * up(channels, GRAM_ROWS) * GRAM_ROWS * (run.chunk + LINE);
 }
 
 /* g (channels, channels) ← factor · x xᵀ */
 void NAME(gram)(const float *x, int64_t channels, int64_t positions, float factor, float *g, float *work,
                 int64_t threads)
 {
-    struct gram_run run = {x, channels, positions, 0, 0, work};
-    gram_parts(channels, positions, &run.parts, &run.per_part);
+    struct gram_run run = gram_plan(channels, positions);
+    run.x = x, run.g = g, run.factor = factor, run.sums = work, run.rows = work + gram_sums(&run);
     cvstyle_parallel(threads, run.parts * up(channels, GRAM_BAND), gram_item, &run);
-    for (int64_t i = 0; i < channels; i++)
-        for (int64_t j = 0; j <= i; j++) {
-            float s = 0;
-            for (int64_t p = 0; p < run.parts; p++)
-                s += work[(p * channels + i) * channels + j];
-            g[i * channels + j] = g[j * channels + i] = factor * s;
-        }
+    cvstyle_parallel(threads, up(channels, GRAM_ROWS), gram_sum_item, &run);
 }
 
 /* Element-wise: blocks of BLOCK elements */

@@ -23,7 +23,8 @@ struct winograd {
     float *y;                    /* (outputs, out_height, out_width), or pooled */
     int64_t relu;
     int64_t pool_height, pool_width; /* 0: no pool; else that of a 2×2 max pool of stride 2 after the ReLU */
-    void *keep;                  /* NULL; or uint16 per output tile of 4×4: bit 4 i + j is set where y > 0;
+    void *keep;                  /* NULL; or bits of y > 0, (outputs, 4, ⌈tiles/48⌉ · 24 bytes): for each row of
+                                    the 4×4 tiles, in the tiles' order, so that a row of the map is a run of bits;
                                     or, with a pool, uint8 per output: the winner 0..3, 4 where it is not above 0 */
     float *work;
     int64_t threads;

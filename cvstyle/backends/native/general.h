@@ -24,9 +24,13 @@ static int64_t runs_of(const struct general *a, int64_t first, int64_t count, st
 }
 
 /* panel[channel][tap][NR] ← the inputs that outputs `runs` see. */
-static void gather(const struct general *a, const float *x, const struct run *runs, int64_t count, float *panel)
+static void gather(const struct general *a, const float *x, const struct run *runs, int64_t count, int64_t ahead,
+                   float *panel)
 {
-    for (int64_t c = 0; c < a->channels; c++, x += a->height * a->width)
+    for (int64_t c = 0; c < a->channels; c++, x += a->height * a->width) {
+        if (a->taps == 1 && c + 2 < a->channels) /* a channel's few lines are too short a run to be foreseen */
+            for (int64_t i = 0; i < ahead; i += LINE)
+                __builtin_prefetch(x + (2 * a->height + runs->y) * a->width + runs->x + i);
         for (int64_t t = 0; t < a->taps; t++, panel += NR)
             for (int64_t s = 0; s < count; s++) {
                 const struct run *run = runs + s;
@@ -55,58 +59,64 @@ static void gather(const struct general *a, const float *x, const struct run *ru
                 for (i = hi; i < run->count; i++)
                     out[i] = 0;
             }
+    }
 }
 
 struct product_run {
     const struct general *a;
-    int64_t panels, panels_k, parts, per_part;
+    int64_t panels, panels_k, parts, per_part, span, spans; /* span: panels that are gathered together */
 };
 
-/* PANEL outputs at `count` positions from `first` on. */
-INLINE void product_tile(int nv, const struct general *a, int64_t group, int64_t k, int64_t first, int64_t count,
-                         const struct run *runs, int64_t run_count, const float *w, const float *panel)
+INLINE void product_store(const struct general *a, int64_t output, int64_t first, int64_t left, vf y)
 {
-    int64_t depth = a->channels * a->taps, positions = a->out_height * a->out_width;
+    float *out = a->y + output * a->plane + first;
+    if (a->bias)
+        y += splat(a->bias[output]);
+    if (a->relu)
+        y = maximum(y, (vf){0});
+    if (a->keep) {
+        uint32_t bits = positive(y);
+        uint8_t *at = a->keep + output * up(a->out_height * a->out_width, 8) + first / 8;
+        if (VL < 8 && first % 8)
+            *at |= bits << 4;
+        else
+            memcpy(at, &bits, up(MIN(VL, left), 8)); /* little-endian */
+    }
+    if (a->accumulate)
+        y += load_n(out, left);
+    store_n(out, y, left);
+}
+
+/* PANEL outputs from k on at `count` positions from `first` on. */
+INLINE void product_tile(int nv, const struct general *a, int64_t group, int64_t k, int64_t first, int64_t count,
+                         const float *w, const float *panel)
+{
+    int64_t depth = a->channels * a->taps, outputs = MIN(PANEL, a->outputs - k);
     int contiguous = a->column == 1 && a->row == a->out_width;
+    k += group * a->outputs;
+    if (contiguous)
+        for (int64_t r = 0; r < outputs; r++)
+            UNROLL for (int v = 0; v < nv; v++)
+                __builtin_prefetch(a->y + (k + r) * a->plane + first + v * VL, 1);
     for (int half = 0; half < PANEL; half += ROWS) {
         vf acc[ROWS][NV];
         multiply(nv, depth, w + half, panel, acc);
+        if (contiguous) {
+            UNROLL for (int r = 0; r < ROWS; r++)
+                if (half + r < outputs)
+                    UNROLL for (int v = 0; v < nv; v++)
+                        product_store(a, k + half + r, first + v * VL, count - v * VL, acc[r][v]);
+            continue;
+        }
         float rows[ROWS][NR];
         UNROLL for (int r = 0; r < ROWS; r++)
             UNROLL for (int v = 0; v < nv; v++)
                 store(rows[r] + v * VL, acc[r][v]);
-        for (int64_t r = 0; r < ROWS && k + half + r < a->outputs; r++) {
-            int64_t output = group * a->outputs + k + half + r;
-            float *out = a->y + output * a->plane;
-            vf bias = splat(a->bias ? a->bias[output] : 0);
-            for (int v = 0; v < nv; v++) {
-                int64_t left = count - v * VL;
-                vf y = load(rows[r] + v * VL) + bias;
-                if (a->relu)
-                    y = maximum(y, (vf){0});
-                if (a->keep) {
-                    uint32_t bits = positive(y);
-                    uint8_t *at = a->keep + output * up(positions, 8) + (first + v * VL) / 8;
-                    if (VL < 8 && (first + v * VL) % 8)
-                        *at |= bits << 4;
-                    else
-                        memcpy(at, &bits, up(MIN(VL, left), 8)); /* little-endian */
-                }
-                if (contiguous) {
-                    float *p = out + first + v * VL;
-                    if (a->accumulate)
-                        y += load_n(p, left);
-                    store_n(p, y, left);
-                } else
-                    store(rows[r] + v * VL, y);
+        for (int64_t r = 0; r < ROWS && half + r < outputs; r++)
+            for (int64_t i = 0; i < count; i++) {
+                int64_t y = (first + i) / a->out_width, x = (first + i) % a->out_width;
+                a->y[(k + half + r) * a->plane + y * a->row + x * a->column] = rows[r][i];
             }
-            if (!contiguous)
-                for (int64_t s = 0; s < run_count; s++) {
-                    float *p = out + runs[s].y * a->row + runs[s].x * a->column;
-                    for (int64_t i = 0; i < runs[s].count; i++)
-                        p[i * a->column] = rows[r][runs[s].lane + i] + (a->accumulate ? p[i * a->column] : 0);
-                }
-        }
     }
 }
 
@@ -115,37 +125,56 @@ static void product_item(void *context, int64_t item, int64_t thread)
     const struct product_run *run = context;
     const struct general *a = run->a;
     int64_t depth = a->channels * a->taps, positions = a->out_height * a->out_width;
-    int64_t part = item % run->parts, panel_index = item / run->parts % run->panels;
-    int64_t group = item / run->parts / run->panels;
-    float *panel = a->work + thread * depth * NR;
-    struct run runs[NR];
-    int64_t first = panel_index * NR, count = MIN(NR, positions - first), n = runs_of(a, first, count, runs);
-    gather(a, a->x + group * a->channels * a->height * a->width, runs, n, panel);
+    int64_t part = item % run->parts, first_panel = item / run->parts % run->spans * run->span;
+    int64_t group = item / run->parts / run->spans, count = MIN(run->span, run->panels - first_panel);
+    float *panels = a->work + thread * run->span * depth * NR;
+    for (int64_t p = 0; p < count; p++) {
+        struct run runs[NR];
+        int64_t first = (first_panel + p) * NR, n = runs_of(a, first, MIN(NR, positions - first), runs);
+        gather(a, a->x + group * a->channels * a->height * a->width, runs, n, p ? 0 : count * NR,
+               panels + p * depth * NR);
+    }
     int64_t k = part * run->per_part, end = MIN(k + run->per_part, run->panels_k);
     for (; k < end; k++) {
         const float *w = a->weight + (group * run->panels_k + k) * depth * PANEL;
+        for (int64_t p = 0; p < count; p++) {
+            int64_t first = (first_panel + p) * NR, tiles = MIN(NR, positions - first);
+            const float *panel = panels + p * depth * NR;
 #if NV >= 3
-        if (count > 2 * VL)
-            product_tile(3, a, group, k * PANEL, first, count, runs, n, w, panel);
-        else
-#endif
-            if (count > VL)
-                product_tile(2, a, group, k * PANEL, first, count, runs, n, w, panel);
+            if (tiles > 2 * VL)
+                product_tile(3, a, group, k * PANEL, first, tiles, w, panel);
             else
-                product_tile(1, a, group, k * PANEL, first, count, runs, n, w, panel);
+#endif
+                if (tiles > VL)
+                    product_tile(2, a, group, k * PANEL, first, tiles, w, panel);
+                else
+                    product_tile(1, a, group, k * PANEL, first, tiles, w, panel);
+        }
     }
 }
 
-int64_t NAME(product_work)(const struct general *a) { return a->threads * a->channels * a->taps * NR; }
+static struct product_run product_plan(const struct general *a)
+{
+    int64_t depth = a->channels * a->taps, most = (96 << 10) / (depth * NR); /* 384 KB of gathered inputs */
+    struct product_run run = {a, up(a->out_height * a->out_width, NR), up(a->outputs, PANEL), 1, 0, 1, 0};
+    run.span = MAX(1, MIN(most, MIN(8, run.panels * a->groups / (4 * a->threads))));
+    run.spans = up(run.panels, run.span);
+    int64_t items = run.spans * a->groups;
+    if (items < 2 * a->threads) /* too few for the threads: each gathers for itself and takes some filters */
+        run.parts = MIN(run.panels_k, up(2 * a->threads, items));
+    run.per_part = up(run.panels_k, run.parts);
+    return run;
+}
+
+int64_t NAME(product_work)(const struct general *a)
+{
+    return a->threads * product_plan(a).span * a->channels * a->taps * NR;
+}
 
 void NAME(product)(const struct general *a)
 {
-    struct product_run run = {a, up(a->out_height * a->out_width, NR), up(a->outputs, PANEL), 1, 0};
-    int64_t items = run.panels * a->groups;
-    if (items < 2 * a->threads) /* too few panels for the threads: each gathers its own and takes some filters */
-        run.parts = MIN(run.panels_k, up(2 * a->threads, items));
-    run.per_part = up(run.panels_k, run.parts);
-    cvstyle_parallel(a->threads, items * run.parts, product_item, &run);
+    struct product_run run = product_plan(a);
+    cvstyle_parallel(a->threads, run.spans * a->groups * run.parts, product_item, &run);
 }
 
 /* Few outputs */
@@ -239,6 +268,9 @@ static void few_item(void *context, int64_t item, int64_t thread)
         for (int64_t r = 0; r < in_rows; r++) {
             int64_t y = y0 * a->step_y + run->top + r;
             float *row = in + r * run->line;
+            if (c + 1 < a->channels && y >= 0 && y < a->height)
+                for (int64_t x = 0; x < a->width; x += LINE)
+                    __builtin_prefetch(a->x + ((channel + 1) * a->height + y) * a->width + x);
             if (a->step_x == 1) {
                 few_row(a, channel, y, run->left, run->length, row);
                 continue;

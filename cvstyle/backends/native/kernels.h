@@ -16,10 +16,8 @@
 typedef float vf __attribute__((vector_size(VL * 4)));
 typedef int32_t vi __attribute__((vector_size(VL * 4)));
 typedef uint8_t vb __attribute__((vector_size(VL)));
-typedef uint16_t vs __attribute__((vector_size(VL * 2)));
 typedef float vf_any __attribute__((vector_size(VL * 4), aligned(4), may_alias));
 typedef uint8_t vb_any __attribute__((vector_size(VL), aligned(1), may_alias));
-typedef uint16_t vs_any __attribute__((vector_size(VL * 2), aligned(2), may_alias));
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")

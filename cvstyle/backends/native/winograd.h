@@ -79,14 +79,8 @@ static void transform_filters(const struct winograd_run *run, int64_t panel, int
 
 /* Inputs */
 
-/* Bits of 4×4 tiles from `tile` on in row r of the tiles, as one bit per column. */
-INLINE uint32_t tile_bits(const uint16_t *tile, int r)
-{
-    uint32_t bits = 0;
-    for (int i = 0; i <= VL / TILE; i++)
-        bits |= (uint32_t)(tile[i] >> (4 * r) & 15) << (4 * i);
-    return bits;
-}
+/* Bytes that the bits of one of a channel's four rows in every tile take. */
+INLINE int64_t bits_row(int64_t height, int64_t width) { return up(up(height, TILE) * up(width, TILE), NR) * NR / 2; }
 
 /* row[i] ← the map at (channel c, row y, column x0 + i) for i in 0..n-1, zero outside; writes up to 2 VL beyond and
    one before. */
@@ -119,12 +113,12 @@ INLINE void load_row(const struct winograd *a, int64_t c, int64_t y, int64_t x0,
     } else {
         const float *x = a->x + (c * a->height + y) * a->width + x0;
         if (a->source == 1) {
-            int64_t tiles_x = up(a->width, TILE);
-            const uint16_t *tile = (const uint16_t *)a->saved + (c * up(a->height, TILE) + y / TILE) * tiles_x;
+            const uint8_t *bits = (const uint8_t *)a->saved + (4 * c + y % TILE) * bits_row(a->height, a->width);
+            int64_t start = y / TILE * up(a->width, TILE) * TILE + x0;
             for (int64_t i = lo; i < hi; i += VL) {
-                int64_t at = x0 + i;
-                vi mask = lanes_of(tile_bits(tile + at / TILE, y % TILE) >> at % TILE);
-                store(row + i, where(mask, load_n(x + i, hi - i)));
+                uint32_t word;
+                memcpy(&word, bits + (start + i) / 8, sizeof word); /* little-endian */
+                store(row + i, where(lanes_of(word >> (start + i) % 8), load_n(x + i, hi - i)));
             }
         } else
             for (int64_t i = lo; i < hi; i += VL)
@@ -134,6 +128,16 @@ INLINE void load_row(const struct winograd *a, int64_t c, int64_t y, int64_t x0,
         row[i] = 0;
     for (int64_t i = hi; i < n; i++)
         row[i] = 0;
+}
+
+/* Ask for the rows that load_row will read: a channel's rows are too short for the processor to foresee. */
+INLINE void prefetch_rows(const struct winograd *a, int64_t c, int64_t y, int64_t x, int64_t n)
+{
+    int64_t scale = a->source == 2 ? 2 : 1, rows = a->source == 2 ? a->pooled_height : a->height;
+    int64_t width = a->source == 2 ? a->pooled_width : a->width, last = MIN(up(x + n, scale), width);
+    for (int64_t row = MAX(0, y / scale); row < MIN(up(y + 6, scale), rows); row++)
+        for (int64_t i = MAX(0, x / scale); i < last + LINE; i += LINE)
+            __builtin_prefetch(a->x + (c * rows + row) * width + i);
 }
 
 INLINE void input_transform(const vf d[6], vf t[6])
@@ -148,6 +152,27 @@ INLINE void input_transform(const vf d[6], vf t[6])
     t[5] = four * d[1] - five * d[3] + d[5];
 }
 
+/* The horizontal half of the transform for n tiles from tile i of the rows on. */
+INLINE void transform_rows(const float buffer[6][VL + ROW], int64_t i, float *out, int64_t stride, int64_t n)
+{
+    for (int r = 0; r < 6; r++) {
+        const float *row = buffer[r] + VL + TILE * i;
+        vf a0 = load(row), a1 = load(row + VL), a2 = load(row + 2 * VL), a3 = load(row + 3 * VL);
+        vf even0 = SHUFFLE(a0, a1, EVEN), even1 = SHUFFLE(a2, a3, EVEN);
+        vf odd0 = SHUFFLE(a0, a1, ODD), odd1 = SHUFFLE(a2, a3, ODD);
+        vf d[6] = {
+            SHUFFLE(even0, even1, EVEN), SHUFFLE(odd0, odd1, EVEN),
+            SHUFFLE(even0, even1, ODD), SHUFFLE(odd0, odd1, ODD),
+        }, t[6];
+        d[4] = SHUFFLE(d[0], splat(row[TILE * VL]), NEXT);
+        d[5] = SHUFFLE(d[1], splat(row[TILE * VL + 1]), NEXT);
+        input_transform(d, t);
+        float *p = out + 6 * r * stride;
+        UNROLL for (int j = 0; j < 6; j++)
+            store_n(p + j * stride, t[j], n);
+    }
+}
+
 /* Transform the tiles of one panel for channels c0..c1-1 into v[frequency][channel][NR]. */
 static void transform_inputs(const struct winograd_run *run, int64_t panel, int64_t c0, int64_t c1, float *v)
 {
@@ -159,6 +184,8 @@ static void transform_inputs(const struct winograd_run *run, int64_t panel, int6
         for (int64_t tile = first, n; tile < last; tile += n) {
             int64_t ty = tile / run->tiles_x, tx = tile % run->tiles_x;
             n = MIN(last - tile, run->tiles_x - tx);
+            if (c + 1 < c1)
+                prefetch_rows(a, c + 1, TILE * ty - a->pad_top, TILE * tx - a->pad_left, TILE * n + 2);
             for (int r = 0; r < 6; r++)
                 load_row(a, c, TILE * ty + r - a->pad_top, TILE * tx - a->pad_left, TILE * n + 2, buffer[r] + VL);
             for (int64_t x = VL; x < VL + TILE * n + 2; x += VL) {
@@ -170,23 +197,11 @@ static void transform_inputs(const struct winograd_run *run, int64_t panel, int6
                     store(buffer[r] + x, t[r]);
             }
             float *out = v + c * NR + tile - first;
-            for (int64_t i = 0; i < n; i += VL)
-                for (int r = 0; r < 6; r++) {
-                    const float *row = buffer[r] + VL + TILE * i;
-                    vf a0 = load(row), a1 = load(row + VL), a2 = load(row + 2 * VL), a3 = load(row + 3 * VL);
-                    vf even0 = SHUFFLE(a0, a1, EVEN), even1 = SHUFFLE(a2, a3, EVEN);
-                    vf odd0 = SHUFFLE(a0, a1, ODD), odd1 = SHUFFLE(a2, a3, ODD);
-                    vf d[6] = {
-                        SHUFFLE(even0, even1, EVEN), SHUFFLE(odd0, odd1, EVEN),
-                        SHUFFLE(even0, even1, ODD), SHUFFLE(odd0, odd1, ODD),
-                    }, t[6];
-                    d[4] = SHUFFLE(d[0], splat(row[TILE * VL]), NEXT);
-                    d[5] = SHUFFLE(d[1], splat(row[TILE * VL + 1]), NEXT);
-                    input_transform(d, t);
-                    float *p = out + 6 * r * run->stride_v + i;
-                    UNROLL for (int j = 0; j < 6; j++)
-                        store_n(p + j * run->stride_v, t[j], n - i);
-                }
+            int64_t i = 0;
+            for (; i + VL <= n; i += VL)
+                transform_rows(buffer, i, out + i, run->stride_v, VL);
+            if (i < n)
+                transform_rows(buffer, i, out + i, run->stride_v, n - i);
         }
 }
 
@@ -241,17 +256,27 @@ INLINE int segments_of(const struct winograd_run *run, int64_t tile, int64_t cou
 }
 
 /* 4 rows of outputs, interleaved, to their places. */
-INLINE void store_tiles(const struct winograd *a, int64_t k, vf o[4][4], const struct segment *segments, int count)
+INLINE void store_tiles(const struct winograd *a, int64_t k, int64_t tile, vf o[4][4], const struct segment *segments,
+                        int count)
 {
     float *plane = a->y + k * a->out_height * a->out_width;
+    int64_t line = bits_row(a->out_height, a->out_width);
     float rows[4][4 * VL] __attribute__((aligned(64)));
     UNROLL for (int i = 0; i < 4; i++) {
         vf low02 = SHUFFLE(o[i][0], o[i][2], LOW), high02 = SHUFFLE(o[i][0], o[i][2], HIGH);
         vf low13 = SHUFFLE(o[i][1], o[i][3], LOW), high13 = SHUFFLE(o[i][1], o[i][3], HIGH);
-        store(rows[i], SHUFFLE(low02, low13, LOW));
-        store(rows[i] + VL, SHUFFLE(low02, low13, HIGH));
-        store(rows[i] + 2 * VL, SHUFFLE(high02, high13, LOW));
-        store(rows[i] + 3 * VL, SHUFFLE(high02, high13, HIGH));
+        vf row[4] = {
+            SHUFFLE(low02, low13, LOW), SHUFFLE(low02, low13, HIGH),
+            SHUFFLE(high02, high13, LOW), SHUFFLE(high02, high13, HIGH),
+        };
+        UNROLL for (int j = 0; j < 4; j++)
+            store(rows[i] + j * VL, row[j]);
+        if (a->keep) {
+            uint64_t bits = 0;
+            UNROLL for (int j = 0; j < 4; j++)
+                bits |= (uint64_t)positive(row[j]) << (j * VL);
+            memcpy((uint8_t *)a->keep + (4 * k + i) * line + tile / 2, &bits, VL / 2); /* little-endian */
+        }
     }
     for (int s = 0; s < count; s++) {
         int64_t y = TILE * segments[s].ty, x = TILE * segments[s].tx;
@@ -349,15 +374,7 @@ static void transform_outputs(const struct winograd_run *run, int64_t panel, int
                 store_pooled(a, k, o, segments, count);
                 continue;
             }
-            if (a->keep) {
-                vi bits = {0};
-                UNROLL for (int i = 0; i < 4; i++)
-                    UNROLL for (int j = 0; j < 4; j++)
-                        bits |= (o[i][j] > 0) & (1 << (4 * i + j));
-                vs words = __builtin_convertvector(bits, vs);
-                memcpy((uint16_t *)a->keep + k * run->tiles + tile, &words, lanes * sizeof(uint16_t));
-            }
-            store_tiles(a, k, o, segments, count);
+            store_tiles(a, k, tile, o, segments, count);
         }
     }
 }
