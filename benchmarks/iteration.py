@@ -23,7 +23,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", default="256,512")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--engines", default="opencv,numpy,torch")
+    parser.add_argument("--engines", default="native,opencv,numpy,torch")
     parser.add_argument("--worker", nargs=2, metavar=("ENGINE", "SIZE"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:

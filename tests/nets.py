@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from cvstyle.backends import native, opencv
 from cvstyle.backends.numpy import Backend
 from cvstyle.caffe.write import write_caffemodel, write_prototxt
 from cvstyle.layers import layer_class
 from cvstyle.netdef import LayerDef, NetDef
 from cvstyle.network import Network
+
+# Every CPU engine in float32, by name: a function that makes its backend.
+ENGINES = {"numpy": Backend, "opencv": opencv.Backend}
+if native.problem() is None:
+    ENGINES.update({f"native-{v}": partial(native.Backend, variant=v) for v in native.variants()})
 
 
 class Builder:

@@ -1,7 +1,8 @@
 """Every layer type with its parameters, against references that share no code with cvstyle.
 
 Forward: OpenCV's own Caffe importer, or a plain loop written from Caffe's definition where OpenCV differs from Caffe
-or has no such layer. Backward: central finite differences in float64. The opencv backend: against numpy.
+or has no such layer. Backward: central finite differences in float64. The other CPU
+engines: against numpy.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import nets
 import numpy as np
 import pytest
 
-from cvstyle import backends
 from cvstyle.backends.numpy import Backend
 from cvstyle.errors import ModelError
 from cvstyle.layers import layer_class, layer_types
@@ -352,6 +352,11 @@ CASES = [
          lambda x, b, p: [x[0][..., None]], False),
 ]  # fmt: skip
 
+
+def engines():
+    return [make() for make in nets.ENGINES.values()]
+
+
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
@@ -370,7 +375,7 @@ def test_forward(case, tmp_path):
     if case.opencv:
         references.append([_opencv(case, inputs, blobs, tmp_path)])
     assert references
-    for ops, overwrite in itertools.product((Backend(), backends.get("opencv"), Backend("float64")), (False, True)):
+    for ops, overwrite in itertools.product((Backend("float64"), *engines()), (False, True)):
         own = [ops.asarray(x) for x in inputs]
         layer = case.layer(ops)
         tops, _ = layer.forward(own, True, overwrite and not layer.retains)
@@ -421,7 +426,7 @@ def test_backends_agree(case):
     inputs, _ = case.data()
     rng, results = np.random.default_rng(2), []
     weights = [rng.normal(size=s) for s in case.layer(Backend()).top_shapes(case.shapes)]
-    for ops in (Backend("float64"), Backend(), backends.get("opencv")):
+    for ops in (Backend("float64"), *engines()):
         layer = case.layer(ops)
         tops, backward = layer.forward([ops.asarray(x) for x in inputs], True, False)
         results.append([np.array(a) for a in [*tops, *backward([ops.asarray(w) for w in weights])] if a is not None])
@@ -447,8 +452,8 @@ def test_backends_agree(case):
     ],
     ids=str,
 )
-def test_convolution_of_opencv_backend(channels, outputs, size, params):
-    """Shapes for which OpenCV takes different routes: Winograd, depthwise, few channels, tiny pictures."""
+def test_convolution_of_every_engine(channels, outputs, size, params):
+    """Shapes for which the engines take different routes: Winograd, depthwise, few channels, tiny pictures."""
     for group in {1, math.gcd(channels, outputs)}:
         case = conv("", (1, channels, *size), num_output=outputs, group=group, **params)
         _agree(case)
@@ -470,7 +475,7 @@ def test_asymmetric_padding(pad, stride, dilation):
     full = np.zeros_like(padded)
     full[:, :, : spread.shape[2], : spread.shape[3]] = spread
     adjoint = full[:, :, pad[0] : pad[0] + 9, pad[1] : pad[1] + 8]
-    for ops in (Backend("float64"), Backend(), backends.get("opencv")):
+    for ops in (Backend("float64"), *engines()):
         filters = ops.convolution(weight, None, stride, dilation, 1)
         assert filters.output_size((9, 8), pad) == wanted.shape[2:]
         np.testing.assert_allclose(filters.forward(ops.asarray(x), pad), wanted, rtol=1e-4, atol=1e-4)
@@ -547,11 +552,12 @@ def _agree(case):
     inputs, _ = case.data()
     g = np.random.default_rng(0).normal(size=case.layer(Backend()).top_shapes(case.shapes)[0]).astype(np.float32)
     results = []
-    for ops in (Backend(), backends.get("opencv")):
+    for ops in engines():
         layer = case.layer(ops)
         tops, backward = layer.forward([ops.asarray(x) for x in inputs], True, False)
         results.append([np.array(tops[0]), np.array(backward([ops.asarray(g)])[0])])
-    for a, b in zip(*results):
+    exact, *others = results
+    for a, b in ((a, b) for other in others for a, b in zip(exact, other)):
         assert a.shape == b.shape
         assert np.linalg.norm(a - b) <= 5e-6 * np.linalg.norm(a) + 1e-6
 

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from cvstyle import backends, load_network
 from cvstyle.backends.numpy import Backend, Convolution
-from cvstyle.backends.opencv import Backend as OpenCV
 from cvstyle.caffe import read_net
 from cvstyle.errors import ModelError, OptionError, ShapeError
 from cvstyle.layers import layer_class
@@ -142,7 +141,7 @@ def test_every_layer_of_a_whole_net_agrees_with_opencv(whole):
     x = picture(net)
     other.setInput(x)
     expected = dict(zip(names, other.forward(names), strict=True))
-    for backend in ("numpy", "opencv"):
+    for backend in (make() for make in nets.ENGINES.values()):
         own = load_network(*files, backend=backend)
         features = own.program(names).forward(own.ops.asarray(x))
         for name in names:
@@ -167,7 +166,7 @@ def test_gradients_of_backends_agree_on_a_whole_net(whole):
     names = [d.name for d in net.layers]
     taps = [names[1], names[len(names) // 2]]
     exact = Projection(net, taps, Backend("float64")).gradient(picture(net))
-    for ops in (Backend(), OpenCV()):
+    for ops in (make() for make in nets.ENGINES.values()):
         gradient = Projection(net, taps, ops).gradient(picture(net))
         assert np.linalg.norm(gradient - exact) <= 1e-3 * np.linalg.norm(exact)
 
@@ -337,7 +336,7 @@ def test_graph(name):
         projection = Projection(net, taps, ops)
         gradient = projection.check(x, step=1e-5)
         np.testing.assert_array_equal(projection.gradient(x), gradient)
-        for other in (Backend(), OpenCV()):
+        for other in (make() for make in nets.ENGINES.values()):
             error = Projection(net, taps, other).gradient(x) - gradient
             assert np.linalg.norm(error) <= 1e-4 * np.linalg.norm(gradient)
 
@@ -511,15 +510,15 @@ def test_random_graph(case):
 # Memory
 
 
-@pytest.mark.parametrize("backend", ["numpy", "opencv"])
+@pytest.mark.parametrize("engine", list(nets.ENGINES))
 @pytest.mark.parametrize("build", [
     lambda: nets.vgg(19, 8, (64, 80), classifier=False), lambda: nets.googlenet(8, (64, 97)),
     lambda: nets.resnet50(16, (64, 64)), lambda: nets.nin(16, (96, 67)),
 ], ids=["vgg19", "googlenet", "resnet50", "nin"])  # fmt: skip
-def test_later_iterations_allocate_nothing(backend, build):
+def test_later_iterations_allocate_nothing(engine, build):
     net = build()
     # One thread: how many strips are at work at a time, and hold a buffer, is otherwise up to the scheduler.
-    ops = (OpenCV if backend == "opencv" else Backend)(threads=1)
+    ops = nets.ENGINES[engine](threads=1)
     names = [d.name for d in net.layers if d.type in ("Convolution", "Pooling", "Eltwise")]
     projection = Projection(net, [names[0], names[len(names) // 2], names[-1]], ops)
     sizes, results = [], []

@@ -14,7 +14,6 @@ from reference import make_reference
 
 from cvstyle import Objective
 from cvstyle.backends.numpy import Backend
-from cvstyle.backends.opencv import Backend as OpenCV
 from cvstyle.errors import ImageError, OptionError
 from cvstyle.netdef import LayerDef, NetDef
 from cvstyle.network import Network
@@ -116,8 +115,8 @@ def test_normalizing_a_gradient_of_zero_gives_zero():
 
 
 @pytest.mark.parametrize("ops, tolerance", [
-    (lambda: Backend("float64"), 1e-11), (Backend, 1e-5), (OpenCV, 1e-5),
-], ids=["float64", "numpy", "opencv"])  # fmt: skip
+    (lambda: Backend("float64"), 1e-11), *((make, 1e-5) for make in nets.ENGINES.values()),
+], ids=["float64", *nets.ENGINES])  # fmt: skip
 @pytest.mark.parametrize("normalize", [False, True])
 def test_all_parts_by_formula(ops, tolerance, normalize):
     matrix = noise(4, 3, seed=1, scale=1)
@@ -197,7 +196,7 @@ def test_float64_equals_pytorch(case):
         assert gradient.flat[at] == pytest.approx(value, rel=1e-9, abs=1e-9 * norm)
 
 
-@pytest.mark.parametrize("ops", [Backend, OpenCV])
+@pytest.mark.parametrize("ops", nets.ENGINES.values(), ids=nets.ENGINES)
 @pytest.mark.parametrize("case", make_reference.CASES)
 def test_float32_equals_pytorch(case, ops):
     objective, x = reference_objective(case, ops())
@@ -350,7 +349,7 @@ def test_without_style_pictures_only_content_and_variation_remain():
     assert list(objective.losses) == ["content:same"]  # one row of pixels has no block to vary over
 
 
-@pytest.mark.parametrize("backend", [Backend, OpenCV])
+@pytest.mark.parametrize("backend", nets.ENGINES.values(), ids=nets.ENGINES)
 def test_later_evaluations_allocate_nothing(backend):
     ops = backend(threads=1)
     objective = whole(ops, style_layers=["relu1_1", "relu2_1", "relu3_1"])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 
+import nets
 import numpy as np
 import pytest
 import scipy.optimize
 
 from cvstyle import optimize
 from cvstyle.backends.numpy import Backend
-from cvstyle.backends.opencv import Backend as OpenCV
 from cvstyle.errors import OptionError
 
 
@@ -79,7 +79,7 @@ def test_adam_is_algorithm_1(function, rate):
 
 def test_adam_in_float32():
     exact = run("adam", quadratic, 25, learning_rate=1.0)[0]
-    for ops in (Backend(), OpenCV()):
+    for ops in (make() for make in nets.ENGINES.values()):
         np.testing.assert_allclose(run("adam", quadratic, 25, ops, learning_rate=1.0)[0], exact, rtol=1e-3, atol=1e-4)
 
 

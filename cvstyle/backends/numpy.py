@@ -30,6 +30,8 @@ class Backend:
     """Operations on (1, C, H, W) arrays of one dtype."""
 
     name = "numpy"
+    fuses_pooling = False
+    """Whether its convolutions can do the ReLU and a max pool that follow (`fuses_pool`, `forward_relu_pool`)."""
 
     def __init__(self, dtype="float32", threads=None):
         self.dtype = np.dtype(dtype)

@@ -56,8 +56,9 @@ def main(argv: list[str] | None = None) -> int:
     except CvstyleError as error:
         print(f"cvstyle: {error}", file=sys.stderr)
         return 2
-    except MemoryError:
-        print("cvstyle: not enough memory; a smaller --image-size needs less", file=sys.stderr)
+    except MemoryError as error:
+        how_much = f" ({error})" if str(error) else ""
+        print(f"cvstyle: not enough memory{how_much}; a smaller --image-size needs less", file=sys.stderr)
         return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

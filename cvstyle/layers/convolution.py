@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from .activation import ReLU
 from .base import Layer, Window, register
+from .pooling import Pooling
 
 
 class _Filters(Layer):
@@ -100,6 +101,32 @@ class _ConvolutionReLU(Layer):
         size, pad, filters = bottoms[0].shape[2:], self.convolution.pad, self.convolution.filters
         top, mask = filters.forward_relu(bottoms[0], pad, keep)
         return [top], lambda g: [filters.backward_relu(g[0], mask, size, pad)]
+
+    def fused_with(self, following):
+        if isinstance(following, Pooling) and following.method == "MAX" and self.ops.fuses_pooling:
+            return _ConvolutionReLUPool(self, following)
+        return None
+
+
+class _ConvolutionReLUPool(Layer):
+    """A convolution, its ReLU and the max pool after them: the map between them, the largest, is never stored."""
+
+    retains = False
+
+    def __init__(self, rectified, pool):
+        super().__init__(rectified.definition, rectified.ops)
+        self.rectified, self.pool = rectified, pool
+
+    def forward(self, bottoms, keep, overwrite):
+        convolution = self.rectified.convolution
+        size, pad, filters = bottoms[0].shape[2:], convolution.pad, convolution.filters
+        window, output = self.pool.geometry(convolution.top_shapes([bottoms[0].shape])[0])
+        if not filters.fuses_pool(*window):
+            (middle,), backward = self.rectified.forward(bottoms, keep, overwrite)
+            top, pool_backward = self.pool.forward([middle], keep, True)
+            return top, lambda g: backward(pool_backward(g))
+        top, winners = filters.forward_relu_pool(bottoms[0], pad, keep, output)
+        return [top], lambda g: [filters.backward_relu_pool(g[0], winners, size, pad)]
 
 
 @register("Deconvolution")

@@ -38,19 +38,19 @@ class Pooling(Layer):
         if method == "avg" and self.method == "MAX":
             self.method, self.round_up = "AVE", False
 
-    def _geometry(self, shape):
-        """(kernel, stride, pad, output size) for an input of this shape."""
+    def geometry(self, shape):
+        """((kernel, stride, pad), output size) for an input of this shape."""
         if len(shape) != 4:
             raise self.fail(f"its input has shape {shape}; it needs (1, C, H, W)")
         size = shape[2:]
         if self.whole:
-            return size, (1, 1), (0, 0), (1, 1)
+            return (size, (1, 1), (0, 0)), (1, 1)
         output = tuple(map(self._output, size, self.kernel, self.stride, self.pad))
         if min(output) < 1:
             raise self.fail(
                 f"its input of {size[0]}×{size[1]} is too small for a window of {self.kernel[0]}×{self.kernel[1]}"
             )
-        return self.kernel, self.stride, self.pad, output
+        return (self.kernel, self.stride, self.pad), output
 
     def _output(self, n, kernel, stride, pad):
         span = n + 2 * pad - kernel
@@ -59,16 +59,16 @@ class Pooling(Layer):
         return count - 1 if (count - 1) * stride >= n + pad else count
 
     def top_shapes(self, bottoms):
-        return [(*bottoms[0][:2], *self._geometry(bottoms[0])[3])]
+        return [(*bottoms[0][:2], *self.geometry(bottoms[0])[1])]
 
     def window(self):
         return None if self.whole else Window(self.kernel, self.stride, self.pad)
 
     def forward(self, bottoms, keep, overwrite):
         ops, shape = self.ops, bottoms[0].shape
-        kernel, stride, pad, output = self._geometry(shape)
+        window, output = self.geometry(shape)
         if self.method == "MAX":
-            top, winner = ops.max_pool(bottoms[0], kernel, stride, pad, output)
-            return [top], lambda g: [ops.max_pool_backward(g[0], winner, shape, kernel, stride, pad)]
-        top = ops.avg_pool(bottoms[0], kernel, stride, pad, output)
-        return [top], lambda g: [ops.avg_pool_backward(g[0], shape, kernel, stride, pad)]
+            top, winner = ops.max_pool(bottoms[0], *window, output)
+            return [top], lambda g: [ops.max_pool_backward(g[0], winner, shape, *window)]
+        top = ops.avg_pool(bottoms[0], *window, output)
+        return [top], lambda g: [ops.avg_pool_backward(g[0], shape, *window)]

@@ -1,0 +1,369 @@
+"""An engine of our own in C: Winograd and direct convolutions with what surrounds them in the same pass.
+
+It is a plain shared library (no Python API), built by setup.py where a compiler is found and loaded by ctypes, with one
+variant per instruction set, the best of which is chosen at run time; CVSTYLE_CPU=portable, avx2 or avx512 asks for one.
+What it does not do (other poolings, local response normalisation, ...) is the reference's NumPy.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from functools import cache, cached_property
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import OptionError
+from .. import numpy as reference
+
+PRIORITY = 20
+
+_VARIANTS = ("portable", "avx2", "avx512")
+_LEAST = 8  # channels from which on Winograd's transforms pay
+_FEW = 4  # outputs of a group up to which `few` is faster than `product` (and the most that it can do)
+_PANEL = 8
+_BLOCK = 1 << 14
+_MATRIX = 16  # positions below which a convolution is a product with a vector: NumPy, without packing the filters
+_SLACK = 64  # bytes that the engine may read beyond the bits and bytes that it keeps
+
+
+def problem() -> str | None:
+    """Why this backend cannot be used here, or None."""
+    if sys.byteorder != "little":
+        return "the engine is for little-endian processors"
+    if _path() is None:
+        return "its library was not built (no C compiler at installation): reinstall with gcc or clang present"
+    try:
+        _library()
+    except OSError as error:
+        return f"its library cannot be loaded: {error}"
+    return None
+
+
+def variants() -> tuple[str, ...]:
+    """The instruction sets that this processor has, the best last."""
+    return _VARIANTS[: _library().cvstyle_variant() + 1]
+
+
+def _chosen():
+    """The instruction set to use. Raises OptionError where CVSTYLE_CPU asks for one that is not there."""
+    asked = os.environ.get("CVSTYLE_CPU") or variants()[-1]
+    if asked not in variants():
+        raise OptionError(f"CVSTYLE_CPU is {asked}; this processor has {', '.join(variants())}")
+    return asked
+
+
+class Backend(reference.Backend):
+    """float32 only. variant: one of `variants()`, by default the best or what CVSTYLE_CPU says."""
+
+    name = "native"
+    fuses_pooling = True
+
+    def __init__(self, threads=None, variant=None):
+        super().__init__("float32", threads)
+        self.variant = variant or _chosen()
+
+    def call(self, name, *arguments):
+        """Run an operation of the engine; arrays go as pointers."""
+        return _function(name, self.variant)(*(a.ctypes.data if isinstance(a, np.ndarray) else a for a in arguments))
+
+    def add_scaled(self, y, factor, x):
+        if not (y.flags.c_contiguous and x.flags.c_contiguous and y.shape == x.shape):
+            return super().add_scaled(y, factor, x)
+        self.call("add_scaled", y, float(factor), x, y.size, self.workers.count)
+        return y
+
+    def dot(self, x, y):
+        work = self.pool.empty((-(-x.size // _BLOCK),), "float64")
+        x, y = np.ascontiguousarray(x), np.ascontiguousarray(y)
+        return self.call("dot", x, y, x.size, work, self.workers.count)
+
+    def relu(self, x, slope=0.0, out=None):
+        if not (isinstance(slope, float) and slope == 0):
+            return super().relu(x, slope, out)
+        out = self.empty(x.shape) if out is None else out
+        mask = self.bits(1, x.size)
+        self.call("relu", x, out, mask, 1, x.size, self.workers.count)
+        return out, mask
+
+    def relu_backward(self, g, mask, slope=0.0):
+        if not (isinstance(slope, float) and slope == 0):
+            return super().relu_backward(g, mask, slope)
+        self.call("relu_backward", g, mask, 1, g.size, self.workers.count)
+        return g
+
+    def bits(self, planes, size):
+        """Memory for a bit per element, each plane from a byte of its own on."""
+        return self.pool.empty((planes * -(-size // 8) + _SLACK,), np.uint8)
+
+    def gram(self, x, factor):
+        channels, positions = x.shape[1], x[0, 0].size
+        g = self.empty((channels, channels))
+        work = self.empty((self.call("gram_work", channels, positions, self.workers.count),))
+        self.call("gram", x, channels, positions, float(factor), g, work, self.workers.count)
+        return g
+
+    def gram_backward(self, d, x, factor, out=None):
+        positions = x[0, 0].size
+        g = self.empty(x.shape) if out is None else out
+        weight = _panels((d * self._scalar(factor))[None, :, :, None])
+        self.run(
+            "product", General, x=x, weight=weight, y=g, channels=len(d), groups=1, outputs=len(d), height=1,
+            width=positions, step_y=1, step_x=1, taps=1, dy=_ZERO, dx=_ZERO, out_height=1, out_width=positions,
+            plane=positions, row=positions, column=1, accumulate=out is not None,
+        )  # fmt: skip
+        return g
+
+    def total_variation(self, x, weight, out):
+        work = self.pool.empty((x.shape[1] * x.shape[2],), "float64")
+        return self.call("total_variation", x, *x.shape[1:], float(weight), out, work, self.workers.count)
+
+    def convolution(self, weight, bias, stride, dilation, group):
+        return Convolution(self, weight, bias, stride, dilation, group)
+
+    def run(self, name, form, **fields):
+        """Run an operation whose arguments are a structure; fields that are left out are 0."""
+        arguments = form(threads=self.workers.count)
+        for field, value in fields.items():
+            if value is not None:
+                setattr(arguments, field, value.ctypes.data if isinstance(value, np.ndarray) else value)
+        work = self.empty((_function(f"{name}_work", self.variant)(ctypes.byref(arguments)),))
+        arguments.work = work.ctypes.data
+        _function(name, self.variant)(ctypes.byref(arguments))
+
+
+class Convolution(reference.Convolution):
+    """Convolution by the engine. `mask` is bits or, where the Winograd kernel wrote it, bits of tiles."""
+
+    def __init__(self, ops, weight, bias, stride, dilation, group):
+        super().__init__(ops, weight, bias, stride, dilation, group)
+        self._source = np.asarray(weight)
+        self.outputs, self.channels = self._source.shape[0] // group, self._source.shape[1]
+        self.winograd = (
+            self.kernel == (3, 3)
+            and (*stride, *dilation, group) == (1, 1, 1, 1, 1)
+            and min(self.outputs, self.channels) >= _LEAST
+        )
+        self._directions = {}
+
+    def forward(self, x, pad):
+        return self._forward(x, pad, False, False)[0]
+
+    def forward_relu(self, x, pad, keep):
+        return self._forward(x, pad, True, keep)
+
+    def forward_relu_pool(self, x, pad, keep, output):
+        """`forward_relu`, then a 2×2 max pool of stride 2 with this (height, width): (y, winners or None)."""
+        y = self.ops.empty((1, self.outputs, *output))
+        winners = self.ops.pool.empty((y.size + _SLACK,), np.uint8) if keep else None
+        self._winograd_forward(x, pad, y, True, winners, output)
+        return y, winners
+
+    def backward(self, g, size, pad):
+        if self.winograd:
+            return self._winograd_backward(g, size, pad, 0, None, g.shape[2:])
+        return self._general_backward(g, size, pad, None)
+
+    def backward_relu(self, g, mask, size, pad):
+        if self.winograd:
+            return self._winograd_backward(g, size, pad, 1, mask, g.shape[2:])
+        return self._general_backward(g, size, pad, mask)
+
+    def backward_relu_pool(self, g, winners, size, pad):
+        """Vector-Jacobian product of `forward_relu_pool`."""
+        return self._winograd_backward(g, size, pad, 2, winners, self.output_size(size, pad))
+
+    def fuses_pool(self, kernel, stride, pad):
+        """Whether `forward_relu_pool` can do this max pool."""
+        return self.winograd and kernel == stride == (2, 2) and pad == (0, 0)
+
+    def _forward(self, x, pad, relu, keep):
+        ops = self.ops
+        height, width = self.output_size(x.shape[2:], pad)
+        y = ops.empty((1, self.outputs * self.group, height, width))
+        if self.winograd:
+            tiles = -(-height // 4) * -(-width // 4)
+            mask = ops.bits(self.outputs, 16 * 48 * -(-tiles // 48)) if keep else None
+            self._winograd_forward(x, pad, y, relu, mask, (0, 0))
+            return y, mask
+        mask = ops.bits(y.shape[1], height * width) if keep else None
+        few = self.outputs <= _FEW
+        if height * width < _MATRIX:
+            y = super().forward(x, pad)
+        else:
+            after = {} if few else {"relu": relu, "keep": mask}
+            self._forward_part(pad).run(ops, x, y, height, width, 0, bias=self.bias, **after)
+            if not few:
+                return y, mask
+        if relu and keep:
+            ops.call("relu", y, y, mask, y.shape[1], height * width, ops.workers.count)
+        elif relu:
+            np.maximum(y, 0, out=y)
+        return y, mask
+
+    def _general_backward(self, g, size, pad, mask):
+        ops = self.ops
+        if mask is not None and not (self.channels <= _FEW and g[0, 0].size >= _MATRIX):
+            ops.call("relu_backward", g, mask, g.shape[1], g[0, 0].size, ops.workers.count)
+            mask = None
+        if g[0, 0].size < _MATRIX:
+            return super().backward(g, size, pad)
+        parts = self._backward_parts(pad)
+        make = ops.empty if all(part for _, _, part in parts) else ops.zeros
+        gx = make((1, self.channels * self.group, *size))
+        for top, left, part in parts:
+            height, width = (-(-(n - at) // s) for n, at, s in zip(size, (top, left), self.stride, strict=True))
+            if part and height > 0 and width > 0:
+                part.run(ops, g, gx, height, width, top * size[1] + left, self.stride, mask=mask)
+        return gx
+
+    def _forward_part(self, pad):
+        """The sum over taps that `forward` is."""
+        if pad not in self._directions:
+            offsets = [[k * d - p for k in range(n)] for n, d, p in zip(self.kernel, self.dilation, pad)]
+            weight = self._weight.reshape(self.group, self.outputs, self.channels, *self.kernel)
+            self._directions[pad] = _Part(weight, offsets, self.stride)
+        return self._directions[pad]
+
+    def _backward_parts(self, pad):
+        """(top, left, sum over taps or None) for every phase of the input's positions under the stride.
+
+        Input i gets what output (i + pad − k · dilation) / stride was given, where that is whole.
+        """
+        if ("backward", pad) not in self._directions:
+            weight = self._weight.reshape(self.group, self.outputs, self.channels, *self.kernel).swapaxes(1, 2)
+            parts = []
+            for phase in np.ndindex(self.stride):
+                taps, offsets = [], []
+                for i, p, n, d, s in zip(phase, pad, self.kernel, self.dilation, self.stride):
+                    taps.append([k for k in range(n) if (i + p - k * d) % s == 0])
+                    offsets.append([(i + p - k * d) // s for k in taps[-1]])
+                some = weight[..., taps[0], :][..., taps[1]]
+                parts.append((*phase, _Part(some, offsets, (1, 1)) if some.size else None))
+            self._directions["backward", pad] = parts
+        return self._directions["backward", pad]
+
+    @cached_property
+    def _weight(self):
+        """The filters, contiguous; the engine reads them at any alignment, so the file's are not copied."""
+        return np.require(self._source, np.float32, ["C"])
+
+    def _winograd_forward(self, x, pad, y, relu, mask, pool):
+        height, width = self.output_size(x.shape[2:], pad)
+        self.ops.run(
+            "winograd", Winograd, x=x, channels=self.channels, height=x.shape[2], width=x.shape[3],
+            weight=self._weight, outputs=self.outputs, output_step=9 * self.channels, input_step=9, bias=self.bias,
+            pad_top=pad[0], pad_left=pad[1], out_height=height, out_width=width, y=y, relu=relu, keep=mask,
+            pool_height=pool[0], pool_width=pool[1],
+        )  # fmt: skip
+
+    def _winograd_backward(self, g, size, pad, source, saved, map_size):
+        gx = self.ops.empty((1, self.channels, *size))
+        self.ops.run(
+            "winograd", Winograd, x=g, channels=self.outputs, height=map_size[0], width=map_size[1], source=source,
+            saved=saved, pooled_height=g.shape[2], pooled_width=g.shape[3], weight=self._weight,
+            outputs=self.channels, output_step=9, input_step=9 * self.channels, flip=True, pad_top=2 - pad[0],
+            pad_left=2 - pad[1], out_height=size[0], out_width=size[1], y=gx,
+        )  # fmt: skip
+        return gx
+
+
+class _Part:
+    """A sum over shifted inputs: weight (groups, outputs, channels, *taps), the offset of each tap along each axis."""
+
+    def __init__(self, weight, offsets, step):
+        self.groups, self.outputs, self.channels = weight.shape[:3]
+        flat = weight.reshape(*weight.shape[:3], -1)
+        self.few = self.outputs <= _FEW
+        self.weight = np.ascontiguousarray(flat.transpose(0, 2, 3, 1)) if self.few else _panels(flat)
+        self.dy, self.dx = (np.array(d, np.int64).ravel() for d in np.meshgrid(*offsets, indexing="ij"))
+        self.step = step
+
+    def run(self, ops, x, y, height, width, start, stride=(1, 1), **fields):
+        """y[start + i · stride] over a grid of (height, width) from x; y and x whole maps."""
+        ops.run(
+            "few" if self.few else "product", General, x=x, channels=self.channels, groups=self.groups,
+            height=x.shape[2], width=x.shape[3], step_y=self.step[0], step_x=self.step[1], taps=self.dy.size,
+            dy=self.dy, dx=self.dx, weight=self.weight, outputs=self.outputs, y=y.reshape(-1)[start:],
+            plane=y[0, 0].size, row=stride[0] * y.shape[3], column=stride[1], out_height=height, out_width=width,
+            **fields,
+        )  # fmt: skip
+
+
+def _panels(weight):
+    """(groups, outputs, channels, taps) → (groups, ⌈outputs / 8⌉, channels, taps, 8), zeros beyond the last output."""
+    groups, outputs, channels, taps = weight.shape
+    padded = np.zeros((groups, -(-outputs // _PANEL) * _PANEL, channels, taps), np.float32)
+    padded[:, :outputs] = weight
+    return np.ascontiguousarray(padded.reshape(groups, -1, _PANEL, channels, taps).transpose(0, 1, 3, 4, 2))
+
+
+def _structure(pointers, names):
+    """ctypes fields of a structure of 64-bit integers and the pointers that are named."""
+    return [(name, ctypes.c_void_p if name in pointers else ctypes.c_int64) for name in names.split()]
+
+
+_POINTERS = {"x", "saved", "weight", "bias", "y", "keep", "mask", "dy", "dx", "work"}
+
+
+class Winograd(ctypes.Structure):
+    """`struct winograd` of engine.h."""
+
+    _fields_ = _structure(
+        _POINTERS,
+        "x channels height width source saved pooled_height pooled_width weight outputs output_step input_step flip "
+        "bias pad_top pad_left out_height out_width y relu pool_height pool_width keep work threads",
+    )
+
+
+class General(ctypes.Structure):
+    """`struct general` of engine.h."""
+
+    _fields_ = _structure(
+        _POINTERS,
+        "x channels groups height width step_y step_x taps dy dx weight outputs bias y plane row column out_height "
+        "out_width relu accumulate keep mask work threads",
+    )
+
+
+_ZERO = np.zeros(1, np.int64)
+_int, _pointer, _float, _double = ctypes.c_int64, ctypes.c_void_p, ctypes.c_float, ctypes.c_double
+_SIGNATURES = {
+    "winograd": (None, (_pointer,)),
+    "winograd_work": (_int, (_pointer,)),
+    "product": (None, (_pointer,)),
+    "product_work": (_int, (_pointer,)),
+    "few": (None, (_pointer,)),
+    "few_work": (_int, (_pointer,)),
+    "gram": (None, (_pointer, _int, _int, _float, _pointer, _pointer, _int)),
+    "gram_work": (_int, (_int, _int, _int)),
+    "relu": (None, (_pointer, _pointer, _pointer, _int, _int, _int)),
+    "relu_backward": (None, (_pointer, _pointer, _int, _int, _int)),
+    "add_scaled": (None, (_pointer, _float, _pointer, _int, _int)),
+    "dot": (_double, (_pointer, _pointer, _int, _pointer, _int)),
+    "total_variation": (_double, (_pointer, _int, _int, _int, _float, _pointer, _pointer, _int)),
+}
+
+
+@cache
+def _function(name, instructions):
+    function = getattr(_library(), f"{name}_{instructions}")
+    function.restype, function.argtypes = _SIGNATURES[name]
+    return function
+
+
+@cache
+def _library():
+    library = ctypes.CDLL(_path())
+    library.cvstyle_variant.restype = ctypes.c_int64
+    return library
+
+
+@cache
+def _path():
+    """The library that setup.py built, or None."""
+    paths = (Path(__file__).with_name("_engine" + suffix) for suffix in EXTENSION_SUFFIXES)
+    return next((str(path) for path in paths if path.exists()), None)

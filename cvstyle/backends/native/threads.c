@@ -1,0 +1,120 @@
+/* The engine's threads, and what the processor can do. */
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "engine.h"
+
+#if defined(__x86_64__) || defined(__i386__)
+#define PAUSE() __builtin_ia32_pause()
+#else
+#define PAUSE() ((void)0)
+#endif
+
+enum { MAX_THREADS = 256, SPINS = 2000 }; /* a few ten µs: longer than the gap between the parts of a layer */
+
+static struct {
+    pthread_mutex_t call;  /* held by the caller that uses the pool */
+    pthread_mutex_t sleep; /* guards the conditions */
+    pthread_cond_t wake;
+    pid_t owner;
+    int64_t started;
+    _Atomic int64_t ticket; /* grows with every job */
+    _Atomic int64_t next, running;
+    int64_t count, threads;
+    void (*body)(void *, int64_t, int64_t);
+    void *context;
+} pool = {.call = PTHREAD_MUTEX_INITIALIZER, .sleep = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+
+static void work(int64_t thread)
+{
+    for (int64_t item; (item = atomic_fetch_add(&pool.next, 1)) < pool.count;)
+        pool.body(pool.context, item, thread);
+}
+
+static int64_t first_ticket[MAX_THREADS];
+
+static void *worker(void *argument)
+{
+    int64_t thread = (intptr_t)argument, seen = first_ticket[thread];
+    for (;;) {
+        for (int i = 0; i < SPINS && atomic_load(&pool.ticket) == seen; i++)
+            PAUSE();
+        if (atomic_load(&pool.ticket) == seen) {
+            pthread_mutex_lock(&pool.sleep);
+            while (atomic_load(&pool.ticket) == seen)
+                pthread_cond_wait(&pool.wake, &pool.sleep);
+            pthread_mutex_unlock(&pool.sleep);
+        }
+        seen = atomic_load(&pool.ticket);
+        if (thread < pool.threads)
+            work(thread);
+        atomic_fetch_sub(&pool.running, 1);
+    }
+    return NULL;
+}
+
+static void start(int64_t threads)
+{
+    if (pool.owner != getpid()) { /* after a fork only the caller's thread is left */
+        pool.owner = getpid();
+        pool.started = 1;
+        pthread_mutex_init(&pool.sleep, NULL);
+        pthread_cond_init(&pool.wake, NULL);
+    }
+    while (pool.started < threads) {
+        pthread_t id;
+        first_ticket[pool.started] = atomic_load(&pool.ticket);
+        if (pthread_create(&id, NULL, worker, (void *)(intptr_t)pool.started))
+            break; /* fewer threads do the same work */
+        pthread_detach(id);
+        pool.started++;
+    }
+}
+
+void cvstyle_parallel(int64_t threads, int64_t count, void (*body)(void *, int64_t, int64_t), void *context)
+{
+    if (threads > count)
+        threads = count;
+    if (threads > MAX_THREADS)
+        threads = MAX_THREADS;
+    if (threads < 2) {
+        for (int64_t item = 0; item < count; item++)
+            body(context, item, 0);
+        return;
+    }
+    pthread_mutex_lock(&pool.call);
+    start(threads);
+    pool.count = count, pool.threads = threads, pool.body = body, pool.context = context;
+    atomic_store(&pool.next, 0);
+    atomic_store(&pool.running, pool.started - 1);
+    pthread_mutex_lock(&pool.sleep);
+    atomic_fetch_add(&pool.ticket, 1);
+    pthread_cond_broadcast(&pool.wake);
+    pthread_mutex_unlock(&pool.sleep);
+    work(0);
+    for (int i = 0; atomic_load(&pool.running); i++)
+        if (i < SPINS)
+            PAUSE();
+        else
+            sched_yield();
+    pthread_mutex_unlock(&pool.call);
+}
+
+/* The best variant that this processor can run: 0 portable, 1 AVX2 with FMA, 2 AVX-512 (F, BW, DQ, VL). */
+int64_t cvstyle_variant(void)
+{
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        return 2;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        return 1;
+#endif
+    return 0;
+}

@@ -1,0 +1,488 @@
+/* 3×3 convolutions by Winograd's F(4×4, 3×3) (Lavin and Gray 2016, points 0, ±1, ±2, ∞).
+
+   A tile is 4×4 outputs from 6×6 inputs; the 36 transformed elements ("frequencies") of all channels are multiplied by
+   36 matrices of transformed filters. NR tiles form a panel. Two ways to go through the work, of the same pieces: where
+   there are many tiles each thread takes whole panels, whose data stays in its cache; where there are few, or the
+   filters are many, all threads do one piece after the other on a block of panels and a group of filters. */
+
+enum { FREQUENCIES = 36, TILE = 4, ROW = TILE * NR + 8 * VL, GROUP_OWN = 64, GROUP_SHARED = 128, CHUNK = 8 };
+
+struct winograd_run {
+    const struct winograd *a;
+    int64_t tiles_x, tiles, panels, panels_k;
+    float *u, *v, *m;
+    int64_t stride_u, stride_v, stride_m;             /* between frequencies */
+    int64_t size_v, size_m;                           /* of one panel */
+    int64_t first_panel, block, first_k, group;       /* shared: the panels and filters at hand */
+};
+
+/* Filters */
+
+INLINE void filter_transform(const vf g[9], float *u, int64_t stride, int64_t n)
+{
+    vf t[6][3];
+    UNROLL for (int j = 0; j < 3; j++) {
+        vf even = (g[j] + g[6 + j]) * splat(1.f / 6), odd = g[3 + j] * splat(1.f / 6);
+        vf outer = g[j] * splat(1.f / 24) + g[6 + j] * splat(1.f / 6), middle = g[3 + j] * splat(1.f / 12);
+        t[0][j] = g[j] * splat(.25f);
+        t[1][j] = -even - odd;
+        t[2][j] = odd - even;
+        t[3][j] = outer + middle;
+        t[4][j] = outer - middle;
+        t[5][j] = g[6 + j];
+    }
+    UNROLL for (int i = 0; i < 6; i++) {
+        vf even = (t[i][0] + t[i][2]) * splat(1.f / 6), odd = t[i][1] * splat(1.f / 6);
+        vf outer = t[i][0] * splat(1.f / 24) + t[i][2] * splat(1.f / 6), middle = t[i][1] * splat(1.f / 12);
+        float *p = u + 6 * i * stride;
+        store_n(p, t[i][0] * splat(.25f), n);
+        store_n(p + stride, -even - odd, n);
+        store_n(p + 2 * stride, odd - even, n);
+        store_n(p + 3 * stride, outer + middle, n);
+        store_n(p + 4 * stride, outer - middle, n);
+        store_n(p + 5 * stride, t[i][2], n);
+    }
+}
+
+/* Transform the filters of one panel of outputs for CHUNK · 2 channels from c0 on. */
+static void transform_filters(const struct winograd_run *run, int64_t panel, int64_t c0)
+{
+    enum { COUNT = 2 * CHUNK };
+    const struct winograd *a = run->a;
+    float g[9][COUNT * PANEL];
+    int64_t count = MIN(COUNT, a->channels - c0);
+    for (int64_t k = 0; k < PANEL; k++) {
+        int64_t output = run->first_k + panel * PANEL + k;
+        const float *w = a->weight + output * a->output_step + c0 * a->input_step;
+        for (int64_t c = 0; c < count; c++, w += a->input_step) {
+            float taps[9];
+            if (output < a->outputs)
+                memcpy(taps, w, sizeof taps);
+            else
+                memset(taps, 0, sizeof taps);
+            if (a->flip)
+                for (int t = 0; t < 9; t++)
+                    g[8 - t][c * PANEL + k] = taps[t];
+            else
+                for (int t = 0; t < 9; t++)
+                    g[t][c * PANEL + k] = taps[t];
+        }
+    }
+    float *u = run->u + (panel * a->channels + c0) * PANEL;
+    for (int64_t i = 0; i < count * PANEL; i += VL) {
+        vf taps[9];
+        UNROLL for (int t = 0; t < 9; t++)
+            taps[t] = load(g[t] + i);
+        filter_transform(taps, u + i, run->stride_u, count * PANEL - i);
+    }
+}
+
+/* Inputs */
+
+/* Bytes that the bits of one of a channel's four rows in every tile take. */
+INLINE int64_t bits_row(int64_t height, int64_t width) { return up(up(height, TILE) * up(width, TILE), NR) * NR / 2; }
+
+/* row[i] ← the map at (channel c, row y, column x0 + i) for i in 0..n-1, zero outside; writes up to 2 VL beyond and
+   one before. */
+INLINE void load_row(const struct winograd *a, int64_t c, int64_t y, int64_t x0, int64_t n, float *row)
+{
+    int64_t lo = MIN(MAX(0, -x0), n), hi = MAX(lo, MIN(n, a->width - x0));
+    if (y < 0 || y >= a->height || (a->source == 2 && y / 2 >= a->pooled_height)) {
+        memset(row, 0, n * sizeof(float));
+        return;
+    }
+    if (a->source == 2) {
+        hi = MAX(lo, MIN(hi, 2 * a->pooled_width - x0));
+        int64_t from = (x0 + lo) / 2, at = (c * a->pooled_height + y / 2) * a->pooled_width + from;
+        const float *g = a->x + at;
+        const uint8_t *winner = (const uint8_t *)a->saved + at;
+        float *out = row + 2 * from - x0;
+        int64_t count = up(x0 + hi, 2) - from;
+        int32_t left = (y & 1) * 2;
+        for (int64_t i = 0; i < count; i += VL) {
+            vb codes = {0};
+            if (count - i >= VL)
+                codes = *(const vb_any *)(winner + i);
+            else
+                memcpy(&codes, winner + i, count - i);
+            vi code = __builtin_convertvector(codes, vi);
+            vf v = load_n(g + i, count - i), even = where(code == left, v), odd = where(code == left + 1, v);
+            store(out + 2 * i, SHUFFLE(even, odd, LOW));
+            store(out + 2 * i + VL, SHUFFLE(even, odd, HIGH));
+        }
+    } else {
+        const float *x = a->x + (c * a->height + y) * a->width + x0;
+        if (a->source == 1) {
+            const uint8_t *bits = (const uint8_t *)a->saved + (4 * c + y % TILE) * bits_row(a->height, a->width);
+            int64_t start = y / TILE * up(a->width, TILE) * TILE + x0;
+            for (int64_t i = lo; i < hi; i += VL) {
+                uint32_t word;
+                memcpy(&word, bits + (start + i) / 8, sizeof word); /* little-endian */
+                store(row + i, where(lanes_of(word >> (start + i) % 8), load_n(x + i, hi - i)));
+            }
+        } else
+            for (int64_t i = lo; i < hi; i += VL)
+                store(row + i, load_n(x + i, hi - i));
+    }
+    for (int64_t i = 0; i < lo; i++)
+        row[i] = 0;
+    for (int64_t i = hi; i < n; i++)
+        row[i] = 0;
+}
+
+/* Ask for the rows that load_row will read: a channel's rows are too short for the processor to foresee. */
+INLINE void prefetch_rows(const struct winograd *a, int64_t c, int64_t y, int64_t x, int64_t n)
+{
+    int64_t scale = a->source == 2 ? 2 : 1, rows = a->source == 2 ? a->pooled_height : a->height;
+    int64_t width = a->source == 2 ? a->pooled_width : a->width, last = MIN(up(x + n, scale), width);
+    for (int64_t row = MAX(0, y / scale); row < MIN(up(y + 6, scale), rows); row++)
+        for (int64_t i = MAX(0, x / scale); i < last + LINE; i += LINE)
+            __builtin_prefetch(a->x + (c * rows + row) * width + i);
+}
+
+INLINE void input_transform(const vf d[6], vf t[6])
+{
+    vf two = splat(2), four = splat(4), five = splat(5);
+    vf p = d[4] - four * d[2], q = d[3] - four * d[1], r = d[4] - d[2], s = two * (d[3] - d[1]);
+    t[0] = four * d[0] - five * d[2] + d[4];
+    t[1] = p + q;
+    t[2] = p - q;
+    t[3] = r + s;
+    t[4] = r - s;
+    t[5] = four * d[1] - five * d[3] + d[5];
+}
+
+/* The horizontal half of the transform for n tiles from tile i of the rows on. */
+INLINE void transform_rows(const float buffer[6][VL + ROW], int64_t i, float *out, int64_t stride, int64_t n)
+{
+    for (int r = 0; r < 6; r++) {
+        const float *row = buffer[r] + VL + TILE * i;
+        vf a0 = load(row), a1 = load(row + VL), a2 = load(row + 2 * VL), a3 = load(row + 3 * VL);
+        vf even0 = SHUFFLE(a0, a1, EVEN), even1 = SHUFFLE(a2, a3, EVEN);
+        vf odd0 = SHUFFLE(a0, a1, ODD), odd1 = SHUFFLE(a2, a3, ODD);
+        vf d[6] = {
+            SHUFFLE(even0, even1, EVEN), SHUFFLE(odd0, odd1, EVEN),
+            SHUFFLE(even0, even1, ODD), SHUFFLE(odd0, odd1, ODD),
+        }, t[6];
+        d[4] = SHUFFLE(d[0], splat(row[TILE * VL]), NEXT);
+        d[5] = SHUFFLE(d[1], splat(row[TILE * VL + 1]), NEXT);
+        input_transform(d, t);
+        float *p = out + 6 * r * stride;
+        UNROLL for (int j = 0; j < 6; j++)
+            store_n(p + j * stride, t[j], n);
+    }
+}
+
+/* Transform the tiles of one panel for channels c0..c1-1 into v[frequency][channel][NR]. */
+static void transform_inputs(const struct winograd_run *run, int64_t panel, int64_t c0, int64_t c1, float *v)
+{
+    const struct winograd *a = run->a;
+    float buffer[6][VL + ROW] __attribute__((aligned(64)));
+    memset(buffer, 0, sizeof buffer);
+    int64_t first = panel * NR, last = MIN(first + NR, run->tiles);
+    for (int64_t c = c0; c < c1; c++)
+        for (int64_t tile = first, n; tile < last; tile += n) {
+            int64_t ty = tile / run->tiles_x, tx = tile % run->tiles_x;
+            n = MIN(last - tile, run->tiles_x - tx);
+            if (c + 1 < c1)
+                prefetch_rows(a, c + 1, TILE * ty - a->pad_top, TILE * tx - a->pad_left, TILE * n + 2);
+            for (int r = 0; r < 6; r++)
+                load_row(a, c, TILE * ty + r - a->pad_top, TILE * tx - a->pad_left, TILE * n + 2, buffer[r] + VL);
+            for (int64_t x = VL; x < VL + TILE * n + 2; x += VL) {
+                vf d[6], t[6];
+                UNROLL for (int r = 0; r < 6; r++)
+                    d[r] = load(buffer[r] + x);
+                input_transform(d, t);
+                UNROLL for (int r = 0; r < 6; r++)
+                    store(buffer[r] + x, t[r]);
+            }
+            float *out = v + c * NR + tile - first;
+            int64_t i = 0;
+            for (; i + VL <= n; i += VL)
+                transform_rows(buffer, i, out + i, run->stride_v, VL);
+            if (i < n)
+                transform_rows(buffer, i, out + i, run->stride_v, n - i);
+        }
+}
+
+/* Products */
+
+/* m[k][NR] ← Σ_c u[k][c] v[c][NR] for one frequency and panels of outputs k0..k1-1 of u. */
+static void multiply_panels(const struct winograd_run *run, int64_t k0, int64_t k1, int64_t tiles, const float *u,
+                            const float *v, float *m)
+{
+    int64_t depth = run->a->channels;
+    for (int64_t k = k0; k < k1; k++, m += PANEL * NR) {
+        const float *w = u + k * depth * PANEL;
+#if NV >= 3
+        if (tiles > 2 * VL)
+            multiply_store(3, depth, w, v, m);
+        else
+#endif
+            if (tiles > VL)
+                multiply_store(2, depth, w, v, m);
+            else
+                multiply_store(1, depth, w, v, m);
+    }
+}
+
+/* Outputs */
+
+INLINE void output_transform(const vf m[6], vf o[4])
+{
+    vf two = splat(2), four = splat(4), eight = splat(8);
+    vf sum = m[1] + m[2], difference = m[1] - m[2], outer = m[3] + m[4], outer_difference = m[3] - m[4];
+    o[0] = m[0] + sum + outer;
+    o[1] = difference + two * outer_difference;
+    o[2] = sum + four * outer;
+    o[3] = difference + eight * outer_difference + m[5];
+}
+
+/* Where up to VL tiles in a row of tiles, or in several, go. */
+struct segment {
+    int64_t lane, count, ty, tx;
+};
+
+INLINE int segments_of(const struct winograd_run *run, int64_t tile, int64_t count, struct segment *segments)
+{
+    int n = 0;
+    for (int64_t lane = 0; lane < count; n++) {
+        int64_t ty = (tile + lane) / run->tiles_x, tx = (tile + lane) % run->tiles_x;
+        int64_t length = MIN(count - lane, run->tiles_x - tx);
+        segments[n] = (struct segment){lane, length, ty, tx};
+        lane += length;
+    }
+    return n;
+}
+
+/* 4 rows of outputs, interleaved, to their places. */
+INLINE void store_tiles(const struct winograd *a, int64_t k, int64_t tile, vf o[4][4], const struct segment *segments,
+                        int count)
+{
+    float *plane = a->y + k * a->out_height * a->out_width;
+    int64_t line = bits_row(a->out_height, a->out_width);
+    float rows[4][4 * VL] __attribute__((aligned(64)));
+    UNROLL for (int i = 0; i < 4; i++) {
+        vf low02 = SHUFFLE(o[i][0], o[i][2], LOW), high02 = SHUFFLE(o[i][0], o[i][2], HIGH);
+        vf low13 = SHUFFLE(o[i][1], o[i][3], LOW), high13 = SHUFFLE(o[i][1], o[i][3], HIGH);
+        vf row[4] = {
+            SHUFFLE(low02, low13, LOW), SHUFFLE(low02, low13, HIGH),
+            SHUFFLE(high02, high13, LOW), SHUFFLE(high02, high13, HIGH),
+        };
+        UNROLL for (int j = 0; j < 4; j++)
+            store(rows[i] + j * VL, row[j]);
+        if (a->keep) {
+            uint64_t bits = 0;
+            UNROLL for (int j = 0; j < 4; j++)
+                bits |= (uint64_t)positive(row[j]) << (j * VL);
+            memcpy((uint8_t *)a->keep + (4 * k + i) * line + tile / 2, &bits, VL / 2); /* little-endian */
+        }
+    }
+    for (int s = 0; s < count; s++) {
+        int64_t y = TILE * segments[s].ty, x = TILE * segments[s].tx;
+        int64_t width = MIN(TILE * segments[s].count, a->out_width - x), height = MIN(TILE, a->out_height - y);
+        for (int64_t i = 0; i < height; i++) {
+            float *out = plane + (y + i) * a->out_width + x;
+            const float *row = rows[i] + TILE * segments[s].lane;
+            int64_t j = 0;
+            for (; j + VL <= width; j += VL)
+                store(out + j, load(row + j));
+            if (j < width)
+                memcpy(out + j, row + j, (width - j) * sizeof(float));
+        }
+    }
+}
+
+/* The maximum of each 2×2 window, and who won. */
+INLINE void store_pooled(const struct winograd *a, int64_t k, vf o[4][4], const struct segment *segments, int count)
+{
+    int64_t plane = k * a->pool_height * a->pool_width;
+    float rows[2][2 * VL] __attribute__((aligned(64)));
+    uint8_t codes[2][2 * VL] __attribute__((aligned(64)));
+    UNROLL for (int i = 0; i < 2; i++) {
+        vf best[2];
+        vi code[2];
+        UNROLL for (int j = 0; j < 2; j++) {
+            vf w[4] = {o[2 * i][2 * j], o[2 * i][2 * j + 1], o[2 * i + 1][2 * j], o[2 * i + 1][2 * j + 1]};
+            best[j] = maximum(maximum(w[0], w[1]), maximum(w[2], w[3]));
+            vi c = pick(w[2] == best[j], 2 - (vi){0}, 3 - (vi){0});
+            c = pick(w[1] == best[j], 1 - (vi){0}, c);
+            c = pick(w[0] == best[j], (vi){0}, c);
+            code[j] = pick(best[j] > 0, c, 4 - (vi){0});
+        }
+        store(rows[i], SHUFFLE(best[0], best[1], LOW));
+        store(rows[i] + VL, SHUFFLE(best[0], best[1], HIGH));
+        if (a->keep) {
+            store_bytes(codes[i], SHUFFLE(code[0], code[1], LOW), VL);
+            store_bytes(codes[i] + VL, SHUFFLE(code[0], code[1], HIGH), VL);
+        }
+    }
+    for (int s = 0; s < count; s++) {
+        int64_t y = 2 * segments[s].ty, x = 2 * segments[s].tx;
+        int64_t width = MIN(2 * segments[s].count, a->pool_width - x), height = MIN(2, a->pool_height - y);
+        for (int64_t i = 0; i < height && width > 0; i++) {
+            int64_t at = plane + (y + i) * a->pool_width + x;
+            memcpy(a->y + at, rows[i] + 2 * segments[s].lane, width * sizeof(float));
+            if (a->keep)
+                memcpy((uint8_t *)a->keep + at, codes[i] + 2 * segments[s].lane, width);
+        }
+    }
+}
+
+/* Outputs k0..k1-1 of one panel of tiles from m[frequency][k - k0][NR]. */
+static void transform_outputs(const struct winograd_run *run, int64_t panel, int64_t k0, int64_t k1, const float *m)
+{
+    const struct winograd *a = run->a;
+    int64_t first = panel * NR, last = MIN(first + NR, run->tiles);
+    int ragged = a->pool_height && (a->out_width % 2 || a->out_height % 2);
+    for (int64_t tile = first; tile < last; tile += VL) {
+        int64_t lanes = MIN(VL, last - tile);
+        struct segment segments[VL];
+        int count = segments_of(run, tile, lanes, segments);
+        vi inside_x[4] = {{0}}, inside_y[4] = {{0}};
+        if (ragged)
+            for (int lane = 0; lane < VL; lane++)
+                for (int i = 0; i < 4; i++) {
+                    inside_x[i][lane] = -((tile + lane) % run->tiles_x * TILE + i < a->out_width);
+                    inside_y[i][lane] = -((tile + lane) / run->tiles_x * TILE + i < a->out_height);
+                }
+        for (int64_t k = k0; k < k1; k++) {
+            const float *p = m + (k - k0) * NR + tile - first;
+            vf half[4][6], o[4][4];
+            UNROLL for (int j = 0; j < 6; j++) {
+                vf column[6], t[4];
+                UNROLL for (int i = 0; i < 6; i++)
+                    column[i] = load(p + (6 * i + j) * run->stride_m);
+                output_transform(column, t);
+                UNROLL for (int i = 0; i < 4; i++)
+                    half[i][j] = t[i];
+            }
+            vf bias = splat(a->bias ? a->bias[k] : 0);
+            UNROLL for (int i = 0; i < 4; i++) {
+                output_transform(half[i], o[i]);
+                UNROLL for (int j = 0; j < 4; j++) {
+                    o[i][j] += bias;
+                    if (a->relu)
+                        o[i][j] = maximum(o[i][j], (vf){0});
+                }
+            }
+            if (a->pool_height) {
+                if (ragged)
+                    UNROLL for (int i = 0; i < 4; i++)
+                        UNROLL for (int j = 0; j < 4; j++)
+                            o[i][j] = where(inside_x[j] & inside_y[i], o[i][j]);
+                store_pooled(a, k, o, segments, count);
+                continue;
+            }
+            store_tiles(a, k, tile, o, segments, count);
+        }
+    }
+}
+
+/* The two ways */
+
+static void filters_item(void *context, int64_t item, int64_t thread)
+{
+    const struct winograd_run *run = context;
+    int64_t chunks = up(run->a->channels, 2 * CHUNK);
+    transform_filters(run, item / chunks, item % chunks * 2 * CHUNK);
+    (void)thread;
+}
+
+static void own_item(void *context, int64_t panel, int64_t thread)
+{
+    const struct winograd_run *run = context;
+    float *v = run->v + thread * run->size_v, *m = run->m + thread * run->size_m;
+    int64_t tiles = MIN(NR, run->tiles - panel * NR), per_group = GROUP_OWN / PANEL;
+    transform_inputs(run, panel, 0, run->a->channels, v);
+    for (int64_t k = 0; k < run->panels_k; k += per_group) {
+        int64_t end = MIN(k + per_group, run->panels_k);
+        for (int f = 0; f < FREQUENCIES; f++)
+            multiply_panels(run, k, end, tiles, run->u + f * run->stride_u, v + f * run->stride_v,
+                            m + f * run->stride_m);
+        transform_outputs(run, panel, k * PANEL, MIN(end * PANEL, run->a->outputs), m);
+    }
+}
+
+static void inputs_item(void *context, int64_t item, int64_t thread)
+{
+    const struct winograd_run *run = context;
+    int64_t chunks = up(run->a->channels, CHUNK), panel = item / chunks, c = item % chunks * CHUNK;
+    transform_inputs(run, run->first_panel + panel, c, MIN(c + CHUNK, run->a->channels), run->v + panel * run->size_v);
+    (void)thread;
+}
+
+static void products_item(void *context, int64_t item, int64_t thread)
+{
+    const struct winograd_run *run = context;
+    int64_t f = item / run->block, panel = item % run->block;
+    int64_t tiles = MIN(NR, run->tiles - (run->first_panel + panel) * NR);
+    multiply_panels(run, 0, up(run->group, PANEL), tiles, run->u + f * run->stride_u,
+                    run->v + panel * run->size_v + f * run->stride_v,
+                    run->m + panel * run->size_m + f * run->stride_m);
+    (void)thread;
+}
+
+static void outputs_item(void *context, int64_t item, int64_t thread)
+{
+    const struct winograd_run *run = context;
+    int64_t chunks = up(run->group, CHUNK), panel = item / chunks, k = item % chunks * CHUNK;
+    transform_outputs(run, run->first_panel + panel, run->first_k + k, run->first_k + MIN(k + CHUNK, run->group),
+                      run->m + panel * run->size_m + k * NR);
+    (void)thread;
+}
+
+/* Lay out the work; returns the floats of a->work that it takes. */
+static int64_t winograd_plan(const struct winograd *a, struct winograd_run *run, int *own)
+{
+    memset(run, 0, sizeof *run);
+    run->a = a;
+    run->tiles_x = up(a->out_width, TILE);
+    run->tiles = run->tiles_x * up(a->out_height, TILE);
+    run->panels = up(run->tiles, NR);
+    run->panels_k = up(a->outputs, PANEL);
+    *own = run->panels >= 3 * a->threads && a->channels * a->outputs <= 256 * 256;
+    int64_t group = MIN(*own ? GROUP_OWN : GROUP_SHARED, run->panels_k * PANEL);
+    run->stride_v = a->channels * NR + LINE;
+    run->stride_m = group * NR + LINE;
+    run->size_v = FREQUENCIES * run->stride_v;
+    run->size_m = FREQUENCIES * run->stride_m;
+    int64_t most = MAX(1, (4 << 20) / run->size_v); /* 16 MB of transformed inputs */
+    run->block = *own ? a->threads : MIN(run->panels, most);
+    run->stride_u = (*own ? run->panels_k * PANEL : group) * a->channels + LINE;
+    run->group = group;
+    run->u = a->work;
+    run->v = run->u + FREQUENCIES * run->stride_u;
+    run->m = run->v + run->block * run->size_v;
+    return FREQUENCIES * run->stride_u + run->block * (run->size_v + run->size_m);
+}
+
+int64_t NAME(winograd_work)(const struct winograd *a)
+{
+    struct winograd_run run;
+    int own;
+    return winograd_plan(a, &run, &own);
+}
+
+void NAME(winograd)(const struct winograd *a)
+{
+    struct winograd_run run;
+    int own;
+    winograd_plan(a, &run, &own);
+    int64_t chunks = up(a->channels, 2 * CHUNK), group = run.group, block = run.block;
+    if (own) {
+        cvstyle_parallel(a->threads, run.panels_k * chunks, filters_item, &run);
+        cvstyle_parallel(a->threads, run.panels, own_item, &run);
+        return;
+    }
+    for (run.first_panel = 0; run.first_panel < run.panels; run.first_panel += block) {
+        run.block = MIN(block, run.panels - run.first_panel);
+        cvstyle_parallel(a->threads, run.block * up(a->channels, CHUNK), inputs_item, &run);
+        for (run.first_k = 0; run.first_k < a->outputs; run.first_k += group) {
+            run.group = MIN(group, a->outputs - run.first_k);
+            cvstyle_parallel(a->threads, up(run.group, PANEL) * chunks, filters_item, &run);
+            cvstyle_parallel(a->threads, FREQUENCIES * run.block, products_item, &run);
+            cvstyle_parallel(a->threads, run.block * up(run.group, CHUNK), outputs_item, &run);
+        }
+    }
+}

@@ -1,0 +1,210 @@
+"""The native engine: every instruction set against NumPy in float64, whatever the threads, fusions and sizes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import sysconfig
+
+import nets
+import numpy as np
+import pytest
+
+import cvstyle
+from cvstyle import backends
+from cvstyle.backends import native
+from cvstyle.backends.numpy import Backend
+from cvstyle.errors import OptionError
+from cvstyle.network import Network
+
+needs_engine = pytest.mark.skipif(
+    native.problem() is not None, reason=f"the native backend does not work here: {native.problem()}"
+)
+VARIANTS = native.variants() if native.problem() is None else ()
+every_variant = pytest.mark.parametrize("variant", VARIANTS)
+
+
+def test_an_installation_where_there_is_a_compiler_has_the_engine():
+    compiler = shutil.which((sysconfig.get_config_var("CC") or "cc").split()[0])
+    installed = cvstyle.__file__.startswith(sysconfig.get_path("purelib"))
+    if compiler and installed:
+        assert native.problem() is None
+        assert backends.get("native").name == "native"
+    else:  # a source tree that may not be built
+        assert native.problem() is None or "library" in native.problem()
+
+
+def test_without_the_library_another_backend_serves(monkeypatch):
+    monkeypatch.setattr(native, "_path", lambda: None)
+    assert "compiler" in native.problem()
+    with pytest.raises(OptionError, match=r"backend 'native' cannot be used here.*compiler"):
+        backends.get("native")
+    assert backends.get("auto").name != "native"
+
+
+def test_a_damaged_library_is_a_reason_not_a_crash(monkeypatch, tmp_path):
+    path = tmp_path / "_engine.so"
+    path.write_bytes(b"no library")
+    monkeypatch.setattr(native, "_path", lambda: str(path))
+    native._library.cache_clear()
+    assert "cannot be loaded" in native.problem()
+    assert backends.get("auto").name != "native"
+    native._library.cache_clear()
+
+
+@needs_engine
+def test_instruction_set_by_environment(monkeypatch):
+    monkeypatch.setenv("CVSTYLE_CPU", "portable")
+    assert backends.get("native").variant == "portable"
+    monkeypatch.setenv("CVSTYLE_CPU", "sse9")
+    with pytest.raises(OptionError, match=r"CVSTYLE_CPU is sse9.*portable"):
+        backends.get("native")
+
+
+def close(a, b, tolerance=2e-5):
+    assert a.shape == b.shape
+    assert np.abs(a - b).max() <= tolerance * np.abs(b).max()
+
+
+@every_variant
+@pytest.mark.parametrize("floor", [False, True])
+@pytest.mark.parametrize("channels, outputs, size, pad", [
+    (8, 8, (4, 4), (1, 1, 1, 1)), (13, 9, (5, 7), (0, 2, 1, 0)), (70, 130, (9, 14), (1, 1, 1, 1)),
+    (16, 24, (40, 67), (1, 1, 1, 1)), (8, 20, (33, 210), (2, 2, 2, 2)),
+])  # fmt: skip
+def test_convolution_relu_and_pool_in_one(variant, channels, outputs, size, pad, floor):
+    rng = np.random.default_rng(0)
+    weight, bias = rng.normal(size=(outputs, channels, 3, 3)), rng.normal(size=outputs)
+    x = rng.normal(size=(1, channels, *size))
+    exact = Backend("float64").convolution(weight, bias, (1, 1), (1, 1), 1)
+    full, mask = exact.forward_relu(x, pad, True)
+    output = tuple((n if floor else n + 1) // 2 for n in full.shape[2:])
+    cut = np.ascontiguousarray(full[:, :, : 2 * output[0], : 2 * output[1]])
+    window = (2, 2), (2, 2), (0, 0)
+    pooled, winner = exact.ops.max_pool(cut, *window, output)
+    g = rng.normal(size=pooled.shape)
+    inner = np.zeros(full.shape)
+    inner[:, :, : cut.shape[2], : cut.shape[3]] = exact.ops.max_pool_backward(g, winner, cut.shape, *window)
+    wanted = exact.backward_relu(inner, mask, size, pad)
+
+    ops = native.Backend(variant=variant)
+    own = ops.convolution(weight.astype(np.float32), bias.astype(np.float32), (1, 1), (1, 1), 1)
+    assert own.fuses_pool(*window)
+    y, winners = own.forward_relu_pool(ops.asarray(x), pad, True, output)
+    close(y, pooled)
+    close(own.backward_relu_pool(ops.asarray(g), winners, size, pad), wanted)
+    assert own.forward_relu_pool(ops.asarray(x), pad, False, output)[1] is None
+
+
+@every_variant
+@pytest.mark.parametrize("kernel, stride, dilation, group, channels, outputs", [
+    (3, 1, 1, 1, 12, 16), (3, 1, 1, 1, 3, 16), (3, 1, 1, 1, 16, 3), (7, 2, 1, 6, 6, 6), (7, 1, 1, 3, 3, 33),
+    (5, 3, 1, 1, 4, 9), (3, 2, 2, 2, 6, 8), (1, 2, 1, 1, 5, 6), (4, 1, 1, 1, 3, 5),
+])  # fmt: skip
+def test_convolution_and_relu(variant, kernel, stride, dilation, group, channels, outputs):
+    """Forward, backward and masks of each kernel, on a picture whose rows are no multiple of a vector."""
+    rng = np.random.default_rng(1)
+    weight, bias = rng.normal(size=(outputs, channels // group, kernel, kernel)), rng.normal(size=outputs)
+    x, pad, size = rng.normal(size=(1, channels, 21, 45)), (2, 1, 0, 3), (21, 45)
+    exact = Backend("float64").convolution(weight, bias, (stride,) * 2, (dilation,) * 2, group)
+    ops = native.Backend(variant=variant)
+    own = ops.convolution(weight.astype(np.float32), bias.astype(np.float32), (stride,) * 2, (dilation,) * 2, group)
+    y, mask = exact.forward_relu(x, pad, True)
+    z, own_mask = own.forward_relu(ops.asarray(x), pad, True)
+    close(z, y)
+    g = rng.normal(size=y.shape)
+    wanted = exact.backward_relu(g.copy(), mask, size, pad)
+    close(own.backward_relu(ops.asarray(g), own_mask, size, pad), wanted)
+
+
+@every_variant
+@pytest.mark.parametrize("channels, positions", [(1, 1), (3, 50), (64, 2100), (130, 17)])
+def test_gram_and_its_backward(variant, channels, positions):
+    rng = np.random.default_rng(2)
+    exact, ops = Backend("float64"), native.Backend(variant=variant)
+    x, d = rng.normal(size=(1, channels, 1, positions)), rng.normal(size=(channels, channels))
+    d += d.T
+    close(ops.gram(ops.asarray(x), 0.5), exact.gram(x, 0.5), 1e-5)
+    out = rng.normal(size=x.shape)
+    close(ops.gram_backward(ops.asarray(d), ops.asarray(x), 0.3), exact.gram_backward(d, x, 0.3), 1e-5)
+    added = ops.gram_backward(ops.asarray(d), ops.asarray(x), 0.3, out=ops.asarray(out))
+    close(added, exact.gram_backward(d, x, 0.3, out=out), 1e-5)
+
+
+@every_variant
+@pytest.mark.parametrize("size", [1, 7, 40_001])
+def test_whole_arrays(variant, size):
+    rng = np.random.default_rng(3)
+    exact, ops = Backend("float64"), native.Backend(variant=variant)
+    x, y = rng.normal(size=(1, 1, 1, size)), rng.normal(size=(1, 1, 1, size))
+    rectified, mask = ops.relu(ops.asarray(x))
+    close(rectified, np.maximum(x, 0), 1e-6)
+    close(ops.relu_backward(ops.asarray(y), mask), y * (x > 0), 1e-6)
+    close(ops.add_scaled(ops.asarray(y), 0.3, ops.asarray(x)), y + 0.3 * x, 1e-6)
+    assert ops.dot(ops.asarray(x), ops.asarray(y)) == pytest.approx(exact.dot(x, y), abs=1e-6 * size)
+
+
+@every_variant
+@pytest.mark.parametrize("shape", [(1, 3, 2, 2), (1, 3, 9, 5), (1, 1, 3, 1100)])
+def test_total_variation(variant, shape):
+    rng = np.random.default_rng(4)
+    exact, ops = Backend("float64"), native.Backend(variant=variant)
+    x, out = rng.normal(size=shape), rng.normal(size=shape)
+    own = ops.asarray(out)
+    assert ops.total_variation(ops.asarray(x), 0.7, own) == pytest.approx(exact.total_variation(x, 0.7, out), rel=1e-5)
+    close(own, out, 1e-6)
+
+
+def evaluate(net, ops, x):
+    """Features of a few layers and the gradient of their sum."""
+    program = Network(net, ops).program(["relu1_1", "pool2", "relu3_2"])
+    features = {name: f.copy() for name, f in program.forward(ops.asarray(x)).items()}
+
+    def add(name, g):
+        one = ops.asarray(np.ones(features[name].shape))
+        return one if g is None else ops.add_scaled(g, 1, one)
+
+    return [*features.values(), np.array(program.backward(add))]
+
+
+@needs_engine
+def test_same_bytes_whatever_the_threads():
+    net = nets.vgg(19, 4, (70, 99), classifier=False)
+    x = np.random.default_rng(5).normal(size=(1, 3, 70, 99)) * 50
+    results = [evaluate(net, native.Backend(threads=n), x) for n in (1, 2, 2, 5)]
+    for other in results[1:]:
+        for a, b in zip(other, results[0], strict=True):
+            assert np.array_equal(a, b)
+
+
+@needs_engine
+def test_weights_at_any_address():
+    """A model file's floats need not be aligned; the engine reads them where they are."""
+    net = nets.vgg(19, 8, (32, 32), classifier=False)
+    x = np.random.default_rng(6).normal(size=(1, 3, 32, 32)) * 50
+    expected = evaluate(net, native.Backend(), x)
+    for blobs in net.weights.values():
+        for i, blob in enumerate(blobs):
+            memory = np.zeros(blob.nbytes + 3, np.uint8)[3:]
+            blobs[i] = memory.view(np.float32).reshape(blob.shape)
+            blobs[i][...] = blob
+            assert not blobs[i].flags.aligned
+    for a, b in zip(evaluate(net, native.Backend(), x), expected, strict=True):
+        assert np.array_equal(a, b)
+
+
+@needs_engine
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here, so nothing to survive")
+def test_threads_after_a_fork():
+    ops = native.Backend(threads=2)
+    x = ops.asarray(np.ones((1, 1, 1, 100_000)))
+    assert ops.dot(x, x) == 100_000
+    process = multiprocessing.get_context("fork").Process(target=_dot_in_child, args=(ops, x))
+    process.start()
+    process.join(30)
+    assert process.exitcode == 0
+
+
+def _dot_in_child(ops, x):
+    os._exit(0 if ops.dot(x, x) == 100_000 else 1)
