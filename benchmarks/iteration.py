@@ -106,7 +106,8 @@ def cvstyle_step(backend, size):
     objective = Objective(
         net, picture(size, 1), [picture(size, 2)], content_layers=CONTENT_LAYERS, style_layers=STYLE_LAYERS
     )
-    x, state = net.ops.asarray(picture(size, 1)[None]), lbfgs.State(lbfgs.HISTORY)
+    x = net.ops.asarray(picture(size, 1)[None])
+    state = lbfgs.init(net.ops, x)
 
     def step():
         gradient = objective.evaluate(x)

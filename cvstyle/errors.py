@@ -24,6 +24,10 @@ class OptionError(CvstyleError):
     """An option, or a combination of options, that makes no sense."""
 
 
+class DeviceError(CvstyleError):
+    """A device that failed, or a kernel that does not compile or run on it: names the operation and the device."""
+
+
 class NumericalError(CvstyleError):
     """A loss or gradient that became NaN or infinite."""
 

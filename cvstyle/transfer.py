@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from .errors import NumericalError, OptionError
 from .network import Network, load_network
 from .objective import Objective
 
+_CHECK = 50  # iterations after which the losses of a device are looked at for NaN and infinity
 _NOISE = 0.001  # neural_style.lua starts from noise of this standard deviation, in its 0..256 units
 
 
@@ -73,13 +75,22 @@ class Options:
 
 @dataclass
 class Iterate:
-    """What one iteration reports. losses: the weighted parts, evaluated where the iteration began."""
+    """What one iteration reports, to a callback while that runs."""
 
     iteration: int
     num_iterations: int
-    losses: dict[str, float]
-    loss: float
+    _losses: Callable = field(repr=False)
     _render: Callable = field(repr=False)
+
+    @cached_property
+    def losses(self) -> dict[str, float]:
+        """The weighted parts, evaluated where the iteration began; a device is waited for when this is first read."""
+        return self._losses()
+
+    @property
+    def loss(self) -> float:
+        """The sum of the losses."""
+        return math.fsum(self.losses.values())
 
     def picture(self) -> images.Picture:
         """The picture that the iteration ended in, as the result would be."""
@@ -152,12 +163,15 @@ class _Run:
     def run(self) -> Result:
         options, count = self.options, self._setting("num_iterations")
         self.count = count
-        self.previous, self.latest, self.done, self.report = None, self.ops.copy(self.x), 0, ({}, math.nan)
+        self.good, self.latest, self.done, self.report = None, self.ops.copy(self.x), 0, ({}, math.nan)
         stopped = ""
         try:
             optimize.get(options.optimizer).minimize(
                 self.objective, self.x, count, self._after, **self._optimizer_options()
             )
+            if self.done:  # it may have ended between two checks
+                losses = self.objective.losses
+                self.report = (losses, math.fsum(losses.values()))
         except KeyboardInterrupt:
             if not self.done:
                 raise
@@ -165,28 +179,32 @@ class _Run:
         except NumericalError as error:
             if self.done < 2:
                 raise
-            stopped, self.latest = str(error), self.previous
+            stopped, self.latest = str(error), self.good
         picture = self._render(self.latest)
         if not np.isfinite(picture.rgb).all():
             stopped = stopped or "the last step gave values that are not finite"
-            picture = self._render(self.previous)
+            picture = self._render(self.good)
         return Result(picture, *self.report, self.done, self.seed, stopped)
 
     def _after(self, iteration, x):
-        losses = self.objective.losses
-        loss = math.fsum(losses.values())
+        iterate = Iterate(iteration, self.count, lambda: self.objective.losses, lambda: self._render(picture))
+        if not self.ops.asynchronous or iteration % _CHECK == 0 or iteration == self.count:
+            self._check(iterate)
+        self.latest = picture = self.ops.copy(x)
+        self.done = iteration
+        if self.callback:
+            self.callback(iterate)
+
+    def _check(self, iterate):
+        losses, loss = iterate.losses, iterate.loss
         if not math.isfinite(loss):
             bad = ", ".join(name for name, value in losses.items() if not math.isfinite(value))
             raise NumericalError(
-                f"the loss became {loss} at iteration {iteration} ({bad}); smaller weights, optimizer adam or lbfgsb, "
-                "or normalize_gradients may help"
+                f"the loss became {loss} at iteration {iterate.iteration} ({bad}); smaller weights, optimizer adam or "
+                "lbfgsb, or normalize_gradients may help"
             )
         # The losses belong to the picture before this step, so that one is known to be good.
-        self.previous, self.latest = self.latest, self.ops.copy(x)
-        self.done, self.report = iteration, (losses, loss)
-        if self.callback:
-            picture = self.latest
-            self.callback(Iterate(iteration, self.count, losses, loss, lambda: self._render(picture)))
+        self.good, self.report = self.latest, (losses, loss)
 
     def _objective(self, styles):
         options = self.options

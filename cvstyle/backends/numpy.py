@@ -19,6 +19,7 @@ from .threads import Workers
 PRIORITY = 0
 
 _COLUMN_BYTES = 4 << 20  # im2col works on strips of rows of about this size, so that they stay in cache
+_HISTORY_COLUMNS = 4096  # L-BFGS reads so many columns of all rows at once: the second product finds them cached
 
 
 def problem() -> str | None:
@@ -32,6 +33,8 @@ class Backend:
     name = "numpy"
     fuses_pooling = False
     """Whether its convolutions can do the ReLU and a max pool that follow (`fuses_pool`, `forward_relu_pool`)."""
+    asynchronous = False
+    """Whether `float()` of a scalar, like `to_host`, waits for work that is still under way."""
 
     def __init__(self, dtype="float32", threads=None):
         self.dtype = np.dtype(dtype)
@@ -304,6 +307,80 @@ class Backend:
         root += epsilon * np.sqrt(1 - beta2**step)
         np.divide(m, root, out=root)
         return self.add_scaled(x, -rate * float(np.sqrt(1 - beta2**step)) / (1 - beta1**step), root)
+
+    # L-BFGS (see optimize/lbfgs.py). steps, changes: (R, n), one pair s, y per row, used as a ring; products:
+    # (2, R, R), s_i · y_j and y_i · y_j of rows i, j; ring: (3,), the row that takes the next pair, the number of pairs
+    # before it, and the factor H₀ of the identity. Only the first `rows` rows have been written.
+
+    def lbfgs_products(self, g, steps, changes, ring, rows):
+        """Complete the newest pair, y ← g − y in its row; return (2, rows, 2): s and y of each row times y and g."""
+        slot, g = int(ring[0]), g.reshape(-1)
+        if int(ring[1]) < len(steps) - 1:  # rows skipped after a pair was rejected hold nothing yet
+            steps[slot + 1 : rows], changes[slot + 1 : rows] = 0, 0
+        y = np.subtract(g, changes[slot], out=changes[slot])
+
+        def piece(ends):
+            sums = np.zeros((2, rows, 2))
+            for first in range(*ends, _HISTORY_COLUMNS):
+                part = slice(first, min(first + _HISTORY_COLUMNS, ends[1]))
+                for i, vectors in enumerate((steps, changes)):
+                    block = vectors[:rows, part]
+                    sums[i, :, 0] += block @ y[part]
+                    sums[i, :, 1] += block @ g[part]
+            return sums
+
+        return sum(self.workers.run(piece, self.workers.split(len(g), 64)))
+
+    def lbfgs_coefficients(self, measured, products, ring, curvature, rate):
+        """Keep the newest pair if y · s > curvature; return what `lbfgs_step` multiplies vectors by for −rate · H g.
+
+        The two-loop recursion on inner products alone: (2R + 1,), for the rows of steps, of changes, and for g.
+        """
+        slot, count, capacity, rows = int(ring[0]), int(ring[1]), products.shape[1], measured.shape[1]
+        products[0, :rows, slot] = measured[0, :, 0]
+        products[1, :rows, slot] = products[1, slot, :rows] = measured[1, :, 0]
+        if products[0, slot, slot] > curvature:
+            ring[2] = products[0, slot, slot] / products[1, slot, slot]
+            slot, count = (slot + 1) % capacity, min(count + 1, capacity - 1)
+            ring[:2] = slot, count
+        order = (slot - count + np.arange(count)) % capacity  # oldest first
+        sy, yy = (table[np.ix_(order, order)].astype(np.float64) for table in products)
+        from_s, from_y = measured[:, order, 1]
+        rate, scale, alpha, s = float(rate), float(ring[2]), np.empty(count), np.empty(count)
+        along = -from_s  # s_i · q
+        for i in reversed(range(count)):
+            alpha[i] = along[i] / sy[i, i]
+            along -= alpha[i] * sy[:, i]
+        along = -scale * (from_y + yy @ alpha)  # y_i · r
+        for i in range(count):
+            s[i] = alpha[i] - along[i] / sy[i, i]
+            along += s[i] * sy[i]
+        coefficients = np.zeros(2 * capacity + 1)
+        coefficients[order], coefficients[capacity + order] = rate * s, -rate * scale * alpha
+        coefficients[-1] = -rate * scale
+        return self.asarray(coefficients)
+
+    def lbfgs_first_coefficients(self, l1, capacity, rate):
+        """The same before there is a pair: a step of −rate · min(1, 1/‖g‖₁) g; l1: the scalar ‖g‖₁."""
+        coefficients = self.zeros((2 * capacity + 1,))
+        coefficients[-1] = -rate / max(1.0, float(l1))
+        return coefficients
+
+    def lbfgs_step(self, x, g, steps, changes, coefficients, ring, rows):
+        """x ← x + s with s the combination of rows and g; s and g go to the ring's next row. In place."""
+        slot, x, g = int(ring[0]), x.reshape(-1), g.reshape(-1)
+        of_steps, of_changes = coefficients[:rows], coefficients[len(steps) : len(steps) + rows]
+
+        def piece(ends):
+            for first in range(*ends, _HISTORY_COLUMNS):
+                part = slice(first, min(first + _HISTORY_COLUMNS, ends[1]))
+                step = coefficients[-1] * g[part]
+                step += of_steps @ steps[:rows, part]
+                step += of_changes @ changes[:rows, part]
+                steps[slot, part], changes[slot, part] = step, g[part]
+                x[part] += step
+
+        self.workers.run(piece, self.workers.split(len(g), 64))
 
     # Helpers
 

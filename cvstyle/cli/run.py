@@ -216,7 +216,7 @@ class _Reporter:
 
     def __init__(self, args):
         self.args, self.bar, self.log, self.columns = args, None, None, None
-        self.started = None
+        self.started = self.drawn = None
 
     def __enter__(self):
         if self.args.log:
@@ -256,9 +256,12 @@ class _Reporter:
         if self.bar is None:
             from tqdm import tqdm
 
-            self.bar = tqdm(total=iterate.num_iterations, unit="it", dynamic_ncols=True, smoothing=0.1)
-        self.bar.set_postfix_str(_summary(iterate), refresh=False)
-        self.bar.update(iterate.iteration - self.bar.n)
+            self.bar, self.drawn = tqdm(total=iterate.num_iterations, unit="it", dynamic_ncols=True, smoothing=0.1), 0
+        now = time.monotonic()
+        if now - self.drawn >= self.bar.mininterval or iterate.iteration == iterate.num_iterations:
+            self.bar.set_postfix_str(_summary(iterate), refresh=False)  # reads the losses, so not at every iteration
+            self.bar.update(iterate.iteration - self.bar.n)
+            self.drawn = now
 
     def _write_log(self, iterate, seconds):
         import csv

@@ -1,14 +1,18 @@
 """L-BFGS with a fixed step and no line search: the algorithm of neural_style.lua (torch/optim's lbfgs).
 
-Directions come from the two-loop recursion (Nocedal and Wright 2006, algorithm 7.4) with H₀ = (s·y / y·y) I. The first
-step is min(1, 1/‖g‖₁) long, later ones `learning_rate`; a pair with y·s ≤ 1e-10 is not stored. One iteration is one
-evaluation. All vectors are arrays of the backend.
+Directions are those of the two-loop recursion (Nocedal and Wright 2006, algorithm 7.4) with H₀ = (s·y / y·y) I. The
+first step is min(1, 1/‖g‖₁) long, later ones `learning_rate`; a pair with y·s ≤ 1e-10 is not stored. One iteration is
+one evaluation.
+
+The recursion runs on inner products alone, kept from one iteration to the next (Chen, Wang and Zhou 2014, "Large-scale
+L-BFGS using MapReduce"), so an iteration reads the history twice instead of five times: once for the products with the
+new pair and gradient, once for the step. Nothing is decided on the host, so nothing waits for a device.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass
 from typing import Any
 
 from . import Stop
@@ -19,52 +23,45 @@ _CURVATURE = 1e-10
 
 @dataclass
 class State:
-    """What a run needs to go on.
+    """What a run needs to go on; all but `iteration` are arrays of the backend (see `Backend.lbfgs_products`).
 
-    pairs: (s, y, 1 / y·s) for up to `history` steps, oldest first, s and y as x. gradient, step: the last iteration's,
-    None before the first. scale: the factor H₀ of the identity.
+    steps, changes: (history + 1, n), the pairs s and y as a ring of rows; the row after the newest pair holds the last
+    step and gradient, from which the next pair comes. Rows from `iteration` on are undefined.
+    products: (2, history + 1, history + 1). ring: (3,). iteration: updates done.
     """
 
-    history: int
-    pairs: deque = field(default_factory=deque)
-    gradient: Any = None
-    step: Any = None
-    scale: float = 1.0
+    steps: Any
+    changes: Any
+    products: Any
+    ring: Any
+    iteration: int = 0
+
+
+def init(ops, x, history: int = HISTORY) -> State:
+    """The state before the first step, with memory for `history` pairs of the size of x."""
+    rows, size = history + 1, math.prod(x.shape)
+    return State(
+        ops.empty((rows, size)), ops.empty((rows, size)), ops.zeros((2, rows, rows)), ops.asarray([0.0, 0.0, 1.0])
+    )
 
 
 def update(ops, x, gradient, state: State, learning_rate: float) -> None:
-    """One step, in place on x and the state; the gradient is that at x and belongs to the state afterwards."""
-    if state.gradient is None:
-        step = ops.scale(ops.copy(gradient), -min(1.0, 1.0 / max(ops.l1(gradient), 1e-30)) * learning_rate)
+    """One step, in place on x and the state; the gradient is that at x, and is not changed."""
+    history, capacity = (state.steps, state.changes), state.steps.shape[0]
+    rows = min(state.iteration, capacity)
+    if rows:
+        measured = ops.lbfgs_products(gradient, *history, state.ring, rows)
+        coefficients = ops.lbfgs_coefficients(measured, state.products, state.ring, _CURVATURE, learning_rate)
     else:
-        y = ops.difference(gradient, state.gradient)
-        curvature = ops.dot(y, state.step)
-        if curvature > _CURVATURE:
-            state.scale = curvature / ops.dot(y, y)
-            state.pairs.append((state.step, y, 1 / curvature))
-            if len(state.pairs) > state.history:
-                state.pairs.popleft()
-        step = ops.scale(_direction(ops, gradient, state), learning_rate)
-    state.gradient, state.step = gradient, step
-    ops.add_scaled(x, 1, step)
-
-
-def _direction(ops, gradient, state):
-    """−H g by the two-loop recursion."""
-    q = ops.scale(ops.copy(gradient), -1)
-    alphas = []
-    for s, y, rho in reversed(state.pairs):
-        alphas.append(rho * ops.dot(s, q))
-        q = ops.add_scaled(q, -alphas[-1], y)
-    q = ops.scale(q, state.scale)
-    for (s, y, rho), alpha in zip(state.pairs, reversed(alphas), strict=True):
-        q = ops.add_scaled(q, alpha - rho * ops.dot(y, q), s)
-    return q
+        coefficients = ops.lbfgs_first_coefficients(ops.l1(gradient), capacity, learning_rate)
+    ops.lbfgs_step(x, gradient, *history, coefficients, state.ring, rows)
+    state.iteration += 1
 
 
 def minimize(objective, x, num_iterations, callback, learning_rate=1.0, history=HISTORY):
     """Run num_iterations steps from x, which is changed in place."""
-    ops, state = objective.ops, State(history)
+    ops = objective.ops
+    state = init(ops, x, min(history, num_iterations))
     for iteration in range(1, num_iterations + 1):
         update(ops, x, objective.evaluate(x), state, learning_rate)
         try:

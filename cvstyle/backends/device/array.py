@@ -1,0 +1,91 @@
+"""Arrays and scalars whose numbers are on a device."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+class Array:
+    """A contiguous array in device memory; its memory returns to the pool with the last array that shares it."""
+
+    __slots__ = ("block", "dtype", "ops", "shape", "size")
+
+    def __init__(self, ops, block, shape: tuple[int, ...], dtype: np.dtype):
+        self.ops, self.block, self.shape, self.dtype = ops, block, shape, dtype
+        self.size = math.prod(shape)
+
+    @property
+    def ndim(self):
+        return len(self.shape)
+
+    @property
+    def nbytes(self):
+        return self.size * self.dtype.itemsize
+
+    def reshape(self, *shape):
+        """The same numbers in another shape; one extent may be −1."""
+        shape = list(shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape)
+        if -1 in shape:
+            at = shape.index(-1)
+            shape[at] = self.size // math.prod(n for n in shape if n != -1)
+        if math.prod(shape) != self.size:
+            raise ValueError(f"an array of shape {self.shape} cannot take the shape {tuple(shape)}")
+        return Array(self.ops, self.block, tuple(shape), self.dtype)
+
+    def __array__(self, dtype=None, copy=None):
+        host = self.ops.to_host(self)
+        return host if dtype is None else host.astype(dtype)
+
+    def __repr__(self):
+        return f"<array {self.shape} of {self.dtype} on {self.ops.device.name}>"
+
+
+class Scalar:
+    """(a·v + b) / (c·v + d) with v on the device and numbers a, b, c, d on the host.
+
+    Sums, products and quotients with numbers keep that form and cost nothing; only `float()` waits for the device.
+    """
+
+    __slots__ = ("array", "form")
+
+    def __init__(self, array: Array, form=(1.0, 0.0, 0.0, 1.0)):
+        self.array, self.form = array, form
+
+    def __float__(self):
+        v = float(self.array.ops.to_host(self.array).ravel()[0])
+        a, b, c, d = self.form
+        with np.errstate(all="ignore"):
+            return float(np.divide(a * v + b if a else b, c * v + d if c else d))
+
+    def __add__(self, other):
+        if isinstance(other, Scalar):
+            return self.array.ops.sum_of_scalars(self, other)
+        a, b, c, d = self.form
+        return Scalar(self.array, (a + other * c, b + other * d, c, d))
+
+    def __mul__(self, number):
+        a, b, c, d = self.form
+        return Scalar(self.array, (a * number, b * number, c, d))
+
+    def __rtruediv__(self, number):
+        a, b, c, d = self.form
+        return Scalar(self.array, (number * c, number * d, a, b))
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __neg__(self):
+        return self * -1
+
+    def __sub__(self, other):
+        return self + -other
+
+    def __rsub__(self, other):
+        return -self + other
+
+    def __truediv__(self, number):
+        return self * (1 / number)
+
+    def __repr__(self):
+        return f"<scalar {self.form} on {self.array.ops.device.name}>"

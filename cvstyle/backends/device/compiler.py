@@ -1,0 +1,51 @@
+"""Kernels by name, compiled when first used, from the sources in kernels/."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from ...errors import DeviceError
+
+
+class CompilerError(Exception):
+    """A source that does not compile; the text is the compiler's log."""
+
+
+@cache
+def source(name: str) -> str:
+    """The text of kernels/NAME.cl behind that of portable.h, which maps the dialects."""
+    package = Path(__file__).resolve().parents[2]
+    for folder in (package / "kernels", package.parent / "kernels"):
+        path = folder / f"{name}.cl"
+        if path.is_file():
+            return f"{(folder / 'portable.h').read_text('utf-8')}\n#line 1 \"{path.name}\"\n{path.read_text('utf-8')}"
+    raise DeviceError(f"{package / 'kernels' / name}.cl is missing from this installation; reinstall cvstyle")
+
+
+class Kernels:
+    """The kernels of one device. `defines` are pairs of a macro's name and its value."""
+
+    def __init__(self, device):
+        self._device = device
+        self._modules = {}
+        self._kernels = {}
+
+    def get(self, source_name: str, kernel: str, defines: tuple[tuple[str, object], ...] = ()):
+        """One kernel. Raises DeviceError with the operation, the device and the compiler's log."""
+        key = source_name, kernel, defines
+        found = self._kernels.get(key)
+        if found is None:
+            module = self._modules.get((source_name, defines))
+            if module is None:
+                options = tuple(f"-D{name}={value}" for name, value in defines)
+                try:
+                    module = self._device.compile(source(source_name), options)
+                except CompilerError as error:
+                    where = " ".join((f"kernels/{source_name}.cl", *options))
+                    raise DeviceError(
+                        f"operation '{kernel}' ({where}) does not compile for {self._device.name}:\n{error}"
+                    ) from None
+                self._modules[source_name, defines] = module
+            found = self._kernels[key] = module[kernel]
+        return found

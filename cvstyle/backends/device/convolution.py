@@ -1,0 +1,155 @@
+"""Convolution on a device: weights packed for the kernel, and the choice of tiles."""
+
+from __future__ import annotations
+
+import math
+from functools import cache, cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Tile(NamedTuple):
+    """What one group computes (see convolution.cl): bm outputs × bn positions, tm × tn of them per work-item.
+
+    efficiency: arithmetic per access to local memory, relative to the largest tile.
+    """
+
+    bm: int
+    bn: int
+    tm: int
+    tn: int
+    efficiency: float
+
+    @property
+    def threads(self):
+        return self.bm // self.tm * (self.bn // self.tn)
+
+
+TILES = (
+    Tile(128, 128, 8, 8, 1.0), Tile(64, 128, 8, 8, 0.95), Tile(64, 64, 8, 8, 0.85), Tile(32, 128, 4, 8, 0.65),
+    Tile(4, 256, 4, 4, 0.2),
+)  # fmt: skip
+_SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
+_RESIDENT = 512  # work-items that a multiprocessor holds at 128 registers each
+_FULL = 384  # work-items that keep it busy
+_TRAFFIC = 40  # multiply-adds that take as long as moving one float through memory
+_SLACK = 128  # floats after the weights that a tile may read
+
+
+class Convolution:
+    """Convolution with fixed weights on a device; see `numpy.Convolution` for the arguments and methods."""
+
+    def __init__(self, ops, weight, bias, stride, dilation, group):
+        self.ops, self.stride, self.dilation, self.group = ops, stride, dilation, group
+        self.kernel = weight.shape[2:]
+        self.extent = tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, dilation, strict=True))
+        self.outputs, self.inputs = weight.shape[0], weight.shape[1] * group
+        self._source = weight
+        self._bias = None if bias is None else ops.asarray(bias)
+
+    def output_size(self, size, pad):
+        """(height, width) of the output for an input of this (height, width)."""
+        return tuple((n + pad[i] + pad[i + 2] - self.extent[i]) // self.stride[i] + 1 for i, n in enumerate(size))
+
+    def forward(self, x, pad):
+        return self._run(x, self._weights, self._bias, self.output_size(x.shape[2:], pad), pad, self.outputs)
+
+    def backward(self, g, size, pad):
+        return self._run(g, self._adjoint, None, size, pad, self.inputs, adjoint=1)
+
+    def forward_relu(self, x, pad, keep):
+        size = self.output_size(x.shape[2:], pad)
+        bits = self.ops.empty((self.outputs, -(-math.prod(size) // 32)), np.uint32) if keep else None
+        y = self._run(x, self._weights, self._bias, size, pad, self.outputs, relu=2 if keep else 1, bits=bits)
+        return y, bits
+
+    def backward_relu(self, g, mask, size, pad):
+        return self._run(g, self._adjoint, None, size, pad, self.inputs, adjoint=1, mask=mask)
+
+    @cached_property
+    def _weights(self):
+        return self._packed(self._grouped().transpose(0, 3, 2, 1))
+
+    @cached_property
+    def _adjoint(self):
+        return self._packed(self._grouped().transpose(0, 3, 1, 2))
+
+    def _grouped(self):
+        """(group, outputs, inputs, taps)"""
+        return self._source.reshape(self.group, self.outputs // self.group, self.inputs // self.group, -1)
+
+    def _packed(self, weight):
+        """(group, taps, channels, outputs) as the kernel reads it: rounded up with zeros, and some slack at the end."""
+        groups, taps, channels, outputs = weight.shape
+        shape = groups, taps, -(-channels // 8) * 8, -(-outputs // 4) * 4
+        host = np.zeros(math.prod(shape) + _SLACK, np.float32)
+        host[: math.prod(shape)].reshape(shape)[:, :, :channels, :outputs] = weight
+        return self.ops.asarray(host)
+
+    def _run(self, x, weights, bias, size, pad, outputs, adjoint=0, relu=0, mask=None, bits=None):
+        ops, groups = self.ops, self.group
+        channels, per_group = x.shape[1] // groups, outputs // groups
+        phases = self.stride if adjoint else (1, 1)
+        positions = math.prod(-(-n // s) for n, s in zip(size, phases))
+        repeats = groups * math.prod(phases)
+        tile, splits = plan(per_group, positions, channels, math.prod(self.kernel), repeats, ops.device.units)
+        apart = [s // math.gcd(s, d) if adjoint else 1 for s, d in zip(self.stride, self.dilation)]
+        layout = (
+            channels, *x.shape[2:], per_group, *size, *self.kernel, *self.stride, *self.dilation, *pad[:2], *apart,
+            groups, splits, adjoint, relu,
+        )  # fmt: skip
+        y = ops.empty((1, outputs, *size))
+        bias = ops.zeros((outputs,)) if bias is None else bias
+        target = y if splits == 1 else ops.empty((splits, *y.shape))
+        defines = _defines(tile, masked=mask is not None)
+        grid = (-(-positions // tile.bn), -(-per_group // tile.bm), repeats * splits)
+        arguments = (x, weights, bias, target, mask, bits, *ops.factor(1.0), 0, *layout)
+        ops.launch("convolution", "convolution", grid, arguments, tile.threads, defines)
+        if splits > 1:
+            plane = math.prod(size)
+            arguments = (target, bias, y, bits, splits, outputs, plane, relu)
+            ops.launch("finish", "finish", (-(-plane // 256), outputs, 1), arguments)
+        return y
+
+
+def matrix_product(ops, d, x, factor, target, accumulate):
+    """target ← factor · D F (+ target) for D symmetric (C, C) and F = x as (C, positions)."""
+    channels, size = x.shape[1], x.shape[2:]
+    positions = math.prod(size)
+    tile, _ = plan(channels, positions, channels, 1, 1, ops.device.units, splits=(1,))
+    layout = (channels, 1, positions, channels, 1, positions, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, 1, 0, 0)
+    arguments = (x, d, None, target, None, None, *ops.factor(factor), int(accumulate), *layout)
+    grid = (-(-positions // tile.bn), -(-channels // tile.bm), 1)
+    ops.launch("convolution", "convolution", grid, arguments, tile.threads, _defines(tile, matrix=True))
+
+
+@cache
+def plan(outputs, positions, channels, taps, repeats, units, splits=_SPLITS):
+    """(tile, number of groups that share the channels) of the least estimated time.
+
+    units: multiprocessors. The estimate: the busiest one's multiply-adds, slowed where too few work-items hide its
+    latency, and the traffic of the shares.
+    """
+    best = None
+    chunks = -(-channels // 8)
+    for tile in TILES:
+        blocks = -(-outputs // tile.bm) * -(-positions // tile.bn) * repeats
+        for split in splits:
+            if split > chunks:
+                break
+            turns = -(-blocks * split // units)
+            resident = min(turns, _RESIDENT // tile.threads) * tile.threads
+            work = turns * tile.bm * tile.bn * -(-chunks // split) * 8 * taps
+            time = work / (tile.efficiency * min(1, resident / _FULL))
+            if split > 1:
+                time += (2 * split + 1) * outputs * positions * repeats * _TRAFFIC / units
+            if best is None or time < best[0]:
+                best = time, tile, split
+    return best[1:]
+
+
+@cache
+def _defines(tile, masked=False, matrix=False):
+    sizes = (("BM", tile.bm), ("BN", tile.bn), ("BK", 8), ("TM", tile.tm), ("TN", tile.tn))
+    return (*sizes, ("MASKED", int(masked)), ("MATRIX", int(matrix)))

@@ -1,0 +1,441 @@
+"""The operations of `numpy.Backend` as kernels of a device."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+
+import numpy as np
+
+from ...errors import DeviceError, OptionError
+from .array import Array, Scalar
+from .compiler import Kernels
+from .convolution import Convolution, matrix_product
+from .pool import DevicePool
+
+_GROUP = 256  # GROUP in portable.h
+_SPAN = 8192  # elements that one group reduces, at least
+_GRAM_TILE = 64
+_GRAM_WORKSPACE = 8 << 20  # bytes for the parts of a Gram matrix
+_FUNCTIONS = {  # as in functions.cl; what map_backward needs as in numpy.py
+    "sigmoid": (0, "y"), "tanh": (1, "y"), "elu": (2, "y"), "abs": (3, "x"), "power": (4, "x"), "linear": (5, None),
+    "exp": (6, "y"), "log": (7, "x"),
+}  # fmt: skip
+_LARGEST_HISTORY = 2000  # the products of that many pairs with a gradient are held in local memory
+
+
+class Backend:
+    """The operations that `numpy.Backend` defines, in float32, on one device."""
+
+    name = "device"
+    asynchronous = True
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, device):
+        self.device = device
+        self.pool = DevicePool(device)
+        self.downloads = 0
+        """How often numbers were copied to the host, each time waiting for the device."""
+        self._kernels = Kernels(device)
+        self._constants = {}
+
+    def __repr__(self):
+        return f"<{self.name} backend on {self.device.name}>"
+
+    # Arrays
+
+    def empty(self, shape, dtype=np.float32):
+        dtype, shape = np.dtype(dtype), tuple(shape)
+        size = math.prod(shape)
+        if size >= 2**31:
+            raise DeviceError(f"an array of shape {shape} has more elements than the kernels can count (2^31)")
+        return Array(self, self.pool.empty(size * dtype.itemsize), shape, dtype)
+
+    def zeros(self, shape):
+        array = self.empty(shape)
+        self._each("elementwise", "fill", array.size, array, 0.0, array.size)
+        return array
+
+    def asarray(self, host):
+        if isinstance(host, Array):
+            return self.copy(host)
+        array = self.empty(np.shape(host))
+        if array.size:
+            self.upload(array, np.ascontiguousarray(host, np.float32))
+        return array
+
+    def upload(self, array, host):
+        """Fill an array from a contiguous host array of its size and dtype."""
+        self._checked("upload", self.device.upload, array.block.view, host)
+
+    def to_host(self, array):
+        host = np.empty(array.shape, array.dtype)
+        if host.size:
+            self.downloads += 1
+            self._checked("download", self.device.download, host, array.block.view)
+        return host
+
+    def copy(self, array):
+        result = self.empty(array.shape, array.dtype)
+        self._checked("copy", self.device.copy, result.block.view, array.block.view, array.nbytes)
+        return result
+
+    def trim(self):
+        self.pool.trim()
+
+    def copy_block(self, target, target_start, source, source_start, shape):
+        shape, t, s = list(shape), list(target.shape), list(source.shape)
+        t_start, s_start = list(target_start), list(source_start)
+        for i in reversed(range(len(shape) - 1)):
+            if shape[i + 1] == t[i + 1] == s[i + 1]:  # whole rows on both sides: one axis
+                n = shape.pop(i + 1)
+                shape[i] *= n
+                for extents, start in ((t, t_start), (s, s_start)):
+                    extents.pop(i + 1)
+                    extents[i] *= n
+                    start.pop(i + 1)
+                    start[i] *= n
+        n = _four(shape)
+        t_strides, s_strides = _strides(t), _strides(s)
+        starts = (sum(map(int.__mul__, *pair)) for pair in ((t_start, t_strides), (s_start, s_strides)))
+        t_first, s_first = starts
+        self._each(
+            "copy", "copy_block", math.prod(n), target, source, math.prod(n), *n[1:],
+            t_first, *_four(t_strides)[:3], s_first, *_four(s_strides)[:3],
+        )  # fmt: skip
+
+    # Arithmetic
+
+    def scale(self, x, factor):
+        self._each("elementwise", "scale", x.size, x, *self.factor(factor), x.size)
+        return x
+
+    def add_scaled(self, y, factor, x):
+        self._each("elementwise", "add_scaled", y.size, y, *self.factor(factor), x, y.size)
+        return y
+
+    def multiply(self, x, y, out=None):
+        return self._broadcast("multiply", x, (y,), out)
+
+    def affine(self, x, factor, shift, out=None):
+        if factor is None:
+            return self._broadcast("add", x, (shift,), out)
+        if shift is None:
+            return self._broadcast("multiply", x, (factor,), out)
+        if factor.shape == shift.shape:
+            return self._broadcast("multiply_add", x, (factor, shift), out)
+        product = self._broadcast("multiply", x, (factor,), out)
+        return self._broadcast("add", product, (shift,), product)
+
+    def sum_over(self, x, shape):
+        out = self.empty(shape)
+        axes = {True: [], False: []}  # summed or kept -> [extent, stride], neighbouring axes of one kind joined
+        last = None
+        for n, kept, stride in reversed(list(zip(x.shape, shape, _strides(x.shape), strict=True))):
+            summed = kept == 1
+            if n == 1:
+                continue
+            if summed is last:
+                axes[summed][0][0] *= n
+            else:
+                axes[summed].insert(0, [n, stride])
+            last = summed
+        arguments = []
+        for summed in (False, True):
+            extents, strides = _four([n for n, _ in axes[summed]]), [s for _, s in axes[summed]]
+            arguments.append((*extents[1:], *[0] * (4 - len(strides)), *strides))
+        count = math.prod(n for n, _ in axes[True])
+        self.launch("reduce", "sum_over", (out.size, 1, 1), (x, out, *arguments[0], count, *arguments[1]))
+        return out
+
+    def maximum(self, x, y):
+        out, mask = self.empty(x.shape), self.bits(x.size)
+        self._each("elementwise", "maximum", x.size, x, y, out, mask, x.size)
+        return out, mask
+
+    def select(self, g, mask):
+        parts = self.empty(g.shape), self.empty(g.shape)
+        self._each("elementwise", "select_parts", g.size, g, mask, *parts, g.size)
+        return parts
+
+    def difference(self, x, y):
+        out = self.empty(x.shape)
+        self._each("elementwise", "difference", x.size, x, y, out, x.size)
+        return out
+
+    # Reductions
+
+    def dot(self, x, y):
+        return self._reduce("sum_of_products", "total", x, y)
+
+    def l1(self, x):
+        return self._reduce("sum_of_magnitudes", "total", x, x)
+
+    def abs_max(self, x):
+        return self._reduce("largest_magnitude", "largest", x, x)
+
+    def sum_of_scalars(self, u, v):
+        """The sum of two scalars of the device, as one."""
+        out = self.empty((1,))
+        self.launch("reduce", "add_factors", (1, 1, 1), (*self.factor(u), *self.factor(v), out), threads=1)
+        return Scalar(out)
+
+    def factor(self, value):
+        """A number or Scalar as kernels take it (FACTOR in portable.h)."""
+        if isinstance(value, Scalar):
+            return (value.array, *value.form)
+        return (self.constant(0.0), 0.0, float(value), 0.0, 1.0)
+
+    def constant(self, value):
+        """An array of one number, made once."""
+        if value not in self._constants:
+            self._constants[value] = self.asarray([value])
+        return self._constants[value]
+
+    # Activations
+
+    def relu(self, x, slope=0.0, out=None):
+        out, mask = self.empty(x.shape) if out is None else out, self.bits(x.size)
+        self._each("elementwise", "relu", x.size, x, out, mask, *self._slopes(x, slope), x.size)
+        return out, mask
+
+    def relu_backward(self, g, mask, slope=0.0):
+        self._each("elementwise", "relu_backward", g.size, g, mask, *self._slopes(g, slope), g.size)
+        return g
+
+    def bits(self, count):
+        """Room for so many bits."""
+        return self.empty((-(-count // 32),), np.uint32)
+
+    def map(self, function, x, parameters=(), out=None):
+        number, saves = _FUNCTIONS[function]
+        y = self.empty(x.shape) if out is None or saves == "x" else out
+        self._map("map_forward", number, x, y, parameters)
+        return y, {"x": x, "y": y, None: None}[saves]
+
+    def map_backward(self, function, g, saved, parameters=()):
+        self._map("map_backward", _FUNCTIONS[function][0], g, saved, parameters)
+        return g
+
+    def softmax(self, x):
+        y = self.empty(x.shape)
+        self._each("channels", "softmax", _plane(x), x, y, _plane(x), x.shape[1])
+        return y
+
+    def softmax_backward(self, g, y):
+        self._each("channels", "softmax_backward", _plane(g), g, y, _plane(g), g.shape[1])
+        return g
+
+    # Convolution and pooling
+
+    def convolution(self, weight, bias, stride, dilation, group):
+        return Convolution(self, weight, bias, stride, dilation, group)
+
+    def max_pool(self, x, kernel, stride, pad, output):
+        y = self.empty((*x.shape[:2], *output))
+        winner = self.empty(y.shape, np.uint8 if math.prod(kernel) <= 256 else np.uint32)
+        geometry = (*x.shape[2:], *output, *kernel, *stride, *pad)
+        self._each("pooling", "max_pool", y.size, x, y, winner, y.size, *geometry, defines=_index(winner))
+        return y, winner
+
+    def max_pool_backward(self, g, winner, shape, kernel, stride, pad):
+        gx = self.empty(shape)
+        geometry = (*shape[2:], *g.shape[2:], *kernel, *stride, *pad)
+        self._each("pooling", "max_pool_backward", gx.size, g, winner, gx, gx.size, *geometry, defines=_index(winner))
+        return gx
+
+    def avg_pool(self, x, kernel, stride, pad, output):
+        y = self.empty((*x.shape[:2], *output))
+        self._each("pooling", "avg_pool", y.size, x, y, y.size, *x.shape[2:], *output, *kernel, *stride, *pad)
+        return y
+
+    def avg_pool_backward(self, g, shape, kernel, stride, pad):
+        gx = self.empty(shape)
+        geometry = (*shape[2:], *g.shape[2:], *kernel, *stride, *pad)
+        self._each("pooling", "avg_pool_backward", gx.size, g, gx, gx.size, *geometry)
+        return gx
+
+    def lrn(self, x, size, alpha, beta, k):
+        y, s = self.empty(x.shape), self.empty(x.shape)
+        arguments = (_plane(x), x.shape[1], size, alpha / size, float(beta), float(k), x.size)
+        self._each("channels", "lrn", x.size, x, y, s, *arguments)
+        return y, s
+
+    def lrn_backward(self, g, x, s, size, alpha, beta):
+        out = self.empty(x.shape)
+        arguments = (_plane(x), x.shape[1], size, alpha / size, float(beta), x.size)
+        self._each("channels", "lrn_backward", x.size, g, x, s, out, *arguments)
+        return out
+
+    # Losses
+
+    def gram(self, x, factor):
+        channels, positions = x.shape[1], _plane(x)
+        across = -(-channels // _GRAM_TILE)
+        tiles = across * (across + 1) // 2
+        most = max(1, min(_GRAM_WORKSPACE // (tiles * _GRAM_TILE**2 * 4), -(-positions // 256)))
+        shares = min(most, -(-4 * self.device.units // tiles))
+        span = _rounded_up(-(-positions // shares), 32)
+        shares = -(-positions // span)
+        parts, g = self.empty((shares, tiles, _GRAM_TILE, _GRAM_TILE)), self.empty((channels, channels))
+        self.launch("gram", "gram_parts", (tiles, shares, 1), (x, parts, channels, positions, span), threads=64)
+        self._each("gram", "gram_total", g.size, parts, g, channels, shares, tiles, float(factor))
+        return g
+
+    def gram_backward(self, d, x, factor, out=None):
+        target = self.empty(x.shape) if out is None else out
+        matrix_product(self, d, x, factor, target, accumulate=out is not None)
+        return target
+
+    def total_variation(self, x, weight, out):
+        groups = min(512, -(-x.size // _GROUP))
+        parts, total = self.empty((groups,)), self.empty((1,))
+        arguments = (x, out, parts, float(weight), *x.shape[2:], x.size)
+        self.launch("variation", "total_variation", (groups, 1, 1), arguments)
+        self.launch("reduce", "total", (1, 1, 1), (parts, parts, total, groups, groups))
+        return Scalar(total) * (weight / 2)
+
+    # Optimisers
+
+    def adam_step(self, x, g, m, v, step, rate, beta1, beta2, epsilon):
+        correction = math.sqrt(1 - beta2**step)
+        arguments = (rate * correction / (1 - beta1**step), beta1, 1 - beta1, beta2, 1 - beta2, epsilon * correction)
+        self._each("adam", "adam_step", x.size, x, g, m, v, *arguments, x.size)
+        return x
+
+    def lbfgs_products(self, g, steps, changes, ring, rows):
+        n = g.size
+        self._each("lbfgs", "complete_pair", n, g, changes, ring, n)
+        span = _rounded_up(max(-(-n // 64), 2048), _GROUP)
+        shares = -(-n // span)
+        parts = self.empty((shares, 2, rows, 2))
+        groups = (shares, -(-rows // 4), 2)
+        self.launch("lbfgs", "products", groups, (g, steps, changes, ring, parts, rows, n, span))
+        return parts
+
+    def lbfgs_coefficients(self, measured, products, ring, curvature, rate):
+        shares, _, rows, _ = measured.shape
+        capacity = products.shape[1]
+        if capacity > _LARGEST_HISTORY:
+            raise OptionError(
+                f"an L-BFGS history of {capacity - 1} is too long for a device; {_LARGEST_HISTORY - 1} is not"
+            )
+        total, coefficients = self.empty((2, rows, 2)), self.empty((2 * capacity + 1,))
+        arguments = (measured, total, products, ring, coefficients, rows, shares, float(curvature), float(rate))
+        self.launch("lbfgs", "coefficients", (1, 1, 1), arguments, defines=(("CAPACITY", capacity),))
+        return coefficients
+
+    def lbfgs_first_coefficients(self, l1, capacity, rate):
+        coefficients = self.empty((2 * capacity + 1,))
+        size = coefficients.size
+        self._each("lbfgs", "first_coefficients", size, coefficients, *self.factor(l1), float(rate), size)
+        return coefficients
+
+    def lbfgs_step(self, x, g, steps, changes, coefficients, ring, rows):
+        arguments = (x, g, steps, changes, coefficients, ring, steps.shape[0], rows, x.size)
+        self._each("lbfgs", "take_step", x.size, *arguments)
+
+    # Launches
+
+    def launch(self, source, kernel, groups, arguments, threads=_GROUP, defines=()):
+        """Put a kernel on the queue. arguments: arrays, None for an unused one, ints (int32) and floats (float32)."""
+        nothing = self._nothing
+        values = []
+        for a in arguments:
+            kind = type(a)
+            if kind is Array:
+                values.append(a.block.view)
+            elif kind is int:
+                values.append(np.int32(a))
+            elif a is None:
+                values.append(nothing)
+            else:
+                values.append(np.float32(a))
+        function = self._kernels.get(source, kernel, defines)
+        self._checked(kernel, self.device.launch, function, groups, threads, values)
+
+    def _each(self, source, kernel, count, *arguments, defines=()):
+        """A kernel with a work-item for each of `count` elements."""
+        if count:
+            self.launch(source, kernel, (-(-count // _GROUP), 1, 1), arguments, defines=defines)
+
+    def _checked(self, operation, function, *arguments):
+        try:
+            return function(*arguments)
+        except self.device.errors as error:
+            raise DeviceError(f"operation '{operation}' failed on {self.device.name}: {error}") from error
+
+    @cached_property
+    def _nothing(self):
+        """What a kernel gets for an array that it does not use."""
+        self._unused = self.pool.empty(4)
+        return self._unused.view
+
+    def _broadcast(self, kernel, x, operands, out):
+        out = self.empty(x.shape) if out is None else out
+        arguments = (x, *operands, out, x.size, *_repeated(x.shape, operands[0].shape))
+        self._each("elementwise", kernel, x.size, *arguments)
+        return out
+
+    def _reduce(self, kernel, last, x, y):
+        groups = max(1, min(_GROUP, x.size // _SPAN))
+        span, result = -(-x.size // groups), self.empty((1,))
+        if groups == 1:
+            self.launch("reduce", kernel, (1, 1, 1), (x, y, result, x.size, span))
+            return Scalar(result)
+        parts = self.empty((groups,))
+        self.launch("reduce", kernel, (groups, 1, 1), (x, y, parts, x.size, span))
+        self.launch("reduce", last, (1, 1, 1), (parts, parts, result, groups, groups))
+        return Scalar(result)
+
+    def _slopes(self, x, slope):
+        """(slopes, elements per slope, number of slopes)"""
+        if isinstance(slope, Array):
+            return slope, _plane(x), slope.size
+        return self.constant(float(slope)), x.size, 1
+
+    def _map(self, kernel, number, first, second, parameters):
+        parameters = (*map(float, parameters), 0.0, 0.0, 0.0)[:3]
+        defines = (("FUNCTION", number),)
+        self._each("functions", kernel, first.size, first, second, *parameters, first.size, defines=defines)
+
+
+def _plane(x):
+    """Elements of one channel."""
+    return math.prod(x.shape[2:])
+
+
+def _index(winner):
+    return (("INDEX", "uchar" if winner.dtype == np.uint8 else "uint"),)
+
+
+def _rounded_up(n, unit):
+    return -(-n // unit) * unit
+
+
+def _strides(shape):
+    """Elements from one entry to the next, along each axis of a contiguous array."""
+    return [math.prod(shape[i + 1 :]) for i in range(len(shape))]
+
+
+def _four(extents):
+    """Four extents, ones before those given."""
+    if len(extents) > 4:
+        raise DeviceError(f"arrays of {len(extents)} axes are not supported on a device")
+    return [1] * (4 - len(extents)) + list(extents)
+
+
+def _repeated(shape, operand):
+    """Extents 1 to 3 of four, and the operand's strides along all four, 0 where it repeats (see elementwise.cl)."""
+    groups = []  # [extent, whether the operand repeats], neighbouring axes of one kind joined
+    for n, m in zip(shape, operand, strict=True):
+        if n == 1:
+            continue
+        if groups and groups[-1][1] == (m == 1):
+            groups[-1][0] *= n
+        else:
+            groups.append([n, m == 1])
+    extents = _four([n for n, _ in groups])
+    repeats = [True] * (4 - len(groups)) + [r for _, r in groups]
+    strides = _strides([1 if r else n for n, r in zip(extents, repeats, strict=True)])
+    return (*extents[1:], *(0 if r else s for r, s in zip(repeats, strides, strict=True)))

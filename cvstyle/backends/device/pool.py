@@ -1,0 +1,118 @@
+"""A pool of device memory: an array that is dropped leaves its bytes to later ones of any size.
+
+Large arrays are cut from chunks, each from the smallest hole that is large enough, and holes side by side become one
+again; so the memory in all stays close to what is in use at once, although feature maps of every size come and go. A
+chunk is added where no hole is large enough, and takes the place of smaller ones that are wholly free. An iteration
+asks for the same sizes in the same order as the one before it, so after a few nothing is allocated any more. Small
+arrays have blocks of their own, by size, so that they do not break up the holes.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import defaultdict
+
+_SMALL = 1 << 20
+_STEP = 4096  # chunks are cut at multiples of this (sub-buffers of OpenCL devices must start at some multiple)
+_SMALL_STEP = 256
+
+
+class Block:
+    """Memory of one array; `view` is what kernels take. It returns to the pool when dropped."""
+
+    __slots__ = ("chunk", "pool", "size", "start", "view")
+
+    def __init__(self, pool, chunk, start, size, view):
+        self.pool, self.chunk, self.start, self.size, self.view = pool, chunk, start, size, view
+
+    def __del__(self):
+        self.pool._release(self)
+
+
+class _Chunk:
+    def __init__(self, memory, size):
+        self.memory, self.size = memory, size
+        self.holes = [(0, size)]  # (start, size), by start
+        self.views = {}
+
+    @property
+    def is_free(self):
+        return self.holes == [(0, self.size)]
+
+
+class DevicePool:
+    """Uninitialised memory of a device.
+
+    allocated: bytes taken from the device, in use or not; used: bytes in use; peak: the most that were in use.
+    """
+
+    def __init__(self, device):
+        self._device = device
+        self._chunks: list[_Chunk] = []
+        self._small = defaultdict(list)
+        self.allocated = self.used = self.peak = 0
+
+    def empty(self, size: int) -> Block:
+        """A block of at least `size` bytes. Raises MemoryError where the device has no more."""
+        small = size < _SMALL
+        step = _SMALL_STEP if small else _STEP
+        size = max(1, -(-size // step)) * step
+        self.used += size
+        self.peak = max(self.peak, self.used)
+        if small:
+            free = self._small[size]
+            view = free.pop() if free else self._device.view(self._allocate(size), 0, size)
+            return Block(self, None, 0, size, view)
+        chunk, at = self._hole(size)
+        start, room = chunk.holes.pop(at)
+        if room > size:
+            chunk.holes.insert(at, (start + size, room - size))
+        view = chunk.views.get((start, size))
+        if view is None:
+            view = chunk.views[start, size] = self._device.view(chunk.memory, start, size)
+        return Block(self, chunk, start, size, view)
+
+    def trim(self) -> None:
+        """Give memory that no array uses back to the device."""
+        for size, free in self._small.items():
+            self.allocated -= size * len(free)
+            free.clear()
+        self._drop(lambda chunk: True)
+
+    def _hole(self, size):
+        fits = [(hole[1], c, at) for c, chunk in enumerate(self._chunks)
+                for at, hole in enumerate(chunk.holes) if hole[1] >= size]  # fmt: skip
+        if fits:
+            _, c, at = min(fits)
+            return self._chunks[c], at
+        self._drop(lambda chunk: chunk.size < size)  # whatever they served fits into the new one
+        self._chunks.append(_Chunk(self._allocate(size), size))
+        return self._chunks[-1], 0
+
+    def _allocate(self, size):
+        memory = self._device.allocate(size)
+        self.allocated += size
+        return memory
+
+    def _drop(self, condition):
+        for chunk in [c for c in self._chunks if c.is_free and condition(c)]:
+            self._chunks.remove(chunk)
+            self.allocated -= chunk.size
+
+    def _release(self, block):
+        self.used -= block.size
+        chunk = block.chunk
+        if chunk is None:
+            self._small[block.size].append(block.view)
+            return
+        start, end = block.start, block.start + block.size
+        holes = []
+        for hole in chunk.holes:
+            if hole[0] + hole[1] == start:
+                start = hole[0]
+            elif hole[0] == end:
+                end += hole[1]
+            else:
+                holes.append(hole)
+        insort(holes, (start, end - start))
+        chunk.holes = holes

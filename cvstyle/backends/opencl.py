@@ -1,0 +1,142 @@
+"""Any OpenCL device, through PyOpenCL: GPUs of every make, and CPUs with PoCL or Intel's runtime."""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache
+
+from ..errors import OptionError
+from . import device as devices_in_common
+
+PRIORITY = 20
+
+EXTRA = "pip install 'cvstyle[opencl]'"
+
+
+def problem() -> str | None:
+    """Why this backend cannot be used here, or None."""
+    if importlib.util.find_spec("pyopencl") is None:
+        return f"PyOpenCL is not installed ({EXTRA})"
+    found, reason = _platforms()
+    if reason:
+        return reason
+    if not any(devices for _, devices in found):
+        return "no OpenCL device was found (a driver of the GPU's maker, or PoCL for a CPU, provides one)"
+    return None
+
+
+def automatic() -> bool:
+    """Whether "auto" may choose this backend: not for a CPU, where others are faster."""
+    return any(d.kind == "gpu" for d in devices())
+
+
+def devices() -> list[Device]:
+    """All devices, GPUs first; `--device N` counts in this order."""
+    if problem():
+        return []
+    found = [Device(d) for _, devices in _platforms()[0] for d in devices]
+    return sorted(found, key=lambda d: d.kind != "gpu")
+
+
+class Backend(devices_in_common.Backend):
+    """Operations on one OpenCL device."""
+
+    name = "opencl"
+
+    def __init__(self, device: str | int | None = None):
+        """device: a number from `devices()` or part of a name; the first one without it."""
+        super().__init__(_chosen(device))
+
+
+class Device:
+    """An OpenCL device; see the package `device` for what its methods do."""
+
+    def __init__(self, handle):
+        import pyopencl as cl
+
+        self._cl, self._handle = cl, handle
+        self.errors = (cl.Error,)
+        self.name = f"{handle.name.strip()} ({handle.platform.name.strip()})"
+        types = {"gpu": cl.device_type.GPU, "cpu": cl.device_type.CPU}
+        self.kind = next((kind for kind, bit in types.items() if handle.type & bit), "accelerator")
+        self.units, self.memory = handle.max_compute_units, handle.global_mem_size
+        self._queue = None
+
+    def allocate(self, size):
+        self._open()
+        try:
+            return self._cl.Buffer(self._context, self._cl.mem_flags.READ_WRITE, size)
+        except self._cl.Error as error:  # also for a size above what the device gives in one piece
+            raise MemoryError(f"{self.name}: {size >> 20} MB: {error}") from None
+
+    def view(self, memory, start, size):
+        return memory if (start, size) == (0, memory.size) else memory.get_sub_region(start, size)
+
+    def upload(self, view, host):
+        if host.size:
+            self._cl.enqueue_copy(self._queue, view, host)
+
+    def download(self, host, view):
+        self._cl.enqueue_copy(self._queue, host, view)
+
+    def copy(self, target, source, size):
+        if size:
+            self._cl.enqueue_copy(self._queue, target, source, byte_count=size)
+
+    def compile(self, source, options):
+        self._open()
+        try:
+            program = self._cl.Program(self._context, source).build(list(options))
+        except self._cl.RuntimeError as error:
+            raise devices_in_common.CompilerError(str(error)) from None
+        return {kernel.function_name: kernel for kernel in program.all_kernels()}
+
+    def launch(self, kernel, groups, threads, arguments):
+        try:
+            kernel(self._queue, (groups[0] * threads, groups[1], groups[2]), (threads, 1, 1), *arguments)
+        except self._cl.MemoryError as error:
+            raise MemoryError(f"{self.name}: {error}") from None
+
+    def synchronize(self):
+        self._queue.finish()
+
+    def _open(self):
+        """The context, made when first needed, so that listing devices opens none."""
+        if self._queue is None:
+            self._context = self._cl.Context([self._handle])
+            self._queue = self._cl.CommandQueue(self._context)
+
+
+@cache
+def _platforms():
+    """([(platform, devices)], why there are none)."""
+    try:
+        import pyopencl as cl
+    except ImportError as error:
+        return [], f"PyOpenCL cannot be loaded: {error}"
+    try:
+        platforms = cl.get_platforms()
+    except cl.Error as error:
+        return [], f"no OpenCL driver is installed ({error}); PoCL gives one for the CPU: pip install 'pyopencl[pocl]'"
+    found = []
+    for platform in platforms:
+        try:
+            found.append((platform, platform.get_devices()))
+        except cl.Error:  # a platform without a device says so by an error
+            found.append((platform, []))
+    return found, None
+
+
+def _chosen(wanted):
+    known = devices()
+    if wanted is None:
+        return known[0]
+    if str(wanted).isdigit():
+        if int(wanted) < len(known):
+            return known[int(wanted)]
+    else:
+        found = [d for d in known if str(wanted).lower() in d.name.lower()]
+        if found:
+            return found[0]
+    listed = ", ".join(f"{i}: {d.name}" for i, d in enumerate(known))
+    raise OptionError(f"there is no OpenCL device '{wanted}'; there is {listed}")

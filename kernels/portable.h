@@ -1,0 +1,86 @@
+/* The two dialects under one name: what CUDA and OpenCL spell differently. Kernels are one-dimensional groups of
+   `threads` work-items, of which a multiprocessor should hold some at a time where that is given; indices are 32-bit (an
+   array has fewer than 2^31 elements). */
+
+#ifdef __CUDACC__
+#define KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads)
+#define KERNEL_RESIDENT(threads, groups) extern "C" __global__ void __launch_bounds__(threads, groups)
+#define GLOBAL
+#define LOCAL __shared__
+#define LOCAL_POINTER
+#define RESTRICT __restrict__
+#define INLINE static __device__ __forceinline__
+#define BARRIER __syncthreads()
+#define LOCAL_ID ((int)threadIdx.x)
+#define GROUP_ID(axis) ((int)(axis == 0 ? blockIdx.x : axis == 1 ? blockIdx.y : blockIdx.z))
+#define GROUPS(axis) ((int)(axis == 0 ? gridDim.x : axis == 1 ? gridDim.y : gridDim.z))
+typedef unsigned int uint;
+typedef unsigned char uchar;
+typedef double wide;
+#else
+#define KERNEL(threads) __kernel __attribute__((reqd_work_group_size(threads, 1, 1))) void
+#define KERNEL_RESIDENT(threads, groups) KERNEL(threads)
+#define GLOBAL __global
+#define LOCAL __local
+#define LOCAL_POINTER __local
+#define RESTRICT restrict
+#define INLINE static inline
+#define BARRIER barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE)
+#define LOCAL_ID ((int)get_local_id(0))
+#define GROUP_ID(axis) ((int)get_group_id(axis))
+#define GROUPS(axis) ((int)get_num_groups(axis))
+#ifdef cl_khr_fp64
+#pragma OPENCL EXTENSION cl_khr_fp64 : enable
+typedef double wide;
+#else
+typedef float wide;
+#endif
+#define fmaxf fmax
+#define fminf fmin
+#define fabsf fabs
+#define expf exp
+#define expm1f expm1
+#define logf log
+#define powf pow
+#define sqrtf sqrt
+#define tanhf tanh
+#endif
+
+/* The size of a group in the kernels that treat one element per work-item. */
+#define GROUP 256
+#define ELEMENT (GROUP_ID(0) * GROUP + LOCAL_ID)
+
+/* A factor that may still be on the device: (a v + b) / (c v + d) for the value at v, which may be infinite. */
+#define FACTOR GLOBAL const float *RESTRICT v, float fa, float fb, float fc, float fd
+#define FACTOR_VALUE quotient(v[0], fa, fb, fc, fd)
+
+INLINE float quotient(float v, float a, float b, float c, float d) {
+    return (a == 0 ? b : a * v + b) / (c == 0 ? d : c * v + d);
+}
+
+/* Bits are packed 32 to a word, the lowest first. */
+#define BIT(words, index) ((words)[(index) >> 5] >> ((index) & 31) & 1u)
+
+/* Pack one flag per work-item of a group; all work-items must come here. */
+INLINE void store_bits(GLOBAL uint *words, LOCAL_POINTER uchar *flags, int flag, int count) {
+    int first = GROUP_ID(0) * GROUP;
+    flags[LOCAL_ID] = (uchar)flag;
+    BARRIER;
+    if (LOCAL_ID < GROUP / 32 && first + LOCAL_ID * 32 < count) {
+        uint word = 0;
+        for (int i = 0; i < 32; i++) word |= (uint)flags[LOCAL_ID * 32 + i] << i;
+        words[first / 32 + LOCAL_ID] = word;
+    }
+}
+
+/* The sum over a group of 256, in every work-item; `shared` has 256 places. */
+INLINE float group_sum(LOCAL_POINTER float *shared, float value) {
+    BARRIER;
+    shared[LOCAL_ID] = value;
+    for (int reach = GROUP / 2; reach > 0; reach /= 2) {
+        BARRIER;
+        if (LOCAL_ID < reach) shared[LOCAL_ID] += shared[LOCAL_ID + reach];
+    }
+    BARRIER;
+    return shared[0];
+}
