@@ -28,6 +28,7 @@ class Backend:
     """The operations that `numpy.Backend` defines, in float32, on one device."""
 
     name = "device"
+    fuses_pooling = False
     asynchronous = True
     dtype = np.dtype(np.float32)
 
