@@ -119,7 +119,11 @@ def build():
         ones = net.conv(f"ones{octave}", x, np.zeros((3, 1, 1, 1)), np.ones(3), group=3)
         # Filters with a zero mean on what is left without the local mean: zero padding then makes no frame.
         mean = net.blurred(f"mean{octave}", x, ones, gaussian(13, 3.0))
-        detail = net.add("Eltwise", f"detail{octave}", [x, mean], 3, operation="SUM", coeff=[1.0, -1.0])
+        detail = net.add("Eltwise", f"whole_detail{octave}", [x, mean], 3, operation="SUM", coeff=[1.0, -1.0])
+        # Fading to nothing at the border, where pixels would else be free to serve the statistics as extreme dots.
+        inside = net.add("Power", f"taper{octave}", [f"mean{octave}_inside"], 3, scale=2.0, shift=-1.0)
+        inside = net.relu(f"relu_taper{octave}", inside)
+        detail = net.add("Eltwise", f"detail{octave}", [detail, inside], 3, operation="PROD")
         wave = net.conv(f"wave{octave}", detail, np.concatenate([details] * 3)[:, None], pad=3, group=3)
         net.relu(f"relu_wave{octave}", wave)
         smooth = net.blurred(f"smooth{octave}", x, ones, gaussian(7, 1.2))
