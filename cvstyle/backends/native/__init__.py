@@ -109,7 +109,7 @@ class Backend(reference.Backend):
     def gram_backward(self, d, x, factor, out=None):
         positions = x[0, 0].size
         g = self.empty(x.shape) if out is None else out
-        weight = _panels((d * self._scalar(factor))[None, :, :, None])
+        weight = _symmetric_panels(d, self._scalar(factor))
         self.run(
             "product", General, x=x, weight=weight, y=g, channels=len(d), groups=1, outputs=len(d), height=1,
             width=positions, step_y=1, step_x=1, taps=1, dy=_ZERO, dx=_ZERO, out_height=1, out_width=positions,
@@ -299,6 +299,15 @@ def _panels(weight):
     padded = np.zeros((groups, -(-outputs // _PANEL) * _PANEL, channels, taps), np.float32)
     padded[:, :outputs] = weight
     return np.ascontiguousarray(padded.reshape(groups, -1, _PANEL, channels, taps).transpose(0, 1, 3, 4, 2))
+
+
+def _symmetric_panels(matrix, factor):
+    """`_panels` of factor · matrix, which is symmetric: rows serve as columns, in runs of memory."""
+    size = len(matrix)
+    padded = -(-size // _PANEL) * _PANEL
+    if padded != size:
+        matrix = np.pad(matrix, ((0, 0), (0, padded - size)))
+    return np.ascontiguousarray(matrix.reshape(size, -1, _PANEL).swapaxes(0, 1)) * factor
 
 
 def _structure(pointers, names):

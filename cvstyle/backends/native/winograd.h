@@ -449,7 +449,7 @@ static int64_t winograd_plan(const struct winograd *a, struct winograd_run *run,
     run->tiles = run->tiles_x * up(a->out_height, TILE);
     run->panels = up(run->tiles, NR);
     run->panels_k = up(a->outputs, PANEL);
-    *own = run->panels >= 3 * a->threads && a->channels * a->outputs <= 256 * 256;
+    *own = run->panels >= 2 * a->threads && a->channels * a->outputs <= 256 * 256;
     int64_t group = MIN(*own ? GROUP_OWN : GROUP_SHARED, run->panels_k * PANEL);
     run->stride_v = a->channels * NR + LINE;
     run->stride_m = group * NR + LINE;
