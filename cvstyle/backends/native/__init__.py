@@ -8,6 +8,7 @@ What it does not do (other poolings, local response normalisation, ...) is the r
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import sys
 from functools import cache, cached_property
@@ -69,6 +70,21 @@ class Backend(reference.Backend):
     def call(self, name, *arguments):
         """Run an operation of the engine; arrays go as pointers."""
         return _function(name, self.variant)(*(a.ctypes.data if isinstance(a, np.ndarray) else a for a in arguments))
+
+    def copy(self, array):
+        copy = self.empty(array.shape)
+        if not array.flags.c_contiguous:
+            copy[...] = array
+            return copy
+        self.call("copy", copy, array, array.size, self.workers.count)
+        return copy
+
+    def copy_block(self, target, target_start, source, source_start, shape):
+        whole = all(n == a.shape[axis] for a in (target, source) for axis, n in enumerate(shape) if axis > 1)
+        if not (whole and shape[0] == 1 and target.flags.c_contiguous and source.flags.c_contiguous):
+            return super().copy_block(target, target_start, source, source_start, shape)
+        t, s = (a[start[0], start[1] :] for a, start in ((target, target_start), (source, source_start)))
+        self.call("copy", t, s, math.prod(shape), self.workers.count)
 
     def add_scaled(self, y, factor, x):
         if not (y.flags.c_contiguous and x.flags.c_contiguous and y.shape == x.shape):
@@ -351,6 +367,7 @@ _SIGNATURES = {
     "gram_work": (_int, (_int, _int, _int)),
     "relu": (None, (_pointer, _pointer, _pointer, _int, _int, _int)),
     "relu_backward": (None, (_pointer, _pointer, _int, _int, _int)),
+    "copy": (None, (_pointer, _pointer, _int, _int)),
     "add_scaled": (None, (_pointer, _float, _pointer, _int, _int)),
     "dot": (_double, (_pointer, _pointer, _int, _pointer, _int)),
     "total_variation": (_double, (_pointer, _int, _int, _int, _float, _pointer, _pointer, _int)),

@@ -196,6 +196,15 @@ static void add_item(void *context, int64_t item, int64_t thread)
     (void)thread;
 }
 
+static void copy_item(void *context, int64_t item, int64_t thread)
+{
+    const struct flat *a = context;
+    int64_t first, n;
+    block_of(a, item, &first, &n);
+    memcpy(a->y + first, a->x + first, n * sizeof(float));
+    (void)thread;
+}
+
 static void dot_item(void *context, int64_t item, int64_t thread)
 {
     const struct flat *a = context;
@@ -224,6 +233,13 @@ void NAME(relu_backward)(float *y, const uint8_t *bits, int64_t planes, int64_t 
 {
     struct flat a = {.y = y, .bits = (uint8_t *)bits, .size = size, .planes = planes, .blocks = up(size, BLOCK)};
     cvstyle_parallel(threads, planes * a.blocks, relu_backward_item, &a);
+}
+
+/* y ← x */
+void NAME(copy)(float *y, const float *x, int64_t size, int64_t threads)
+{
+    struct flat a = {.x = x, .y = y, .size = size, .blocks = up(size, BLOCK)};
+    cvstyle_parallel(threads, a.blocks, copy_item, &a);
 }
 
 /* y ← y + factor · x */
