@@ -8,6 +8,7 @@ What it does not do (other poolings, local response normalisation, ...) is the r
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import sys
 from functools import cache, cached_property
@@ -70,6 +71,21 @@ class Backend(reference.Backend):
         """Run an operation of the engine; arrays go as pointers."""
         return _function(name, self.variant)(*(a.ctypes.data if isinstance(a, np.ndarray) else a for a in arguments))
 
+    def copy(self, array):
+        copy = self.empty(array.shape)
+        if not array.flags.c_contiguous:
+            copy[...] = array
+            return copy
+        self.call("copy", copy, array, array.size, self.workers.count)
+        return copy
+
+    def copy_block(self, target, target_start, source, source_start, shape):
+        whole = all(n == a.shape[axis] for a in (target, source) for axis, n in enumerate(shape) if axis > 1)
+        if not (whole and shape[0] == 1 and target.flags.c_contiguous and source.flags.c_contiguous):
+            return super().copy_block(target, target_start, source, source_start, shape)
+        t, s = (a[start[0], start[1] :] for a, start in ((target, target_start), (source, source_start)))
+        self.call("copy", t, s, math.prod(shape), self.workers.count)
+
     def add_scaled(self, y, factor, x):
         if not (y.flags.c_contiguous and x.flags.c_contiguous and y.shape == x.shape):
             return super().add_scaled(y, factor, x)
@@ -109,7 +125,7 @@ class Backend(reference.Backend):
     def gram_backward(self, d, x, factor, out=None):
         positions = x[0, 0].size
         g = self.empty(x.shape) if out is None else out
-        weight = _panels((d * self._scalar(factor))[None, :, :, None])
+        weight = _symmetric_panels(d, self._scalar(factor))
         self.run(
             "product", General, x=x, weight=weight, y=g, channels=len(d), groups=1, outputs=len(d), height=1,
             width=positions, step_y=1, step_x=1, taps=1, dy=_ZERO, dx=_ZERO, out_height=1, out_width=positions,
@@ -301,6 +317,15 @@ def _panels(weight):
     return np.ascontiguousarray(padded.reshape(groups, -1, _PANEL, channels, taps).transpose(0, 1, 3, 4, 2))
 
 
+def _symmetric_panels(matrix, factor):
+    """`_panels` of factor · matrix, which is symmetric: rows serve as columns, in runs of memory."""
+    size = len(matrix)
+    padded = -(-size // _PANEL) * _PANEL
+    if padded != size:
+        matrix = np.pad(matrix, ((0, 0), (0, padded - size)))
+    return np.ascontiguousarray(matrix.reshape(size, -1, _PANEL).swapaxes(0, 1)) * factor
+
+
 def _structure(pointers, names):
     """ctypes fields of a structure of 64-bit integers and the pointers that are named."""
     return [(name, ctypes.c_void_p if name in pointers else ctypes.c_int64) for name in names.split()]
@@ -342,6 +367,7 @@ _SIGNATURES = {
     "gram_work": (_int, (_int, _int, _int)),
     "relu": (None, (_pointer, _pointer, _pointer, _int, _int, _int)),
     "relu_backward": (None, (_pointer, _pointer, _int, _int, _int)),
+    "copy": (None, (_pointer, _pointer, _int, _int)),
     "add_scaled": (None, (_pointer, _float, _pointer, _int, _int)),
     "dot": (_double, (_pointer, _pointer, _int, _pointer, _int)),
     "total_variation": (_double, (_pointer, _int, _int, _int, _float, _pointer, _pointer, _int)),

@@ -76,18 +76,24 @@ static void gram_item(void *context, int64_t item, int64_t thread)
     }
 }
 
-static void gram_sum_item(void *context, int64_t tile_row, int64_t thread)
+/* LINE rows: so many, that the entries of g above the diagonal are written a cache line at a time. */
+static void gram_sum_item(void *context, int64_t item, int64_t thread)
 {
     const struct gram_run *run = context;
-    int64_t c = run->channels, size = up(c, GRAM_ROWS) * run->tiles * GRAM_TILE;
-    for (int64_t i = tile_row * GRAM_ROWS; i < MIN((tile_row + 1) * GRAM_ROWS, c); i++)
-        for (int64_t j = 0; j <= i; j++) {
-            const float *at = run->sums + (tile_row * run->tiles + j / GRAM_COLUMNS) * GRAM_TILE +
-                              i % GRAM_ROWS * GRAM_COLUMNS + j % GRAM_COLUMNS;
-            float s = 0;
-            for (int64_t p = 0; p < run->parts; p++)
-                s += at[p * size];
-            run->g[i * c + j] = run->g[j * c + i] = run->factor * s;
+    int64_t c = run->channels, size = up(c, GRAM_ROWS) * run->tiles * GRAM_TILE, end = MIN((item + 1) * LINE, c);
+    for (int64_t j = 0; j < end; j += GRAM_COLUMNS)
+        for (int64_t i = MAX(item * LINE, j / GRAM_ROWS * GRAM_ROWS); i < end; i += GRAM_ROWS) {
+            const float *at = run->sums + (i / GRAM_ROWS * run->tiles + j / GRAM_COLUMNS) * GRAM_TILE;
+            float tile[GRAM_TILE];
+            for (int k = 0; k < GRAM_TILE; k += VL) {
+                vf sum = load(at + k);
+                for (int64_t p = 1; p < run->parts; p++)
+                    sum += load(at + p * size + k);
+                store(tile + k, sum * splat(run->factor));
+            }
+            for (int64_t k = 0; k < MIN(GRAM_ROWS, end - i); k++)
+                for (int64_t l = 0; l < MIN(GRAM_COLUMNS, i + k + 1 - j); l++)
+                    run->g[(i + k) * c + j + l] = run->g[(j + l) * c + i + k] = tile[k * GRAM_COLUMNS + l];
         }
     (void)thread;
 }
@@ -121,7 +127,7 @@ void NAME(gram)(const float *x, int64_t channels, int64_t positions, float facto
     struct gram_run run = gram_plan(channels, positions);
     run.x = x, run.g = g, run.factor = factor, run.sums = work, run.rows = work + gram_sums(&run);
     cvstyle_parallel(threads, run.parts * up(channels, GRAM_BAND), gram_item, &run);
-    cvstyle_parallel(threads, up(channels, GRAM_ROWS), gram_sum_item, &run);
+    cvstyle_parallel(threads, up(channels, LINE), gram_sum_item, &run);
 }
 
 /* Element-wise: blocks of BLOCK elements */
@@ -190,6 +196,15 @@ static void add_item(void *context, int64_t item, int64_t thread)
     (void)thread;
 }
 
+static void copy_item(void *context, int64_t item, int64_t thread)
+{
+    const struct flat *a = context;
+    int64_t first, n;
+    block_of(a, item, &first, &n);
+    memcpy(a->y + first, a->x + first, n * sizeof(float));
+    (void)thread;
+}
+
 static void dot_item(void *context, int64_t item, int64_t thread)
 {
     const struct flat *a = context;
@@ -218,6 +233,13 @@ void NAME(relu_backward)(float *y, const uint8_t *bits, int64_t planes, int64_t 
 {
     struct flat a = {.y = y, .bits = (uint8_t *)bits, .size = size, .planes = planes, .blocks = up(size, BLOCK)};
     cvstyle_parallel(threads, planes * a.blocks, relu_backward_item, &a);
+}
+
+/* y ← x */
+void NAME(copy)(float *y, const float *x, int64_t size, int64_t threads)
+{
+    struct flat a = {.x = x, .y = y, .size = size, .blocks = up(size, BLOCK)};
+    cvstyle_parallel(threads, a.blocks, copy_item, &a);
 }
 
 /* y ← y + factor · x */

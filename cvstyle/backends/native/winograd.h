@@ -5,7 +5,8 @@
    there are many tiles each thread takes whole panels, whose data stays in its cache; where there are few, or the
    filters are many, all threads do one piece after the other on a block of panels and a group of filters. */
 
-enum { FREQUENCIES = 36, TILE = 4, ROW = TILE * NR + 8 * VL, GROUP_OWN = 64, GROUP_SHARED = 128, CHUNK = 8 };
+enum { FREQUENCIES = 36, TILE = 4, ROW = TILE * NR + 8 * VL, GROUP_OWN = 64, GROUP_SHARED = 128, CHUNK = 8,
+       FILTERS = 64 };
 
 struct winograd_run {
     const struct winograd *a;
@@ -50,9 +51,15 @@ static void transform_filters(const struct winograd_run *run, int64_t panel, int
     enum { COUNT = 2 * CHUNK };
     const struct winograd *a = run->a;
     float g[9][COUNT * PANEL];
-    int64_t count = MIN(COUNT, a->channels - c0);
+    int64_t count = MIN(COUNT, a->channels - c0), first = run->first_k + panel * PANEL;
+    /* The next channels' filters: runs of memory along the channels or, backward, along the outputs. */
+    const float *next = a->weight + first * a->output_step + (c0 + COUNT) * a->input_step;
+    int64_t along = a->input_step == 9 ? COUNT * 9 : PANEL * 9, across = MAX(a->input_step, a->output_step);
+    for (int64_t i = 0; i < (a->input_step == 9 ? PANEL : COUNT); i++)
+        for (int64_t j = 0; j < along + LINE; j += LINE)
+            __builtin_prefetch(next + i * across + j);
     for (int64_t k = 0; k < PANEL; k++) {
-        int64_t output = run->first_k + panel * PANEL + k;
+        int64_t output = first + k;
         const float *w = a->weight + output * a->output_step + c0 * a->input_step;
         for (int64_t c = 0; c < count; c++, w += a->input_step) {
             float taps[9];
@@ -384,8 +391,9 @@ static void transform_outputs(const struct winograd_run *run, int64_t panel, int
 static void filters_item(void *context, int64_t item, int64_t thread)
 {
     const struct winograd_run *run = context;
-    int64_t chunks = up(run->a->channels, 2 * CHUNK);
-    transform_filters(run, item / chunks, item % chunks * 2 * CHUNK);
+    int64_t parts = up(run->a->channels, FILTERS), first = item % parts * FILTERS;
+    for (int64_t c = first; c < MIN(first + FILTERS, run->a->channels); c += 2 * CHUNK)
+        transform_filters(run, item / parts, c);
     (void)thread;
 }
 
@@ -441,7 +449,7 @@ static int64_t winograd_plan(const struct winograd *a, struct winograd_run *run,
     run->tiles = run->tiles_x * up(a->out_height, TILE);
     run->panels = up(run->tiles, NR);
     run->panels_k = up(a->outputs, PANEL);
-    *own = run->panels >= 3 * a->threads && a->channels * a->outputs <= 256 * 256;
+    *own = run->panels >= 2 * a->threads && a->channels * a->outputs <= 256 * 256;
     int64_t group = MIN(*own ? GROUP_OWN : GROUP_SHARED, run->panels_k * PANEL);
     run->stride_v = a->channels * NR + LINE;
     run->stride_m = group * NR + LINE;
@@ -469,9 +477,9 @@ void NAME(winograd)(const struct winograd *a)
     struct winograd_run run;
     int own;
     winograd_plan(a, &run, &own);
-    int64_t chunks = up(a->channels, 2 * CHUNK), group = run.group, block = run.block;
+    int64_t parts = up(a->channels, FILTERS), group = run.group, block = run.block;
     if (own) {
-        cvstyle_parallel(a->threads, run.panels_k * chunks, filters_item, &run);
+        cvstyle_parallel(a->threads, run.panels_k * parts, filters_item, &run);
         cvstyle_parallel(a->threads, run.panels, own_item, &run);
         return;
     }
@@ -480,7 +488,7 @@ void NAME(winograd)(const struct winograd *a)
         cvstyle_parallel(a->threads, run.block * up(a->channels, CHUNK), inputs_item, &run);
         for (run.first_k = 0; run.first_k < a->outputs; run.first_k += group) {
             run.group = MIN(group, a->outputs - run.first_k);
-            cvstyle_parallel(a->threads, up(run.group, PANEL) * chunks, filters_item, &run);
+            cvstyle_parallel(a->threads, up(run.group, PANEL) * parts, filters_item, &run);
             cvstyle_parallel(a->threads, FREQUENCIES * run.block, products_item, &run);
             cvstyle_parallel(a->threads, run.block * up(run.group, CHUNK), outputs_item, &run);
         }
