@@ -1,6 +1,6 @@
 """What L-BFGS history is worth: loss against time for several lengths, on both networks.
 
-usage: python benchmarks/history.py [--size 256] [--iterations 300] [--lengths 5,10,20,50,100] [--networks vgg19,wavelets]
+usage: python benchmarks/history.py [--size 256] [--iterations 300] [--lengths 5,10,20,50,100] [--networks ...]
 
 The picture starts as the networks' defaults say (VGG-19: the content; wavelets: noise). Losses are relative to the
 lowest that any run reached, so 1.00 is the best; seconds are those of the optimiser and the objective together.
