@@ -6,14 +6,15 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from cvstyle import Objective, zoo
+from cvstyle.caffe.write import write_caffemodel, write_prototxt
 from cvstyle.netdef import LayerDef, NetDef
 
-CONTENT_LAYERS = ["relu4_2"]
-STYLE_LAYERS = ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"]
 VGG19 = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))  # channels and convolutions per block
 
 
@@ -48,6 +49,49 @@ def vgg19(classifier: bool = False) -> NetDef:
             if name != "fc8":
                 add(f"relu{name[-1]}", "ReLU", name)
     return NetDef("VGG-19, random weights", {"data": None}, tuple(layers), weights, "vgg19")
+
+
+@dataclass
+class Problem:
+    """A style transfer: layers, weights, preprocessed pictures (3, H, W) and where it starts."""
+
+    content_layers: list[str]
+    style_layers: list[str]
+    content_weight: float
+    style_weight: float
+    tv_weight: float
+    content: np.ndarray
+    style: np.ndarray
+    start: np.ndarray
+
+
+def network_files(network: str, folder: Path) -> tuple[str, str]:
+    """(prototxt, caffemodel) of "vgg19", written to the folder in V1 form with random weights, or of "wavelets"."""
+    if network == "wavelets":
+        return zoo.embedded_files()
+    net = vgg19(classifier=True)
+    proto, model = folder / "vgg19.prototxt", folder / "vgg19.caffemodel"
+    write_prototxt(proto, net, form="V1")
+    write_caffemodel(model, net, form="V1")
+    return str(proto), str(model)
+
+
+def problem(layer_names: list[str], longest: int) -> Problem:
+    """Two pictures of this size on a known network, with its default layers, weights and start."""
+    known = zoo.defaults(layer_names)
+    content = picture(longest, 1)
+    noise = np.random.default_rng(0).standard_normal(content.shape, dtype=np.float32) * np.float32(1e-3)
+    return Problem(
+        known["content_layers"], known["style_layers"], known["content_weight"], known["style_weight"],
+        known["tv_weight"], content, picture(longest, 2), content if known["init"] == "image" else noise,
+    )  # fmt: skip
+
+
+def objective(net, p: Problem):
+    """cvstyle's objective of a problem."""
+    return Objective(
+        net, p.content, [p.style], p.content_weight, p.style_weight, p.tv_weight, p.content_layers, p.style_layers
+    )
 
 
 def picture(longest: int, seed: int) -> np.ndarray:

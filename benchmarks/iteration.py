@@ -1,9 +1,12 @@
-"""Seconds per L-BFGS iteration and peak memory: cvstyle's backends beside plain PyTorch, alternating in one run.
+"""Seconds per L-BFGS iteration and peak memory: cvstyle's CPU backends beside plain PyTorch, alternating in one run.
 
-usage: python benchmarks/iteration.py [--sizes 256,512] [--rounds 5] [--engines opencv,numpy,torch]
+usage: python benchmarks/iteration.py [--networks vgg19,wavelets] [--sizes 256,512,1024] [--rounds 21]
+           [--engines native,torch] [--threads 1] [--goal 256] [--no-profile]
 
-Each engine is a process of its own, so that its memory is its own; they take turns, one iteration at a time. VGG-19
-with random weights, 4:3 pictures, content relu4_2, style relu1_1 ... relu5_1, history 100.
+Each engine is a process of its own, so that its memory is its own; they take turns, one iteration at a time. The
+networks are a VGG-19 with random weights, read from a V1 file, and the embedded one, each with its default layers and
+weights; pictures are 4:3. cvstyle keeps its default history and PyTorch 100 pairs, of which --rounds are filled. Then:
+what each layer costs, and, at the sizes of --goal, the time to the loss that PyTorch's L-BFGS has after 200 iterations.
 """
 
 from __future__ import annotations
@@ -13,61 +16,119 @@ import importlib.util
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
-from common import CONTENT_LAYERS, STYLE_LAYERS, memory_mb, picture, vgg19, where
+from common import memory_mb, network_files, objective, problem, where
+
+GOAL_ITERATIONS = 200
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", default="256,512")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--engines", default="native,opencv,numpy,torch")
-    parser.add_argument("--worker", nargs=2, metavar=("ENGINE", "SIZE"), help=argparse.SUPPRESS)
+    parser.add_argument("--networks", default="vgg19,wavelets")
+    parser.add_argument("--sizes", default="256,512,1024")
+    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--engines", default="native,torch")
+    parser.add_argument("--threads", default="0", help="0: one for each processor")
+    parser.add_argument("--goal", default="256", help="sizes for the time to PyTorch's loss; empty: none")
+    parser.add_argument("--no-profile", action="store_true")
+    parser.add_argument("--worker", nargs=5, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        return work(args.worker[0], int(args.worker[1]))
+        return work(*args.worker)
     engines = args.engines.split(",")
     if "torch" in engines and importlib.util.find_spec("torch") is None:
         print("PyTorch is not installed (pip install torch==2.13.0); its column is left out")
         engines.remove("torch")
     print(where())
-    print(f"\n{'size':>9}  " + "  ".join(f"{e:>24}" for e in engines))
-    for size in map(int, args.sizes.split(",")):
-        measured = measure(engines, size, args.rounds)
-        base = measured["torch"][0] if "torch" in measured else None
-        cells = []
-        for engine in engines:
-            seconds, peak = measured[engine]
-            ratio = f" ({base / seconds:.2f}×)" if base and engine != "torch" else ""
-            cells.append(f"{seconds:.2f} s{ratio}, {peak:.0f} MB")
-        print(f"{size}×{size * 3 // 4:<5}  " + "  ".join(f"{c:>24}" for c in cells), flush=True)
-    print("\nMedian seconds per iteration (in brackets: PyTorch's time divided by it) and peak resident memory.")
+    with tempfile.TemporaryDirectory() as folder:
+        files = {network: network_files(network, Path(folder)) for network in args.networks.split(",")}
+        print(f"\n{'':<20}" + "".join(f"{e:>26}" for e in engines))
+        for network, paths in files.items():
+            for size in map(int, args.sizes.split(",")):
+                measured = measure(engines, paths, size, args.rounds, args.threads)
+                base = measured.get("torch")
+                cells = []
+                for engine in engines:
+                    seconds, peak = measured[engine]
+                    ratio = f" ({base[0] / seconds:.2f}×)" if base and engine != "torch" else ""
+                    cells.append(f"{seconds:.3f} s{ratio}, {peak:.0f} MB")
+                name = f"{network} {size}×{size * 3 // 4}"
+                print(f"{name:<20}" + "".join(f"{c:>26}" for c in cells), flush=True)
+        print("Median seconds per iteration (in brackets: PyTorch's time divided by it) and peak resident memory.")
+        if "torch" in engines and len(engines) > 1:
+            for size in map(int, filter(None, args.goal.split(","))):
+                for network, paths in files.items():
+                    race(engines, network, paths, size, args.threads)
+        if not args.no_profile:
+            for paths in files.values():
+                command = ["info", "--timings", "--proto", paths[0], "--model", paths[1], "--image-size", "512x384"]
+                print(flush=True)
+                subprocess.run([sys.executable, "-m", "cvstyle", *command], check=True)
 
 
-def measure(engines, size, rounds):
-    """engine -> (median seconds per iteration, peak resident MB); the first iteration of each is not counted."""
+@contextmanager
+def workers(engines, files, size, threads):
+    """engine -> a process that answers questions (see `work`)."""
     processes = {
         engine: subprocess.Popen(
-            [sys.executable, Path(__file__), "--worker", engine, str(size)],
+            [sys.executable, Path(__file__), "--worker", engine, *files, str(size), threads],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
         for engine in engines
     }  # fmt: skip
+    try:
+        for process in processes.values():
+            ask(process, "ready")
+        yield processes
+    finally:
+        for process in processes.values():
+            process.stdin.close()
+            process.wait()
+
+
+def measure(engines, files, size, rounds, threads):
+    """engine -> (median seconds per iteration, peak resident MB); the first iteration of each is not counted."""
     times = {engine: [] for engine in engines}
-    for engine in engines:
-        ask(processes[engine], "ready")
-    for turn in range(rounds + 1):
-        for engine in engines:
-            seconds = float(ask(processes[engine], "step"))
-            if turn:
-                times[engine].append(seconds)
-    peaks = {engine: float(ask(processes[engine], "peak")) for engine in engines}
-    for process in processes.values():
-        process.stdin.close()
-        process.wait()
+    with workers(engines, files, size, threads) as processes:
+        for turn in range(rounds + 1):
+            for engine in engines:
+                seconds, _ = ask(processes[engine], "step")
+                if turn:
+                    times[engine].append(seconds)
+        peaks = {engine: ask(processes[engine], "peak")[0] for engine in engines}
     return {engine: (statistics.median(times[engine]), peaks[engine]) for engine in engines}
+
+
+def race(engines, network, files, size, threads):
+    """Print when each engine reaches the loss that PyTorch has after 200 iterations; they run alternately."""
+    took = {engine: [] for engine in engines}
+    losses = {engine: [] for engine in engines}
+    with workers(engines, files, size, threads) as processes:
+        for _ in range(GOAL_ITERATIONS + 1):  # a loss is that of the picture before the step
+            for engine in engines:
+                seconds, loss = ask(processes[engine], "step")
+                took[engine].append(seconds)
+                losses[engine].append(loss)
+        goal = losses["torch"][-1]
+        rival = sum(took["torch"])
+        print(f"\n{network} {size}: loss {goal:.6g}, PyTorch's after {GOAL_ITERATIONS} iterations, {rival:.1f} s")
+        for engine in engines:
+            if engine == "torch":
+                continue
+            while min(losses[engine]) > goal and len(losses[engine]) < 3 * GOAL_ITERATIONS:
+                seconds, loss = ask(processes[engine], "step")
+                took[engine].append(seconds)
+                losses[engine].append(loss)
+            if min(losses[engine]) > goal:
+                print(f"{engine}: not reached in {len(losses[engine])} iterations (lowest {min(losses[engine]):.6g})")
+                continue
+            count = next(i for i, loss in enumerate(losses[engine], 1) if loss <= goal)
+            seconds = sum(took[engine][:count])
+            print(f"{engine}: after {count - 1} iterations, {seconds:.1f} s ({rival / seconds:.2f}×)", flush=True)
 
 
 def ask(process, what):
@@ -76,43 +137,49 @@ def ask(process, what):
     answer = process.stdout.readline()
     if not answer:
         raise SystemExit("a worker died; see its message above")
-    return answer
+    return [float(number) for number in answer.split()]
 
 
-def work(engine, size):
-    """The worker: answers "ready", "step" (seconds) and "peak" (MB) on standard output."""
-    step = torch_step(size) if engine == "torch" else cvstyle_step(engine, size)
+def work(engine, proto, model, size, threads):
+    """The worker: answers "step" (seconds, loss) and anything else with its peak memory (MB) on standard output."""
+    make = torch_step if engine == "torch" else cvstyle_step
+    step = make(engine, proto, model, int(size), int(threads))
     for line in sys.stdin:
         if line.strip() == "step":
             start = time.perf_counter()
-            step()
-            print(time.perf_counter() - start, flush=True)
+            loss = step()
+            print(time.perf_counter() - start, loss, flush=True)
         else:
             print(memory_mb("VmHWM"), flush=True)
 
 
-def torch_step(size):
+def torch_step(engine, proto, model, size, threads):
+    import torch
     from peer_torch import TorchStyle
 
-    return TorchStyle(size).step
+    from cvstyle.caffe import read_net
+
+    if threads:
+        torch.set_num_threads(threads)
+    net = read_net(proto, model)
+    return TorchStyle(net, problem([layer.name for layer in net.layers], size)).step
 
 
-def cvstyle_step(backend, size):
-    from cvstyle import Objective, backends
-    from cvstyle.network import Network
+def cvstyle_step(engine, proto, model, size, threads):
+    from cvstyle import load_network
+    from cvstyle.backends.threads import limit
     from cvstyle.optimize import lbfgs
 
-    net = Network(vgg19(), backends.get(backend))
-    objective = Objective(
-        net, picture(size, 1), [picture(size, 2)], content_layers=CONTENT_LAYERS, style_layers=STYLE_LAYERS
-    )
-    x = net.ops.asarray(picture(size, 1)[None])
+    limit(threads or None)
+    net = load_network(proto, model, engine)
+    p = problem(net.layer_names, size)
+    function, x = objective(net, p), net.ops.asarray(p.start[None])
     state = lbfgs.init(net.ops, x)
 
     def step():
-        gradient = objective.evaluate(x)
+        gradient = function.evaluate(x)
         lbfgs.update(net.ops, x, gradient, state, 1.0)
-        return objective.loss
+        return function.loss
 
     return step
 

@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import memory_mb, where
+from common import memory_mb, network_files, where
 
 
 def main():
@@ -31,7 +31,7 @@ def main():
         return {"cvstyle": work_cvstyle, "opencv": work_opencv}[args.worker](args.proto, args.file)
     with tempfile.TemporaryDirectory() as folder:
         if not args.file:
-            args.proto, args.file = synthesise(Path(folder))
+            args.proto, args.file = network_files("vgg19", Path(folder))
         print(where())
         print(f"{Path(args.file).stat().st_size / 1e6:.0f} MB model, {args.rounds} processes each, warm")
         readings = {"cvstyle": [], "opencv": []}
@@ -45,18 +45,6 @@ def main():
         for reader, results in readings.items():
             seconds, resident, peak = (statistics.median(column) for column in zip(*results))
             print(f"{names[reader]:<26}{seconds:>9.3f}{resident:>9.0f} MB{peak:>9.0f} MB")
-
-
-def synthesise(folder):
-    from common import vgg19
-
-    from cvstyle.caffe.write import write_caffemodel, write_prototxt
-
-    net = vgg19(classifier=True)
-    proto, model = folder / "vgg19.prototxt", folder / "vgg19.caffemodel"
-    write_prototxt(proto, net, form="V1")
-    write_caffemodel(model, net, form="V1")
-    return str(proto), str(model)
 
 
 def work_cvstyle(proto, model):

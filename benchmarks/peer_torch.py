@@ -8,44 +8,42 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import CONTENT_LAYERS, STYLE_LAYERS, picture, vgg19
 
 
 class TorchStyle:
-    """VGG-19 style transfer at one size; `step()` is one L-BFGS iteration of one evaluation."""
+    """Style transfer at one size; `step()` is one L-BFGS iteration of one evaluation.
 
-    def __init__(self, longest, threads=None):
-        if threads:
-            torch.set_num_threads(threads)
-        net = vgg19()
+    net: a NetDef; its layers up to the last one needed are run. problem: see `common.problem`.
+    """
+
+    def __init__(self, net, problem):
+        self.problem = problem
+        wanted = {*problem.content_layers, *problem.style_layers}
+        last = max(i for i, d in enumerate(net.layers) if d.name in wanted)
         self.layers = [
-            (d.name, d.type, [torch.from_numpy(np.asarray(b)) for b in net.weights.get(d.name, ())]) for d in net.layers
+            (d, [torch.from_numpy(np.array(b, np.float32)) for b in net.weights.get(d.name, ())])
+            for d in net.layers[: last + 1]
         ]
         with torch.no_grad():
-            content = torch.from_numpy(picture(longest, 1))[None]
-            features = self.features(content)
-            self.content = {n: features[n].clone() for n in CONTENT_LAYERS}
-            features = self.features(torch.from_numpy(picture(longest, 2))[None])
-            self.style = {n: self.gram(features[n]) for n in STYLE_LAYERS}
-        self.x = content.clone().requires_grad_(True)
+            features = self.features(torch.from_numpy(problem.content)[None], problem.content_layers)
+            self.content = {n: features[n].clone() for n in problem.content_layers}
+            features = self.features(torch.from_numpy(problem.style)[None], problem.style_layers)
+            self.style = {n: self.gram(features[n]) for n in problem.style_layers}
+        self.x = torch.from_numpy(problem.start.copy())[None].requires_grad_(True)
         # The tolerances are off, as in cvstyle, so that no iteration is skipped.
         self.optimizer = torch.optim.LBFGS(
             [self.x], lr=1, max_iter=1, history_size=100, tolerance_grad=-1, tolerance_change=-1
         )
         self.loss = float("nan")
 
-    def features(self, x):
-        last, found = STYLE_LAYERS[-1], {}
-        for name, kind, weights in self.layers:
-            if kind == "Convolution":
-                x = F.conv2d(x, *weights, padding=1)
-            elif kind == "ReLU":
-                x = F.relu(x)
-            elif kind == "Pooling":
-                x = F.max_pool2d(x, 2, 2, ceil_mode=True)
-            found[name] = x
-            if name == last:
-                return found
+    def features(self, x, names):
+        """The outputs of the named layers; blobs are by name, so an in-place layer replaces its own."""
+        blobs, found = {"data": x}, {}
+        for layer, weights in self.layers:
+            if layer.bottoms:
+                blobs[layer.tops[0]] = run(layer, [blobs[b] for b in layer.bottoms], weights)
+            if layer.name in names:
+                found[layer.name] = blobs[layer.tops[0]]
         return found
 
     @staticmethod
@@ -54,13 +52,14 @@ class TorchStyle:
         return f @ f.T / f.numel()
 
     def closure(self):
+        p = self.problem
         self.optimizer.zero_grad()
-        features = self.features(self.x)
-        loss = sum(5 * F.mse_loss(features[n], t) for n, t in self.content.items())
-        loss = loss + sum(100 * F.mse_loss(self.gram(features[n]), t) for n, t in self.style.items())
+        features = self.features(self.x, {*p.content_layers, *p.style_layers})
+        loss = sum(p.content_weight * F.mse_loss(features[n], t) for n, t in self.content.items())
+        loss = loss + sum(p.style_weight * F.mse_loss(self.gram(features[n]), t) for n, t in self.style.items())
         block = self.x[..., :-1, :-1]
         right, below = block - self.x[..., :-1, 1:], block - self.x[..., 1:, :-1]
-        loss = loss + 1e-3 / 2 * ((right**2).sum() + (below**2).sum())
+        loss = loss + p.tv_weight / 2 * ((right**2).sum() + (below**2).sum())
         loss.backward()
         self.loss = loss.item()
         return loss
@@ -68,3 +67,33 @@ class TorchStyle:
     def step(self):
         self.optimizer.step(self.closure)
         return self.loss
+
+
+def run(layer, bottoms, weights):
+    """One layer of those that VGG-19 and the embedded network have."""
+    x, p = bottoms[0], layer.params
+
+    def pair(name, default, short=None):
+        if f"{short or name}_h" in p:
+            return p[f"{short or name}_h"], p[f"{short or name}_w"]
+        value = p.get(name, default)
+        return (value[0], value[-1]) if isinstance(value, (list, tuple)) else (value, value)
+
+    if layer.type == "Convolution":
+        bias = weights[1].flatten() if len(weights) > 1 else None
+        weight = weights[0].reshape(p["num_output"], -1, *pair("kernel_size", 1, "kernel"))
+        return F.conv2d(x, weight, bias, pair("stride", 1), pair("pad", 0), groups=p.get("group", 1))
+    if layer.type == "ReLU":
+        return F.relu(x)
+    if layer.type == "Pooling":
+        pool = {"MAX": F.max_pool2d, "AVE": F.avg_pool2d}[p.get("pool", "MAX")]
+        return pool(x, p["kernel_size"], p["stride"], ceil_mode=True)
+    if layer.type == "Concat":
+        return torch.cat(bottoms, 1)
+    if layer.type == "Power":
+        return (p.get("shift", 0) + p.get("scale", 1) * x) ** p.get("power", 1)
+    if layer.type == "Eltwise" and p.get("operation", "SUM") == "PROD":
+        return bottoms[0] * bottoms[1]
+    if layer.type == "Eltwise":
+        return sum(c * b for c, b in zip(p.get("coeff") or [1] * len(bottoms), bottoms))
+    raise NotImplementedError(f"{layer.type} ({layer.name})")

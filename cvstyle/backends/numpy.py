@@ -450,6 +450,10 @@ class Convolution:
         """The filters, contiguous and aligned; made when first needed, since the file's may be neither."""
         return np.require(self._source, self.ops.dtype, ["C", "A"])
 
+    def engine(self, backward=False):
+        """What does the work in this direction, for `cvstyle info --timings`."""
+        return "im2col, BLAS"
+
     def output_size(self, size, pad):
         """(height, width) of the output for an input of this (height, width)."""
         return tuple((n + pad[i] + pad[i + 2] - self.extent[i]) // self.stride[i] + 1 for i, n in enumerate(size))

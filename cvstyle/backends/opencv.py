@@ -27,6 +27,10 @@ class Backend(reference.Backend):
 
     name = "opencv"
 
+    def __init__(self, threads=None):
+        super().__init__("float32", threads)
+        cv2.setNumThreads(self.workers.count)
+
     def convolution(self, weight, bias, stride, dilation, group):
         return Convolution(self, weight, bias, stride, dilation, group)
 
@@ -55,6 +59,12 @@ class Convolution(reference.Convolution):
         ):
             return super().backward(g, size, pad)
         return _run(self._net("backward", flipped_pad, lambda: (self._adjoint(), None), (1, 1)), g)
+
+    def engine(self, backward=False):
+        pointwise = self.kernel == self.stride == (1, 1)
+        if pointwise or (backward and (self.stride != (1, 1) or self._input_channels <= _FEW)):
+            return super().engine(backward)
+        return "cv2.dnn"
 
     def _goes_astray(self, x, pad):
         """Whether OpenCV (4.14) gives a wrong result here.

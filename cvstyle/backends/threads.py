@@ -14,8 +14,19 @@ from functools import cache
 import threadpoolctl
 
 
+def limit(count: int | None) -> None:
+    """Let backends that are made from now on use `count` threads unless they are told otherwise; None: no limit."""
+    global _limit
+    _limit = count
+
+
+_limit = None
+
+
 def cpu_count() -> int:
-    """Processors that this process may use."""
+    """Processors that this process may use, or the limit."""
+    if _limit is not None:
+        return _limit
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

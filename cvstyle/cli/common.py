@@ -25,3 +25,31 @@ def add_network_arguments(parser) -> None:
         "--proto", "--proto-file", metavar="FILE", help="deploy.prototxt (default: the embedded network)"
     )
     group.add_argument("--model", "--model-file", metavar="FILE", help="the .caffemodel that belongs to it")
+
+
+def add_threads_argument(parser) -> None:
+    """--threads, for `limit_threads`."""
+    parser.add_argument(
+        "--threads", type=_threads, metavar="N", help="threads on the CPU (default: one for each processor)"
+    )
+
+
+def limit_threads(args) -> None:
+    """Let backends made from now on use as many threads as were asked for."""
+    from ..backends import threads
+
+    threads.limit(args.threads)
+
+
+def _threads(text):
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of threads")
+    return int(text)
+
+
+def table(rows) -> str:
+    """Rows of cells as text in columns."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import OptionError
-from .common import add_network_arguments
+from .common import add_network_arguments, add_threads_argument, limit_threads, table
 
 
 def add_parser(subparsers):
@@ -22,6 +22,12 @@ def add_parser(subparsers):
         metavar="N or WxH",
         help="size of the picture (default: 512x512)",
     )
+    parser.add_argument(
+        "--timings", action="store_true",
+        help="run the default layers and say what every step costs, and which engine does it",
+    )  # fmt: skip
+    parser.add_argument("--backend", default="auto", metavar="NAME", help="of --timings (default: auto)")
+    add_threads_argument(parser)
 
 
 def execute(args) -> int:
@@ -30,6 +36,8 @@ def execute(args) -> int:
     from ..caffe import read_net
     from ..network import Network
 
+    if args.timings:
+        return _timings(args)
     if args.model and not args.proto:
         raise OptionError("--model needs --proto, the prototxt that belongs to it")
     net = Network(read_net(*((args.proto, args.model) if args.proto else zoo.embedded_files())), ops=None)
@@ -50,14 +58,42 @@ def execute(args) -> int:
             _field(field),
             _use(shape),
         ))  # fmt: skip
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     print(net.definition.name or net.definition.source)
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(table(rows))
     known = zoo.defaults(net.layer_names)
     for kind in ("content_layers", "style_layers"):
         if known.get(kind):
             print(f"default {kind.replace('_', ' ')}: {','.join(known[kind])}")
+    return 0
+
+
+def _timings(args):
+    from .. import zoo
+    from ..network import load_network
+    from ..timings import measure
+
+    limit_threads(args)
+    net = load_network(*((args.proto, args.model) if args.proto else zoo.embedded_files()), args.backend)
+    known = zoo.defaults(net.layer_names)
+    content, style = (known.get(kind) or net.layer_names[-1:] for kind in ("content_layers", "style_layers"))
+    width, height = args.image_size
+    steps, whole = measure(net, content, style, (height, width))
+    rows = [("step", "forward", "backward", "GFLOP/s", "engine")]
+    for step in steps:
+        seconds = sum(step.seconds)
+        rows.append((
+            " + ".join(step.names),
+            *(f"{1e3 * s:.2f} ms" for s in step.seconds),
+            f"{2 * step.operations / seconds / 1e9:.0f}" if step.operations else "",
+            step.engine[0] if step.engine[0] == step.engine[1] else " / ".join(step.engine),
+        ))  # fmt: skip
+    both = [sum(step.seconds[i] for step in steps) for i in (0, 1)]
+    rows.append(("losses", "", f"{1e3 * (whole - sum(both)):.2f} ms", "", ""))
+    total = 4 * sum(step.operations for step in steps) / 2 / whole / 1e9
+    rows.append(("in all", *(f"{1e3 * s:.2f} ms" for s in both), f"{total:.0f}", f"{1e3 * whole:.1f} ms an evaluation"))
+    print(f"{net.definition.name}: {width}×{height}, {net.ops.name} backend, {net.ops.workers.count} threads")
+    print(table(rows))
+    print("GFLOP/s are those of a direct convolution; Winograd's multiplies a quarter of that.")
     return 0
 
 

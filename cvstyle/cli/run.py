@@ -10,7 +10,7 @@ import time
 
 from .. import __version__
 from ..errors import OptionError
-from .common import add_network_arguments, comma_list, numbers
+from .common import add_network_arguments, add_threads_argument, comma_list, limit_threads, numbers
 
 _COMPAT = {"print_iter": 50, "save_iter": 100}
 _MODERN = {"print_iter": 50, "save_iter": 0}
@@ -73,7 +73,8 @@ def add_parser(subparsers):
     group.add_argument(
         "--pooling", choices=("max", "avg"), default="max", help="max (default) or avg in place of max pooling"
     )
-    group.add_argument("--backend", default="auto", metavar="NAME", help="auto (default), opencv, numpy")
+    group.add_argument("--backend", default="auto", metavar="NAME", help="auto (default), native, opencv, numpy")
+    add_threads_argument(group)
     group.add_argument("--gpu", default="-1", metavar="N", help="-1: the CPU")
 
     group = parser.add_argument_group("weights")
@@ -138,6 +139,7 @@ def execute(args) -> int:
             setattr(args, name, default)
     images.check_writable(args.output, bits=args.bits)
     _check_nothing_overwritten(args.output, [args.content, *styles])
+    limit_threads(args)
     backend = _backend(args)
     metadata = {"Software": f"cvstyle {__version__}", "Command": shlex.join(["cvstyle", *args.command_line])}
 

@@ -57,6 +57,8 @@ class Layer:
     def __init__(self, definition: LayerDef, ops):
         self.definition, self.ops = definition, ops
         self.name = definition.name
+        self.names = [definition.name]
+        """The layers that this one does: itself, or those that were fused into it."""
         self.params: dict[str, Any] = dict(definition.params)
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:

@@ -84,7 +84,7 @@ class Convolution(_Filters):
 
     def fused_with(self, following):
         if isinstance(following, ReLU) and following.slope == 0:
-            return _ConvolutionReLU(self)
+            return _ConvolutionReLU(self, following)
         return None
 
 
@@ -93,9 +93,9 @@ class _ConvolutionReLU(Layer):
 
     retains = False
 
-    def __init__(self, convolution):
+    def __init__(self, convolution, relu):
         super().__init__(convolution.definition, convolution.ops)
-        self.convolution = convolution
+        self.convolution, self.names = convolution, [convolution.name, relu.name]
 
     def forward(self, bottoms, keep, overwrite):
         size, pad, filters = bottoms[0].shape[2:], self.convolution.pad, self.convolution.filters
@@ -115,7 +115,7 @@ class _ConvolutionReLUPool(Layer):
 
     def __init__(self, rectified, pool):
         super().__init__(rectified.definition, rectified.ops)
-        self.rectified, self.pool = rectified, pool
+        self.rectified, self.pool, self.names = rectified, pool, [*rectified.names, pool.name]
 
     def forward(self, bottoms, keep, overwrite):
         convolution = self.rectified.convolution

@@ -165,6 +165,13 @@ class Convolution(reference.Convolution):
         )
         self._directions = {}
 
+    def engine(self, backward=False):
+        if self.winograd:
+            name = "Winograd 4×4"
+        else:
+            name = "few outputs" if (self.channels if backward else self.outputs) <= _FEW else "gathered product"
+        return f"{name}, {self.ops.variant}"
+
     def forward(self, x, pad):
         return self._forward(x, pad, False, False)[0]
 
