@@ -41,7 +41,7 @@ INLINE int first_tap(int remainder, int pad, int dilation, int stride, int step)
 
 INLINE float rectified(float value) { return value < 0 ? 0 : value; } /* NaN stays */
 
-KERNEL_RESIDENT(THREADS, 512 / THREADS) convolution(GLOBAL const float *RESTRICT x, GLOBAL const float *RESTRICT w,
+KERNEL_RESIDENT(THREADS, (MATRIX ? 384 : 512) / THREADS) convolution(GLOBAL const float *RESTRICT x, GLOBAL const float *RESTRICT w,
                             GLOBAL const float *RESTRICT bias, GLOBAL float *RESTRICT y,
                             GLOBAL const uint *RESTRICT mask, GLOBAL uint *RESTRICT bits, FACTOR, int accumulate,
                             LAYOUT) {

@@ -10,5 +10,5 @@ KERNEL(GROUP) finish(GLOBAL const float *RESTRICT shares, GLOBAL const float *RE
         value += bias[output];
         y[output * plane + p] = relu && value < 0 ? 0 : value;
     }
-    if (relu == 2) store_bits(bits + output * ((plane + 31) / 32), flags, p < plane && value > 0, plane);
+    store_bits(bits + output * ((plane + 31) / 32), flags, p < plane && value > 0, relu == 2 ? plane : 0);
 }

@@ -85,6 +85,7 @@ class Convolution:
         shape = groups, taps, -(-channels // 8) * 8, -(-outputs // 4) * 4
         host = np.zeros(math.prod(shape) + _SLACK, np.float32)
         host[: math.prod(shape)].reshape(shape)[:, :, :channels, :outputs] = weight
+        self.ops.weights += host.nbytes
         return self.ops.asarray(host)
 
     def _run(self, x, weights, bias, size, pad, outputs, adjoint=0, relu=0, mask=None, bits=None):

@@ -37,6 +37,8 @@ class Backend:
         self.pool = DevicePool(device)
         self.downloads = 0
         """How often numbers were copied to the host, each time waiting for the device."""
+        self.weights = 0
+        """Bytes of packed filters."""
         self._kernels = Kernels(device)
         self._constants = {}
 
@@ -104,6 +106,10 @@ class Backend:
             "copy", "copy_block", math.prod(n), target, source, math.prod(n), *n[1:],
             t_first, *_four(t_strides)[:3], s_first, *_four(s_strides)[:3],
         )  # fmt: skip
+
+    def memory_used(self) -> str:
+        """The most memory that was in use at once, in words."""
+        return f"at most {self.pool.peak / 1e6:.0f} MB in use, {self.weights / 1e6:.0f} MB of it filters"
 
     # Arithmetic
 
