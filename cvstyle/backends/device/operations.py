@@ -28,7 +28,7 @@ class Backend:
     """The operations that `numpy.Backend` defines, in float32, on one device."""
 
     name = "device"
-    fuses_pooling = False
+    fuses_pooling = True
     asynchronous = True
     dtype = np.dtype(np.float32)
 
@@ -47,12 +47,12 @@ class Backend:
 
     # Arrays
 
-    def empty(self, shape, dtype=np.float32):
+    def empty(self, shape, dtype=np.float32, lasting=False):
         dtype, shape = np.dtype(dtype), tuple(shape)
         size = math.prod(shape)
         if size >= 2**31:
             raise DeviceError(f"an array of shape {shape} has more elements than the kernels can count (2^31)")
-        return Array(self, self.pool.empty(size * dtype.itemsize), shape, dtype)
+        return Array(self, self.pool.empty(size * dtype.itemsize, lasting), shape, dtype)
 
     def zeros(self, shape):
         array = self.empty(shape)
@@ -70,6 +70,13 @@ class Backend:
     def upload(self, array, host):
         """Fill an array from a contiguous host array of its size and dtype."""
         self._checked("upload", self.device.upload, array.block.view, host)
+
+    def filters(self, host):
+        """A copy of packed filters, which stay as long as their network."""
+        array = self.empty(host.shape, lasting=True)
+        self.upload(array, host)
+        self.weights += array.nbytes
+        return array
 
     def to_host(self, array):
         host = np.empty(array.shape, array.dtype)

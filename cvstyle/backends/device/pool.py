@@ -61,8 +61,11 @@ class DevicePool:
         self._collect()
         return self._used
 
-    def empty(self, size: int) -> Block:
-        """A block of at least `size` bytes. Raises MemoryError where the device has no more."""
+    def empty(self, size: int, lasting: bool = False) -> Block:
+        """A block of at least `size` bytes. Raises MemoryError where the device has no more.
+
+        lasting: it will stay, so it should not break up a hole that others come and go in.
+        """
         small = size < _SMALL
         step = _SMALL_STEP if small else _STEP
         size = max(1, -(-size // step)) * step
@@ -73,7 +76,7 @@ class DevicePool:
             free = self._small[size]
             view = free.pop() if free else self._device.view(self._allocate(size), 0, size)
             return Block(self, None, 0, size, view)
-        chunk, at = self._hole(size)
+        chunk, at = self._new_chunk(size) if lasting else self._hole(size)
         start, room = chunk.holes.pop(at)
         if room > size:
             chunk.holes.insert(at, (start + size, room - size))
@@ -97,6 +100,9 @@ class DevicePool:
             _, c, at = min(fits)
             return self._chunks[c], at
         self._drop(lambda chunk: chunk.size < size)  # whatever they served fits into the new one
+        return self._new_chunk(size)
+
+    def _new_chunk(self, size):
         self._chunks.append(_Chunk(self._allocate(size), size))
         return self._chunks[-1], 0
 
