@@ -12,10 +12,13 @@
    Where positions are few, groups share out the channels (splits > 1) and leave sums for finish.cl.
 
    -D BM, BN, BK, TM, TN   the tile
-   -D MASKED               0; 1: x counts only where its bit is set (the gradient of a ReLU)
+   -D MASKED               0; 1: x counts only where its bit is set (the gradient of a ReLU); 2: x is the gradient of a
+                           2×2 max pool after the ReLU, and counts at the winners
    -D MATRIX               0; 1: w is a (channels, outputs) matrix without padding, scaled by a factor on the device, and
                            y is added to when `accumulate` is set
-   relu: 0; 1: max(y, 0); 2: and store one bit per element, 1 where y > 0
+   relu: 0; 1: max(y, 0); 2: and store one bit per element, 1 where y > 0; 3: and take the largest of each 2×2 window
+         (clipped at the border), and store which one it was, 0 to 3, or 4 where it is not above 0. Then four
+         positions in a row are a window, which one work-item holds.
 
    Weights: (group, tap, channels rounded up to 8, outputs rounded up to 4), zero where rounded up, and 128 more floats
    that may be read. Bits: rows of whole words, one row per channel. */
@@ -30,7 +33,7 @@
 #define LAYOUT                                                                                                         \
     int channels, int height, int width, int outputs, int out_height, int out_width, int taps_y, int taps_x,          \
         int stride_y, int stride_x, int dilation_y, int dilation_x, int pad_y, int pad_x, int apart_y, int apart_x,   \
-        int groups, int splits, int adjoint, int relu
+        int groups, int splits, int adjoint, int relu, int pooled_height, int pooled_width
 
 /* First tap that meets positions of this remainder; taps where there is none. */
 INLINE int first_tap(int remainder, int pad, int dilation, int stride, int step) {
@@ -41,15 +44,21 @@ INLINE int first_tap(int remainder, int pad, int dilation, int stride, int step)
 
 INLINE float rectified(float value) { return value < 0 ? 0 : value; } /* NaN stays */
 
-KERNEL_RESIDENT(THREADS, 512 / THREADS) convolution(GLOBAL const float *RESTRICT x, GLOBAL const float *RESTRICT w,
+/* Whether a candidate takes the place of the largest so far; NaN does, and stays. */
+#define BEATS(candidate, best) ((candidate) > (best) || (candidate) != (candidate))
+
+/* In groups of 64 each work-item fetches more and needs more registers. */
+KERNEL_RESIDENT(THREADS, (MATRIX || THREADS == 64 ? 384 : 512) / THREADS) convolution(GLOBAL const float *RESTRICT x, GLOBAL const float *RESTRICT w,
                             GLOBAL const float *RESTRICT bias, GLOBAL float *RESTRICT y,
                             GLOBAL const uint *RESTRICT mask, GLOBAL uint *RESTRICT bits, FACTOR, int accumulate,
                             LAYOUT) {
     LOCAL float tile_w[2][BK][BM];
     LOCAL float tile_x[2][BK][BN];
     LOCAL uchar nibbles[BM][BN / 4];
+    LOCAL int kept[5]; /* what only the end needs, so that it takes no registers meanwhile */
     const int id = LOCAL_ID, first_output = GROUP_ID(1) * BM, first_position = GROUP_ID(0) * BN;
-    const int input_plane = height * width, output_plane = out_height * out_width;
+    const int pooled_plane = pooled_height * pooled_width;
+    const int input_plane = MASKED == 2 ? pooled_plane : height * width;
 
     /* Which group of channels, phase and share of the channels this is. */
     int z = GROUP_ID(2);
@@ -75,7 +84,14 @@ KERNEL_RESIDENT(THREADS, 512 / THREADS) convolution(GLOBAL const float *RESTRICT
         read_y = read_x = 1;
     }
     const int split = z;
-    const int positions = rows * columns;
+    const int position_count = relu == 3 ? 4 * pooled_plane : rows * columns;
+    if (id == 0) {
+        kept[0] = position_count;
+        kept[1] = columns;
+        kept[2] = remainder_y;
+        kept[3] = remainder_x;
+        kept[4] = split * groups + group;
+    }
 
 #if MATRIX
     const int channel_pitch = channels, output_pitch = outputs;
@@ -87,7 +103,7 @@ KERNEL_RESIDENT(THREADS, 512 / THREADS) convolution(GLOBAL const float *RESTRICT
     const int last_chunk = first_chunk + share < chunks ? first_chunk + share : chunks;
     /* A phase may have fewer positions than the largest one: then a group does nothing. It does not return here, since
        PoCL 3.0 compiles a return before a barrier wrongly. */
-    const int busy = first_position < positions && last_chunk > first_chunk;
+    const int busy = first_position < position_count && last_chunk > first_chunk;
     const int steps = busy ? (last_chunk - first_chunk) * count_y * count_x : 0;
     x += group * channels * input_plane;
     w += group * taps_y * taps_x * channel_pitch * output_pitch;
@@ -97,10 +113,12 @@ KERNEL_RESIDENT(THREADS, 512 / THREADS) convolution(GLOBAL const float *RESTRICT
     int fetch_y[COLUMNS], fetch_x[COLUMNS];
 #pragma unroll
     for (int j = 0; j < COLUMNS; j++) {
-        const int p = first_position + fetch_column + j * THREADS;
+        const int p = first_position + fetch_column + j * THREADS, window = p / 4;
+        const int row = relu == 3 ? window / pooled_width * 2 + (p >> 1 & 1) : p / columns;
+        const int column = relu == 3 ? window % pooled_width * 2 + (p & 1) : p % columns;
         /* A position beyond the last gets a row that fails every test for being inside. */
-        fetch_y[j] = p < positions ? p / columns * read_y + start_y : -(1 << 29);
-        fetch_x[j] = p % columns * read_x + start_x;
+        fetch_y[j] = p < position_count ? row * read_y + start_y : -(1 << 29);
+        fetch_x[j] = column * read_x + start_x;
     }
 
     float fetched_x[COLUMNS][ROWS];
@@ -114,7 +132,7 @@ KERNEL_RESIDENT(THREADS, 512 / THREADS) convolution(GLOBAL const float *RESTRICT
         _Pragma("unroll") for (int j = 0; j < COLUMNS; j++) {                                                          \
             const int iy = fetch_y[j] + at_y * step_y, ix = fetch_x[j] + at_x * step_x;                                \
             const int inside = (uint)iy < (uint)height && (uint)ix < (uint)width;                                      \
-            const int place = iy * width + ix;                                                                         \
+            const int place = MASKED == 2 ? (iy >> 1) * pooled_width + (ix >> 1) : iy * width + ix;                    \
             _Pragma("unroll") for (int i = 0; i < ROWS; i++) {                                                         \
                 const int channel = channel0 + i * ROW_STEP;                                                           \
                 float value = 0;                                                                                       \
@@ -142,7 +160,11 @@ KERNEL_RESIDENT(THREADS, 512 / THREADS) convolution(GLOBAL const float *RESTRICT
         }                                                                                                              \
     }
 
-#if MASKED
+#if MASKED == 2
+    GLOBAL const uchar *winners = (GLOBAL const uchar *)mask + group * channels * input_plane;
+#define MASK_VALUE \
+    if (winners[channel * input_plane + place] != ((iy & 1) << 1 | (ix & 1))) value = 0;
+#elif MASKED
     mask += group * channels * ((input_plane + 31) / 32);
 #define MASK_VALUE \
     if (!(mask[channel * ((input_plane + 31) / 32) + (place >> 5)] >> (place & 31) & 1u)) value = 0;
@@ -221,21 +243,35 @@ KERNEL_RESIDENT(THREADS, 512 / THREADS) convolution(GLOBAL const float *RESTRICT
         buffer ^= 1;
     }
 
-    y += (split * groups + group) * outputs * output_plane;
+    const int positions = kept[0], row_length = kept[1], phase_y = kept[2], phase_x = kept[3], part = kept[4];
+    const int output_plane = relu == 3 ? positions : out_height * out_width;
     const int finished = splits == 1;
+    if (!finished || relu != 3) y += part * outputs * output_plane;
 #pragma unroll
     for (int i = 0; i < TM; i++) {
         const int row = i / 4 * (BM * 4 / TM) + ty * 4 + i % 4, output = first_output + row;
         float shift = 0;
 #if !MATRIX
-        if (finished && output < outputs) shift = bias[group * outputs + output];
+        if (finished && output < outputs) shift = bias[part * outputs + output];
 #endif
 #pragma unroll
         for (int j = 0; j < TN; j += 4) {
             const int column = j / 4 * (BN * 4 / TN) + tx * 4, p = first_position + column;
             float v0 = sums[i][j] + shift, v1 = sums[i][j + 1] + shift;
             float v2 = sums[i][j + 2] + shift, v3 = sums[i][j + 3] + shift;
-            if (finished && relu) {
+            if (finished && relu == 3) {
+                const int window = p / 4, row0 = window / pooled_width * 2, column0 = window % pooled_width * 2;
+                const int right = column0 + 1 < out_width, below = row0 + 1 < out_height;
+                int winner = 0;
+                if (right && BEATS(v1, v0)) v0 = v1, winner = 1;
+                if (below && BEATS(v2, v0)) v0 = v2, winner = 2;
+                if (right && below && BEATS(v3, v0)) v0 = v3, winner = 3;
+                if (output < outputs && p < positions) {
+                    const int to = (part * outputs + output) * pooled_plane + window;
+                    y[to] = rectified(v0);
+                    ((GLOBAL uchar *)bits)[to] = (uchar)(v0 > 0 ? winner : 4);
+                }
+            } else if (finished && relu) {
                 /* Positions beyond the last are sums of zeros and the bias: their bits must not be set. */
                 const int left = positions - p;
                 nibbles[row][column / 4] = (uchar)((v0 > 0 && left > 0) | (v1 > 0 && left > 1) << 1 |
@@ -245,7 +281,7 @@ KERNEL_RESIDENT(THREADS, 512 / THREADS) convolution(GLOBAL const float *RESTRICT
                 v2 = rectified(v2);
                 v3 = rectified(v3);
             }
-            if (output < outputs) {
+            if (output < outputs && !(finished && relu == 3)) {
                 GLOBAL float *to = y + output * output_plane;
 #if MATRIX
                 const float factor = FACTOR_VALUE;
@@ -263,7 +299,7 @@ KERNEL_RESIDENT(THREADS, 512 / THREADS) convolution(GLOBAL const float *RESTRICT
                 if (adjoint && stride_y * stride_x > 1) {
 #define SCATTER(q, value)    \
     if ((q) < positions)     \
-        to[((q) / columns * stride_y + remainder_y) * out_width + (q) % columns * stride_x + remainder_x] = value;
+        to[((q) / row_length * stride_y + phase_y) * out_width + (q) % row_length * stride_x + phase_x] = value;
                     SCATTER(p, v0)
                     SCATTER(p + 1, v1)
                     SCATTER(p + 2, v2)
@@ -292,7 +328,7 @@ KERNEL_RESIDENT(THREADS, 512 / THREADS) convolution(GLOBAL const float *RESTRICT
             if (output < outputs && first_position + word * 32 < positions) {
                 uint value = 0;
                 for (int j = 0; j < 8; j++) value |= (uint)nibbles[row][word * 8 + j] << (j * 4);
-                bits[(group * outputs + output) * ((output_plane + 31) / 32) + first_position / 32 + word] = value;
+                bits[(part * outputs + output) * ((output_plane + 31) / 32) + first_position / 32 + word] = value;
             }
         }
 }

@@ -76,6 +76,18 @@ def check_convolution(device, monkeypatch, tile, split, shape, outputs, group, k
         results.append([
             y, rectified, alone, filters.backward(g, size, pad), filters.backward_relu(ops.copy(g), mask, size, pad)
         ])  # fmt: skip
+        window = (2, 2), (2, 2), (0, 0)
+        for output in {tuple(n // 2 for n in y.shape[2:]), tuple(-(-n // 2) for n in y.shape[2:])}:
+            if min(output) < 1:
+                continue
+            g = ops.asarray(noise(1, outputs, *output, seed=4))
+            if ops is device:
+                pooled, winners = filters.forward_relu_pool(ops.asarray(x), pad, True, output)
+                results[-1] += [pooled, filters.backward_relu_pool(g, winners, size, pad)]
+            else:
+                pooled, winner = ops.max_pool(rectified, *window, output)
+                g = ops.max_pool_backward(g, winner, y.shape, *window)
+                results[-1] += [pooled, filters.backward_relu(g, mask, size, pad)]
     close(results[1], results[0])
 
 
@@ -332,6 +344,25 @@ def test_an_iteration_stays_on_the_device(device, optimizer):
     assert len(set(downloads)) == 1
     assert len(set(allocated[3:])) == 1
     assert np.isfinite(objective.loss)
+
+
+@pytest.mark.parametrize("units", [2, 132])
+def test_memory_of_vgg19_at_512(device, monkeypatch, units):
+    """At most 200 MB beside the filters for 512×384, counted in a fresh pool; the kernels need not run for that."""
+    ops = common.Backend(device.device)
+    monkeypatch.setattr(device.device, "units", units)
+    monkeypatch.setattr(ops.device, "launch", lambda *_: None)
+    net = Network(nets.vgg(19, 1, (32, 32), classifier=False), ops)
+    picture = np.zeros((3, 384, 512), np.float32)
+    objective = Objective(
+        net, picture, [picture], content_layers=["relu4_2"],
+        style_layers=["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"],
+    )  # fmt: skip
+    x = ops.asarray(picture[None])
+    for _ in range(4):
+        objective.evaluate(x)
+    assert ops.weights == pytest.approx(2 * 12.9e6 * 4, rel=0.01)  # both directions of the filters up to conv5_1
+    assert ops.pool.peak <= ops.pool.allocated <= ops.weights + 200e6
 
 
 # Optimisers

@@ -15,6 +15,7 @@ from functools import cache
 
 from ..errors import OptionError, nearest
 
+_KINDS = ("auto", "gpu", "cpu")
 _HELPERS = {"device", "memory", "threads"}
 
 
@@ -27,25 +28,32 @@ def names() -> tuple[str, ...]:
 def get(backend="auto", device=None):
     """The backend of this name, a new one each time; a backend object is returned as it is.
 
-    "auto" takes the one of highest priority that works here: a GPU, else OpenCV. device: a number or a part of the name
-    of one of the backend's devices. Raises OptionError for an unknown or unusable backend or device.
+    "auto" takes the best that works here: a GPU, else the CPU; "gpu" and "cpu" the best of their kind. device: a number
+    or a part of the name of one of the backend's devices. Raises OptionError for an unknown or unusable backend or
+    device.
     """
     if not isinstance(backend, str):
         return backend
-    if backend == "auto":
-        modules = sorted((_module(name) for name in names()), key=lambda m: -m.PRIORITY)
-        usable = [m for m in modules if m.problem() is None and (device is None or hasattr(m, "devices"))]
-        chosen = next((m for m in usable if getattr(m, "automatic", lambda: True)()), None)
-        if chosen is None:
-            raise OptionError(f"no GPU was found, so there is no device '{device}'; 'cvstyle devices' says why")
-        return _made(chosen, device)
+    if backend in _KINDS:
+        module = best("gpu" if backend == "auto" and device is not None else backend)
+        if module is None:
+            gpu = [(n, reason or "it has no GPU") for n, reason, _ in survey() if hasattr(_module(n), "devices")]
+            raise OptionError("no GPU can be used (" + "; ".join(f"{n}: {reason}" for n, reason in gpu) + ")")
+        return _made(module, device)
     if backend not in names():
-        raise OptionError(f"unknown backend '{backend}': {nearest(backend, ('auto', *names()))}")
+        raise OptionError(f"unknown backend '{backend}': {nearest(backend, (*_KINDS, *names()))}")
     module = _module(backend)
     problem = module.problem()
     if problem:
         raise OptionError(f"backend '{backend}' cannot be used here: {problem}")
     return _made(module, device)
+
+
+def best(kind: str):
+    """The module of highest priority of a kind ("auto", "gpu" or "cpu") that works here, or None."""
+    modules = sorted((_module(name) for name in names()), key=lambda m: -m.PRIORITY)
+    fitting = (m for m in modules if kind == "auto" or hasattr(m, "devices") == (kind == "gpu"))
+    return next((m for m in fitting if m.problem() is None and getattr(m, "automatic", lambda: True)()), None)
 
 
 def survey() -> list[tuple[str, str | None, list]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from functools import cache
 
-from ..errors import OptionError
 from . import device as devices_in_common
 
 PRIORITY = 20
@@ -45,7 +44,7 @@ class Backend(devices_in_common.Backend):
 
     def __init__(self, device: str | int | None = None):
         """device: a number from `devices()` or part of a name; the first one without it."""
-        super().__init__(_chosen(device))
+        super().__init__(devices_in_common.choose(devices(), device, "OpenCL device"))
 
 
 class Device:
@@ -89,7 +88,7 @@ class Device:
             program = self._cl.Program(self._context, source).build(list(options))
         except self._cl.RuntimeError as error:
             raise devices_in_common.CompilerError(str(error)) from None
-        return {kernel.function_name: kernel for kernel in program.all_kernels()}
+        return {kernel.function_name: kernel for kernel in program.all_kernels()}.__getitem__
 
     def launch(self, kernel, groups, threads, arguments):
         try:
@@ -126,17 +125,3 @@ def _platforms():
             found.append((platform, []))
     return found, None
 
-
-def _chosen(wanted):
-    known = devices()
-    if wanted is None:
-        return known[0]
-    if str(wanted).isdigit():
-        if int(wanted) < len(known):
-            return known[int(wanted)]
-    else:
-        found = [d for d in known if str(wanted).lower() in d.name.lower()]
-        if found:
-            return found[0]
-    listed = ", ".join(f"{i}: {d.name}" for i, d in enumerate(known))
-    raise OptionError(f"there is no OpenCL device '{wanted}'; there is {listed}")

@@ -73,9 +73,15 @@ def add_parser(subparsers):
     group.add_argument(
         "--pooling", choices=("max", "avg"), default="max", help="max (default) or avg in place of max pooling"
     )
-    group.add_argument("--backend", default="auto", metavar="NAME", help="auto (default), native, opencv, numpy")
+    group.add_argument(
+        "--backend",
+        default="auto",
+        metavar="NAME",
+        help="auto (default: a GPU where one works), cpu, gpu, or one that 'cvstyle devices' lists",
+    )
+    group.add_argument("--device", metavar="N or NAME", help="which device of the backend (see 'cvstyle devices')")
+    group.add_argument("--gpu", metavar="N", help="the GPU of this number; -1: the CPU (neural_style.lua's option)")
     add_threads_argument(group)
-    group.add_argument("--gpu", default="-1", metavar="N", help="-1: the CPU")
 
     group = parser.add_argument_group("weights")
     group.add_argument("--content-weight", type=float, metavar="W", help="default: that of the network")
@@ -165,10 +171,10 @@ def execute(args) -> int:
             args.content, styles, proto=args.proto, model=args.model, backend=backend, callback=after, options=options
         )
         write(args.output, result.picture, result.iterations, result.seed)
-    return _conclude(args, result)
+    return _conclude(args, result, backend)
 
 
-def _conclude(args, result):
+def _conclude(args, result, backend):
     if result.stopped == "interrupted":
         print(
             f"cvstyle: interrupted after {result.iterations} iterations; the picture so far is in {args.output}",
@@ -180,6 +186,8 @@ def _conclude(args, result):
         return 2
     if not args.quiet:
         print(f"{args.output}: {result.iterations} iterations, loss {result.loss:.6g}, seed {result.seed}")
+        if hasattr(backend, "device"):
+            print(f"{backend.device.name}: {backend.memory_used()}")
     return 0
 
 
@@ -199,13 +207,27 @@ def _check_nothing_overwritten(output, inputs):
 
 def _backend(args):
     """The backend to use; the reference's own names and its GPUs are mapped to what there is."""
-    named = args.backend if args.backend not in _REFERENCE_BACKENDS else "auto"
-    wanted = [n for n in args.gpu.split(",") if n.strip() != "-1"]
-    if any(not n.strip().isdigit() for n in wanted):
+    from .. import backends
+
+    numbers = [n.strip() for n in (args.gpu or "").split(",") if n.strip()]
+    if any(n != "-1" and not n.isdigit() for n in numbers):
         raise OptionError(f"--gpu {args.gpu}: a device number, or -1 for the CPU, is needed")
-    if wanted and not args.quiet:
-        print("cvstyle: there is no GPU backend in this version; using the CPU", file=sys.stderr)
-    return named
+    wanted = [n for n in numbers if n != "-1"]
+    if wanted and args.device:
+        raise OptionError("--gpu and --device both choose a device; give one of them")
+    name, device = args.backend, args.device or next(iter(wanted), None)
+    if name in _REFERENCE_BACKENDS or (name == "auto" and numbers):
+        gpus = {backend for backend, _, found in backends.survey() for d in found if d.kind == "gpu"}
+        name = "opencl" if name == "clnn" and "opencl" in gpus else "gpu"
+        if numbers and not wanted:
+            name, device = "cpu", None
+        elif not gpus:
+            name, device = "cpu", None
+            if wanted and not args.quiet:
+                print("cvstyle: no GPU can be used ('cvstyle devices' says why); using the CPU", file=sys.stderr)
+    if len(wanted) > 1 and name != "cpu" and not args.quiet:
+        print(f"cvstyle: one GPU is used, number {wanted[0]}", file=sys.stderr)
+    return backends.get(name, device)
 
 
 def _numbered(path, iteration):

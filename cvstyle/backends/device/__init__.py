@@ -9,14 +9,32 @@ A backend (`opencl`, `cuda`) adds a `Device`, which knows memory, copies, the co
     view(memory, start, size) a part of it, as kernels take it
     upload(view, host), download(host, view)   a host array to and from a view; a download waits
     copy(target, source, size)                 bytes from view to view
-    compile(source, options)                   kernels by name from one source; raises CompilerError with the log
+    compile(source, options)                   a function from a kernel's name to it; raises CompilerError with the log
     launch(kernel, groups, threads, arguments) arguments: views and NumPy scalars
     synchronize()             wait for all work
+    errors          the exceptions that the driver's package raises
 
 Everything is put on one queue in order, so memory that is given back may be reused at once.
 """
 
+from __future__ import annotations
+
+from ...errors import OptionError
 from .compiler import CompilerError
 from .operations import Backend
 
-__all__ = ["Backend", "CompilerError"]
+__all__ = ["Backend", "CompilerError", "choose"]
+
+
+def choose(devices: list, wanted: str | int | None, kind: str):
+    """The device of this number or with this in its name; the first one for None. Raises OptionError for any other."""
+    if wanted is None:
+        return devices[0]
+    if str(wanted).isdigit():
+        found = devices[int(wanted) : int(wanted) + 1]
+    else:
+        found = [d for d in devices if str(wanted).lower() in d.name.lower()]
+    if not found:
+        listed = ", ".join(f"{i} ({d.name})" for i, d in enumerate(devices))
+        raise OptionError(f"there is no {kind} '{wanted}'; there is {listed}")
+    return found[0]

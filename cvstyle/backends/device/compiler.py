@@ -47,5 +47,5 @@ class Kernels:
                         f"operation '{kernel}' ({where}) does not compile for {self._device.name}:\n{error}"
                     ) from None
                 self._modules[source_name, defines] = module
-            found = self._kernels[key] = module[kernel]
+            found = self._kernels[key] = module(kernel)
         return found

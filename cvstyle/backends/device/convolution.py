@@ -25,13 +25,18 @@ class Tile(NamedTuple):
     def threads(self):
         return self.bm // self.tm * (self.bn // self.tn)
 
+    @property
+    def resident(self):
+        """Work-items that a multiprocessor holds (convolution.cl gives the registers for that)."""
+        return 384 if self.threads == 64 else 512
+
 
 TILES = (
     Tile(128, 128, 8, 8, 1.0), Tile(64, 128, 8, 8, 0.95), Tile(64, 64, 8, 8, 0.85), Tile(32, 128, 4, 8, 0.65),
     Tile(4, 256, 4, 4, 0.2),
 )  # fmt: skip
 _SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
-_RESIDENT = 512  # work-items that a multiprocessor holds at 128 registers each
+_WORKSPACE = 4 << 20  # floats that the shares may take together
 _FULL = 384  # work-items that keep it busy
 _TRAFFIC = 40  # multiply-adds that take as long as moving one float through memory
 _SLACK = 128  # floats after the weights that a tile may read
@@ -67,6 +72,21 @@ class Convolution:
     def backward_relu(self, g, mask, size, pad):
         return self._run(g, self._adjoint, None, size, pad, self.inputs, adjoint=1, mask=mask)
 
+    def fuses_pool(self, kernel, stride, pad):
+        """Whether `forward_relu_pool` can do this max pool."""
+        return kernel == stride == (2, 2) and pad == (0, 0)
+
+    def forward_relu_pool(self, x, pad, keep, output):
+        """`forward_relu` and then a 2×2 max pool of this output size: (y, winners)."""
+        winners = self.ops.empty((self.outputs, *output), np.uint8)
+        size = self.output_size(x.shape[2:], pad)
+        y = self._run(x, self._weights, self._bias, size, pad, self.outputs, relu=3, bits=winners, pooled=output)
+        return y, winners
+
+    def backward_relu_pool(self, g, winners, size, pad):
+        """Vector-Jacobian product of `forward_relu_pool`."""
+        return self._run(g, self._adjoint, None, size, pad, self.inputs, adjoint=1, mask=winners, pooled=g.shape[2:])
+
     @cached_property
     def _weights(self):
         return self._packed(self._grouped().transpose(0, 3, 2, 1))
@@ -85,31 +105,36 @@ class Convolution:
         shape = groups, taps, -(-channels // 8) * 8, -(-outputs // 4) * 4
         host = np.zeros(math.prod(shape) + _SLACK, np.float32)
         host[: math.prod(shape)].reshape(shape)[:, :, :channels, :outputs] = weight
-        return self.ops.asarray(host)
+        return self.ops.filters(host)
 
-    def _run(self, x, weights, bias, size, pad, outputs, adjoint=0, relu=0, mask=None, bits=None):
+    def _run(self, x, weights, bias, size, pad, outputs, adjoint=0, relu=0, mask=None, bits=None, pooled=None):
         ops, groups = self.ops, self.group
-        channels, per_group = x.shape[1] // groups, outputs // groups
+        channels, per_group, source = x.shape[1] // groups, outputs // groups, x.shape[2:]
+        masked = int(mask is not None)
+        if masked and pooled:
+            masked = 2  # x stands for the map before the pool, of which windows reach these rows and columns
+            source = [min(n, 2 * m) for n, m in zip(self.output_size(size, pad), pooled)]
         phases = self.stride if adjoint else (1, 1)
-        positions = math.prod(-(-n // s) for n, s in zip(size, phases))
+        positions = 4 * math.prod(pooled) if relu == 3 else math.prod(-(-n // s) for n, s in zip(size, phases))
         repeats = groups * math.prod(phases)
         tile, splits = plan(per_group, positions, channels, math.prod(self.kernel), repeats, ops.device.units)
         apart = [s // math.gcd(s, d) if adjoint else 1 for s, d in zip(self.stride, self.dilation)]
         layout = (
-            channels, *x.shape[2:], per_group, *size, *self.kernel, *self.stride, *self.dilation, *pad[:2], *apart,
-            groups, splits, adjoint, relu,
+            channels, *source, per_group, *size, *self.kernel, *self.stride, *self.dilation, *pad[:2], *apart,
+            groups, splits, adjoint, relu, *(pooled or (1, 1)),
         )  # fmt: skip
-        y = ops.empty((1, outputs, *size))
+        y = ops.empty((1, outputs, *(pooled if relu == 3 else size)))
         bias = ops.zeros((outputs,)) if bias is None else bias
-        target = y if splits == 1 else ops.empty((splits, *y.shape))
-        defines = _defines(tile, masked=mask is not None)
+        target = y if splits == 1 else ops.empty((splits, outputs, positions if relu == 3 else math.prod(size)))
         grid = (-(-positions // tile.bn), -(-per_group // tile.bm), repeats * splits)
         arguments = (x, weights, bias, target, mask, bits, *ops.factor(1.0), 0, *layout)
-        ops.launch("convolution", "convolution", grid, arguments, tile.threads, defines)
+        ops.launch("convolution", "convolution", grid, arguments, tile.threads, _defines(tile, masked))
         if splits > 1:
-            plane = math.prod(size)
-            arguments = (target, bias, y, bits, splits, outputs, plane, relu)
-            ops.launch("finish", "finish", (-(-plane // 256), outputs, 1), arguments)
+            groups = (-(-math.prod(y.shape[2:]) // 256), outputs, 1)
+            if relu == 3:
+                ops.launch("finish", "finish_pool", groups, (target, bias, y, bits, splits, outputs, *size, *pooled))
+            else:
+                ops.launch("finish", "finish", groups, (target, bias, y, bits, splits, outputs, math.prod(size), relu))
         return y
 
 
@@ -118,10 +143,10 @@ def matrix_product(ops, d, x, factor, target, accumulate):
     channels, size = x.shape[1], x.shape[2:]
     positions = math.prod(size)
     tile, _ = plan(channels, positions, channels, 1, 1, ops.device.units, splits=(1,))
-    layout = (channels, 1, positions, channels, 1, positions, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, 1, 0, 0)
+    layout = (channels, 1, positions, channels, 1, positions, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, 1, 0, 0, 1, 1)
     arguments = (x, d, None, target, None, None, *ops.factor(factor), int(accumulate), *layout)
     grid = (-(-positions // tile.bn), -(-channels // tile.bm), 1)
-    ops.launch("convolution", "convolution", grid, arguments, tile.threads, _defines(tile, matrix=True))
+    ops.launch("convolution", "convolution", grid, arguments, tile.threads, _defines(tile, matrix=1))
 
 
 @cache
@@ -136,10 +161,10 @@ def plan(outputs, positions, channels, taps, repeats, units, splits=_SPLITS):
     for tile in TILES:
         blocks = -(-outputs // tile.bm) * -(-positions // tile.bn) * repeats
         for split in splits:
-            if split > chunks:
+            if split > chunks or (split > 1 and split * outputs * positions * repeats > _WORKSPACE):
                 break
             turns = -(-blocks * split // units)
-            resident = min(turns, _RESIDENT // tile.threads) * tile.threads
+            resident = min(turns * tile.threads, tile.resident)
             work = turns * tile.bm * tile.bn * -(-chunks // split) * 8 * taps
             time = work / (tile.efficiency * min(1, resident / _FULL))
             if split > 1:
@@ -150,6 +175,6 @@ def plan(outputs, positions, channels, taps, repeats, units, splits=_SPLITS):
 
 
 @cache
-def _defines(tile, masked=False, matrix=False):
+def _defines(tile, masked=0, matrix=0):
     sizes = (("BM", tile.bm), ("BN", tile.bn), ("BK", 8), ("TM", tile.tm), ("TN", tile.tn))
-    return (*sizes, ("MASKED", int(masked)), ("MATRIX", int(matrix)))
+    return (*sizes, ("MASKED", masked), ("MATRIX", matrix))

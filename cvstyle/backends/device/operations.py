@@ -28,7 +28,7 @@ class Backend:
     """The operations that `numpy.Backend` defines, in float32, on one device."""
 
     name = "device"
-    fuses_pooling = False
+    fuses_pooling = True
     asynchronous = True
     dtype = np.dtype(np.float32)
 
@@ -37,6 +37,8 @@ class Backend:
         self.pool = DevicePool(device)
         self.downloads = 0
         """How often numbers were copied to the host, each time waiting for the device."""
+        self.weights = 0
+        """Bytes of packed filters."""
         self._kernels = Kernels(device)
         self._constants = {}
 
@@ -45,12 +47,12 @@ class Backend:
 
     # Arrays
 
-    def empty(self, shape, dtype=np.float32):
+    def empty(self, shape, dtype=np.float32, lasting=False):
         dtype, shape = np.dtype(dtype), tuple(shape)
         size = math.prod(shape)
         if size >= 2**31:
             raise DeviceError(f"an array of shape {shape} has more elements than the kernels can count (2^31)")
-        return Array(self, self.pool.empty(size * dtype.itemsize), shape, dtype)
+        return Array(self, self.pool.empty(size * dtype.itemsize, lasting), shape, dtype)
 
     def zeros(self, shape):
         array = self.empty(shape)
@@ -68,6 +70,13 @@ class Backend:
     def upload(self, array, host):
         """Fill an array from a contiguous host array of its size and dtype."""
         self._checked("upload", self.device.upload, array.block.view, host)
+
+    def filters(self, host):
+        """A copy of packed filters, which stay as long as their network."""
+        array = self.empty(host.shape, lasting=True)
+        self.upload(array, host)
+        self.weights += array.nbytes
+        return array
 
     def to_host(self, array):
         host = np.empty(array.shape, array.dtype)
@@ -104,6 +113,10 @@ class Backend:
             "copy", "copy_block", math.prod(n), target, source, math.prod(n), *n[1:],
             t_first, *_four(t_strides)[:3], s_first, *_four(s_strides)[:3],
         )  # fmt: skip
+
+    def memory_used(self) -> str:
+        """The most memory that was in use at once, in words."""
+        return f"at most {self.pool.peak / 1e6:.0f} MB in use, {self.weights / 1e6:.0f} MB of it filters"
 
     # Arithmetic
 

@@ -10,7 +10,7 @@ arrays have blocks of their own, by size, so that they do not break up the holes
 from __future__ import annotations
 
 from bisect import insort
-from collections import defaultdict
+from collections import defaultdict, deque
 
 _SMALL = 1 << 20
 _STEP = 4096  # chunks are cut at multiples of this (sub-buffers of OpenCL devices must start at some multiple)
@@ -26,7 +26,8 @@ class Block:
         self.pool, self.chunk, self.start, self.size, self.view = pool, chunk, start, size, view
 
     def __del__(self):
-        self.pool._release(self)
+        # May run inside any allocation (garbage collection), so only this: appending is atomic.
+        self.pool.returned.append((self.chunk, self.start, self.size, self.view))
 
 
 class _Chunk:
@@ -43,27 +44,39 @@ class _Chunk:
 class DevicePool:
     """Uninitialised memory of a device.
 
-    allocated: bytes taken from the device, in use or not; used: bytes in use; peak: the most that were in use.
+    allocated: bytes taken from the device, in use or not; peak: the most that were in use.
     """
 
     def __init__(self, device):
         self._device = device
         self._chunks: list[_Chunk] = []
         self._small = defaultdict(list)
-        self.allocated = self.used = self.peak = 0
+        self._used = 0
+        self.returned = deque()
+        self.allocated = self.peak = 0
 
-    def empty(self, size: int) -> Block:
-        """A block of at least `size` bytes. Raises MemoryError where the device has no more."""
+    @property
+    def used(self) -> int:
+        """Bytes in use."""
+        self._collect()
+        return self._used
+
+    def empty(self, size: int, lasting: bool = False) -> Block:
+        """A block of at least `size` bytes. Raises MemoryError where the device has no more.
+
+        lasting: it will stay, so it should not break up a hole that others come and go in.
+        """
         small = size < _SMALL
         step = _SMALL_STEP if small else _STEP
         size = max(1, -(-size // step)) * step
-        self.used += size
-        self.peak = max(self.peak, self.used)
+        self._collect()
+        self._used += size
+        self.peak = max(self.peak, self._used)
         if small:
             free = self._small[size]
             view = free.pop() if free else self._device.view(self._allocate(size), 0, size)
             return Block(self, None, 0, size, view)
-        chunk, at = self._hole(size)
+        chunk, at = self._new_chunk(size) if lasting else self._hole(size)
         start, room = chunk.holes.pop(at)
         if room > size:
             chunk.holes.insert(at, (start + size, room - size))
@@ -74,6 +87,7 @@ class DevicePool:
 
     def trim(self) -> None:
         """Give memory that no array uses back to the device."""
+        self._collect()
         for size, free in self._small.items():
             self.allocated -= size * len(free)
             free.clear()
@@ -86,6 +100,9 @@ class DevicePool:
             _, c, at = min(fits)
             return self._chunks[c], at
         self._drop(lambda chunk: chunk.size < size)  # whatever they served fits into the new one
+        return self._new_chunk(size)
+
+    def _new_chunk(self, size):
         self._chunks.append(_Chunk(self._allocate(size), size))
         return self._chunks[-1], 0
 
@@ -99,20 +116,21 @@ class DevicePool:
             self._chunks.remove(chunk)
             self.allocated -= chunk.size
 
-    def _release(self, block):
-        self.used -= block.size
-        chunk = block.chunk
-        if chunk is None:
-            self._small[block.size].append(block.view)
-            return
-        start, end = block.start, block.start + block.size
-        holes = []
-        for hole in chunk.holes:
-            if hole[0] + hole[1] == start:
-                start = hole[0]
-            elif hole[0] == end:
-                end += hole[1]
-            else:
-                holes.append(hole)
-        insort(holes, (start, end - start))
-        chunk.holes = holes
+    def _collect(self):
+        """Take back what was dropped since the last call."""
+        while self.returned:
+            chunk, start, size, view = self.returned.popleft()
+            self._used -= size
+            if chunk is None:
+                self._small[size].append(view)
+                continue
+            end, holes = start + size, []
+            for hole in chunk.holes:
+                if hole[0] + hole[1] == start:
+                    start = hole[0]
+                elif hole[0] == end:
+                    end += hole[1]
+                else:
+                    holes.append(hole)
+            insort(holes, (start, end - start))
+            chunk.holes = holes

@@ -20,7 +20,7 @@ import numpy as np
 from ...errors import OptionError
 from .. import numpy as reference
 
-PRIORITY = 20
+PRIORITY = 15
 
 _VARIANTS = ("portable", "avx2", "avx512")
 _LEAST = 8  # channels from which on Winograd's transforms pay

@@ -1,0 +1,124 @@
+"""NVIDIA GPUs, through CuPy: its NVRTC compiler, memory and launches; the kernels and operations are cvstyle's own."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import sys
+from functools import cache
+
+from . import device as devices_in_common
+
+PRIORITY = 30
+
+
+@cache
+def problem() -> str | None:
+    """Why this backend cannot be used here, or None."""
+    version = _driver_version()
+    if version is None:
+        return "no NVIDIA driver was found"
+    extra = f"pip install 'cvstyle[{'cuda13' if version >= 13000 else 'cuda12'}]'"
+    if importlib.util.find_spec("cupy") is None:
+        return f"CuPy is not installed ({extra})"
+    try:
+        import cupy
+
+        count = cupy.cuda.runtime.getDeviceCount()
+        # Whether there is a compiler shows when it is first asked for anything.
+        cupy.cuda.nvrtc.getVersion()
+    except Exception as error:  # CuPy raises errors of many kinds while it loads CUDA's libraries
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        return f"CuPy cannot use the GPU: {reason} (the installation that fits this driver: {extra})"
+    return None if count else "the NVIDIA driver reports no GPU"
+
+
+def devices() -> list[Device]:
+    """All GPUs; `--device N` and `--gpu N` count in this order, which is CUDA's."""
+    if problem():
+        return []
+    import cupy
+
+    return [Device(i) for i in range(cupy.cuda.runtime.getDeviceCount())]
+
+
+class Backend(devices_in_common.Backend):
+    """Operations on one NVIDIA GPU."""
+
+    name = "cuda"
+
+    def __init__(self, device: str | int | None = None):
+        """device: a number from `devices()` or part of a name; the first one without it."""
+        super().__init__(devices_in_common.choose(devices(), device, "NVIDIA GPU"))
+
+
+class Device:
+    """An NVIDIA GPU; see the package `device` for what its methods do. All work goes to the default stream."""
+
+    kind = "gpu"
+
+    def __init__(self, number: int):
+        import cupy
+
+        self._cuda, self._raw_module = cupy.cuda, cupy.RawModule
+        self._number = number
+        self.errors = (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError)
+        properties = cupy.cuda.runtime.getDeviceProperties(number)
+        name = properties["name"]
+        self.name = name.decode() if isinstance(name, bytes) else name
+        self.units, self.memory = properties["multiProcessorCount"], properties["totalGlobalMem"]
+
+    def allocate(self, size):
+        self._use()
+        try:
+            return self._cuda.Memory(size)
+        except self.errors as error:
+            if "MemoryAllocation" not in str(error):
+                raise
+            raise MemoryError(f"{self.name}: {size >> 20} MB: {error}") from None
+
+    def view(self, memory, start, size):
+        return self._cuda.MemoryPointer(memory, start)
+
+    def upload(self, view, host):
+        self._use()
+        view.copy_from_host(host.ctypes.data, host.nbytes)
+
+    def download(self, host, view):
+        self._use()
+        view.copy_to_host(host.ctypes.data, host.nbytes)
+
+    def copy(self, target, source, size):
+        self._use()
+        target.copy_from_device_async(source, size)
+
+    def compile(self, source, options):
+        self._use()
+        module = self._raw_module(code=source, options=options, backend="nvrtc")
+        try:
+            module.compile()
+        except self._cuda.compiler.CompileException as error:
+            raise devices_in_common.CompilerError(str(error)) from None
+        return module.get_function
+
+    def launch(self, kernel, groups, threads, arguments):
+        self._use()
+        kernel(groups, (threads, 1, 1), tuple(arguments))
+
+    def synchronize(self):
+        self._use()
+        self._cuda.runtime.deviceSynchronize()
+
+    def _use(self):
+        self._cuda.runtime.setDevice(self._number)
+
+
+def _driver_version() -> int | None:
+    """The CUDA version that the driver supports, as 1000 · major + 10 · minor; None without a driver."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        version = ctypes.c_int()
+        return version.value if driver.cuDriverGetVersion(ctypes.byref(version)) == 0 else None
+    except (OSError, AttributeError):
+        return None
+

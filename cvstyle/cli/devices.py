@@ -1,0 +1,36 @@
+"""`cvstyle devices`: what can compute here, and why the rest cannot."""
+
+from __future__ import annotations
+
+
+def add_parser(subparsers):
+    """Register the verb."""
+    parser = subparsers.add_parser(
+        "devices", help="list what can compute here", allow_abbrev=False,
+        description="List the backends and their devices, best first, and say why one is not used. 'cvstyle run' takes "
+        "the first that is a GPU, else the CPU; --backend and --device choose another.",
+    )  # fmt: skip
+    parser.set_defaults(execute=execute, parser=parser)
+
+
+def execute(args) -> int:
+    """Carry out `cvstyle devices`; returns the exit status."""
+    from .. import backends
+
+    chosen = backends.best("auto")
+    rows = [("backend", "device", "memory", "")]
+    for name, problem, devices in backends.survey():
+        default = chosen is not None and chosen.Backend.name == name
+        for i, device in enumerate(devices):
+            notes = ["the default"] if default and i == 0 else []
+            if device.kind == "cpu":
+                notes = ["a CPU, slower than the backends below: only where it is asked for"]
+            rows.append((name, f"{i}: {device.name}", f"{device.memory / 1e9:.1f} GB", ", ".join(notes)))
+        if problem:
+            rows.append((name, "none", "", f"not used: {problem}"))
+        elif not devices:
+            rows.append((name, "CPU", "", "the default" if default else ""))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0

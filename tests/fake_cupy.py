@@ -1,0 +1,115 @@
+"""What `cvstyle.backends.cuda` uses of CuPy, carried out by an OpenCL device.
+
+Names, signatures and errors are CuPy 14's (RawModule, RawKernel, Memory, MemoryPointer, runtime); a source without
+__CUDACC__ is OpenCL, so the same kernels run. What it cannot show: NVRTC (see test_cuda), streams, and what a real GPU
+computes (`make gpu-test`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import types
+
+import numpy as np
+
+
+class CUDARuntimeError(RuntimeError):
+    pass
+
+
+class CUDADriverError(RuntimeError):
+    pass
+
+
+class CompileException(Exception):
+    pass
+
+
+class NVRTCError(RuntimeError):
+    pass
+
+
+def make(cl_device, count=2):
+    """A module `cupy` with `count` GPUs, all of them this device (`opencl.Device`)."""
+    current = [0]
+
+    def device_properties(number):
+        return {"name": f"Fake GPU {number}".encode(), "multiProcessorCount": 4, "totalGlobalMem": 1 << 34}
+
+    def set_device(number):
+        if not 0 <= number < count:
+            raise CUDARuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
+        current[0] = number
+
+    class Memory:
+        def __init__(self, size):
+            self.size, self.device_id = size, current[0]
+            try:
+                self.buffer = cl_device.allocate(size)
+            except MemoryError:
+                raise CUDARuntimeError("cudaErrorMemoryAllocation: out of memory") from None
+
+    class MemoryPointer:
+        def __init__(self, mem, offset):
+            self.mem, self.offset = mem, offset
+
+        def view(self):
+            return cl_device.view(self.mem.buffer, self.offset, self.mem.size - self.offset)
+
+        def copy_from_host(self, mem, size):
+            cl_device.upload(self.view(), _host(mem, size))
+
+        def copy_to_host(self, mem, size):
+            cl_device.download(_host(mem, size), self.view())
+
+        def copy_from_device_async(self, src, size, stream=None):
+            assert isinstance(src, MemoryPointer)
+            cl_device.copy(self.view(), src.view(), size)
+
+    class RawModule:
+        def __init__(self, code=None, *, path=None, options=(), backend="nvrtc"):
+            assert isinstance(options, tuple) and backend == "nvrtc"
+            self.code, self.options, self.device = code, options, current[0]
+
+        def compile(self, log_stream=None):
+            from cvstyle.backends.device import CompilerError
+
+            try:
+                self.kernels = cl_device.compile(self.code, self.options)
+            except CompilerError as error:
+                raise CompileException(str(error)) from None
+
+        def get_function(self, name):
+            kernel = self.kernels(name)
+
+            def call(grid, block, args, *, shared_mem=0):
+                assert isinstance(grid, tuple) and isinstance(block, tuple) and isinstance(args, tuple)
+                assert current[0] == self.device
+                if block[0] * block[1] * block[2] > 1024:
+                    raise CUDADriverError("CUDA_ERROR_INVALID_VALUE: invalid argument")
+                for a in args:
+                    assert isinstance(a, (MemoryPointer, np.int32, np.float32))
+                    assert not isinstance(a, MemoryPointer) or a.mem.device_id == self.device
+                views = [a.view() if isinstance(a, MemoryPointer) else a for a in args]
+                cl_device.launch(kernel, grid, block[0], views)
+
+            return call
+
+    cuda = types.SimpleNamespace(
+        Memory=Memory, MemoryPointer=MemoryPointer,
+        compiler=types.SimpleNamespace(CompileException=CompileException),
+        driver=types.SimpleNamespace(CUDADriverError=CUDADriverError),
+        nvrtc=types.SimpleNamespace(getVersion=lambda: (13, 0)),
+        runtime=types.SimpleNamespace(
+            CUDARuntimeError=CUDARuntimeError, getDeviceCount=lambda: count, setDevice=set_device,
+            getDeviceProperties=device_properties, deviceSynchronize=cl_device.synchronize,
+        ),
+    )  # fmt: skip
+    module = types.ModuleType("cupy")
+    module.cuda, module.RawModule, module.__spec__ = cuda, RawModule, types.SimpleNamespace(name="cupy")
+    return module
+
+
+def _host(address, size):
+    """The host memory at an address, as bytes."""
+    return np.frombuffer((ctypes.c_uint8 * size).from_address(address), np.uint8)

@@ -1,0 +1,57 @@
+"""CUDA's run-time compiler through ctypes: compiles a source for a GPU that is not there, and says what it uses."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+
+@dataclass
+class Usage:
+    """What a kernel uses (ptxas -v): registers, bytes of local memory that registers spill to, shared memory."""
+
+    registers: int
+    spills: int
+    shared: int
+
+
+@cache
+def library():
+    """The compiler of the wheel nvidia-cuda-nvrtc-cu12, or None."""
+    spec = importlib.util.find_spec("nvidia")
+    for folder in spec.submodule_search_locations if spec else ():
+        for path in sorted(Path(folder).glob("*/lib/libnvrtc.so.1[2-9]")):
+            return ctypes.CDLL(str(path))
+    return None
+
+
+def compile_source(source: str, options: tuple[str, ...], architecture: str) -> dict[str, Usage]:
+    """Usage by kernel. Raises ValueError with the compiler's log for a source that does not compile."""
+    nvrtc, program = library(), ctypes.c_void_p()
+    nvrtc.nvrtcGetErrorString.restype = ctypes.c_char_p
+    result = nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None)
+    assert result == 0, nvrtc.nvrtcGetErrorString(result)
+    options = (*options, f"--gpu-architecture={architecture}", "--ptxas-options=-v")
+    array = (ctypes.c_char_p * len(options))(*(o.encode() for o in options))
+    result = nvrtc.nvrtcCompileProgram(program, len(options), array)
+    size = ctypes.c_size_t()
+    nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+    buffer = ctypes.create_string_buffer(size.value)
+    nvrtc.nvrtcGetProgramLog(program, buffer)
+    nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+    log = buffer.value.decode()
+    if result:
+        raise ValueError(f"{nvrtc.nvrtcGetErrorString(result).decode()}\n{log}")
+    return dict(_parsed(log))
+
+
+def _parsed(log):
+    for part in log.split("Compiling entry function '")[1:]:
+        name = part.partition("'")[0]
+        find = lambda pattern, part=part: int((re.search(pattern, part) or [0, 0])[1])  # noqa: E731
+        spills = find(r"(\d+) bytes spill stores") + find(r"(\d+) bytes spill loads") + find(r"(\d+) bytes stack frame")
+        yield name, Usage(find(r"Used (\d+) registers"), spills, find(r"(\d+) bytes smem"))

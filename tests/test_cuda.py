@@ -1,0 +1,137 @@
+"""The CUDA backend without a GPU: the compiler's verdict on every kernel, and the CuPy wrapper over a stand-in."""
+
+from __future__ import annotations
+
+import sys
+
+import fake_cupy
+import numpy as np
+import nvrtc
+import pytest
+from test_objective import reference_objective
+
+from cvstyle import backends, optimize
+from cvstyle.backends import cuda
+from cvstyle.backends.device import CompilerError, compiler, convolution
+from cvstyle.backends.numpy import Backend
+from cvstyle.errors import DeviceError, OptionError
+
+ARCHITECTURES = ("sm_75", "sm_80", "sm_90")  # Turing, Ampere, Hopper
+KINDS = ({}, {"masked": 1}, {"masked": 2}, {"matrix": 1})
+TILES = [convolution._defines(tile, **kind) for tile in convolution.TILES for kind in KINDS]
+OTHERS = [
+    ("adam", ()), ("channels", ()), ("copy", ()), ("elementwise", ()), ("finish", ()), ("gram", ()), ("reduce", ()),
+    ("lbfgs", (("CAPACITY", 101),)), ("pooling", ()), ("pooling", (("INDEX", "uchar"),)),
+    ("pooling", (("INDEX", "uint"),)), ("variation", ()), *(("functions", (("FUNCTION", i),)) for i in range(8)),
+]  # fmt: skip
+
+
+def compiled(name, defines, architecture):
+    if nvrtc.library() is None:
+        pytest.skip("CUDA's compiler is not installed (it comes with the extra 'test' on Linux on x86-64)")
+    return nvrtc.compile_source(compiler.source(name), tuple(f"-D{k}={v}" for k, v in defines), architecture)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("defines", TILES, ids=lambda d: "-".join(str(v) for _, v in d))
+def test_convolution_compiles_without_spills(defines, architecture):
+    usage = compiled("convolution", defines, architecture)["convolution"]
+    values = dict(defines)
+    threads = values["BM"] // values["TM"] * (values["BN"] // values["TN"])
+    assert usage.spills == 0
+    # Two groups of 256 on a multiprocessor of 64 K registers, or about as many work-items in smaller ones.
+    resident = 384 if values["MATRIX"] or threads == 64 else 512
+    assert usage.registers * resident <= 64 << 10
+    assert usage.shared * (resident // threads) <= (64 << 10 if threads > 64 else 128 << 10)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_other_kernels_compile_without_spills(architecture):
+    for name, defines in OTHERS:
+        for kernel, usage in compiled(name, defines, architecture).items():
+            assert usage.spills == 0, (name, kernel, usage)
+
+
+def test_every_source_is_tried():
+    folder = next(f for f in (compiler.Path(compiler.__file__).parents[i] / "kernels" for i in (2, 3)) if f.is_dir())
+    assert {path.stem for path in folder.glob("*.cl")} == {"convolution", *(name for name, _ in OTHERS)}
+
+
+def test_an_error_shows_the_log():
+    if nvrtc.library() is None:
+        pytest.skip("CUDA's compiler is not installed")
+    with pytest.raises(ValueError, match="nonsense"):
+        nvrtc.compile_source("nonsense", (), "sm_75")
+
+
+# The wrapper
+
+
+@pytest.fixture
+def fake(device, monkeypatch):
+    """A `cupy` that works, on a machine with a driver of CUDA 13."""
+    module = fake_cupy.make(device.device)
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    monkeypatch.setattr(cuda, "_driver_version", lambda: 13000)
+    cuda.problem.cache_clear()
+    yield module
+    cuda.problem.cache_clear()
+
+
+@pytest.mark.parametrize("case", ["max", "normalized"])
+def test_objective_and_optimizers_through_the_wrapper(fake, case):
+    gradients, losses = [], []
+    for ops in (Backend("float64"), backends.get("cuda")):
+        objective, x = reference_objective(case, ops)
+        gradients.append(objective(x)[1])
+        for name in ("lbfgs", "adam"):
+            run = lambda i, _, objective=objective: losses.append(objective.loss)  # noqa: E731
+            optimize.get(name).minimize(objective, ops.asarray(x[None]), 4, run)
+    assert np.linalg.norm(gradients[1] - gradients[0]) <= 1e-4 * np.linalg.norm(gradients[0])
+    assert losses[8:] == pytest.approx(losses[:8], rel=0.03)  # lbfgs amplifies float32's rounding
+
+
+def test_auto_prefers_cuda_and_devices_are_chosen_by_number_or_name(fake):
+    assert backends.get("auto").name == "cuda"
+    assert backends.get("cuda", "1").device.name == "Fake GPU 1"
+    assert backends.get("auto", "gpu 1").device.name == "Fake GPU 1"
+    first, second = backends.get("cuda", 0), backends.get("cuda", 1)
+    a, b = first.asarray([1.0, 2.0]), second.asarray([3.0])  # each call selects its own device
+    assert float(first.dot(a, a)) == 5
+    assert float(second.dot(b, b)) == 9
+    with pytest.raises(OptionError, match=r"no NVIDIA GPU '7'; there is 0 \(Fake GPU 0\), 1 \(Fake GPU 1\)"):
+        backends.get("cuda", 7)
+
+
+def test_failures_are_told_apart(fake, monkeypatch):
+    ops = backends.get("cuda")
+    with pytest.raises(MemoryError, match="Fake GPU 0"):
+        ops.device.allocate(1 << 50)
+    with pytest.raises(CompilerError, match="nonsense"):
+        ops.device.compile("nonsense", ())
+    x = ops.asarray([1.0])
+    with pytest.raises(DeviceError, match="operation 'scale' failed on Fake GPU 0: CUDA_ERROR_INVALID_VALUE"):
+        ops.launch("elementwise", "scale", (1, 1, 1), (x, *ops.factor(1), 1), threads=4096)
+
+
+@pytest.mark.parametrize("driver, change, message", [
+    (None, None, "no NVIDIA driver"),
+    (12040, "absent", r"CuPy is not installed \(pip install 'cvstyle\[cuda12\]'\)"),
+    (13000, "absent", r"CuPy is not installed \(pip install 'cvstyle\[cuda13\]'\)"),
+    (12040, "no library", r"CuPy cannot use the GPU: libnvrtc.so.12 is missing \(.*cvstyle\[cuda12\]"),
+    (13000, "no device", "the NVIDIA driver reports no GPU"),
+], ids=str)  # fmt: skip
+def test_what_is_missing_is_said(fake, monkeypatch, driver, change, message):
+    def missing():
+        raise RuntimeError("libnvrtc.so.12 is missing\nand more")
+
+    monkeypatch.setattr(cuda, "_driver_version", lambda: driver)
+    if change == "absent":
+        monkeypatch.setattr(cuda.importlib.util, "find_spec", lambda name: None)
+    elif change == "no library":
+        monkeypatch.setattr(fake.cuda.nvrtc, "getVersion", missing)
+    elif change == "no device":
+        monkeypatch.setattr(fake.cuda.runtime, "getDeviceCount", lambda: 0)
+    with pytest.raises(OptionError, match=f"backend 'cuda' cannot be used here: {message}"):
+        backends.get("cuda")
+    assert cuda.devices() == []
