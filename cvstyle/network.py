@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 
 from .errors import CvstyleError, ModelError, OptionError, ShapeError, nearest
 from .layers import layer_class, layer_types
 from .netdef import LayerDef, NetDef
+from .tiles import Reach
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,10 @@ class Network:
     def with_pooling(self, pooling: str) -> Network:
         """This network with max pooling replaced, or itself if nothing changes."""
         return self if pooling == self.pooling else Network(self.definition, self.ops, pooling)
+
+    def on(self, ops) -> Network:
+        """This network on another backend, with layers of its own."""
+        return Network(self.definition, ops, self.pooling)
 
     @property
     def layer_names(self) -> list[str]:
@@ -269,12 +275,78 @@ class Program:
     def shapes(self, size: tuple[int, int], channels: int = 3) -> dict[str, tuple[int, ...]]:
         """Shape of every tap for a picture of this (height, width). Raises ShapeError where it is too small."""
         if (size, channels) not in self._checked:
-            shapes = self.network._input_shapes(size, channels)
+            shapes = self._all_shapes(size, channels)
             for index in self.indices:
-                self.network._infer(index, shapes)
                 self.network.prepare(index, [shapes[b] for b in self.network.nodes[index].bottoms])
             self._checked[size, channels] = {name: shapes[value] for name, value in self.taps.items()}
         return self._checked[size, channels]
+
+    def _all_shapes(self, size, channels):
+        shapes = self.network._input_shapes(size, channels)
+        for index in self.indices:
+            self.network._infer(index, shapes)
+        return shapes
+
+    def reach(self, size: tuple[int, int], axis: int, channels: int = 3) -> Reach:
+        """What each position of the taps needs of a picture of this (height, width) along an axis (0: vertical).
+
+        A window that holds it, and starts and ends whole units from where the picture does, gives the position its
+        exact value. Raises OptionError where a layer sees the whole picture or joins maps of different scales.
+        """
+        network, length = self.network, size[axis]
+        shapes = self._all_shapes(size, channels)
+        steps = {self._input: Fraction(1)}  # pixels per position
+        for index in self.indices:
+            node, layer = network.nodes[index], network.layer(index)
+            window = layer.window()
+            if window is None:
+                raise OptionError(
+                    f"layer '{layer.name}' ({node.definition.type}) sees the whole picture or depends on the place in "
+                    "it, so this network cannot be computed in tiles; use layers before it, or --tile-size off"
+                )
+            below = {steps[b] for b in node.bottoms}
+            if len(below) > 1:
+                raise OptionError(
+                    f"layer '{layer.name}' ({node.definition.type}) joins maps of different scales, so this network "
+                    "cannot be computed in tiles; use layers before it, or --tile-size off"
+                )
+            steps.update(dict.fromkeys(node.tops, below.pop() * window.stride[axis]))
+        unit = math.lcm(*(step.numerator for step in steps.values()))
+        first, end = {}, {}
+        for name, tap in self.taps.items():
+            count = shapes[tap][2 + axis]
+            low, high = np.full(count, length), np.zeros(count, int)
+            needs = {tap: (np.arange(count), np.arange(1, count + 1))}
+            for value, (a, b) in self._walk_back(needs, shapes, axis):
+                # The window's own map of this value must hold the positions, wherever its borders cut it.
+                step = steps[value]
+                rest = shapes[value][2 + axis] - b
+                low = np.minimum(low, a * step.numerator // step.denominator)
+                high = np.maximum(high, length - rest * step.numerator // step.denominator)
+            first[name], end[name] = np.clip(low, 0, length), np.clip(high, 0, length)
+        widths = {name: int((end[name] - first[name]).max()) for name in first}
+        widest = max(widths, key=widths.get)
+        per_unit = {name: int(unit / steps[tap]) for name, tap in self.taps.items()}
+        return Reach(length, unit, per_unit, first, end, (widest, widths[widest]))
+
+    def _walk_back(self, needs, shapes, axis):
+        """(value, (first, end)) for every value below: what must be known of it for the positions in `needs`."""
+        for index in reversed(self.indices):
+            node, layer = self.network.nodes[index], self.network.layer(index)
+            tops = [needs[t] for t in node.tops if t in needs]
+            if not tops:
+                continue
+            low, high = _union(tops)
+            window = layer.window()
+            stride, pad = Fraction(window.stride[axis]), Fraction(window.pad[axis])
+            low = _ceil(low, stride, pad)
+            high = _ceil(high - 1, stride, pad) + window.extent[axis]
+            for bottom in node.bottoms:
+                count = shapes[bottom][2 + axis]
+                # A window wholly in the padding still depends on where the border is.
+                part = np.clip(low, 0, count - 1), np.clip(high, 1, count)
+                needs[bottom] = _union([part, needs[bottom]]) if bottom in needs else part
+        yield from needs.items()
 
     def forward(self, x, keep: bool = True) -> dict:
         """The taps' feature maps, by name, for a picture x (1, C, H, W) on the backend; x is not changed.
@@ -339,6 +411,17 @@ class Program:
         for name in names.get(value, ()):
             gradient = add(name, gradient)
         return gradient
+
+
+def _union(intervals):
+    firsts, ends = zip(*intervals)
+    return np.minimum.reduce(firsts), np.maximum.reduce(ends)
+
+
+def _ceil(position, stride, pad):
+    """⌈position · stride − pad⌉ for an array of positions, exactly."""
+    numerator = position * (stride.numerator * pad.denominator) - pad.numerator * stride.denominator
+    return -(-numerator // (stride.denominator * pad.denominator))
 
 
 def _misfit(where, layer, found, asked):

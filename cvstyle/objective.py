@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 
 import numpy as np
 
+from . import tiles
+from .backends import numpy as reference
 from .errors import ImageError, OptionError, ShapeError
 
 _NORM_EPSILON = 1e-8  # neural_style.lua's guard against a gradient of zero
@@ -26,9 +31,12 @@ class Objective:
     normalize_gradients: each layer's gradient is divided by its L1 norm before the weight multiplies it. The gradient
         is then not that of the loss: an optimiser with a line search may stop early.
     pooling: "max" (the network's own) or "avg".
+    tile_size: the longest side, in pixels, of what is computed at a time; None: the whole picture. Loss and gradient
+        are those of the whole picture (see `tiles`); memory, but for the picture's own, is that of one tile.
+    devices: backends that share the tiles; None: the network's. The picture lives on the network's backend.
 
-    Raises OptionError for unknown layers and contradictory weights, ImageError for pictures of wrong shape, ModelError
-    where a picture is too small for the network.
+    Raises OptionError for unknown layers, contradictory weights and tiles that the network cannot be computed in,
+    ImageError for pictures of wrong shape, ModelError where a picture is too small for the network.
     """
 
     def __init__(
@@ -44,6 +52,8 @@ class Objective:
         style_blend_weights: Sequence[float] | None = None,
         normalize_gradients: bool = False,
         pooling: str = "max",
+        tile_size: int | None = None,
+        devices: Sequence | None = None,
     ):
         self.net = net.with_pooling(pooling)
         self.ops = self.net.ops
@@ -55,23 +65,33 @@ class Objective:
         if not styles:
             self.style_weights = {}
         blend = _blend(style_blend_weights, len(styles))
-        self._parts: dict[str, object] = {}
-        self._program = None
+        if tile_size is not None and tile_size < 1:
+            raise OptionError(f"tile_size is {tile_size}; a number of pixels above zero is needed")
+        self.tile_size = tile_size
+        self.tiles = [tiles.whole(self.shape[1:])]
+        self._parts: dict[str, list] = {}
+        self._workers: list[_Worker] = []
         if not (self.content_weights or self.style_weights):
             return  # total variation alone
-        self._program = self.net.program(dict.fromkeys([*self.content_weights, *self.style_weights]))
-        _check_size(self._program, content, "content")
-        self._content_targets = self._targets(content, "content", self.content_weights, self.ops.copy)
-        self._style_targets: dict[str, object] = {}
-        for number, (style, share) in enumerate(zip(styles, blend, strict=True), 1):
-            role = f"style {number}"
-            _checked(style, role)
-            for name, gram in self._targets(style, role, self.style_weights, self._gram).items():
-                if name in self._style_targets:
-                    self.ops.add_scaled(self._style_targets[name], share, gram)
-                else:
-                    self._style_targets[name] = self.ops.scale(gram, share)
-        self.ops.trim()  # the pictures may differ in size, and their buffers would lie idle
+        program = self.net.program(dict.fromkeys([*self.content_weights, *self.style_weights]))
+        _check_size(program, content, "content")
+        self.tiles = tiles.split(program, self.shape[1:], tile_size)
+        nets = [self.net] if devices is None else [self.net.on(ops) for ops in devices[: len(self.tiles)]]
+        self._workers = [
+            _Worker(
+                net, self.tiles[number :: len(nets)], content,
+                self.content_weights, self.style_weights, normalize_gradients,
+            )
+            for number, net in enumerate(nets)
+        ]  # fmt: skip
+        self._threads = [ThreadPoolExecutor(1) for _ in nets] if len(nets) > 1 else []
+        # Several devices read the picture at once, so they read it on the host.
+        hosted = isinstance(self.ops, reference.Backend) or not self._threads
+        self._table = self.ops if hosted else reference.Backend(self.ops.dtype, threads=1)
+        if self.style_weights:
+            self._set_style_targets(styles, blend)
+        for worker in self._workers:
+            worker.ops.trim()  # the pictures may differ in size, and their buffers would lie idle
 
     def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """(loss, gradient) at a host picture x of the content's shape, or that shape ravelled.
@@ -86,73 +106,297 @@ class Objective:
         return self.loss, self.ops.to_host(gradient).reshape(x.shape).astype(dtype, copy=False)
 
     def evaluate(self, x):
-        """The gradient at x (1, 3, H, W), both arrays of the backend. Nothing waits for the device here."""
-        self._parts = {}
-        if self._program is None:
-            gradient = self.ops.zeros(x.shape)
-        else:
-            self._features = self._program.forward(x)
-            gradient = self._program.backward(self._add)
+        """The gradient at x (1, 3, H, W), both arrays of the backend.
+
+        Nothing waits for the device here, unless several devices share the tiles, or normalize_gradients meets several
+        tiles: then sums pass through the host.
+        """
+        self._parts = defaultdict(list)
+        gradient = self._gradient(x) if self._workers else self.ops.zeros(x.shape)
         if self.tv_weight and min(self.shape[1:]) > 1:
-            self._parts["tv"] = self.ops.total_variation(x, self.tv_weight, gradient)
+            self._add_total_variation(x, gradient)
         return gradient
 
     @property
     def losses(self) -> dict[str, float]:
         """The weighted parts of the last evaluation: "content:LAYER", "style:LAYER", "tv"; their sum is the loss."""
         order = [f"content:{n}" for n in self.content_weights] + [f"style:{n}" for n in self.style_weights] + ["tv"]
-        return {name: float(self._parts[name]) for name in order if name in self._parts}
+        return {name: math.fsum(map(float, self._parts[name])) for name in order if name in self._parts}
 
     @property
     def loss(self) -> float:
         """The loss of the last evaluation."""
         return math.fsum(self.losses.values())
 
-    def _add(self, name, gradient):
-        """Add a layer's content and style gradients to the one that comes from above (see Program.backward)."""
-        features = self._features.pop(name)
+    def _gradient(self, x):
+        """That of content and style: the tiles are summed over for the Gram matrices, then for the gradient."""
+        table, alone = self._table, len(self.tiles) == 1
+        picture = _moved(x, self.ops, table)
+        for worker in self._workers:
+            worker.begin(self._parts)
+        if self.style_weights:
+            grams = self._each(lambda worker: worker.sum_grams(table, picture))
+            self._share(grams, _Worker.compare_grams)
+            for name, weight in self.style_weights.items():
+                self._parts[f"style:{name}"] = [self._workers[0].style_loss(name, weight)]
+        if self.normalize_gradients and not alone:
+            norms = self._each(lambda worker: worker.sum_norms(table, picture))
+            for worker in self._workers:
+                worker.norms = {name: math.fsum(n[name] for n in norms) for name in norms[0]}
+        if alone:
+            return _moved(self._workers[0].gradient(table, picture, self.tiles[0]), self._workers[0].ops, self.ops)
+        gradient = table.zeros(x.shape)
+        for tile, part in self._gradients(picture):
+            block = _cut(table, gradient, tile.window)
+            _paste(table, gradient, tile.window, table.add_scaled(block, 1, part))
+        return _moved(gradient, table, self.ops)
+
+    def _gradients(self, picture):
+        """(tile, its gradient on the table), in one order whatever the threads do, since sums depend on it."""
+        table = self._table
+        jobs = [
+            (worker, tile)
+            for row in zip_longest(*(worker.tiles[::-1] for worker in self._workers))
+            for worker, tile in zip(self._workers, row)
+            if tile
+        ]
+        if not self._threads:
+            for worker, tile in jobs:
+                yield tile, _moved(worker.gradient(table, picture, tile), worker.ops, table)
+            return
+        threads = dict(zip(self._workers, self._threads))
+
+        def compute(worker, tile):
+            return _moved(worker.gradient(table, picture, tile), worker.ops, table)
+
+        done = [(tile, threads[worker].submit(compute, worker, tile)) for worker, tile in jobs]
+        while done:
+            tile, future = done.pop(0)
+            yield tile, future.result()
+
+    def _each(self, function):
+        """[function(worker) for every worker], at the same time."""
+        if not self._threads:
+            return [function(worker) for worker in self._workers]
+        futures = [thread.submit(function, worker) for thread, worker in zip(self._threads, self._workers)]
+        return [future.result() for future in futures]
+
+    def _share(self, sums, receive):
+        """Add up what every worker summed, layer → array of its backend, and give each the result."""
+        workers = self._workers
+        if len(workers) == 1:
+            return receive(workers[0], sums[0])
+        names = dict.fromkeys(name for part in sums for name in part)
+        hosted = [{name: w.ops.to_host(array) for name, array in part.items()} for w, part in zip(workers, sums)]
+        total = {name: sum(part[name] for part in hosted if name in part) for name in names}
+        for worker in workers:
+            receive(worker, {name: worker.ops.asarray(array) for name, array in total.items()})
+
+    def _set_style_targets(self, styles, blend):
+        """One blended Gram matrix per layer, computed by the first device."""
+        first, targets = self._workers[0], {}
+        for number, (style, share) in enumerate(zip(styles, blend, strict=True), 1):
+            role = f"style {number}"
+            program = first.net.program(self.style_weights)
+            _check_size(program, _checked(style, role), role)
+            worker = _Worker(
+                first.net, tiles.split(program, style.shape[1:], self.tile_size), style, {}, self.style_weights, False
+            )
+            for name, gram in worker.sum_grams(first.ops, first.ops.asarray(style[None]), keep=False).items():
+                if name in targets:
+                    first.ops.add_scaled(targets[name], share, gram)
+                else:
+                    targets[name] = first.ops.scale(gram, share)
+        for worker in self._workers:
+            worker.style_targets = {n: _moved(target, first.ops, worker.ops) for n, target in targets.items()}
+
+    def _add_total_variation(self, x, gradient):
+        """Of the whole picture at once, or in strips of rows no larger than the tiles."""
+        ops, (channels, height, width) = self.ops, self.shape
+        if len(self.tiles) == 1:
+            self._parts["tv"] = [ops.total_variation(x, self.tv_weight, gradient)]
+            return
+        for strip in tiles.Part((0, 0), (height - 1, width)).strips(8 * channels):  # eight temporaries at most
+            block = tiles.Part(strip.start, (strip.shape[0] + 1, width))
+            own = _cut(ops, gradient, block)
+            self._parts["tv"].append(ops.total_variation(_cut(ops, x, block), self.tv_weight, own))
+            _paste(ops, gradient, block, own)
+
+
+class _Worker:
+    """Content and style losses of some tiles of a picture, on one device.
+
+    Gram matrices and norms are those of the tiles' sum until `compare_grams` and `norms` are given the whole's.
+    """
+
+    def __init__(self, net, share, content, content_weights, style_weights, normalize):
+        self.net, self.ops, self.tiles, self.normalize = net, net.ops, share, normalize
+        self.content_weights, self.style_weights = content_weights, style_weights
+        self.program = net.program(dict.fromkeys([*content_weights, *style_weights]))
+        self._counts = {name: math.prod(s) for name, s in self.program.shapes(tuple(content.shape[1:])).items()}
+        self.style_targets: dict[str, object] = {}
+        self.norms: dict[str, float] = {}
+        self._differences: dict[str, object] = {}
+        self._held = None
+        self._content_targets = {}
+        if content_weights:
+            program = net.program(content_weights)
+            for tile in share:
+                whole = tiles.Part((0, 0), content.shape[1:])
+                rows, columns = _slices(tile.window if tile.owned else whole)
+                features = program.forward(self.ops.asarray(content[None, :, rows, columns]), keep=False)
+                self._content_targets[tile] = {
+                    name: [self.ops.copy(part) if part is f else part for part in self._parts_of(tile, name, f)]
+                    for name, f in features.items()
+                }
+
+    def begin(self, parts):
+        """Start an evaluation, whose losses are appended to parts[name]."""
+        self._losses, self.norms, self._differences, self._held = parts, {}, {}, None
+
+    def sum_grams(self, table, picture, keep=True):
+        """Style layer → Gram matrix, divided by the whole map's number of elements, summed over the tiles.
+
+        The last tile's forward pass is kept for `gradient`, unless another pass comes between.
+        """
+        ops, sums = self.ops, {}
+        for tile, features in self._forwards(table, picture, keep and not self._needs_norms):
+            for name in self.style_weights:
+                for part in self._parts_of(tile, name, features[name]):
+                    gram = ops.gram(part, 1 / self._counts[name])
+                    sums[name] = ops.add_scaled(sums[name], 1, gram) if name in sums else gram
+        return sums
+
+    def compare_grams(self, grams):
+        """Take the whole picture's Gram matrices."""
+        ops = self.ops
+        self._differences = {n: ops.add_scaled(gram, -1, self.style_targets[n]) for n, gram in grams.items()}
+
+    def style_loss(self, name, weight):
+        """A layer's style loss."""
+        difference = self._differences[name]
+        return weight / difference.shape[0] ** 2 * self.ops.dot(difference, difference)
+
+    def sum_norms(self, table, picture):
+        """("content" or "style", layer) → L1 norm of the layer's own gradient, summed over the tiles."""
+        ops = self.ops
+        norms = {(k, n): [] for k, w in (("content", self.content_weights), ("style", self.style_weights)) for n in w}
+        for tile, features in self._forwards(table, picture, keep=True):
+            for name, f in features.items():
+                for number, part in enumerate(self._parts_of(tile, name, f)):
+                    if name in self.content_weights:
+                        difference = ops.difference(part, self._content_targets[tile][name][number])
+                        norms["content", name].append(self._content_factor(name) * ops.l1(difference))
+                    if name in self.style_weights:
+                        own = ops.gram_backward(self._differences[name], part, self._style_factor(name))
+                        norms["style", name].append(ops.l1(own))
+        return {key: math.fsum(map(float, values)) for key, values in norms.items()}
+
+    def gradient(self, table, picture, tile):
+        """The gradient for a tile's window (1, 3, h, w), from what the tile owns."""
+        held, self._held = self._held, None
+        if held is not None and held[0] is tile:
+            features = held[1]
+        else:
+            del held
+            features = self.program.forward(self._window(table, picture, tile))
+        return self.program.backward(lambda name, gradient: self._add(tile, name, features.pop(name), gradient))
+
+    @property
+    def _needs_norms(self):
+        return self.normalize and any(tile.owned for tile in self.tiles)
+
+    def _forwards(self, table, picture, keep):
+        """(tile, features) for every tile; the last is kept for a backward pass if asked for."""
+        for tile in self.tiles:
+            last = keep and tile is self.tiles[-1]
+            features = self.program.forward(self._window(table, picture, tile), keep=last)
+            yield tile, features
+            self._held = (tile, features) if last else None
+            del features
+
+    def _window(self, table, picture, tile):
+        return _moved(_cut(table, picture, tile.window) if tile.owned else picture, table, self.ops)
+
+    def _parts_of(self, tile, name, features):
+        """What the tile owns of a feature map, a strip at a time; the map itself where that is all."""
+        if not tile.owned:
+            yield features
+            return
+        for part in tile.owned[name].strips(features.shape[1]):
+            yield _cut(self.ops, features, part)
+
+    def _add(self, tile, name, features, gradient):
+        """Add a layer's own gradients to the one that comes from above (see Program.backward)."""
+        ops = self.ops
+        targets = self._content_targets[tile][name] if name in self.content_weights else None
+        if not tile.owned:
+            return self._add_own(name, features, gradient, targets and targets[0])
+        for number, part in enumerate(tile.owned[name].strips(features.shape[1])):
+            gradient = ops.zeros(features.shape) if gradient is None else gradient
+            own = self._add_own(
+                name, _cut(ops, features, part), _cut(ops, gradient, part), targets and targets[number]
+            )
+            _paste(ops, gradient, part, own)
+        return gradient
+
+    def _add_own(self, name, features, gradient, target):
+        """The same for a part of the map whose gradient (or None) is at hand."""
         if name in self.content_weights:
-            gradient = self._add_content(name, features, gradient)
+            gradient = self._add_content(name, features, gradient, target)
         if name in self.style_weights:
             gradient = self._add_style(name, features, gradient)
         return gradient
 
-    def _add_content(self, name, features, gradient):
+    def _add_content(self, name, features, gradient, target):
         ops, weight = self.ops, self.content_weights[name]
-        count = math.prod(features.shape)
-        difference = ops.difference(features, self._content_targets[name])
-        self._parts[f"content:{name}"] = weight / count * ops.dot(difference, difference)
-        factor = 2 / count
-        if self.normalize_gradients:
-            factor = factor / (factor * ops.l1(difference) + _NORM_EPSILON)
+        difference = ops.difference(features, target)
+        self._losses[f"content:{name}"].append(weight / self._counts[name] * ops.dot(difference, difference))
+        factor = self._content_factor(name)
+        if self.normalize:
+            norm = self.norms["content", name] if self.norms else factor * ops.l1(difference)
+            factor = factor / (norm + _NORM_EPSILON)
         if gradient is None:
             return ops.scale(difference, weight * factor)
         return ops.add_scaled(gradient, weight * factor, difference)
 
     def _add_style(self, name, features, gradient):
-        ops, weight = self.ops, self.style_weights[name]
-        count = math.prod(features.shape)
-        gram = self._gram(features)
-        channels = gram.shape[0]
-        difference = ops.add_scaled(gram, -1, self._style_targets[name])
-        self._parts[f"style:{name}"] = weight / channels**2 * ops.dot(difference, difference)
-        factor = 4 / (channels**2 * count)
-        if not self.normalize_gradients:
-            return ops.gram_backward(difference, features, weight * factor, out=gradient)
-        own = ops.gram_backward(difference, features, factor)
-        factor = weight / (ops.l1(own) + _NORM_EPSILON)
-        return ops.scale(own, factor) if gradient is None else ops.add_scaled(gradient, factor, own)
+        ops, difference, weight = self.ops, self._differences[name], self.style_weights[name]
+        factor = self._style_factor(name)
+        if self.normalize and not self.norms:
+            own = ops.gram_backward(difference, features, factor)
+            factor = weight / (ops.l1(own) + _NORM_EPSILON)
+            return ops.scale(own, factor) if gradient is None else ops.add_scaled(gradient, factor, own)
+        if self.normalize:
+            weight = weight / (self.norms["style", name] + _NORM_EPSILON)
+        return ops.gram_backward(difference, features, weight * factor, out=gradient)
 
-    def _gram(self, features):
-        return self.ops.gram(features, 1 / math.prod(features.shape))
+    def _content_factor(self, name):
+        return 2 / self._counts[name]
 
-    def _targets(self, picture, role, names, reduce):
-        if not names:
-            return {}
-        program = self.net.program(names)
-        _check_size(program, picture, role)
-        features = program.forward(self.ops.asarray(picture[None]), keep=False)
-        return {name: reduce(features.pop(name)) for name in names}
+    def _style_factor(self, name):
+        return 4 / (self._differences[name].shape[0] ** 2 * self._counts[name])
+
+
+def _slices(part):
+    return tuple(slice(start, start + n) for start, n in zip(part.start, part.shape))
+
+
+def _cut(ops, array, part):
+    """A copy of a rectangle of maps (1, C, H, W)."""
+    out = ops.empty((*array.shape[:2], *part.shape))
+    ops.copy_block(out, (0, 0, 0, 0), array, (0, 0, *part.start), out.shape)
+    return out
+
+
+def _paste(ops, array, part, block):
+    """Put back a rectangle that `_cut` gave."""
+    ops.copy_block(array, (0, 0, *part.start), block, (0, 0, 0, 0), block.shape)
+
+
+def _moved(array, source, target):
+    """An array of backend `source` on backend `target`, itself if that is the same."""
+    return array if source is target else target.asarray(source.to_host(array))
 
 
 def _checked(picture, role):

@@ -73,7 +73,7 @@ class Layer:
         """Take the weights, already in the shapes of `blob_shapes(bottoms)`; called once, before the first forward."""
 
     def window(self) -> Window | None:
-        """How outputs see inputs; None if every output may see the whole input."""
+        """How outputs see inputs; None if one may see the whole input, or depends on where in the picture it is."""
         return Window()
 
     def forward(self, bottoms: list, keep: bool, overwrite: bool) -> tuple[list, Callable[[list], list] | None]:

@@ -28,6 +28,9 @@ class Concat(Layer):
                 raise self.fail(f"inputs {first} and {shape} differ outside axis {axis}")
         return [(*first[:axis], sum(s[axis] for s in bottoms), *first[axis + 1 :])]
 
+    def window(self):
+        return Window() if self._axis(4) < 2 else None
+
     def forward(self, bottoms, keep, overwrite):
         ops = self.ops
         shapes = [b.shape for b in bottoms]
@@ -70,6 +73,9 @@ class Slice(Layer):
         if len(edges) != count + 1 or any(a >= b for a, b in pairwise(edges)):
             raise self.fail(f"slice points {points} do not cut {shape[axis]} entries into {count} parts")
         return [(*shape[:axis], b - a, *shape[axis + 1 :]) for a, b in pairwise(edges)]
+
+    def window(self):
+        return Window() if self._axis(4) < 2 else None
 
     def forward(self, bottoms, keep, overwrite):
         ops, shape = self.ops, bottoms[0].shape

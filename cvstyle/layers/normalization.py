@@ -96,6 +96,10 @@ class _Broadcast(Layer):
                 raise self.fail(f"the second input {operand} does not match {bottoms[0]} from axis {first}")
         return [bottoms[0]]
 
+    def window(self):
+        spatial = len(self.definition.bottoms) == 1 and len(self._operand_shape((1,) * 4)) + self.axis(4) > 2
+        return None if spatial else Window()
+
     def load(self, blobs, bottoms):
         first = self.axis(len(bottoms[0]))
         self._blobs = [_along(self.ops, blob, first, bottoms[0]) for blob in blobs]

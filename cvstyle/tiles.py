@@ -1,0 +1,151 @@
+"""Tiles: windows of the picture that together give every position of the loss layers exactly once.
+
+A loss layer's position has its exact value in a window that holds all pixels it sees; zero padding and clipped pooling
+windows at the window's inner borders then falsify only positions that nobody counts. Each window therefore *owns* a
+rectangle of every loss layer's map, and the rectangles of all windows partition the map. A gradient that is injected at
+owned positions flows back through nothing but what they see, so it is exact too, and the sum over the windows is the
+gradient of the whole picture.
+
+Windows start at multiples of the network's total stride and are all of one shape, that of the last one, so that strided
+layers meet the picture's own grid, shapes fit each other as in the whole picture, and buffers are reused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import product
+
+import numpy as np
+
+from .errors import OptionError
+
+_STRIP = 1 << 21  # elements of a feature map that are cut out at a time (8 MB in float32)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What the positions of the loss layers need of the picture along one axis (see `Program.reach`).
+
+    length: pixels. unit: the total stride, in pixels. steps: layer → positions per unit. first, end: layer → for each
+    of its positions, the pixels [first, end) that a window must hold; both ascend. widest: the layer that sees most.
+    """
+
+    length: int
+    unit: int
+    steps: Mapping[str, int]
+    first: Mapping[str, np.ndarray]
+    end: Mapping[str, np.ndarray]
+    widest: tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A rectangle: where it starts, (vertical, horizontal), and its (height, width)."""
+
+    start: tuple[int, int]
+    shape: tuple[int, int]
+
+    def strips(self, channels: int) -> list[Part]:
+        """The rectangle in parts of whole rows, each of two million elements or fewer of a map with so many channels."""
+        height, width = self.shape
+        rows = max(1, _STRIP // (channels * width)) if width else 1
+        return [
+            Part((self.start[0] + first, self.start[1]), (min(rows, height - first), width))
+            for first in range(0, height if width else 0, rows)
+        ]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A window of the picture, and what it owns of each loss layer's map, in the window's own coordinates.
+
+    Without `owned` it is the whole picture and owns everything.
+    """
+
+    window: Part
+    owned: Mapping[str, Part] | None = field(default=None, compare=False)
+
+
+def whole(size: tuple[int, int]) -> Tile:
+    """The one tile that is a picture of (height, width) `size`."""
+    return Tile(Part((0, 0), tuple(size)))
+
+
+def split(program, size: tuple[int, int], tile_size: int | None) -> list[Tile]:
+    """The tiles of a picture of (height, width) `size`, windows of at most tile_size pixels a side; None: one tile.
+
+    Raises OptionError where a layer sees the whole picture, or more than a tile of this size.
+    """
+    if tile_size is None or max(size) <= tile_size:
+        return [whole(size)]
+    reaches = [program.reach(size, axis) for axis in (0, 1)]
+    axes = [_windows(reach, tile_size) for reach in reaches]
+    if None in axes:
+        name, seen = max((reach.widest for reach in reaches), key=lambda widest: widest[1])
+        raise OptionError(
+            f"a tile of {tile_size} pixels is too small: a position of layer '{name}' needs {seen} pixels at once, and "
+            f"tiles start at multiples of {max(r.unit for r in reaches)}; use a tile size of {least(reaches)} or more"
+        )
+    return [
+        Tile(
+            Part((y.first, x.first), (y.length, x.length)),
+            {
+                name: Part((y.owned[name][0], x.owned[name][0]), (y.owned[name][1], x.owned[name][1]))
+                for name in y.owned
+            },
+        )
+        for y, x in product(*axes)
+    ]
+
+
+@dataclass(frozen=True)
+class _Interval:
+    """A window along one axis; owned: layer → (first position in the window's own coordinates, number)."""
+
+    first: int
+    length: int
+    owned: Mapping[str, tuple[int, int]]
+
+
+def least(reaches) -> int:
+    """The least tile size with which these axes can be covered."""
+    return max(_shortest(reach, None) for reach in reaches)
+
+
+def _windows(reach: Reach, tile_size: int) -> list[_Interval] | None:
+    """Windows of one length, as few as the tile size allows, then as short as that number allows; None: too small."""
+    longest = reach.length - max(0, -(-(reach.length - tile_size) // reach.unit)) * reach.unit
+    found = _cover(reach, longest) if longest > 0 else None
+    return found and _cover(reach, _shortest(reach, len(found)))
+
+
+def _shortest(reach, most):
+    """The shortest length with which windows (at most so many) cover everything."""
+    low, high = 0, (reach.length - 1) // reach.unit  # shortened by so many units: `low` always does
+    while low < high:
+        middle = (low + high + 1) // 2
+        found = _cover(reach, reach.length - middle * reach.unit)
+        if found is not None and (most is None or len(found) <= most):
+            low = middle
+        else:
+            high = middle - 1
+    return reach.length - low * reach.unit
+
+
+def _cover(reach, length):
+    """Windows of this length, each started as late as what is not owned yet allows; None if they cannot do it."""
+    done, windows = dict.fromkeys(reach.first, 0), []
+    while True:
+        pending = [int(first[done[name]]) for name, first in reach.first.items() if done[name] < len(first)]
+        if not pending:
+            return windows
+        start = min(min(pending) // reach.unit * reach.unit, reach.length - length)
+        owned, before = {}, dict(done)
+        for name, end in reach.end.items():
+            done[name] = max(done[name], int(np.searchsorted(end, start + length, "right")))
+            offset = start // reach.unit * reach.steps[name]
+            owned[name] = (before[name] - offset, done[name] - before[name])
+        if done == before:
+            return None
+        windows.append(_Interval(start, length, owned))

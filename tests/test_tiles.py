@@ -1,0 +1,320 @@
+"""Tiles: loss and gradient from windows are those of the whole picture, whatever the graph, the sizes and the tiles."""
+
+from __future__ import annotations
+
+import math
+
+import nets
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from cvstyle import Objective
+from cvstyle.backends.numpy import Backend
+from cvstyle.backends.opencv import Backend as OpenCV
+from cvstyle.errors import OptionError
+from cvstyle.netdef import LayerDef, NetDef
+from cvstyle.network import Network
+from cvstyle.tiles import split
+
+DEEP = {
+    "content_layers": ["relu4_2", "conv2_1:0.3"], "style_layers": ["relu1_1", "pool1", "relu3_1:2", "relu5_1"],
+    "style_weight": 1e3, "tv_weight": 1e-2,
+}  # fmt: skip
+
+
+def noise(*shape, seed=0, scale=50):
+    return np.random.default_rng(seed).normal(0, scale, shape)
+
+
+def vgg(ops, width=16):
+    return Network(nets.vgg(19, width, (32, 32), classifier=False), ops)
+
+
+def evaluate(net, size, tile_size, styles=((40, 50),), devices=None, **settings):
+    objective = Objective(
+        net, noise(3, *size), [noise(3, *s, seed=2 + i) for i, s in enumerate(styles)], tile_size=tile_size,
+        devices=devices, **settings,
+    )  # fmt: skip
+    loss, gradient = objective(noise(3, *size, seed=1))
+    return loss, gradient, objective
+
+
+def assert_same(net, size, tile_size, tolerance=1e-10, **settings):
+    """Compares with the whole picture; returns the tiled objective."""
+    devices = settings.pop("devices", None)
+    loss, gradient, whole = evaluate(net, size, None, **settings)
+    tiled_loss, tiled_gradient, tiled = evaluate(net, size, tile_size, devices=devices, **settings)
+    assert tiled_loss == pytest.approx(loss, rel=tolerance)
+    assert tiled.losses == pytest.approx(whole.losses, rel=max(tolerance, 1e-9))
+    assert np.linalg.norm(tiled_gradient - gradient) <= tolerance * np.linalg.norm(gradient)
+    return tiled
+
+
+# Whole networks
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"pooling": "avg"}, {"normalize_gradients": True}, {"content_layers": []}, {"tv_weight": 0},
+    {"styles": [(210, 61), (33, 300)], "style_blend_weights": [1, 3]}, {"style_layers": []},
+    {"style_layers": [], "normalize_gradients": True},
+], ids=str)  # fmt: skip
+def test_every_option(options):
+    tiled = assert_same(vgg(Backend("float64")), (211, 307), 200, **DEEP | options)
+    assert len(tiled.tiles) > 1
+
+
+@pytest.mark.parametrize("size", [(200, 16), (17, 420), (189, 188), (401, 233), (180, 180), (90, 181)])
+def test_any_size(size):
+    assert_same(vgg(Backend("float64")), size, 188, **DEEP)
+
+
+def test_float32():
+    assert_same(vgg(Backend(), 8), (300, 260), 208, 1e-5, **DEEP)
+
+
+def test_float32_where_the_engine_rounds_otherwise_for_each_size():
+    """Winograd blocks start elsewhere in a tile, and rounding then turns a ReLU or a maximum here and there: what tiles
+    differ by from the exact gradient is of the size that the whole picture differs by."""
+    exact = evaluate(vgg(Backend("float64"), 8), (300, 260), None, **DEEP)[1]
+    whole, tiled = (
+        np.linalg.norm(evaluate(vgg(OpenCV(), 8), (300, 260), size, **DEEP)[1] - exact) for size in (None, 208)
+    )
+    assert max(whole, tiled) <= 1e-2 * np.linalg.norm(exact)
+    assert tiled <= 5 * whole
+    smooth = {**DEEP, "pooling": "avg", "content_layers": ["conv1_1"], "style_layers": ["conv1_1"]}
+    assert_same(vgg(OpenCV(), 8), (300, 260), 208, 1e-5, **smooth)
+
+
+@pytest.mark.parametrize("build, layers, size, tile", [
+    (lambda: nets.nin(16, (96, 96)), ["relu3", "relu7", "relu0"], (301, 260), 200),
+    (lambda: nets.alexnet(16, (96, 96)), ["relu3", "norm1", "pool2"], (251, 300), 180),
+    (lambda: nets.caffenet(16, (96, 96)), ["relu3", "norm1", "relu5"], (300, 251), 220),
+    (lambda: nets.googlenet(16, (96, 96)), ["inception_3a/output", "conv2/norm2", "pool1/3x3_s2"], (251, 230), 170),
+    (lambda: nets.squeezenet(16, (96, 96)), ["fire4/concat", "pool1", "fire5/relu_expand1x1"], (260, 181), 170),
+    (lambda: nets.resnet50(16, (96, 96)), ["res2c", "res3a", "conv1"], (200, 251), 160),
+], ids=["nin", "alexnet", "caffenet", "googlenet", "squeezenet", "resnet50"])  # fmt: skip
+def test_known_networks(build, layers, size, tile):
+    """Strides, pads at one side, ceiling sizes, response normalisation, joins: pictures and tiles of odd sizes."""
+    net = Network(build(), Backend("float64"))
+    tiled = assert_same(net, size, tile, content_layers=layers[1:2], style_layers=layers, styles=[(150, 231)])
+    assert len(tiled.tiles) > 1
+
+
+def test_the_embedded_network():
+    """It divides by how much of a window lies in the picture: the border must stay where it is."""
+    from cvstyle import embedded_network
+
+    net = embedded_network(Backend("float64"))
+    layers = {"content_layers": ["smooth2"], "style_layers": ["relu_wave1", "relu_wave2"]}
+    assert_same(net, (150, 110), 96, styles=[(60, 60)], **layers)
+
+
+def least_tile(program, size):
+    """The least tile size, as the error message states it."""
+    with pytest.raises(OptionError, match=r"use a tile size of \d+ or more") as caught:
+        split(program, size, 1)
+    return int(str(caught.value).rpartition("size of ")[2].split()[0])
+
+
+# Geometry
+
+
+@pytest.mark.parametrize("size, tile", [((2048, 2048), 512), ((3000, 1111), 700), ((8192, 8192), 2048)])
+def test_windows_cover_the_layers_once_in_one_shape(size, tile):
+    program = vgg(Backend()).program(["relu1_1", "relu4_2", "relu5_1"])
+    tiles = split(program, size, tile)
+    assert len({t.window.shape for t in tiles}) == 1
+    assert max(tiles[0].window.shape) <= tile
+    for name, steps in (("relu1_1", 1), ("relu4_2", 8), ("relu5_1", 16)):
+        counted = np.zeros(program.shapes(size)[name][2:], np.uint8)
+        for t in tiles:
+            (y, x), (h, w) = (s // steps for s in t.window.start), t.owned[name].shape
+            y, x = y + t.owned[name].start[0], x + t.owned[name].start[1]
+            counted[y : y + h, x : x + w] += 1
+        assert (counted == 1).all()
+    assert {s % 16 for t in tiles for s in t.window.start} == {0}
+
+
+def test_overhead_of_large_tiles_is_small():
+    """Pixels that VGG-19's tiles of 2048 compute, over those of the picture: issue 5 allows 1.4."""
+    program = vgg(Backend()).program(["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"])
+    for size in ((5464, 8192), (8192, 8192), (3000, 4000)):
+        computed = sum(math.prod(t.window.shape) for t in split(program, size, 2048))
+        assert computed / math.prod(size) < 1.25
+
+
+def test_a_tile_as_large_as_the_picture_changes_nothing():
+    net = vgg(Backend())
+    whole, tiled = (evaluate(net, (50, 70), size, **DEEP)[:2] for size in (None, 70))
+    assert whole[0] == tiled[0]
+    np.testing.assert_array_equal(whole[1], tiled[1])
+
+
+def test_memory_is_that_of_a_tile():
+    """What the pool holds for a picture four times as large grows by the picture's own arrays, no more."""
+    held = []
+    for size in ((360, 360), (720, 720)):
+        ops = Backend(threads=1)
+        objective = evaluate(vgg(ops, 8), size, 240, **DEEP | {"content_layers": []})[2]
+        x = ops.asarray(noise(1, 3, *size))
+        ops.trim()
+        objective.evaluate(x)
+        first = ops.pool.allocated
+        objective.evaluate(x)
+        assert ops.pool.allocated == first
+        held.append(first - 2 * x.nbytes)
+    assert held[1] < 1.05 * held[0]
+
+
+# Devices
+
+
+@pytest.mark.parametrize("options", [{}, {"normalize_gradients": True}], ids=str)
+@pytest.mark.parametrize("count", [2, 3])
+def test_devices_share_the_tiles(count, options):
+    devices = [Backend("float64", threads=1) for _ in range(count)]
+    assert_same(vgg(Backend("float64")), (211, 307), 200, devices=devices, **DEEP | options)
+
+
+def test_sharing_gives_the_same_bytes_each_time():
+    net = vgg(OpenCV())
+    results = {
+        evaluate(net, (300, 260), 208, devices=[OpenCV(threads=1), OpenCV(threads=1)], **DEEP)[1].tobytes()
+        for _ in range(4)
+    }
+    assert len(results) == 1
+
+
+def test_more_devices_than_tiles():
+    assert_same(vgg(Backend("float64")), (32, 40), 64, devices=[Backend("float64") for _ in range(3)], **DEEP)
+
+
+# Refusals
+
+
+@pytest.mark.parametrize("rows, named", [
+    ([("Pooling", "everywhere", {"pool": "AVE", "global_pooling": True})], "everywhere"),
+    ([("Concat", "joined", {"axis": 2})], "joined"),
+    ([("Scale", "painted", {"num_axes": -1})], "painted"),
+    ([("Pooling", "small", {"kernel_size": 2, "stride": 2}), ("Flatten", "flat", {})], "flat"),
+    ([("LRN", "wide", {"norm_region": "WITHIN_CHANNEL", "local_size": 81})], "wide"),
+], ids=lambda v: v if isinstance(v, str) else "")  # fmt: skip
+def test_layers_that_see_everything_are_refused_by_name(rows, named):
+    below, layers = "data", []
+    for kind, name, params in rows:
+        bottoms = (below, below) if kind == "Concat" else (below,)
+        layers.append(LayerDef(name, kind, bottoms, (name,), params))
+        below = name
+    net = NetDef("net", {"data": (1, 3, 64, 64)}, tuple(layers), source="net.prototxt")
+    net = Network(nets.with_weights(net, 0), Backend())
+    with pytest.raises(OptionError, match=named):
+        evaluate(net, (64, 64), 40, style_layers=[below])
+    evaluate(net, (64, 64), None, styles=[(64, 64)], content_layers=[below])
+
+
+def test_a_tile_that_is_too_small_is_refused():
+    with pytest.raises(OptionError, match=r"tile of 100 .*'relu5_1' needs 156 pixels .*use a tile size of 1\d\d or"):
+        evaluate(vgg(Backend()), (400, 400), 100, **DEEP)
+    net = vgg(Backend())
+    for size in ((400, 400), (401, 577), (300, 1000)):
+        least = least_tile(net.program(["relu1_1", "relu5_1"]), size)
+        assert 156 <= least <= 156 + 2 * 16
+        with pytest.raises(OptionError):
+            split(net.program(["relu1_1", "relu5_1"]), size, least - 1)
+        assert split(net.program(["relu1_1", "relu5_1"]), size, least)
+    with pytest.raises(OptionError, match="tile_size is 0"):
+        evaluate(net, (400, 400), 0, **DEEP)
+
+
+def test_maps_of_different_scales_are_refused():
+    layers = (
+        LayerDef("half", "Pooling", ("data",), ("half",), {"kernel_size": 2, "stride": 2}),
+        LayerDef("cut", "Crop", ("data", "half"), ("cut",), {"offset": [3]}),
+    )
+    net = Network(NetDef("net", {"data": None}, layers, source="net.prototxt"), Backend())
+    with pytest.raises(OptionError, match=r"'cut'.*different scales"):
+        evaluate(net, (64, 64), 40, style_layers=["cut"])
+
+
+# Random graphs
+
+_POINTWISE = {
+    "ReLU": {}, "Sigmoid": {}, "TanH": {}, "AbsVal": {}, "BatchNorm": {}, "Scale": {},
+    "LRN": {"local_size": 3, "alpha": 0.5}, "Softmax": {}, "PReLU": {},
+}  # fmt: skip
+
+
+@st.composite
+def graphs(draw):
+    """A net of windows with strides, pads and dilation, of enlarging and cutting, joined where maps fit."""
+    layers, channels = [], {"data": 3}
+    for number in range(draw(st.integers(1, 7))):
+        name, blob = f"n{number}", draw(st.sampled_from(sorted(channels)))
+        kind = draw(st.sampled_from([
+            *_POINTWISE, *["Convolution", "Pooling"] * 4, *["Deconvolution", "LRNwithin", "Crop"] * 2,
+            *["Eltwise", "Concat"] * 4,
+        ]))  # fmt: skip
+        bottoms, params = (blob,), dict(_POINTWISE.get(kind, {}))
+        count = channels[blob]
+        if kind in ("Convolution", "Deconvolution", "Pooling"):
+            kernel = [draw(st.integers(1, 5)) for _ in "hw"]
+            stride = [draw(st.integers(1, 3 if kind != "Deconvolution" else 2)) for _ in "hw"]
+            pad = [draw(st.integers(0, k - 1 if kind != "Convolution" else k)) for k in kernel]
+            params = {
+                f"{what}_{axis}": value
+                for what, values in (("kernel", kernel), ("stride", stride), ("pad", pad))
+                for axis, value in zip("hw", values)
+            }
+            if kind == "Pooling":
+                params["pool"] = draw(st.sampled_from(["MAX", "AVE"]))
+            else:
+                count = params["num_output"] = draw(st.integers(1, 3))
+                params["dilation"] = [draw(st.integers(1, 2)) for _ in "hw"]
+        elif kind == "LRNwithin":
+            kind, params = "LRN", {"norm_region": "WITHIN_CHANNEL", "local_size": draw(st.sampled_from([3, 5]))}
+        elif kind in ("Crop", "Eltwise", "Concat"):
+            other = draw(st.sampled_from(sorted(channels)))
+            bottoms = (blob, other)
+            if kind == "Crop":
+                params = {"offset": [draw(st.integers(0, 3)) for _ in "hw"]}
+            count = count + channels[other] if kind == "Concat" else count
+            if kind == "Eltwise":
+                params = {"operation": draw(st.sampled_from(["SUM", "PROD", "MAX"]))}
+        layers.append(LayerDef(name, kind, bottoms, (name,), params))
+        channels[name] = count
+    taps = draw(st.lists(st.sampled_from([d.name for d in layers]), min_size=1, max_size=3, unique=True))
+    return tuple(layers), taps
+
+
+@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    graphs(), st.tuples(st.integers(9, 60), st.integers(9, 60)), st.integers(0, 12), st.booleans(), st.booleans(),
+    st.booleans(),
+)  # fmt: skip
+def test_random_graphs(case, size, more, average, normalize, shared):
+    from cvstyle.errors import CvstyleError
+
+    layers, taps = case
+    try:
+        definition = NetDef("net", {"data": (1, 3, *size)}, layers, source="net.prototxt")
+        net = Network(nets.with_weights(definition, 0), Backend("float64"), "avg" if average else "max")
+        program = net.program(taps)
+        program.shapes(size)
+    except CvstyleError:
+        assume(False)
+    assume(max(max(shape[1:]) for shape in net.shapes(size).values()) <= 150)
+    try:
+        split(program, size, 1)
+        least = 1
+    except OptionError as error:
+        assume("different scales" not in str(error))
+        least = int(str(error).rpartition("size of ")[2].split()[0])
+    assume(least + more < max(size))
+    devices = [Backend("float64", threads=1) for _ in range(2)] if shared else None
+    tiled = assert_same(
+        net, size, least + more, styles=[size], content_layers=taps[:1], style_layers=taps[-2:], tv_weight=0.1,
+        normalize_gradients=normalize, pooling="avg" if average else "max", devices=devices,
+    )  # fmt: skip
+    assert len(tiled.tiles) > 1
