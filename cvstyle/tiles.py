@@ -47,7 +47,7 @@ class Part:
     shape: tuple[int, int]
 
     def strips(self, channels: int) -> list[Part]:
-        """The rectangle in parts of whole rows, each of two million elements or fewer of a map with so many channels."""
+        """The rectangle in parts of whole rows, each of two million elements or so of a map with that many channels."""
         height, width = self.shape
         rows = max(1, _STRIP // (channels * width)) if width else 1
         return [
