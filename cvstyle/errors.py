@@ -28,6 +28,10 @@ class DeviceError(CvstyleError):
     """A device that failed, or a kernel that does not compile or run on it: names the operation and the device."""
 
 
+class CheckpointError(CvstyleError):
+    """A checkpoint that cannot be read or written, or that belongs to another run."""
+
+
 class NumericalError(CvstyleError):
     """A loss or gradient that became NaN or infinite."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -140,6 +141,18 @@ class Network:
             for top in node.tops:
                 fields[top] = ReceptiveField(size, step)
         return fields
+
+    def digest(self, names) -> str:
+        """A short name for the graph and the weights that the named layers depend on."""
+        found = hashlib.sha256()
+        program = self.program(names)
+        for index in program.indices:
+            layer = self.nodes[index].definition
+            parts = (layer.type, layer.name, layer.bottoms, layer.tops, sorted(layer.params.items()))
+            found.update(repr(parts).encode())
+            for blob in self.definition.weights.get(layer.name, ()):
+                found.update(np.ascontiguousarray(blob))
+        return found.hexdigest()[:16]
 
     def parameter_count(self, name: str) -> int:
         """Number of weights that the model file holds for a layer."""

@@ -33,7 +33,8 @@ class Objective:
     pooling: "max" (the network's own) or "avg".
     tile_size: the longest side, in pixels, of what is computed at a time; None: the whole picture. Loss and gradient
         are those of the whole picture (see `tiles`); memory, but for the picture's own, is that of one tile.
-    devices: backends that share the tiles; None: the network's. The picture lives on the network's backend.
+    devices: backends that share the tiles; None: the network's.
+    home: the backend on which the picture, its gradient and the content's features live; None: the network's.
 
     Raises OptionError for unknown layers, contradictory weights and tiles that the network cannot be computed in,
     ImageError for pictures of wrong shape, ModelError where a picture is too small for the network.
@@ -54,9 +55,10 @@ class Objective:
         pooling: str = "max",
         tile_size: int | None = None,
         devices: Sequence | None = None,
+        home=None,
     ):
         self.net = net.with_pooling(pooling)
-        self.ops = self.net.ops
+        self.ops = home or self.net.ops
         self.shape = _checked(content, "content").shape
         self.normalize_gradients = normalize_gradients
         self.tv_weight = _weight(tv_weight, "tv_weight")
@@ -79,7 +81,7 @@ class Objective:
         nets = [self.net] if devices is None else [self.net.on(ops) for ops in devices[: len(self.tiles)]]
         self._workers = [
             _Worker(
-                net, self.tiles[number :: len(nets)], content,
+                net, self.tiles[number :: len(nets)], content, self.ops if home else net.ops,
                 self.content_weights, self.style_weights, normalize_gradients,
             )
             for number, net in enumerate(nets)
@@ -200,7 +202,8 @@ class Objective:
             program = first.net.program(self.style_weights)
             _check_size(program, _checked(style, role), role)
             worker = _Worker(
-                first.net, tiles.split(program, style.shape[1:], self.tile_size), style, {}, self.style_weights, False
+                first.net, tiles.split(program, style.shape[1:], self.tile_size), style, first.ops, {},
+                self.style_weights, False,
             )
             for name, gram in worker.sum_grams(first.ops, first.ops.asarray(style[None]), keep=False).items():
                 if name in targets:
@@ -229,8 +232,8 @@ class _Worker:
     Gram matrices and norms are those of the tiles' sum until `compare_grams` and `norms` are given the whole's.
     """
 
-    def __init__(self, net, share, content, content_weights, style_weights, normalize):
-        self.net, self.ops, self.tiles, self.normalize = net, net.ops, share, normalize
+    def __init__(self, net, share, content, store, content_weights, style_weights, normalize):
+        self.net, self.ops, self.tiles, self.store, self.normalize = net, net.ops, share, store, normalize
         self.content_weights, self.style_weights = content_weights, style_weights
         self.program = net.program(dict.fromkeys([*content_weights, *style_weights]))
         self._counts = {name: math.prod(s) for name, s in self.program.shapes(tuple(content.shape[1:])).items()}
@@ -246,9 +249,16 @@ class _Worker:
                 rows, columns = _slices(tile.window if tile.owned else whole)
                 features = program.forward(self.ops.asarray(content[None, :, rows, columns]), keep=False)
                 self._content_targets[tile] = {
-                    name: [self.ops.copy(part) if part is f else part for part in self._parts_of(tile, name, f)]
+                    name: [self._stored(part, part is f) for part in self._parts_of(tile, name, f)]
                     for name, f in features.items()
                 }
+
+    def _stored(self, part, shared):
+        """A target where targets are kept, in memory of its own."""
+        return self.ops.copy(part) if shared and self.store is self.ops else _moved(part, self.ops, self.store)
+
+    def _target(self, tile, name, number):
+        return _moved(self._content_targets[tile][name][number], self.store, self.ops)
 
     def begin(self, parts):
         """Start an evaluation, whose losses are appended to parts[name]."""
@@ -285,7 +295,7 @@ class _Worker:
             for name, f in features.items():
                 for number, part in enumerate(self._parts_of(tile, name, f)):
                     if name in self.content_weights:
-                        difference = ops.difference(part, self._content_targets[tile][name][number])
+                        difference = ops.difference(part, self._target(tile, name, number))
                         norms["content", name].append(self._content_factor(name) * ops.l1(difference))
                     if name in self.style_weights:
                         own = ops.gram_backward(self._differences[name], part, self._style_factor(name))
@@ -328,15 +338,13 @@ class _Worker:
 
     def _add(self, tile, name, features, gradient):
         """Add a layer's own gradients to the one that comes from above (see Program.backward)."""
-        ops = self.ops
-        targets = self._content_targets[tile][name] if name in self.content_weights else None
+        ops, has_target = self.ops, name in self.content_weights
         if not tile.owned:
-            return self._add_own(name, features, gradient, targets and targets[0])
+            return self._add_own(name, features, gradient, self._target(tile, name, 0) if has_target else None)
         for number, part in enumerate(tile.owned[name].strips(features.shape[1])):
             gradient = ops.zeros(features.shape) if gradient is None else gradient
-            own = self._add_own(
-                name, _cut(ops, features, part), _cut(ops, gradient, part), targets and targets[number]
-            )
+            target = self._target(tile, name, number) if has_target else None
+            own = self._add_own(name, _cut(ops, features, part), _cut(ops, gradient, part), target)
             _paste(ops, gradient, part, own)
         return gradient
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
+from itertools import pairwise
 
+import cv2
 import numpy as np
 
-from . import images, optimize, zoo
-from .errors import NumericalError, OptionError
+from . import backends, checkpoint, images, optimize, tiles, zoo
+from .errors import CheckpointError, NumericalError, OptionError
 from .network import Network, load_network
-from .objective import Objective
+from .objective import Objective, parse_layer
 
 _CHECK = 50  # iterations after which the losses of a device are looked at for NaN and infinity
+_SHARES = (1, 1 / 2, 1 / 5, 1 / 10, 1 / 20)  # of num_iterations for each scale: those of the reference's recipe
+_SMALLEST = 256  # the first of automatic scales is at least as large
 _NOISE = 0.001  # neural_style.lua starts from noise of this standard deviation, in its 0..256 units
 
 
@@ -27,6 +33,15 @@ class Options:
     compat: the numbers of neural_style.lua: values times 256, and its way of resizing.
     bounds: keep the pixels in 0..255 (optimizer lbfgsb only).
     seed: None or a negative number draws one; it is reported in the result.
+    scales: sizes to go through, ascending, each from the result of the one before; "auto": from 256 or more up to
+        image_size by doubling; None: image_size alone. The last is the size of the result. The first has
+        num_iterations, the later ones fewer.
+    scale_iterations: iterations of each scale instead; a last number serves all scales that are left.
+    tile_size: see `Objective`.
+    offload: keep the picture, the optimiser's state and the content's features in host memory ("") or in files in this
+        folder, whatever the backend.
+    checkpoint: a file to go on from, written every checkpoint_iter iterations, when the run is interrupted and when it
+        ends. resume: go on from it if it is there.
     """
 
     image_size: int = 512
@@ -49,6 +64,13 @@ class Options:
     original_colors: bool = False
     seed: int | None = None
     compat: bool = False
+    scales: Sequence[int] | str | None = None
+    scale_iterations: Sequence[int] | None = None
+    tile_size: int | None = None
+    offload: str | None = None
+    checkpoint: str | None = None
+    checkpoint_iter: int = 50
+    resume: bool = False
 
     def check(self, styles: int) -> None:
         """Raises OptionError for values that make no sense, and for options that contradict each other."""
@@ -71,6 +93,42 @@ class Options:
             raise OptionError(f"{len(self.style_blend_weights)} style blend weights for {styles} style pictures")
         if not styles:
             raise OptionError("no style picture is given")
+        if self.tile_size is not None and self.tile_size < 1:
+            raise OptionError(f"tile_size is {self.tile_size}; a number of pixels above zero is needed")
+        if self.offload and not os.path.isdir(self.offload):
+            raise OptionError(f"{self.offload}: there is no such folder to offload to")
+        self._check_scales()
+        if self.checkpoint_iter < 1:
+            raise OptionError(f"checkpoint_iter is {self.checkpoint_iter}; a number above zero is needed")
+        if self.resume and not self.checkpoint:
+            raise OptionError("resume needs checkpoint, the file to go on from")
+        if self.checkpoint:
+            checkpoint.check_writable(self.checkpoint, self.resume)
+
+    def _check_scales(self):
+        if isinstance(self.scales, str) and self.scales != "auto":
+            raise OptionError(f"scales is '{self.scales}'; auto, or sizes such as 256,512,1024, are needed")
+        sizes = self.stages(1)
+        if any(size < 1 for size, _ in sizes) or any(a >= b for (a, _), (b, _) in pairwise(sizes)):
+            raise OptionError(f"scales {','.join(str(s) for s, _ in sizes)} must be above zero and ascend")
+        if self.scale_iterations is not None:
+            counts = list(self.scale_iterations)
+            if not counts or min(counts) < 1 or len(counts) > len(sizes):
+                counts = ",".join(map(str, counts))
+                raise OptionError(f"iterations {counts} do not fit {len(sizes)} scales, one number above zero for each")
+
+    def stages(self, count: int) -> list[tuple[int, int]]:
+        """(size, iterations) of each scale; count: iterations of the first."""
+        sizes = [self.image_size]
+        if self.scales == "auto":
+            while sizes[0] // 2 >= _SMALLEST:
+                sizes.insert(0, sizes[0] // 2)
+        elif self.scales:
+            sizes = list(self.scales)
+        counts = [max(1, round(count * share)) for share in _SHARES]
+        if self.scale_iterations:
+            counts = list(self.scale_iterations)
+        return [(size, counts[min(i, len(counts) - 1)]) for i, size in enumerate(sizes)]
 
 
 @dataclass
@@ -149,29 +207,39 @@ def embedded_network(backend="auto") -> Network:
 
 
 class _Run:
+    """The scales one after the other. Iterations are counted through all of them."""
+
     def __init__(self, net, content, styles, start, options, callback):
-        self.net, self.content, self.options, self.callback = net, content, options, callback
-        self.ops = net.ops
+        self.net, self.content, self.styles = net, content, styles
+        self.options, self.callback = options, callback
+        self.ops = net.ops if options.offload is None else backends.host(options.offload)
         self.units = 256.0 if options.compat else 255.0
         self.seed = options.seed if options.seed is not None and options.seed >= 0 else random.randrange(2**31)
         self.defaults = zoo.defaults(net.layer_names)
-        self.size = images.target_size(*content.rgb.shape[:2], options.image_size, compat=options.compat)
-        self.content_rgb = self._resize(content.rgb, self.size)
-        self.objective = self._objective(styles)
-        self.x = self.ops.asarray(self._start(start)[None])
+        self.layers = {kind: self._layers(kind) for kind in ("content_layers", "style_layers")}
+        self.stages = options.stages(self._setting("num_iterations"))
+        self.count = sum(iterations for _, iterations in self.stages)
+        self.good, self.done, self.report, self.state, self.ended = None, 0, ({}, math.nan), None, False
+        self._check_tiles()
+        self._prepare(0)
+        saved = options.resume and os.path.exists(options.checkpoint)
+        if saved:
+            self._resume()
+        else:
+            self.x = self.ops.asarray(self._start(start)[None])
+        self.latest = self.ops.copy(self.x)
 
     def run(self) -> Result:
-        options, count = self.options, self._setting("num_iterations")
-        self.count = count
-        self.good, self.latest, self.done, self.report = None, self.ops.copy(self.x), 0, ({}, math.nan)
         stopped = ""
         try:
-            optimize.get(options.optimizer).minimize(
-                self.objective, self.x, count, self._after, **self._optimizer_options()
-            )
-            if self.done:  # it may have ended between two checks
+            self._minimize()
+            while self.stage + 1 < len(self.stages) and not self.ended:
+                self._enlarge()
+                self._minimize()
+            if self._evaluated:  # it may have ended between two checks
                 losses = self.objective.losses
                 self.report = (losses, math.fsum(losses.values()))
+                self._save()
         except KeyboardInterrupt:
             if not self.done:
                 raise
@@ -186,14 +254,38 @@ class _Run:
             picture = self._render(self.good)
         return Result(picture, *self.report, self.done, self.seed, stopped)
 
+    def _minimize(self):
+        """Do what is left of the current scale."""
+        module, settings = optimize.get(self.options.optimizer), self._optimizer_options()
+        count = self.stages[self.stage][1]
+        start = self.ends[self.stage] - count
+        if self.done == start + count:
+            return
+        if hasattr(module, "init"):
+            longest = [min(settings.pop("history", module.HISTORY), count)] if hasattr(module, "HISTORY") else []
+            self.state = settings["state"] = self.state or module.init(self.ops, self.x, *longest)
+        module.minimize(
+            self.objective, self.x, count, lambda iteration, x: self._after(start + iteration, x),
+            done=self.done - start, **settings,
+        )  # fmt: skip
+        if not self.ended:
+            self.done = start + count  # SciPy may find nothing more to gain before that
+
     def _after(self, iteration, x):
         iterate = Iterate(iteration, self.count, lambda: self.objective.losses, lambda: self._render(picture))
-        if not self.ops.asynchronous or iteration % _CHECK == 0 or iteration == self.count:
+        if not self.ops.asynchronous or iteration % _CHECK == 0 or iteration == self.ends[self.stage]:
             self._check(iterate)
         self.latest = picture = self.ops.copy(x)
-        self.done = iteration
+        self.done, self._evaluated = iteration, True
+        if iteration % self.options.checkpoint_iter == 0:
+            self._save()
         if self.callback:
-            self.callback(iterate)
+            try:
+                self.callback(iterate)
+            except (KeyboardInterrupt, optimize.Stop):
+                self.ended = True
+                self._save()
+                raise
 
     def _check(self, iterate):
         losses, loss = iterate.losses, iterate.loss
@@ -206,19 +298,119 @@ class _Run:
         # The losses belong to the picture before this step, so that one is known to be good.
         self.good, self.report = self.latest, (losses, loss)
 
-    def _objective(self, styles):
+    # Scales
+
+    def _prepare(self, stage):
+        """Set up a scale: the content picture's size, and the objective."""
+        self.stage, self._evaluated = stage, False
+        self.ends = [sum(n for _, n in self.stages[: i + 1]) for i in range(len(self.stages))]
+        self.size = self._size(self.stages[stage][0])
+        self.content_rgb = self._resize(self.content.rgb, self.size)
+        self.objective = None  # its memory is free before the next one's is taken
+        self.objective = self._objective(self.stages[stage][0])
+
+    def _enlarge(self):
+        """Go to the next scale from the result of this one; Adam's moments go along, L-BFGS starts its history anew."""
+        x, moments = self.ops.to_host(self.x if self.latest is None else self.latest), None
+        if self.options.optimizer == "adam":
+            moments = [self.ops.to_host(m) for m in (self.state.m, self.state.v)]
+            step = self.state.step
+        self.state = self.x = self.latest = self.good = None
+        self._prepare(self.stage + 1)
+        self.x, self.good = self.ops.asarray(self._enlarged(x)), None
+        self.latest = self.ops.copy(self.x)
+        if moments:
+            m, v = (self.ops.asarray(self._enlarged(moment)) for moment in moments)
+            self.state = optimize.get("adam").State(m, v, step)
+
+    def _enlarged(self, x):
+        """A host array (1, 3, H, W) at the current size; linear, so that Adam's second moments stay positive."""
+        planes = np.ascontiguousarray(x[0].transpose(1, 2, 0))
+        height, width = self.size
+        return cv2.resize(planes, (width, height), interpolation=cv2.INTER_LINEAR).transpose(2, 0, 1)[None]
+
+    def _size(self, longest):
+        return images.target_size(*self.content.rgb.shape[:2], longest, compat=self.options.compat)
+
+    def _check_tiles(self):
+        """Refuse tiles that the last scale cannot be cut into, before the first scale is done."""
+        weighted = [parse_layer(n)[0] if isinstance(n, str) else n[0] for names in self.layers.values() for n in names]
+        if self.options.tile_size is not None:
+            program = self.net.with_pooling(self.options.pooling).program(dict.fromkeys(weighted))
+            tiles.split(program, self._size(self.stages[-1][0]), self.options.tile_size)
+
+    # Checkpoints
+
+    def _settings_kept(self):
+        """What a run that goes on must have in common with the one that wrote the checkpoint."""
         options = self.options
-        layers = {kind: self._layers(kind) for kind in ("content_layers", "style_layers")}
-        longest = math.ceil(options.style_scale * options.image_size)
+        names = ("content_weight", "style_weight", "tv_weight", "init")
+        kept = {name: self._setting(name) for name in names}
+        kept |= {name: [str(entry) for entry in layers] for name, layers in self.layers.items()}
+        names = (
+            "style_scale", "style_blend_weights", "optimizer", "learning_rate", "lbfgs_num_correction", "bounds",
+            "normalize_gradients", "pooling", "compat",
+        )  # fmt: skip
+        kept |= {name: getattr(options, name) for name in names}
+        kept["scales"] = [size for size, _ in self.stages]
+        kept["network"] = self.net.digest([parse_layer(n)[0] for layers in self.layers.values() for n in layers])
+        kept["content picture"] = checkpoint.digest(self.content.rgb)
+        kept["style pictures"] = [checkpoint.digest(style.rgb) for style in self.styles]
+        return kept
+
+    def _save(self):
+        if not self.options.checkpoint:
+            return
+        host = self.ops.to_host
+        header = {
+            "settings": self._kept, "stage": self.stage, "iterations": [n for _, n in self.stages], "done": self.done,
+            "seed": self.seed, "losses": self.report[0], "numbers": {},
+        }  # fmt: skip
+        arrays = {"x": host(self.latest)}
+        for entry in fields(self.state) if self.state else ():
+            value = getattr(self.state, entry.name)
+            if isinstance(value, (int, float)):
+                header["numbers"][entry.name] = value
+            else:
+                arrays[f"state.{entry.name}"] = host(value)
+        checkpoint.save(self.options.checkpoint, header, arrays)
+
+    @cached_property
+    def _kept(self):
+        return self._settings_kept()
+
+    def _resume(self):
+        path = self.options.checkpoint
+        header, arrays = checkpoint.load(path)
+        checkpoint.check_same(path, header["settings"], json.loads(json.dumps(self._kept)))
+        before, stage = header["iterations"], header["stage"]
+        if before[:stage] != [n for _, n in self.stages[:stage]]:
+            raise CheckpointError(f"{path}: the scales that it has done had {before[:stage]} iterations")
+        self.done, self.seed = header["done"], header["seed"]
+        self.report = (header["losses"], math.fsum(header["losses"].values()))
+        if self.done > self.ends[stage]:
+            raise CheckpointError(f"{path}: it is at iteration {self.done} already, more than are asked for")
+        if stage:
+            self._prepare(stage)
+        take = self.ops.asarray
+        self.x = take(arrays["x"])
+        state = {name[len("state.") :]: take(array) for name, array in arrays.items() if name.startswith("state.")}
+        if state:
+            self.state = optimize.get(self.options.optimizer).State(**state, **header["numbers"])
+        self.good = take(arrays["x"])
+
+    def _objective(self, longest):
+        options = self.options
+        longest = math.ceil(options.style_scale * longest)
         prepared = []
-        for style in styles:
+        for style in self.styles:
             size = images.target_size(*style.rgb.shape[:2], longest, compat=options.compat)
             prepared.append(self._preprocess(self._resize(style.rgb, size)))
         weights = {name: self._setting(name) for name in ("content_weight", "style_weight", "tv_weight")}
         return Objective(
-            self.net, self._preprocess(self.content_rgb), prepared, **weights, **layers,
+            self.net, self._preprocess(self.content_rgb), prepared, **weights, **self.layers,
             style_blend_weights=options.style_blend_weights, normalize_gradients=options.normalize_gradients,
-            pooling=options.pooling,
+            pooling=options.pooling, tile_size=options.tile_size, home=None if self.ops is self.net.ops else self.ops,
         )  # fmt: skip
 
     def _layers(self, kind):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 import nets
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from cvstyle import Objective
+from cvstyle.backends.files import FilePool
 from cvstyle.backends.numpy import Backend
 from cvstyle.backends.opencv import Backend as OpenCV
 from cvstyle.errors import OptionError
@@ -189,6 +191,34 @@ def test_sharing_gives_the_same_bytes_each_time():
 
 def test_more_devices_than_tiles():
     assert_same(vgg(Backend("float64")), (32, 40), 64, devices=[Backend("float64") for _ in range(3)], **DEEP)
+
+
+# Where the picture lives
+
+
+@pytest.mark.parametrize("devices", [None, 2])
+@pytest.mark.parametrize("tile", [None, 200])
+def test_a_picture_in_files(tmp_path, tile, devices):
+    """Large arrays are files; the numbers are the same to the last bit."""
+    net, home = vgg(Backend("float64")), Backend("float64")
+    home.pool = FilePool(str(tmp_path))
+    devices = [Backend("float64", threads=1) for _ in range(devices)] if devices else None
+    expected = evaluate(net, (211, 307), tile, devices=devices, **DEEP)
+    objective = evaluate(net, (211, 307), tile, devices=devices, home=home, **DEEP)
+    assert objective[0] == expected[0]
+    np.testing.assert_array_equal(objective[1], expected[1])
+    before = home.pool.allocated
+    assert home.zeros((1, 3, 1000, 1000)).sum() == 0
+    assert home.pool.allocated == before
+
+
+def test_a_folder_without_room(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(MemoryError, match="No space left"):
+        FilePool(str(tmp_path)).empty((1 << 20,), "float32")
 
 
 # Refusals

@@ -16,7 +16,7 @@ from functools import cache
 from ..errors import OptionError, nearest
 
 _KINDS = ("auto", "gpu", "cpu")
-_HELPERS = {"device", "memory", "threads"}
+_HELPERS = {"device", "files", "memory", "threads"}
 
 
 @cache
@@ -54,6 +54,18 @@ def best(kind: str):
     modules = sorted((_module(name) for name in names()), key=lambda m: -m.PRIORITY)
     fitting = (m for m in modules if kind == "auto" or hasattr(m, "devices") == (kind == "gpu"))
     return next((m for m in fitting if m.problem() is None and getattr(m, "automatic", lambda: True)()), None)
+
+
+def host(folder: str | None = None):
+    """The fastest backend whose arrays are NumPy's; large ones are files in `folder` where one is given."""
+    from .files import FilePool
+    from .numpy import Backend
+
+    usable = [m for m in map(_module, names()) if m.problem() is None and issubclass(m.Backend, Backend)]
+    ops = max(usable, key=lambda m: m.PRIORITY).Backend()
+    if folder:
+        ops.pool = FilePool(folder)
+    return ops
 
 
 def survey() -> list[tuple[str, str | None, list]]:

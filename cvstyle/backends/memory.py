@@ -160,9 +160,14 @@ def _check_available(growth):
     """Raises MemoryError where the system has not so much: touching the pages would end the process instead."""
     if growth < _CHECK:
         return
-    for available in (_meminfo(), _control_group()):
-        if available is not None and growth > available:
-            raise MemoryError(f"{growth >> 20} MB are needed and {available >> 20} MB are free")
+    free = available()
+    if free is not None and growth > free:
+        raise MemoryError(f"{growth >> 20} MB are needed and {free >> 20} MB are free")
+
+
+def available() -> int | None:
+    """Bytes that the system, or the container that this runs in, has left; None where it does not say."""
+    return min((n for n in (_meminfo(), _control_group()) if n is not None), default=None)
 
 
 def _meminfo():

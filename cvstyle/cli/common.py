@@ -18,6 +18,17 @@ def numbers(text: str) -> list[float]:
         raise argparse.ArgumentTypeError(f"'{text}' is not a list of numbers such as 3,7") from None
 
 
+def whole_numbers(text: str) -> list[int]:
+    """[256, 512] from "256,512"."""
+    try:
+        found = [int(part) for part in comma_list(text)]
+    except ValueError:
+        found = []
+    if not found:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a list of whole numbers such as 256,512")
+    return found
+
+
 def add_network_arguments(parser) -> None:
     """--proto and --model, with the reference's spellings."""
     group = parser.add_argument_group("model files")

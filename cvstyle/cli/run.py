@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import signal
@@ -10,7 +11,14 @@ import time
 
 from .. import __version__
 from ..errors import OptionError
-from .common import add_network_arguments, add_threads_argument, comma_list, limit_threads, numbers
+from .common import (
+    add_network_arguments,
+    add_threads_argument,
+    comma_list,
+    limit_threads,
+    numbers,
+    whole_numbers,
+)
 
 _COMPAT = {"print_iter": 50, "save_iter": 100}
 _MODERN = {"print_iter": 50, "save_iter": 0}
@@ -90,7 +98,14 @@ def add_parser(subparsers):
     group.add_argument("--normalize-gradients", action="store_true", help="divide each layer's gradient by its L1 norm")
 
     group = parser.add_argument_group("optimisation")
-    group.add_argument("--num-iterations", type=int, metavar="N", help="default: that of the network")
+    group.add_argument(
+        "--num-iterations", type=whole_numbers, metavar="N[,N]",
+        help="default: that of the network; several: one for each scale",
+    )
+    group.add_argument(
+        "--scales", type=_scales, metavar="auto|N,N",
+        help="sizes to go through, each from the result of the one before; auto: from 256 or more by doubling",
+    )
     group.add_argument(
         "--optimizer",
         default="lbfgs",
@@ -116,6 +131,19 @@ def add_parser(subparsers):
         "--compat", action="store_true", help="the exact numbers, defaults and file names of neural_style.lua"
     )
 
+    group = parser.add_argument_group("large pictures and long runs")
+    group.add_argument(
+        "--tile-size", type=_tile_size, metavar="N|off",
+        help="compute windows of N×N pixels one after the other: the same result in the memory of one (default: off)",
+    )
+    group.add_argument(
+        "--offload", nargs="?", const="", metavar="FOLDER",
+        help="keep picture, optimiser and content features in host memory, or in files in this folder",
+    )
+    group.add_argument("--checkpoint", metavar="FILE.npz", help="keep the state of the run in this file")
+    group.add_argument("--checkpoint-iter", type=int, default=50, metavar="N", help="every N iterations (default: 50)")
+    group.add_argument("--resume", action="store_true", help="go on from the checkpoint, if it is there")
+
     group = parser.add_argument_group("reports")
     group.add_argument(
         "--print-iter", type=int, metavar="N", help="a line every N iterations where there is no terminal (default: 50)"
@@ -137,6 +165,9 @@ def execute(args) -> int:
 
     styles = _style_paths(args.style)
     names = Options.__dataclass_fields__
+    counts = args.num_iterations
+    if counts:
+        args.num_iterations, args.scale_iterations = counts[0], counts if len(counts) > 1 else None
     settings = {name: value for name, value in vars(args).items() if name in names and value is not None}
     options = Options(**settings)
     options.check(len(styles))
@@ -150,6 +181,9 @@ def execute(args) -> int:
     metadata = {"Software": f"cvstyle {__version__}", "Command": shlex.join(["cvstyle", *args.command_line])}
 
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    interrupted = _between_iterations(args) if args.checkpoint else lambda: False
+    if args.resume and not args.quiet:
+        _say_what_is_resumed(args)
     with _Reporter(args) as report:
 
         def write(path, picture, iteration, seed=None):
@@ -166,6 +200,8 @@ def execute(args) -> int:
                 and iterate.iteration < iterate.num_iterations
             ):
                 write(_numbered(args.output, iterate.iteration), iterate.picture(), iterate.iteration)
+            if interrupted():
+                raise KeyboardInterrupt
 
         result = stylize(
             args.content, styles, proto=args.proto, model=args.model, backend=backend, callback=after, options=options
@@ -174,10 +210,35 @@ def execute(args) -> int:
     return _conclude(args, result, backend)
 
 
+def _between_iterations(args):
+    """Let the first Ctrl-C or SIGTERM wait for the end of an iteration, where the state is whole; says if one came."""
+    came = []
+
+    def wait(*_):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        came.append(True)
+        if not args.quiet:
+            print("cvstyle: stopping after this iteration; once more to stop at once", file=sys.stderr)
+
+    signal.signal(signal.SIGINT, wait)
+    return lambda: bool(came)
+
+
+def _say_what_is_resumed(args):
+    if not os.path.exists(args.checkpoint):
+        print(f"cvstyle: {args.checkpoint} is not there yet; starting from the beginning", file=sys.stderr)
+    elif args.optimizer == "lbfgsb":
+        print(
+            "cvstyle: SciPy keeps lbfgsb's history to itself, so it starts anew from the checkpoint's picture",
+            file=sys.stderr,
+        )
+
+
 def _conclude(args, result, backend):
     if result.stopped == "interrupted":
+        kept = f", and {args.checkpoint} goes on from there with --resume" if args.checkpoint else ""
         print(
-            f"cvstyle: interrupted after {result.iterations} iterations; the picture so far is in {args.output}",
+            f"cvstyle: interrupted after {result.iterations} iterations; the picture so far is in {args.output}{kept}",
             file=sys.stderr,
         )
         return 130
@@ -228,6 +289,18 @@ def _backend(args):
     if len(wanted) > 1 and name != "cpu" and not args.quiet:
         print(f"cvstyle: one GPU is used, number {wanted[0]}", file=sys.stderr)
     return backends.get(name, device)
+
+
+def _tile_size(text):
+    if text == "off":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of pixels such as 1024, or off")
+    return int(text)
+
+
+def _scales(text):
+    return text if text == "auto" else whole_numbers(text)
 
 
 def _numbered(path, iteration):

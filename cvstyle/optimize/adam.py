@@ -30,10 +30,13 @@ def update(ops, x, gradient, state: State, learning_rate: float) -> None:
     ops.adam_step(x, gradient, state.m, state.v, state.step, learning_rate, BETA1, BETA2, EPSILON)
 
 
-def minimize(objective, x, num_iterations, callback, learning_rate=10.0):
-    """Run num_iterations steps from x, which is changed in place. learning_rate is in 0..255 units."""
-    state = init(objective.ops, x)
-    for iteration in range(1, num_iterations + 1):
+def minimize(objective, x, num_iterations, callback, learning_rate=10.0, state=None, done=0):
+    """Run up to iteration num_iterations from x, which is changed in place; learning_rate is in 0..255 units.
+
+    state, done: to go on after so many iterations.
+    """
+    state = state or init(objective.ops, x)
+    for iteration in range(done + 1, num_iterations + 1):
         update(objective.ops, x, objective.evaluate(x), state, learning_rate)
         try:
             callback(iteration, x)

@@ -58,11 +58,11 @@ def update(ops, x, gradient, state: State, learning_rate: float) -> None:
     state.iteration += 1
 
 
-def minimize(objective, x, num_iterations, callback, learning_rate=1.0, history=HISTORY):
-    """Run num_iterations steps from x, which is changed in place."""
+def minimize(objective, x, num_iterations, callback, learning_rate=1.0, history=HISTORY, state=None, done=0):
+    """Run up to iteration num_iterations from x, which is changed in place; state, done: to go on after so many."""
     ops = objective.ops
-    state = init(ops, x, min(history, num_iterations))
-    for iteration in range(1, num_iterations + 1):
+    state = state or init(ops, x, min(history, num_iterations))
+    for iteration in range(done + 1, num_iterations + 1):
         update(ops, x, objective.evaluate(x), state, learning_rate)
         try:
             callback(iteration, x)

@@ -10,10 +10,11 @@ from . import Stop
 HISTORY = 20
 
 
-def minimize(objective, x, num_iterations, callback, history=HISTORY, bounds=None):
-    """Run up to num_iterations iterations (of one or a few evaluations each) from x; returns a new array.
+def minimize(objective, x, num_iterations, callback, history=HISTORY, bounds=None, done=0):
+    """Run up to iteration num_iterations (of one or a few evaluations each) from x; returns a new array.
 
-    bounds: None, or (lower, upper) as arrays that broadcast to x's shape.
+    bounds: None, or (lower, upper) as arrays that broadcast to x's shape. done: iterations that led to x; what SciPy
+    learnt in them is lost, since its state is its own.
     """
     ops, shape = objective.ops, x.shape
     start = ops.to_host(x).astype(np.float64).ravel()
@@ -23,7 +24,7 @@ def minimize(objective, x, num_iterations, callback, history=HISTORY, bounds=Non
         limits = scipy.optimize.Bounds(lower, upper)
         start = np.clip(start, lower, upper)
     last = start
-    iteration = 0
+    iteration = done
 
     def report(intermediate_result):
         nonlocal iteration, last
@@ -37,7 +38,8 @@ def minimize(objective, x, num_iterations, callback, history=HISTORY, bounds=Non
     result = scipy.optimize.minimize(
         objective, start, jac=True, method="L-BFGS-B", bounds=limits, callback=report,
         options={
-            "maxiter": num_iterations, "maxcor": history, "maxfun": 20 * num_iterations + 20, "ftol": 0, "gtol": 0,
+            "maxiter": num_iterations - done, "maxcor": history, "maxfun": 20 * (num_iterations - done) + 20, "ftol": 0,
+            "gtol": 0,
         },
     )  # fmt: skip
     return ops.asarray(result.x.reshape(shape))

@@ -1,0 +1,103 @@
+"""Checkpoints: everything that a run needs to go on as if nothing had happened, in one .npz file.
+
+The file is NumPy's own (readable with `numpy.load`): arrays by name, and "header", JSON as bytes. It is written beside
+its place and moved there when it is whole and on disk, so a run killed at any moment leaves the one before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from contextlib import suppress
+
+import numpy as np
+
+from .errors import CheckpointError
+
+_FORMAT = 1
+
+
+def digest(*arrays) -> str:
+    """A short name for the contents of arrays."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(repr((array.shape, array.dtype.str)).encode())
+        found.update(np.ascontiguousarray(array))
+    return found.hexdigest()[:16]
+
+
+def check_writable(path: str, resume: bool) -> None:
+    """Raises CheckpointError where a checkpoint could not be written, or would replace one that nobody resumes."""
+    folder = os.path.dirname(os.path.abspath(path))
+    if os.path.isdir(path) or not os.path.isdir(folder):
+        raise CheckpointError(f"{path}: this is no place for a checkpoint; name a file in a folder that exists")
+    if not os.access(folder, os.W_OK):
+        raise CheckpointError(f"{path}: the folder may not be written to; choose another")
+    if os.path.exists(path) and not resume:
+        raise CheckpointError(f"{path}: this checkpoint exists; add --resume to go on from it, or remove it")
+
+
+def save(path: str, header: dict, arrays: dict[str, np.ndarray]) -> None:
+    """Write a checkpoint. header: what JSON can hold. Raises CheckpointError where the disk cannot take it."""
+    header = json.dumps({"format": _FORMAT, **header}).encode()
+    temporary = None
+    try:
+        folder = os.path.dirname(os.path.abspath(path))
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".checkpoint-", delete=False) as file:
+            temporary = file.name
+            np.savez(file, header=np.frombuffer(header, np.uint8), **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        temporary = None
+        _settle(folder)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: the checkpoint cannot be written ({error.strerror or error}); the one before is untouched"
+        ) from None
+    finally:
+        if temporary is not None:
+            with suppress(OSError):
+                os.remove(temporary)
+
+
+def load(path: str) -> tuple[dict, dict[str, np.ndarray]]:
+    """(header, arrays) of a checkpoint. Raises CheckpointError for a file that is none, or is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        header = json.loads(arrays.pop("header").tobytes())
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: there is no such checkpoint") from None
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise CheckpointError(
+            f"{path}: this is no checkpoint, or a truncated one ({error}); give another, or start without --resume"
+        ) from None
+    if header.get("format") != _FORMAT:
+        raise CheckpointError(
+            f"{path}: its format {header.get('format')} is another version's; this one reads format {_FORMAT}"
+        )
+    return header, arrays
+
+
+def check_same(path: str, known: dict, now: dict) -> None:
+    """Raises CheckpointError naming the first setting in which a checkpoint's run differs from this one."""
+    for name, value in now.items():
+        if known.get(name) != value:
+            raise CheckpointError(
+                f"{path}: it belongs to a run with another {name} ({known.get(name)}; here {value}); give the settings "
+                "that it was started with, or another checkpoint"
+            )
+
+
+def _settle(folder):
+    """Make the new name last, where the system can say so for folders."""
+    with suppress(OSError, AttributeError):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,254 @@
+"""Checkpoints and scales: a run that is killed goes on to the same bytes; scales start where the one before ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import nets
+import numpy as np
+import pytest
+from PIL import Image
+
+from cvstyle import checkpoint, images, stylize
+from cvstyle.cli import main
+from cvstyle.errors import CheckpointError, OptionError
+from cvstyle.optimize import Stop
+
+LAYERS = {"content_layers": ["relu2_2"], "style_layers": ["relu1_1", "relu3_1"]}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    proto, model = nets.write(nets.vgg(16, 16, (64, 64), classifier=False), folder)
+    rng = np.random.default_rng(0)
+    for name, size in (("content", (48, 36)), ("style", (40, 44))):
+        pixels = rng.integers(0, 256, (size[1] // 4, size[0] // 4, 3), np.uint8)
+        Image.fromarray(pixels).resize(size, Image.BICUBIC).save(folder / f"{name}.png")
+    return {
+        "proto": proto, "model": model, "content": str(folder / "content.png"), "style": str(folder / "style.png"),
+    }  # fmt: skip
+
+
+def command(files, output, *more):
+    return [
+        "run", "--proto", files["proto"], "--model", files["model"], "--content", files["content"], "--style",
+        files["style"], "--output", str(output), "--image-size", "48", "--seed", "3", "--content-layers", "relu2_2",
+        "--style-layers", "relu1_1,relu3_1", "--init", "random", *map(str, more),
+    ]  # fmt: skip
+
+
+def start(arguments):
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    return subprocess.Popen(
+        [sys.executable, "-m", "cvstyle", *arguments], stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def run(files, **settings):
+    return stylize(
+        files["content"], [files["style"]], proto=files["proto"], model=files["model"], backend="numpy",
+        **{"image_size": 48, "seed": 3, "init": "random", **LAYERS, **settings},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("more", [
+    ["--optimizer", "lbfgs", "--lbfgs-num-correction", 7], ["--optimizer", "adam", "--scales", "24,32,48"],
+], ids=lambda more: more[1])  # fmt: skip
+def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bytes(files, tmp_path, more):
+    rng = random.Random(5)
+    more = [*more, "--num-iterations", 400, "--checkpoint-iter", 3, "--backend", "numpy"]
+    whole = tmp_path / "whole.npz"
+    assert main(command(files, tmp_path / "whole.png", *more, "--checkpoint", whole, "--quiet")) == 0
+    broken, kills = tmp_path / "broken.npz", 0
+    arguments = command(files, tmp_path / "broken.png", *more, "--checkpoint", broken, "--resume")
+    while True:
+        process = start(arguments)
+        changed, begun = os.path.getmtime(broken) if broken.exists() else 0, time.monotonic()
+        while kills < 3 and process.poll() is None and time.monotonic() < begun + 60:
+            if broken.exists() and os.path.getmtime(broken) != changed:
+                time.sleep(rng.uniform(0, 0.05))
+                process.kill()
+                break
+            time.sleep(0.002)
+        _, err = process.communicate(timeout=60)
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, err
+        kills += 1
+    assert kills > 1
+    (_, known), (_, found) = checkpoint.load(str(whole)), checkpoint.load(str(broken))
+    assert found["x"].tobytes() == known["x"].tobytes()
+    np.testing.assert_array_equal(images.read(tmp_path / "broken.png").rgb, images.read(tmp_path / "whole.png").rgb)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupt_writes_a_checkpoint(files, tmp_path, number):
+    path, log = tmp_path / "run.npz", tmp_path / "log.csv"
+    arguments = command(
+        files, tmp_path / "out.png", "--num-iterations", 100000, "--checkpoint", path, "--checkpoint-iter", 10**6,
+        "--log", log, "--lbfgs-num-correction", 5,
+    )  # fmt: skip
+    process = start(arguments)
+    for _ in range(600):
+        if process.poll() is not None or (log.exists() and log.read_text().count("\n") > 3):
+            break
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "--resume" in err and "Traceback" not in err
+    header, _ = checkpoint.load(str(path))
+    assert header["done"] > 2
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_resuming_within_a_process(files, tmp_path, optimizer):
+    """Also further than the first run was meant to go."""
+    settings = {"optimizer": optimizer, "checkpoint_iter": 100, "lbfgs_num_correction": 4}
+    whole = run(files, num_iterations=12, **settings)
+    path = str(tmp_path / "run.npz")
+    run(files, num_iterations=5, checkpoint=path, **settings)
+
+    def stop(iterate):
+        if iterate.iteration == 8:
+            raise Stop
+
+    part = run(files, num_iterations=12, checkpoint=path, resume=True, callback=stop, **settings)
+    assert part.iterations == 8
+    rest = run(files, num_iterations=12, checkpoint=path, resume=True, **settings)
+    assert (rest.iterations, rest.seed) == (12, 3)
+    assert rest.picture.rgb.tobytes() == whole.picture.rgb.tobytes()
+    again = run(files, num_iterations=12, checkpoint=path, resume=True, **settings)
+    assert again.picture.rgb.tobytes() == whole.picture.rgb.tobytes()
+    assert again.losses == rest.losses
+
+
+def test_scipy_starts_anew_from_the_checkpoints_picture(files, tmp_path, capsys):
+    path = tmp_path / "run.npz"
+    more = ["--optimizer", "lbfgsb", "--checkpoint", path]
+    assert main(command(files, tmp_path / "a.png", *more, "--num-iterations", 4)) == 0
+    assert main(command(files, tmp_path / "a.png", *more, "--num-iterations", 9, "--resume")) == 0
+    captured = capsys.readouterr()
+    assert "starts anew" in captured.err
+    assert "9 iterations" in captured.out
+
+
+def test_a_whole_checkpoint_survives_a_disk_that_fills(files, tmp_path, monkeypatch):
+    path = str(tmp_path / "run.npz")
+    checkpoint.save(path, {"done": 1}, {"x": np.arange(5)})
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(CheckpointError, match="No space left"):
+        checkpoint.save(path, {"done": 2}, {"x": np.arange(6)})
+    assert checkpoint.load(path)[0]["done"] == 1
+    assert os.listdir(tmp_path) == ["run.npz"]
+
+
+def test_bad_checkpoints_are_one_clear_line_and_nothing_is_lost(files, tmp_path, capsys):
+    path, out = tmp_path / "run.npz", tmp_path / "out.png"
+    base = ["--num-iterations", 3, "--checkpoint", path, "--quiet"]
+    assert main(command(files, out, *base)) == 0
+    good = path.read_bytes()
+    other, _ = nets.write(nets.vgg(16, 32, (64, 64), classifier=False), tmp_path)
+    cases = [
+        (["--resume", "--num-iterations", 2], good, ["iteration 3"]),
+        ([], good, ["exists", "--resume"]),
+        (["--resume", "--image-size", 40], good, ["scales"]),
+        (["--resume", "--style-weight", 3], good, ["style_weight", "3"]),
+        (["--resume", "--optimizer", "adam"], good, ["optimizer"]),
+        (["--resume", "--content", files["style"]], good, ["content picture"]),
+        (["--resume", "--pooling", "avg"], good, ["pooling"]),
+        (["--resume", "--proto", other, "--model", other.replace("prototxt", "caffemodel")], good, ["network"]),
+        (["--resume"], good[: len(good) // 2], ["truncated"]),
+        (["--resume"], b"", ["truncated"]),
+        (["--resume"], b"hello", ["no checkpoint"]),
+        (["--checkpoint", tmp_path / "no" / "run.npz"], good, ["folder"]),
+        (["--checkpoint", tmp_path], good, ["place"]),
+        (["--checkpoint-iter", 0], good, ["checkpoint_iter"]),
+        (["--scales", "64,32"], good, ["ascend"]),
+        (["--scales", "x"], good, ["'x'"]),
+        (["--num-iterations", "3,4"], good, ["3,4"]),
+        (["--tile-size", "0"], good, ["0"]),
+        (["--tile-size", "20", "--resume"], good, ["relu3_1", "tile size of"]),
+    ]  # fmt: skip
+    for change, data, named in cases:
+        path.write_bytes(data)
+        assert main(command(files, out, *base, *change)) == 2, change
+        message = capsys.readouterr().err.strip()
+        assert len(message.splitlines()) == 1 and message.startswith("cvstyle: "), (change, message)
+        for part in named:
+            assert part in message, (change, message)
+        assert path.read_bytes() == data
+
+
+def test_resume_needs_a_checkpoint(files):
+    with pytest.raises(OptionError, match="checkpoint"):
+        run(files, resume=True, num_iterations=1)
+
+
+def test_the_file_is_plain_numpy(files, tmp_path):
+    path = str(tmp_path / "run.npz")
+    run(files, num_iterations=3, optimizer="adam", checkpoint=path)
+    with np.load(path, allow_pickle=False) as data:
+        assert data["x"].shape == data["state.m"].shape == (1, 3, 36, 48)
+        assert json.loads(data["header"].tobytes())["numbers"] == {"step": 3}
+
+
+# Scales
+
+
+def test_each_scale_starts_from_the_one_before(files):
+    sizes, first_losses = [], {}
+
+    def look(iterate):
+        sizes.append(iterate.picture().rgb.shape[1])
+        first_losses.setdefault(sizes[-1], iterate.loss)
+
+    result = run(files, scales=[24, 48], scale_iterations=[20, 3], callback=look)
+    assert sizes == [24] * 20 + [48] * 3
+    assert result.iterations == 23
+    assert result.picture.rgb.shape == (36, 48, 3)
+    noise = []
+    run(files, num_iterations=1, callback=lambda iterate: noise.append(iterate.loss))
+    assert first_losses[48] < 0.9 * noise[0]
+
+
+def test_adams_moments_are_carried_over(files):
+    """Its step count goes on, so its first step at a new size is not the sign of the gradient times the rate."""
+    steps, before = [], None
+
+    def look(iterate):
+        nonlocal before
+        now = iterate.picture().rgb
+        if before is not None and before.shape == now.shape:
+            steps.append(np.abs(now - before))
+        before = now
+
+    run(files, optimizer="adam", scales=[32, 48], scale_iterations=[10, 2], learning_rate=1.0, callback=look)
+    assert 0 < steps[-1].mean() < 0.95
+
+
+def test_automatic_scales():
+    from cvstyle.transfer import Options
+
+    assert Options(image_size=3620, scales="auto").stages(1000) == [(452, 1000), (905, 500), (1810, 200), (3620, 100)]
+    assert Options(image_size=300, scales="auto").stages(1000) == [(300, 1000)]
+    assert Options(scales=[256, 512], scale_iterations=[9]).stages(1000) == [(256, 9), (512, 9)]
+
+
+def test_tiles_from_the_command_line(files, tmp_path):
+    for name, more in (("whole", []), ("tiled", ["--tile-size", 56])):
+        out = tmp_path / f"{name}.png"
+        assert main(command(files, out, *more, "--image-size", 120, "--num-iterations", 2, "--backend", "numpy")) == 0
+    whole, tiled = (images.read(tmp_path / f"{name}.png").rgb for name in ("whole", "tiled"))
+    assert np.abs(whole - tiled).max() <= 1
