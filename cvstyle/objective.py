@@ -120,6 +120,11 @@ class Objective:
         return gradient
 
     @property
+    def program(self):
+        """What the first device runs; None for total variation alone."""
+        return self._workers[0].program if self._workers else None
+
+    @property
     def losses(self) -> dict[str, float]:
         """The weighted parts of the last evaluation: "content:LAYER", "style:LAYER", "tv"; their sum is the loss."""
         order = [f"content:{n}" for n in self.content_weights] + [f"style:{n}" for n in self.style_weights] + ["tv"]

@@ -79,7 +79,7 @@ def measure(net, content_layers, style_layers, size, rounds=5) -> tuple[list[Row
         raise OptionError(f"backend '{net.ops.name}' works beside the host, which cannot time it layer by layer")
     pictures = np.random.default_rng(0).uniform(-100, 100, (2, 3, *size)).astype(np.float32)
     objective = Objective(net, pictures[0], [pictures[1]], content_layers=content_layers, style_layers=style_layers)
-    program = objective._program
+    program = objective.program
     program._steps = [(node, _Timed(layer)) for node, layer in program._steps]
     x, whole = net.ops.asarray(pictures[:1]), []
     for turn in range(rounds + 1):
