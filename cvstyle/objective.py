@@ -91,7 +91,7 @@ class Objective:
         if self._program is None:
             gradient = self.ops.zeros(x.shape)
         else:
-            self._features = self._program.forward(x)
+            self._features = self._program.forward(x, again=True)
             gradient = self._program.backward(self._add)
         if self.tv_weight and min(self.shape[1:]) > 1:
             self._parts["tv"] = self.ops.total_variation(x, self.tv_weight, gradient)
@@ -151,7 +151,7 @@ class Objective:
             return {}
         program = self.net.program(names)
         _check_size(program, picture, role)
-        features = program.forward(self.ops.asarray(picture[None]), keep=False)
+        features = program.forward(self.ops.asarray(picture[None]), keep=False, again=True)
         return {name: reduce(features.pop(name)) for name in names}
 
 

@@ -16,6 +16,7 @@ from .network import Network, load_network
 from .objective import Objective
 
 _CHECK = 50  # iterations after which the losses of a device are looked at for NaN and infinity
+_COMPAT_HISTORY = 100  # neural_style.lua's L-BFGS
 _NOISE = 0.001  # neural_style.lua starts from noise of this standard deviation, in its 0..256 units
 
 
@@ -238,7 +239,10 @@ class _Run:
         options = self.options
         if options.optimizer == "adam":
             return {"learning_rate": options.learning_rate}
-        chosen = {"history": options.lbfgs_num_correction} if options.lbfgs_num_correction else {}
+        history = options.lbfgs_num_correction
+        if not history and options.compat and options.optimizer == "lbfgs":
+            history = _COMPAT_HISTORY
+        chosen = {"history": history} if history else {}
         if options.bounds:
             ends = (np.full((1, 1, 3), value, np.float32) for value in (0, 255))
             chosen["bounds"] = tuple(self._preprocess(end)[None] for end in ends)
