@@ -68,8 +68,8 @@ class Backend(reference.Backend):
         self.variant = variant or _chosen()
 
     def call(self, name, *arguments):
-        """Run an operation of the engine; arrays go as pointers."""
-        return _function(name, self.variant)(*(a.ctypes.data if isinstance(a, np.ndarray) else a for a in arguments))
+        """Run an operation of the engine; arrays, which must be contiguous, go as pointers."""
+        return _function(name, self.variant)(*map(_plain, arguments))
 
     def copy(self, array):
         copy = self.empty(array.shape)
@@ -145,7 +145,7 @@ class Backend(reference.Backend):
         arguments = form(threads=self.workers.count)
         for field, value in fields.items():
             if value is not None:
-                setattr(arguments, field, value.ctypes.data if isinstance(value, np.ndarray) else value)
+                setattr(arguments, field, _plain(value))
         work = self.empty((_function(f"{name}_work", self.variant)(ctypes.byref(arguments)),))
         arguments.work = work.ctypes.data
         _function(name, self.variant)(ctypes.byref(arguments))
@@ -294,6 +294,14 @@ class Convolution(reference.Convolution):
             pad_left=2 - pad[1], out_height=size[0], out_width=size[1], y=gx,
         )  # fmt: skip
         return gx
+
+
+def _plain(value):
+    """The address of an array; anything else as it is."""
+    if not isinstance(value, np.ndarray):
+        return value
+    assert value.flags.c_contiguous
+    return value.ctypes.data
 
 
 class _Part:
