@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 
@@ -262,6 +263,12 @@ class Program:
         self._steps = self._fused()
         self._uses = Counter(b for node, _ in self._steps for b in node.bottoms)
         self._kept = set(self.taps.values()) | {self._input}
+        # Taps that one convolution computes from the picture: the largest maps, and the cheapest to compute again.
+        self._again = {
+            node.tops[0]: layer
+            for node, layer in self._steps
+            if node.bottoms == (self._input,) and len(node.tops) == 1 and not layer.retains
+        }
         for node, layer in self._steps:
             if layer.retains:
                 self._kept.update(node.bottoms, node.tops)
@@ -361,16 +368,17 @@ class Program:
                 needs[bottom] = _union([part, needs[bottom]]) if bottom in needs else part
         yield from needs.items()
 
-    def forward(self, x, keep: bool = True) -> dict:
+    def forward(self, x, keep: bool = True, again: bool = False) -> dict:
         """The taps' feature maps, by name, for a picture x (1, C, H, W) on the backend; x is not changed.
 
         keep: a backward pass will follow. Everything that neither the taps nor the backward pass need is dropped on
-        the way.
+        the way. again: maps that are one layer from the picture are dropped as well and computed once more when
+        they are read from the result, from an x that must not have changed.
         """
         self.shapes(tuple(x.shape[2:]), x.shape[1])
         uses = dict(self._uses)
         values = {self._input: x}
-        wanted = set(self.taps.values())
+        wanted = set(self.taps.values()).difference(self._again if again else ())
         tape = []
         for node, layer in self._steps:
             bottoms = [values[b] for b in node.bottoms]
@@ -384,7 +392,10 @@ class Program:
                 tape.append((node, backward, [top.shape for top in tops]))
             values.update((v, top) for v, top in zip(node.tops, tops, strict=False) if v in uses or v in wanted)
             del bottoms, tops, backward
-        features = {name: values[value] for name, value in self.taps.items()}
+        features = _Features({name: values.get(value) for name, value in self.taps.items()})
+        for name, value in self.taps.items():
+            if value not in wanted:
+                features[name] = partial(self._compute_again, self._again[value], x)
         self._tape = (tape, x.shape) if keep else None
         return features
 
@@ -419,6 +430,10 @@ class Program:
         return self.ops.zeros(shape) if gradient is None else gradient
 
     @staticmethod
+    def _compute_again(layer, x):
+        return layer.forward([x], False, False)[0][0]
+
+    @staticmethod
     def _complete(value, gradients, names, add):
         gradient = gradients.pop(value, None)
         for name in names.get(value, ()):
@@ -435,6 +450,22 @@ def _ceil(position, stride, pad):
     """⌈position · stride − pad⌉ for an array of positions, exactly."""
     numerator = position * (stride.numerator * pad.denominator) - pad.numerator * stride.denominator
     return -(-numerator // (stride.denominator * pad.denominator))
+
+
+class _Features(dict):
+    """Feature maps by name; where there is a function in place of one, it is called each time the map is read."""
+
+    def __getitem__(self, name):
+        map_or_function = super().__getitem__(name)
+        return map_or_function() if isinstance(map_or_function, partial) else map_or_function
+
+    def pop(self, name):
+        value = self[name]
+        del self[name]
+        return value
+
+    def items(self):
+        return ((name, self[name]) for name in self)
 
 
 def _misfit(where, layer, found, asked):

@@ -314,7 +314,7 @@ class _Worker:
             features = held[1]
         else:
             del held
-            features = self.program.forward(self._window(table, picture, tile))
+            features = self.program.forward(self._window(table, picture, tile), again=True)
         return self.program.backward(lambda name, gradient: self._add(tile, name, features.pop(name), gradient))
 
     @property
@@ -325,7 +325,7 @@ class _Worker:
         """(tile, features) for every tile; the last is kept for a backward pass if asked for."""
         for tile in self.tiles:
             last = keep and tile is self.tiles[-1]
-            features = self.program.forward(self._window(table, picture, tile), keep=last)
+            features = self.program.forward(self._window(table, picture, tile), keep=last, again=True)
             yield tile, features
             self._held = (tile, features) if last else None
             del features

@@ -22,6 +22,7 @@ from .objective import Objective, parse_layer
 _CHECK = 50  # iterations after which the losses of a device are looked at for NaN and infinity
 _SHARES = (1, 1 / 2, 1 / 5, 1 / 10, 1 / 20)  # of num_iterations for each scale: those of the reference's recipe
 _SMALLEST = 256  # the first of automatic scales is at least as large
+_COMPAT_HISTORY = 100  # neural_style.lua's L-BFGS
 _NOISE = 0.001  # neural_style.lua starts from noise of this standard deviation, in its 0..256 units
 
 
@@ -430,7 +431,10 @@ class _Run:
         options = self.options
         if options.optimizer == "adam":
             return {"learning_rate": options.learning_rate}
-        chosen = {"history": options.lbfgs_num_correction} if options.lbfgs_num_correction else {}
+        history = options.lbfgs_num_correction
+        if not history and options.compat and options.optimizer == "lbfgs":
+            history = _COMPAT_HISTORY
+        chosen = {"history": history} if history else {}
         if options.bounds:
             ends = (np.full((1, 1, 3), value, np.float32) for value in (0, 255))
             chosen["bounds"] = tuple(self._preprocess(end)[None] for end in ends)

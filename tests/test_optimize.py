@@ -128,7 +128,7 @@ def test_lbfgs_equals_explicit_matrices(function, history, rate, count):
 
 
 def test_lbfgs_reaches_the_minimum():
-    result, _, _ = run("lbfgs", quadratic, 60)
+    result, _, _ = run("lbfgs", quadratic, 60, history=100)
     np.testing.assert_allclose(result.ravel(), MINIMUM, atol=1e-6)
 
 

@@ -114,8 +114,9 @@ def add_parser(subparsers):
     )
     group.add_argument("--learning-rate", type=float, default=10.0, metavar="X", help="of adam (default: 10)")
     group.add_argument(
-        "--lbfgs-num-correction", type=int, default=0, metavar="N", help="L-BFGS history (default: 100; lbfgsb: 20)"
-    )
+        "--lbfgs-num-correction", type=int, default=0, metavar="N",
+        help="L-BFGS history (default: 12; lbfgsb: 20; --compat: 100)",
+    )  # fmt: skip
     group.add_argument("--bounds", action="store_true", help="keep pixels in range while optimising (lbfgsb)")
     group.add_argument(
         "--init",

@@ -68,8 +68,8 @@ class Backend(reference.Backend):
         self.variant = variant or _chosen()
 
     def call(self, name, *arguments):
-        """Run an operation of the engine; arrays go as pointers."""
-        return _function(name, self.variant)(*(a.ctypes.data if isinstance(a, np.ndarray) else a for a in arguments))
+        """Run an operation of the engine; arrays, which must be contiguous, go as pointers."""
+        return _function(name, self.variant)(*map(_plain, arguments))
 
     def copy(self, array):
         copy = self.empty(array.shape)
@@ -145,7 +145,7 @@ class Backend(reference.Backend):
         arguments = form(threads=self.workers.count)
         for field, value in fields.items():
             if value is not None:
-                setattr(arguments, field, value.ctypes.data if isinstance(value, np.ndarray) else value)
+                setattr(arguments, field, _plain(value))
         work = self.empty((_function(f"{name}_work", self.variant)(ctypes.byref(arguments)),))
         arguments.work = work.ctypes.data
         _function(name, self.variant)(ctypes.byref(arguments))
@@ -180,8 +180,9 @@ class Convolution(reference.Convolution):
 
     def forward_relu_pool(self, x, pad, keep, output):
         """`forward_relu`, then a 2×2 max pool of stride 2 with this (height, width): (y, winners or None)."""
+        # What is kept comes first, so that large maps lie side by side and leave large holes.
+        winners = self.ops.pool.empty((self.outputs * math.prod(output) + _SLACK,), np.uint8) if keep else None
         y = self.ops.empty((1, self.outputs, *output))
-        winners = self.ops.pool.empty((y.size + _SLACK,), np.uint8) if keep else None
         self._winograd_forward(x, pad, y, True, winners, output)
         return y, winners
 
@@ -206,13 +207,14 @@ class Convolution(reference.Convolution):
     def _forward(self, x, pad, relu, keep):
         ops = self.ops
         height, width = self.output_size(x.shape[2:], pad)
-        y = ops.empty((1, self.outputs * self.group, height, width))
+        shape = (1, self.outputs * self.group, height, width)
+        tiles = -(-height // 4) * -(-width // 4)
+        size = 16 * 48 * -(-tiles // 48) if self.winograd else height * width
+        mask = ops.bits(shape[1], size) if keep else None  # first: see forward_relu_pool
+        y = ops.empty(shape)
         if self.winograd:
-            tiles = -(-height // 4) * -(-width // 4)
-            mask = ops.bits(self.outputs, 16 * 48 * -(-tiles // 48)) if keep else None
             self._winograd_forward(x, pad, y, relu, mask, (0, 0))
             return y, mask
-        mask = ops.bits(y.shape[1], height * width) if keep else None
         few = self.outputs <= _FEW
         if height * width < _MATRIX:
             y = super().forward(x, pad)
@@ -292,6 +294,14 @@ class Convolution(reference.Convolution):
             pad_left=2 - pad[1], out_height=size[0], out_width=size[1], y=gx,
         )  # fmt: skip
         return gx
+
+
+def _plain(value):
+    """The address of an array; anything else as it is."""
+    if not isinstance(value, np.ndarray):
+        return value
+    assert value.flags.c_contiguous
+    return value.ctypes.data
 
 
 class _Part:

@@ -5,7 +5,7 @@
    there are many tiles each thread takes whole panels, whose data stays in its cache; where there are few, or the
    filters are many, all threads do one piece after the other on a block of panels and a group of filters. */
 
-enum { FREQUENCIES = 36, TILE = 4, ROW = TILE * NR + 8 * VL, GROUP_OWN = 64, GROUP_SHARED = 128, CHUNK = 8,
+enum { FREQUENCIES = 36, TILE = 4, ROW = TILE * NR + 8 * VL, GROUP_OWN = 64, GROUP_SHARED = 64, CHUNK = 8,
        FILTERS = 64 };
 
 struct winograd_run {
