@@ -188,7 +188,7 @@ class _Run:
 
     def _after(self, iteration, x):
         iterate = Iterate(iteration, self.count, lambda: self.objective.losses, lambda: self._render(picture))
-        if not self.ops.asynchronous or iteration % _CHECK == 0 or iteration == self.count:
+        if not self.ops.asynchronous or iteration < 3 or iteration % _CHECK == 0 or iteration == self.count:
             self._check(iterate)
         self.latest = picture = self.ops.copy(x)
         self.done = iteration

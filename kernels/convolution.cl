@@ -85,6 +85,7 @@ KERNEL_RESIDENT(THREADS, (MATRIX || THREADS == 64 ? 384 : 512) / THREADS) convol
     }
     const int split = z;
     const int position_count = relu == 3 ? 4 * pooled_plane : rows * columns;
+    if (columns == 0) columns = 1; /* a phase without positions: nothing may divide by it */
     if (id == 0) {
         kept[0] = position_count;
         kept[1] = columns;
