@@ -1,13 +1,17 @@
 # make demo: install cvstyle into .venv and stylise the bundled photograph into out.png
 # make test: install what the tests need as well, and run them
 # make bench: the benchmarks (PyTorch is used beside cvstyle where it is installed)
+# make gpu-test: on a machine with an NVIDIA GPU: every kernel and the objective against NumPy, a run, time and memory
+#   (make gpu-test GPU_PYTHON=python3 uses a Python that has CuPy and the tests' packages already, and installs nothing)
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(shell find cvstyle kernels models -type f -not -name '*.pyc')
 
-.PHONY: demo test bench lint clean
+GPU_PYTHON ?= $(BIN)/python
+
+.PHONY: demo test bench gpu-test lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/cvstyle run --content models/demo/content.jpg --style models/demo/style.jpg --output out.png
@@ -19,6 +23,14 @@ test: $(VENV)/installed-test
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/load.py
 	$(BIN)/python benchmarks/iteration.py
+
+gpu-test: export PYTHONPATH := .
+gpu-test: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(VENV)/installed-gpu)
+	$(GPU_PYTHON) -m cvstyle devices
+	CVSTYLE_TEST_BACKEND=cuda $(GPU_PYTHON) -m pytest -p no:cacheprovider tests/test_opencl.py
+	$(GPU_PYTHON) -m cvstyle run --backend cuda --content models/demo/content.jpg --style models/demo/style.jpg \
+		--output out-cuda.png
+	$(GPU_PYTHON) benchmarks/gpu.py --backend cuda --sizes 256,512
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
@@ -32,6 +44,11 @@ $(BIN)/python:
 # The wheel is what users get, so the demo and the tests use it rather than an editable install.
 $(VENV)/installed: $(BIN)/python $(SOURCES)
 	$(BIN)/pip install --quiet --disable-pip-version-check .
+	touch $@
+
+$(VENV)/installed-gpu: $(VENV)/installed-test
+	extra=$$($(BIN)/python -c "from cvstyle.backends import cuda; print(cuda.extra() or exit(cuda.problem()))") && \
+		$(BIN)/pip install --quiet --disable-pip-version-check ".[$$extra]"
 	touch $@
 
 $(VENV)/installed-test: $(VENV)/installed

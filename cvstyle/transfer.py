@@ -274,7 +274,8 @@ class _Run:
 
     def _after(self, iteration, x):
         iterate = Iterate(iteration, self.count, lambda: self.objective.losses, lambda: self._render(picture))
-        if not self.ops.asynchronous or iteration % _CHECK == 0 or iteration == self.ends[self.stage]:
+        early = iteration < 3 or iteration % _CHECK == 0
+        if not self.ops.asynchronous or early or iteration == self.ends[self.stage]:
             self._check(iterate)
         self.latest = picture = self.ops.copy(x)
         self.done, self._evaluated = iteration, True

@@ -52,8 +52,8 @@ KERNEL_RESIDENT(THREADS, (MATRIX || THREADS == 64 ? 384 : 512) / THREADS) convol
                             GLOBAL const float *RESTRICT bias, GLOBAL float *RESTRICT y,
                             GLOBAL const uint *RESTRICT mask, GLOBAL uint *RESTRICT bits, FACTOR, int accumulate,
                             LAYOUT) {
-    LOCAL float tile_w[2][BK][BM];
-    LOCAL float tile_x[2][BK][BN];
+    LOCAL ALIGNED float tile_w[2][BK][BM];
+    LOCAL ALIGNED float tile_x[2][BK][BN];
     LOCAL uchar nibbles[BM][BN / 4];
     LOCAL int kept[5]; /* what only the end needs, so that it takes no registers meanwhile */
     const int id = LOCAL_ID, first_output = GROUP_ID(1) * BM, first_position = GROUP_ID(0) * BN;
@@ -85,6 +85,7 @@ KERNEL_RESIDENT(THREADS, (MATRIX || THREADS == 64 ? 384 : 512) / THREADS) convol
     }
     const int split = z;
     const int position_count = relu == 3 ? 4 * pooled_plane : rows * columns;
+    if (columns == 0) columns = 1; /* a phase without positions: nothing may divide by it */
     if (id == 0) {
         kept[0] = position_count;
         kept[1] = columns;

@@ -8,6 +8,7 @@
 #define GLOBAL
 #define LOCAL __shared__
 #define LOCAL_POINTER
+#define ALIGNED __align__(16) /* for reading four floats at a time */
 #define RESTRICT __restrict__
 #define INLINE static __device__ __forceinline__
 #define BARRIER __syncthreads()
@@ -23,6 +24,7 @@ typedef double wide;
 #define GLOBAL __global
 #define LOCAL __local
 #define LOCAL_POINTER __local
+#define ALIGNED __attribute__((aligned(16)))
 #define RESTRICT restrict
 #define INLINE static inline
 #define BARRIER barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE)

@@ -1,6 +1,8 @@
-"""What several tests share: the OpenCL device of this machine, which is PoCL where there is no GPU."""
+"""What several tests share: the device that the kernels run on."""
 
 from __future__ import annotations
+
+import os
 
 import pocl
 import pytest
@@ -10,7 +12,10 @@ pocl.prepare()
 
 @pytest.fixture(scope="session")
 def device():
-    """The backend under test, one for all tests, so that each kernel is compiled once."""
-    from cvstyle.backends.opencl import Backend
+    """The backend under test, one for all tests, so that each kernel is compiled once.
 
-    return Backend()
+    OpenCL's first device, which is PoCL where there is no GPU; CVSTYLE_TEST_BACKEND names another backend.
+    """
+    from cvstyle import backends
+
+    return backends.get(os.environ.get("CVSTYLE_TEST_BACKEND", "opencl"))

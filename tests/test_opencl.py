@@ -442,4 +442,4 @@ def test_memory_that_cannot_be_had(device):
     with pytest.raises(MemoryError):
         device.device.allocate(1 << 50)
     with pytest.raises(DeviceError, match="2\\^31"):
-        device.empty((1 << 16, 1 << 15))
+        device.empty((1, 1 << 16, 1 << 15))

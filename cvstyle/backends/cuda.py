@@ -15,12 +15,11 @@ PRIORITY = 30
 @cache
 def problem() -> str | None:
     """Why this backend cannot be used here, or None."""
-    version = _driver_version()
-    if version is None:
+    if extra() is None:
         return "no NVIDIA driver was found"
-    extra = f"pip install 'cvstyle[{'cuda13' if version >= 13000 else 'cuda12'}]'"
+    command = f"pip install 'cvstyle[{extra()}]'"
     if importlib.util.find_spec("cupy") is None:
-        return f"CuPy is not installed ({extra})"
+        return f"CuPy is not installed ({command})"
     try:
         import cupy
 
@@ -29,8 +28,14 @@ def problem() -> str | None:
         cupy.cuda.nvrtc.getVersion()
     except Exception as error:  # CuPy raises errors of many kinds while it loads CUDA's libraries
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        return f"CuPy cannot use the GPU: {reason} (the installation that fits this driver: {extra})"
+        return f"CuPy cannot use the GPU: {reason} (the installation that fits this driver: {command})"
     return None if count else "the NVIDIA driver reports no GPU"
+
+
+def extra() -> str | None:
+    """The extra of cvstyle that fits the NVIDIA driver, "cuda12" or "cuda13"; None without a driver."""
+    version = _driver_version()
+    return None if version is None else "cuda13" if version >= 13000 else "cuda12"
 
 
 def devices() -> list[Device]:

@@ -50,7 +50,7 @@ class Backend:
     def empty(self, shape, dtype=np.float32, lasting=False):
         dtype, shape = np.dtype(dtype), tuple(shape)
         size = math.prod(shape)
-        if size >= 2**31:
+        if math.prod(shape[1:]) >= 2**31:  # kernels that go along the first axis of matrices count further
             raise DeviceError(f"an array of shape {shape} has more elements than the kernels can count (2^31)")
         return Array(self, self.pool.empty(size * dtype.itemsize, lasting), shape, dtype)
 
