@@ -141,7 +141,7 @@ class Objective:
         picture = _moved(x, self.ops, table)
         for worker in self._workers:
             worker.begin(self._parts)
-        if self.style_weights:
+        if self.style_weights and not alone:
             grams = self._each(lambda worker: worker.sum_grams(table, picture))
             self._share(grams, _Worker.compare_grams)
             for name, weight in self.style_weights.items():
@@ -285,7 +285,7 @@ class _Worker:
     def compare_grams(self, grams):
         """Take the whole picture's Gram matrices."""
         ops = self.ops
-        self._differences = {n: ops.add_scaled(gram, -1, self.style_targets[n]) for n, gram in grams.items()}
+        self._differences |= {n: ops.add_scaled(gram, -1, self.style_targets[n]) for n, gram in grams.items()}
 
     def style_loss(self, name, weight):
         """A layer's style loss."""
@@ -374,8 +374,11 @@ class _Worker:
         return ops.add_scaled(gradient, weight * factor, difference)
 
     def _add_style(self, name, features, gradient):
-        ops, difference, weight = self.ops, self._differences[name], self.style_weights[name]
-        factor = self._style_factor(name)
+        ops, weight = self.ops, self.style_weights[name]
+        if name not in self._differences:  # the only tile: its Gram matrix is the whole picture's
+            self.compare_grams({name: ops.gram(features, 1 / self._counts[name])})
+            self._losses[f"style:{name}"].append(self.style_loss(name, weight))
+        difference, factor = self._differences[name], self._style_factor(name)
         if self.normalize and not self.norms:
             own = ops.gram_backward(difference, features, factor)
             factor = weight / (ops.l1(own) + _NORM_EPSILON)
