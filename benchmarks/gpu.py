@@ -14,9 +14,9 @@ import math
 import statistics
 import time
 
-from common import CONTENT_LAYERS, STYLE_LAYERS, VGG19, picture, vgg19, where
+from common import VGG19, objective, problem, vgg19, where
 
-from cvstyle import Objective, backends
+from cvstyle import backends
 from cvstyle.network import Network
 from cvstyle.optimize import lbfgs
 
@@ -33,15 +33,13 @@ def main():
     for size in map(int, args.sizes.split(",")):
         ops = backends.get(args.backend, args.device)
         net = Network(definition, ops)
-        objective = Objective(
-            net, picture(size, 1), [picture(size, 2)], content_layers=CONTENT_LAYERS, style_layers=STYLE_LAYERS
-        )
-        x = ops.asarray(picture(size, 1)[None])
+        p = problem(net.layer_names, size)
+        function, x = objective(net, p), ops.asarray(p.start[None])
         state = lbfgs.init(ops, x)
-        measured = [seconds(ops, objective, x, state, n) for n in (args.iterations, *[args.iterations] * 3)][1:]
+        measured = [seconds(ops, function, x, state, n) for n in (args.iterations, *[args.iterations] * 3)][1:]
         each = statistics.median(measured) / args.iterations
         parts = {name: seconds_of(ops, run) for name, run in {
-            "objective": lambda: objective.evaluate(x), "forward": lambda: objective._program.forward(x),
+            "objective": lambda: function.evaluate(x), "forward": lambda: function._program.forward(x),
         }.items()}  # fmt: skip
         history = state.steps.nbytes + state.changes.nbytes
         print(
@@ -50,15 +48,15 @@ def main():
             f"forward {parts['forward'] * 1e3:.2f} ms, forward and backward {parts['objective'] * 1e3:.2f} ms, "
             f"{2 * products(size, size * 3 // 4) / parts['objective'] / 1e12:.1f} TFLOP/s; memory "
             f"{ops.pool.allocated / 1e6:.0f} MB: {ops.weights / 1e6:.0f} filters, {history / 1e6:.0f} history, "
-            f"{(ops.pool.allocated - ops.weights - history) / 1e6:.0f} beside them; loss {objective.loss:.6g}"
+            f"{(ops.pool.allocated - ops.weights - history) / 1e6:.0f} beside them; loss {function.loss:.6g}"
         )
 
 
-def seconds(ops, objective, x, state, iterations):
+def seconds(ops, function, x, state, iterations):
     ops.device.synchronize()
     start = time.perf_counter()
     for _ in range(iterations):
-        lbfgs.update(ops, x, objective.evaluate(x), state, 1.0)
+        lbfgs.update(ops, x, function.evaluate(x), state, 1.0)
     ops.device.synchronize()
     return time.perf_counter() - start
 

@@ -95,6 +95,10 @@ class Convolution:
     def _adjoint(self):
         return self._packed(self._grouped().transpose(0, 3, 1, 2))
 
+    @cached_property
+    def _no_bias(self):
+        return self.ops.zeros((max(self.inputs, self.outputs),))
+
     def _grouped(self):
         """(group, outputs, inputs, taps)"""
         return self._source.reshape(self.group, self.outputs // self.group, self.inputs // self.group, -1)
@@ -124,7 +128,7 @@ class Convolution:
             groups, splits, adjoint, relu, *(pooled or (1, 1)),
         )  # fmt: skip
         y = ops.empty((1, outputs, *(pooled if relu == 3 else size)))
-        bias = ops.zeros((outputs,)) if bias is None else bias
+        bias = self._no_bias if bias is None else bias
         target = y if splits == 1 else ops.empty((splits, outputs, positions if relu == 3 else math.prod(size)))
         grid = (-(-positions // tile.bn), -(-per_group // tile.bm), repeats * splits)
         arguments = (x, weights, bias, target, mask, bits, *ops.factor(1.0), 0, *layout)
