@@ -1,12 +1,13 @@
 """Seconds per L-BFGS iteration and peak memory: cvstyle's CPU backends beside plain PyTorch, alternating in one run.
 
 usage: python benchmarks/iteration.py [--networks vgg19,wavelets] [--sizes 256,512,1024] [--rounds 21]
-           [--engines native,torch] [--threads 1] [--goal 256] [--no-profile]
+           [--engines native,torch] [--threads 1] [--processor-time] [--goal 256] [--no-profile]
 
 Each engine is a process of its own, so that its memory is its own; they take turns, one iteration at a time. The
 networks are a VGG-19 with random weights, read from a V1 file, and the embedded one, each with its default layers and
 weights; pictures are 4:3. cvstyle keeps its default history and PyTorch 100 pairs, of which --rounds are filled. Then:
 what each layer costs, and, at the sizes of --goal, the time to the loss that PyTorch's L-BFGS has after 200 iterations.
+--processor-time, with --threads 1, is for a machine that others use: it counts the time that a process ran.
 """
 
 from __future__ import annotations
@@ -34,12 +35,15 @@ def main():
     parser.add_argument("--engines", default="native,torch")
     parser.add_argument("--threads", default="0", help="0: one for each processor")
     parser.add_argument("--goal", default="256", help="sizes for the time to PyTorch's loss; empty: none")
+    parser.add_argument("--processor-time", action="store_true")
     parser.add_argument("--no-profile", action="store_true")
-    parser.add_argument("--worker", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", nargs=6, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
         return work(*args.worker)
-    engines = args.engines.split(",")
+    if args.processor_time and args.threads != "1":
+        parser.error("--processor-time needs --threads 1: threads that wait would count")
+    engines, how = args.engines.split(","), (args.threads, "process_time" if args.processor_time else "perf_counter")
     if "torch" in engines and importlib.util.find_spec("torch") is None:
         print("PyTorch is not installed (pip install torch==2.13.0); its column is left out")
         engines.remove("torch")
@@ -49,7 +53,7 @@ def main():
         print(f"\n{'':<20}" + "".join(f"{e:>26}" for e in engines))
         for network, paths in files.items():
             for size in map(int, args.sizes.split(",")):
-                measured = measure(engines, paths, size, args.rounds, args.threads)
+                measured = measure(engines, paths, size, args.rounds, how)
                 base = measured.get("torch")
                 cells = []
                 for engine in engines:
@@ -62,7 +66,7 @@ def main():
         if "torch" in engines and len(engines) > 1:
             for size in map(int, filter(None, args.goal.split(","))):
                 for network, paths in files.items():
-                    race(engines, network, paths, size, args.threads)
+                    race(engines, network, paths, size, how)
         if not args.no_profile:
             for paths in files.values():
                 command = ["info", "--timings", "--proto", paths[0], "--model", paths[1], "--image-size", "512x384"]
@@ -71,11 +75,11 @@ def main():
 
 
 @contextmanager
-def workers(engines, files, size, threads):
+def workers(engines, files, size, how):
     """engine -> a process that answers questions (see `work`)."""
     processes = {
         engine: subprocess.Popen(
-            [sys.executable, Path(__file__), "--worker", engine, *files, str(size), threads],
+            [sys.executable, Path(__file__), "--worker", engine, *files, str(size), *how],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
         for engine in engines
@@ -90,10 +94,10 @@ def workers(engines, files, size, threads):
             process.wait()
 
 
-def measure(engines, files, size, rounds, threads):
+def measure(engines, files, size, rounds, how):
     """engine -> (median seconds per iteration, peak resident MB); the first iteration of each is not counted."""
     times = {engine: [] for engine in engines}
-    with workers(engines, files, size, threads) as processes:
+    with workers(engines, files, size, how) as processes:
         for turn in range(rounds + 1):
             for engine in engines:
                 seconds, _ = ask(processes[engine], "step")
@@ -103,11 +107,11 @@ def measure(engines, files, size, rounds, threads):
     return {engine: (statistics.median(times[engine]), peaks[engine]) for engine in engines}
 
 
-def race(engines, network, files, size, threads):
+def race(engines, network, files, size, how):
     """Print when each engine reaches the loss that PyTorch has after 200 iterations; they run alternately."""
     took = {engine: [] for engine in engines}
     losses = {engine: [] for engine in engines}
-    with workers(engines, files, size, threads) as processes:
+    with workers(engines, files, size, how) as processes:
         for _ in range(GOAL_ITERATIONS + 1):  # a loss is that of the picture before the step
             for engine in engines:
                 seconds, loss = ask(processes[engine], "step")
@@ -140,15 +144,15 @@ def ask(process, what):
     return [float(number) for number in answer.split()]
 
 
-def work(engine, proto, model, size, threads):
+def work(engine, proto, model, size, threads, clock):
     """The worker: answers "step" (seconds, loss) and anything else with its peak memory (MB) on standard output."""
     make = torch_step if engine == "torch" else cvstyle_step
-    step = make(engine, proto, model, int(size), int(threads))
+    step, now = make(engine, proto, model, int(size), int(threads)), getattr(time, clock)
     for line in sys.stdin:
         if line.strip() == "step":
-            start = time.perf_counter()
+            start = now()
             loss = step()
-            print(time.perf_counter() - start, loss, flush=True)
+            print(now() - start, loss, flush=True)
         else:
             print(memory_mb("VmHWM"), flush=True)
 

@@ -22,7 +22,7 @@ import numpy as np
 _ALIGN = 64  # a cache line, and the widest vector
 _PAGE = 2 << 20  # a large page
 _LEAST = 64 << 20  # of address space worth reserving
-_LARGE = 2 << 20
+_LARGE = 8 << 20
 _CHECK = 32 << 20  # a step of growth at which the system is asked whether there is so much
 
 
