@@ -148,16 +148,28 @@ def resize(pixels: np.ndarray, size: tuple[int, int], compat: bool = False) -> n
     height, width = size
     if pixels.shape[:2] == (height, width):
         return pixels
+    try:
+        return _resized(pixels, height, width, compat).reshape(height, width, -1)
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError(f"for a picture of {width}×{height}") from None
+        source = f"{pixels.shape[1]}×{pixels.shape[0]}"
+        raise ImageError(f"a picture of {source} cannot be resized to {width}×{height}: {error.err}") from None
+
+
+def _resized(pixels, height, width, compat):
+    import cv2
+
     if height <= pixels.shape[0] and width <= pixels.shape[1]:
         resized = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
     elif compat:
-        rows, columns = (_aligned_corners(n, m) for n, m in zip(size, pixels.shape[:2], strict=True))
+        rows, columns = map(_aligned_corners, (height, width), pixels.shape[:2])
         grid = np.meshgrid(columns, rows)
         resized = cv2.remap(pixels, *grid, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     else:
         low, high = float(pixels.min()), float(pixels.max())
         resized = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_CUBIC).clip(low, high)
-    return resized.reshape(height, width, -1)
+    return resized
 
 
 def _aligned_corners(count, source):

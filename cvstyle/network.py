@@ -16,6 +16,9 @@ from .layers import layer_class, layer_types
 from .netdef import LayerDef, NetDef
 from .tiles import Reach
 
+# Outputs beyond both are not meant: the pads and strides of a damaged file ask for any amount of memory.
+_MOST_VALUES, _MOST_VALUES_PER_PIXEL = 1 << 28, 1 << 14
+
 
 @dataclass(frozen=True)
 class _Node:
@@ -229,6 +232,12 @@ class Network:
             tops = layer.top_shapes(bottoms)
         except ModelError as error:
             raise ShapeError(f"{self.definition.source}: {error}") from None
+        picture = max(math.prod(shapes[i][2:]) for i in range(len(self.input_names)))
+        if max(map(math.prod, tops)) > max(_MOST_VALUES, _MOST_VALUES_PER_PIXEL * picture):
+            raise ShapeError(
+                f"{self.definition.source}: {layer.fail(f'its output would have the shape {max(tops, key=math.prod)}')}"
+                ", which no real network asks for; the file is damaged"
+            )
         if len(tops) < len(node.tops):
             raise ModelError(
                 f"{self.definition.source}: {layer.fail(f'has {len(node.tops)} tops; it can have {len(tops)}')}"

@@ -19,6 +19,7 @@ from .errors import CheckpointError, NumericalError, OptionError
 from .network import Network, load_network
 from .objective import Objective, parse_layer
 
+_LONGEST = 1 << 20  # pixels
 _CHECK = 50  # iterations after which the losses of a device are looked at for NaN and infinity
 _SHARES = (1, 1 / 2, 1 / 5, 1 / 10, 1 / 20)  # of num_iterations for each scale: those of the reference's recipe
 _SMALLEST = 256  # the first of automatic scales is at least as large
@@ -79,6 +80,9 @@ class Options:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise OptionError(f"{name} is {value}; a number above zero is needed")
+        if self.image_size * max(1, self.style_scale) > _LONGEST:
+            sizes = f"image_size {self.image_size} × style_scale {self.style_scale}"
+            raise OptionError(f"{sizes} is more than {_LONGEST} pixels")
         for name in ("content_weight", "style_weight", "tv_weight"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
@@ -87,6 +91,8 @@ class Options:
             raise OptionError(f"lbfgs_num_correction is {self.lbfgs_num_correction}; it cannot be negative")
         if self.init not in (None, "random", "image"):
             raise OptionError(f"init must be random or image, not '{self.init}'")
+        if self.init == "random" and self.init_image:
+            raise OptionError("init random starts from noise and init_image from a picture; leave one of them out")
         optimize.get(self.optimizer)
         if self.bounds and self.optimizer != "lbfgsb":
             raise OptionError(f"bounds need optimizer lbfgsb; {self.optimizer} has none")

@@ -72,9 +72,17 @@ def test_a_command_line_of_the_reference_runs_as_it_is(files, tmp_path):
         -normalize_gradients -init image -optimizer adam -learning_rate 1e1 -lbfgs_num_correction 0 -print_iter 50
         -save_iter 2 -output_image {output} -style_scale 0.9 -original_colors 1 -pooling avg
         -proto_file {files["proto"]} -model_file {files["model"]} -backend nn -cudnn_autotune -seed 123
+        -multigpu_strategy 3,6,12
         -content_layers relu2_2 -style_layers relu1_1,relu2_1"""
     assert main(shlex.split(line)) == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.png", "out_2.png"]
+
+
+def test_numbers_may_be_written_as_lua_reads_them(files, tmp_path):
+    more = ["-image_size", "3.2e1", "-num_iterations", "3.0", "-style_blend_weights", "nil", "-save_iter", "-1"]
+    assert main(arguments(files, tmp_path / "out.png", *more, "-multigpu_strategy", "", "-init_image", "")) == 0
+    assert images.read(tmp_path / "out.png").rgb.shape == (24, 32, 3)
+    assert [p.name for p in tmp_path.iterdir()] == ["out.png"]
 
 
 def test_the_same_seed_gives_the_same_bytes(files, tmp_path, monkeypatch):
@@ -166,6 +174,16 @@ def bad_inputs(files):
     yield ["--init-image", folder / "absent.png"], ["absent.png"]
     yield ["--gpu", "x"], ["--gpu x"]
     yield ["--imagesize", "64"], ["--imagesize", "--image-size"]
+    yield ["--image-size", "9999999"], ["9999999", "pixels"]
+    yield ["--style-scale", "1e9"], ["style_scale", "pixels"]
+    yield ["--image-size", "12.5"], ["--image-size", "12.5"]
+    yield ["--multigpu-strategy", "6,3"], ["6,3", "ascending"]
+    yield ["--init", "random", "--init-image", files["style"]], ["init_image", "leave one"]
+    yield ["photo", "of", "me.jpg"], ["'photo'", "quotes"]
+    yield ["--log", files["style"]], ["style.png", "overwrite"]
+    yield ["--output", files["model"].replace("net.caffemodel", "log.png"), "--log", folder / "log.png"], ["one file"]
+    Image.new("RGB", (40, 40)).save(folder / "out_20.png")
+    yield ["--content", folder / "out_20.png", "--output", folder / "out.png", "--save-iter", 5], ["out_20.png"]
 
 
 def test_bad_input_is_one_clear_line_and_status_2(files, tmp_path, capfd):
@@ -183,6 +201,8 @@ def test_bad_input_is_one_clear_line_and_status_2(files, tmp_path, capfd):
 def test_missing_required_options_and_unknown_verbs(capsys):
     assert main(["run", "--content", "a.png"]) == 2
     assert "--style" in capsys.readouterr().err
+    assert main(["run", "--contnet", "a.png"]) == 2  # the misspelt option rather than the lack of the right one
+    assert "--contnet" in capsys.readouterr().err
     assert main(["rum"]) == 2
     assert "run" in capsys.readouterr().err
     assert main([]) == 0
@@ -218,6 +238,7 @@ def test_interrupting_keeps_the_picture(files, tmp_path):
             break
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)  # impatience does no harm
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert str(output) in err and "interrupted" in err and "Traceback" not in err
@@ -242,6 +263,32 @@ def test_a_loss_that_becomes_nan_stops_with_the_last_good_picture(files, tmp_pat
     assert "nan at iteration 5 (tv)" in message and str(output) in message
     assert np.isfinite(images.read(output).rgb).all()
     assert images.read_metadata(output)["Iterations"] == "4"
+
+
+def test_trouble_with_a_report_does_not_end_the_run(files, tmp_path, monkeypatch, capsys):
+    real = images.write
+
+    def full(path, *rest, **named):
+        if "_2" in str(path):
+            raise images.ImageError(f"{path}: it could not be written: No space left on device")
+        real(path, *rest, **named)
+
+    monkeypatch.setattr(images, "write", full)
+    more = ["--save-iter", 2, "--log", "/dev/full"] if os.path.exists("/dev/full") else ["--save-iter", 2]
+    assert main(arguments(files, tmp_path / "out.png", *more)) == 0
+    err = capsys.readouterr().err
+    assert "out_2.png: it could not" in err
+    assert "/dev/full: the log ends here" in err or "--log" not in more
+    assert [p.name for p in tmp_path.iterdir()] == ["out.png"]
+
+
+def test_a_reader_that_goes_away_does_not_end_the_run(files, tmp_path):
+    args = [sys.executable, "-m", "cvstyle", *arguments(files, tmp_path / "out.png", "--print-iter", 1)]
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    process = subprocess.Popen(args, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
+    process.stderr.close()
+    assert process.wait(timeout=60) == 0
+    assert images.read(tmp_path / "out.png").rgb.shape == (48, 64, 3)
 
 
 def test_info_lists_layers_and_uses(files, capsys):

@@ -223,3 +223,18 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         images.write(path, np.ones((2, 2, 3), np.float32))
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_resize_without_memory_or_beyond_opencv_says_so(monkeypatch):
+    def fail(*_, **__):
+        error = cv2.error("")
+        error.code, error.err = code, "!limits"
+        raise error
+
+    monkeypatch.setattr(cv2, "resize", fail)
+    code = cv2.Error.StsNoMem
+    with pytest.raises(MemoryError, match="7×5"):
+        images.resize(np.zeros((2, 2, 3), np.float32), (5, 7))
+    code = cv2.Error.StsAssert
+    with pytest.raises(ImageError, match="2×2 cannot be resized to 7×5: !limits"):
+        images.resize(np.zeros((2, 2, 3), np.float32), (5, 7))

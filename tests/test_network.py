@@ -714,3 +714,14 @@ def test_backends_by_name():
 def test_layer_names_are_those_with_an_output():
     net = nets.vgg(16, 32, (16, 16), classifier=False)
     assert Network(net, Backend()).layer_names == [d.name for d in net.layers]
+
+
+@pytest.mark.parametrize("damage", ["pad: 4294967295", "pad: 100000"])
+def test_sizes_beyond_reason_are_refused_before_memory_is_asked_for(tmp_path, damage):
+    path = tmp_path / "net.prototxt"
+    path.write_text(
+        'input: "data" layer { name: "c" type: "Convolution" bottom: "data" top: "c" '
+        f"convolution_param {{ num_output: 4 kernel_size: 3 {damage} }} }}"
+    )
+    with pytest.raises(ModelError, match=r"net.prototxt: layer 'c' .*no real network"):
+        Network(read_net(path), Backend()).shapes((64, 64))

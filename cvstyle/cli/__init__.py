@@ -22,12 +22,18 @@ class _Parser(argparse.ArgumentParser):
     def parse_args(self, args=None, namespace=None):
         namespace, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            self.error(f"unknown argument {unknown[0]}; {nearest(unknown[0], self._options_of(namespace))}")
+            self.error(f"unexpected word '{unknown[0]}'; a name with spaces in it needs quotes around it")
         return namespace
 
-    def _options_of(self, namespace):
-        parser = getattr(namespace, "parser", self)
-        return [o for o in parser._option_string_actions if o.startswith("--")]
+    def parse_known_args(self, args=None, namespace=None):
+        # Before anything else, since a misspelt option would be reported as the lack of the right one.
+        if self._subparsers is None:
+            for word in args:
+                option = word.partition("=")[0]
+                if option.startswith("--") and len(option) > 2 and option not in self._option_string_actions:
+                    known = [o for o in self._option_string_actions if o.startswith("--")]
+                    self.error(f"unknown option {option}; {nearest(option, known)}")
+        return super().parse_known_args(args, namespace)
 
     def error(self, message):
         raise OptionError(message)

@@ -5,23 +5,29 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import shutil
 import signal
 import sys
 import time
+from contextlib import suppress
 
 from .. import __version__
-from ..errors import OptionError
+from ..errors import ImageError, OptionError
 from .common import (
     add_network_arguments,
     add_threads_argument,
     comma_list,
     limit_threads,
+    number,
     numbers,
+    whole,
     whole_numbers,
 )
 
 _COMPAT = {"print_iter": 50, "save_iter": 100}
 _MODERN = {"print_iter": 50, "save_iter": 0}
+_BAR = "{n_fmt}/{total_fmt} |{bar}| {rate_fmt}, {remaining} left{postfix}"
+_WIDE = 120  # columns in which bar, rate and all losses have room
 _REFERENCE_BACKENDS = ("nn", "cudnn", "clnn")
 
 
@@ -47,14 +53,14 @@ def add_parser(subparsers):
         help="PNG, JPEG, WebP or TIFF (default: out.png)",
     )
     group.add_argument(
-        "--style-blend-weights", type=numbers, metavar="N,N", help="share of each style (default: equal)"
+        "--style-blend-weights", type=_blend_weights, metavar="N,N", help="share of each style (default: equal)"
     )
     group.add_argument(
-        "--image-size", type=int, default=512, metavar="N", help="longest side of the result in pixels (default: 512)"
+        "--image-size", type=whole, default=512, metavar="N", help="longest side of the result in pixels (default: 512)"
     )
     group.add_argument(
         "--style-scale",
-        type=float,
+        type=number,
         default=1.0,
         metavar="X",
         help="size of the styles relative to the result (default: 1)",
@@ -62,14 +68,14 @@ def add_parser(subparsers):
     group.add_argument(
         "--original-colors",
         nargs="?",
-        type=int,
+        type=whole,
         const=1,
         default=0,
         choices=(0, 1),
         help="keep the colours of the content",
     )
     group.add_argument(
-        "--bits", type=int, choices=(8, 16), default=8, help="bits per channel of a TIFF or PNG (default: 8)"
+        "--bits", type=whole, choices=(8, 16), default=8, help="bits per channel of a TIFF or PNG (default: 8)"
     )
 
     add_network_arguments(parser)
@@ -90,11 +96,14 @@ def add_parser(subparsers):
     group.add_argument("--device", metavar="N or NAME", help="which device of the backend (see 'cvstyle devices')")
     group.add_argument("--gpu", metavar="N", help="the GPU of this number; -1: the CPU (neural_style.lua's option)")
     add_threads_argument(group)
+    group.add_argument(
+        "--multigpu-strategy", type=_positions, metavar="N,N", help="for neural_style.lua's sake; has no effect"
+    )
 
     group = parser.add_argument_group("weights")
-    group.add_argument("--content-weight", type=float, metavar="W", help="default: that of the network")
-    group.add_argument("--style-weight", type=float, metavar="W", help="default: that of the network")
-    group.add_argument("--tv-weight", type=float, metavar="W", help="smoothness; default: that of the network")
+    group.add_argument("--content-weight", type=number, metavar="W", help="default: that of the network")
+    group.add_argument("--style-weight", type=number, metavar="W", help="default: that of the network")
+    group.add_argument("--tv-weight", type=number, metavar="W", help="smoothness; default: that of the network")
     group.add_argument("--normalize-gradients", action="store_true", help="divide each layer's gradient by its L1 norm")
 
     group = parser.add_argument_group("optimisation")
@@ -112,9 +121,9 @@ def add_parser(subparsers):
         metavar="NAME",
         help="lbfgs (default), lbfgsb (SciPy, with a line search) or adam",
     )
-    group.add_argument("--learning-rate", type=float, default=10.0, metavar="X", help="of adam (default: 10)")
+    group.add_argument("--learning-rate", type=number, default=10.0, metavar="X", help="of adam (default: 10)")
     group.add_argument(
-        "--lbfgs-num-correction", type=int, default=0, metavar="N",
+        "--lbfgs-num-correction", type=whole, default=0, metavar="N",
         help="L-BFGS history (default: 12; lbfgsb: 20; --compat: 100)",
     )  # fmt: skip
     group.add_argument("--bounds", action="store_true", help="keep pixels in range while optimising (lbfgsb)")
@@ -126,7 +135,7 @@ def add_parser(subparsers):
     )
     group.add_argument("--init-image", metavar="FILE", help="start from this picture")
     group.add_argument(
-        "--seed", type=int, default=-1, metavar="N", help="of the noise; negative: a new one each time (default)"
+        "--seed", type=whole, default=-1, metavar="N", help="of the noise; negative: a new one each time (default)"
     )
     group.add_argument(
         "--compat", action="store_true", help="the exact numbers, defaults and file names of neural_style.lua"
@@ -142,15 +151,17 @@ def add_parser(subparsers):
         help="keep picture, optimiser and content features in host memory, or in files in this folder",
     )
     group.add_argument("--checkpoint", metavar="FILE.npz", help="keep the state of the run in this file")
-    group.add_argument("--checkpoint-iter", type=int, default=50, metavar="N", help="every N iterations (default: 50)")
+    group.add_argument(
+        "--checkpoint-iter", type=whole, default=50, metavar="N", help="every N iterations (default: 50)"
+    )
     group.add_argument("--resume", action="store_true", help="go on from the checkpoint, if it is there")
 
     group = parser.add_argument_group("reports")
     group.add_argument(
-        "--print-iter", type=int, metavar="N", help="a line every N iterations where there is no terminal (default: 50)"
+        "--print-iter", type=whole, metavar="N", help="a line every N iterations where no terminal is (default: 50)"
     )
     group.add_argument(
-        "--save-iter", type=int, metavar="N", help="save out_N.png every N iterations (default: 0, never)"
+        "--save-iter", type=whole, metavar="N", help="save out_N.png every N iterations (default: 0, never)"
     )
     group.add_argument("--log", metavar="FILE.csv", help="write the losses of every iteration")
     group.add_argument("--quiet", action="store_true", help="say nothing unless something goes wrong")
@@ -176,13 +187,12 @@ def execute(args) -> int:
         if getattr(args, name) is None:
             setattr(args, name, default)
     images.check_writable(args.output, bits=args.bits)
-    _check_nothing_overwritten(args.output, [args.content, *styles])
+    _check_nothing_overwritten(args, styles)
     limit_threads(args)
     backend = _backend(args)
     metadata = {"Software": f"cvstyle {__version__}", "Command": shlex.join(["cvstyle", *args.command_line])}
 
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    interrupted = _between_iterations(args) if args.checkpoint else lambda: False
+    interrupted = _handle_signals(args)
     if args.resume and not args.quiet:
         _say_what_is_resumed(args)
     with _Reporter(args) as report:
@@ -196,11 +206,14 @@ def execute(args) -> int:
         def after(iterate):
             report(iterate)
             if (
-                args.save_iter
+                args.save_iter > 0
                 and iterate.iteration % args.save_iter == 0
                 and iterate.iteration < iterate.num_iterations
             ):
-                write(_numbered(args.output, iterate.iteration), iterate.picture(), iterate.iteration)
+                try:
+                    write(_numbered(args.output, iterate.iteration), iterate.picture(), iterate.iteration)
+                except ImageError as error:  # the run goes on: its end may find room again
+                    report.say(f"cvstyle: {error}")
             if interrupted():
                 raise KeyboardInterrupt
 
@@ -209,20 +222,6 @@ def execute(args) -> int:
         )
         write(args.output, result.picture, result.iterations, result.seed)
     return _conclude(args, result, backend)
-
-
-def _between_iterations(args):
-    """Let the first Ctrl-C or SIGTERM wait for the end of an iteration, where the state is whole; says if one came."""
-    came = []
-
-    def wait(*_):
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        came.append(True)
-        if not args.quiet:
-            print("cvstyle: stopping after this iteration; once more to stop at once", file=sys.stderr)
-
-    signal.signal(signal.SIGINT, wait)
-    return lambda: bool(came)
 
 
 def _say_what_is_resumed(args):
@@ -261,10 +260,70 @@ def _style_paths(text):
     return paths
 
 
-def _check_nothing_overwritten(output, inputs):
-    for path in inputs:
-        if os.path.exists(output) and os.path.exists(path) and os.path.samefile(path, output):
-            raise OptionError(f"{output}: the output would overwrite an input picture; choose another name")
+def _check_nothing_overwritten(args, styles):
+    inputs = [args.content, *styles, args.proto, args.model]
+    stem, extension = os.path.splitext(args.output)
+    for path in filter(None, [*inputs, args.init_image]):
+        name, ending = os.path.splitext(path)
+        name, _, iteration = name.rpartition("_")
+        numbered = ending == extension and iteration.isdigit() and _same_file(name, stem)
+        # A run may go on from its own output: that is read before it is written.
+        if path != args.init_image and (_same_file(path, args.output) or (args.save_iter > 0 and numbered)):
+            raise OptionError(f"{args.output}: the output would overwrite the input {path}; choose another name")
+        if args.log and _same_file(path, args.log):
+            raise OptionError(f"{args.log}: the log would overwrite the input {path}; choose another name")
+    if args.log and _same_file(args.log, args.output):
+        raise OptionError(f"{args.log}: the log and the output are one file; choose another name")
+
+
+def _same_file(path, other):
+    if os.path.exists(path) and os.path.exists(other):
+        return os.path.samefile(path, other)
+    return os.path.realpath(path) == os.path.realpath(other)
+
+
+def _handle_signals(args):
+    """Let Ctrl-C and SIGTERM end the run with its picture; returns what says if an iteration that ended was the last.
+
+    The first raises KeyboardInterrupt, or with a checkpoint waits for the end of the iteration, where the state is
+    whole. One more while the picture is saved changes nothing, and the next ends the process.
+    """
+    waits = 1 if args.checkpoint else 0
+    received = []
+
+    def handle(*_):
+        received.append(True)
+        if len(received) <= waits:
+            if not args.quiet:
+                print("cvstyle: stopping after this iteration; once more to stop at once", file=sys.stderr)
+        elif len(received) == waits + 1:
+            raise KeyboardInterrupt
+        else:
+            for kind in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(kind, signal.SIG_DFL)
+
+    def ended():
+        if not (waits and received):
+            return False
+        received.append(True)  # the wait is over, so the next one finds the picture being saved
+        return True
+
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, handle)
+    return ended
+
+
+def _blend_weights(text):
+    """None from "nil", neural_style.lua's default."""
+    return None if text == "nil" else numbers(text)
+
+
+def _positions(text):
+    """[3, 6] from "3,6": ascending positions from 1 on."""
+    found = [whole(part) for part in comma_list(text)]
+    if found != sorted(set(found)) or min(found, default=1) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a list of ascending positions such as 3,6,12")
+    return found
 
 
 def _backend(args):
@@ -314,7 +373,8 @@ class _Reporter:
 
     def __init__(self, args):
         self.args, self.bar, self.log, self.columns = args, None, None, None
-        self.started = self.drawn = None
+        self.started = self.first = self.drawn = None
+        self.silent = args.quiet
 
     def __enter__(self):
         if self.args.log:
@@ -332,32 +392,44 @@ class _Reporter:
             self.log.close()
 
     def __call__(self, iterate):
-        seconds = time.monotonic() - self.started
+        now = time.monotonic()
+        self.first = self.first or now
         if self.log is not None:
-            self._write_log(iterate, seconds)
-        if self.args.quiet:
+            self._write_log(iterate, now - self.started)
+        if self.silent:
             return
         if sys.stderr.isatty():
-            self._draw_bar(iterate)
-        elif self.args.print_iter and (
+            self._draw_bar(iterate, now)
+        elif self.args.print_iter > 0 and (
             iterate.iteration % self.args.print_iter == 0 or iterate.iteration == iterate.num_iterations
         ):
-            rate = iterate.iteration / seconds
+            # The first iteration waits for files and kernels, so it says nothing about the others.
+            steps, seconds = iterate.iteration - 1, now - self.first
+            rate = steps / seconds if steps and seconds else 1 / (now - self.started)
             left = (iterate.num_iterations - iterate.iteration) / rate
-            print(
+            self.say(
                 f"iteration {iterate.iteration}/{iterate.num_iterations}: {_summary(iterate)}; "
-                f"{rate:.2f} iterations/s, {left:.0f} s left",
-                file=sys.stderr, flush=True,
-            )  # fmt: skip
+                f"{rate:.2f} iterations/s, {left:.0f} s left"
+            )
 
-    def _draw_bar(self, iterate):
+    def say(self, line):
+        """Print a line; a reader that went away does not end the run."""
+        try:
+            if self.bar is not None:
+                self.bar.clear()
+            print(line, file=sys.stderr, flush=True)
+        except OSError:
+            self.silent = True
+
+    def _draw_bar(self, iterate, now):
         if self.bar is None:
             from tqdm import tqdm
 
-            self.bar, self.drawn = tqdm(total=iterate.num_iterations, unit="it", dynamic_ncols=True, smoothing=0.1), 0
-        now = time.monotonic()
+            self.bar = tqdm(total=iterate.num_iterations, unit="it", dynamic_ncols=True, smoothing=0.1, bar_format=_BAR)
+            self.drawn = 0
         if now - self.drawn >= self.bar.mininterval or iterate.iteration == iterate.num_iterations:
-            self.bar.set_postfix_str(_summary(iterate), refresh=False)  # reads the losses, so not at every iteration
+            short = shutil.get_terminal_size().columns < _WIDE
+            self.bar.set_postfix_str(_summary(iterate, short), refresh=False)  # reads the losses: not every iteration
             self.bar.update(iterate.iteration - self.bar.n)
             self.drawn = now
 
@@ -370,13 +442,21 @@ class _Reporter:
             writer.writerow(["iteration", "seconds", "loss", *self.columns])
         values = [iterate.losses[name] for name in self.columns]
         writer.writerow([iterate.iteration, f"{seconds:.3f}", *(f"{v:.9g}" for v in (iterate.loss, *values))])
-        self.log.flush()
+        try:
+            self.log.flush()
+        except OSError as error:
+            self.say(f"cvstyle: {self.args.log}: the log ends here: {error.strerror}")
+            with suppress(OSError):
+                self.log.close()
+            self.log = None
 
 
-def _summary(iterate):
-    """The loss and its three kinds: "loss 1.2e+05 (content 3e+04, style 9e+04, tv 120)"."""
+def _summary(iterate, short=False):
+    """The loss and its three kinds: "loss 1.2e+05 (content 3e+04, style 9e+04, tv 120)"; short: the kinds alone."""
     kinds = {}
     for name, value in iterate.losses.items():
         kind = name.partition(":")[0]
         kinds[kind] = kinds.get(kind, 0) + value
+    if short:
+        return ", ".join(f"{kind} {value:.2g}" for kind, value in kinds.items())
     return f"loss {iterate.loss:.4g} (" + ", ".join(f"{kind} {value:.3g}" for kind, value in kinds.items()) + ")"

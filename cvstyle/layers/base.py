@@ -48,6 +48,9 @@ class Layer:
     element-wise layer without weights.
     """
 
+    inputs = (1, 1)
+    """How many bottoms the layer takes, at least and at most."""
+
     identity = False
     """The top is the bottom (Dropout, Split): the network gives both the same value and never runs the layer."""
 
@@ -60,6 +63,10 @@ class Layer:
         self.names = [definition.name]
         """The layers that this one does: itself, or those that were fused into it."""
         self.params: dict[str, Any] = dict(definition.params)
+        least, most = self.inputs
+        if not least <= len(definition.bottoms) <= most:
+            wanted = str(least) if least == most else f"{least} or more" if most > 2 else f"{least} or {most}"
+            raise self.fail(f"has {len(definition.bottoms)} inputs; it takes {wanted}")
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         """Shapes of the tops for these shapes of the bottoms. Raises ModelError where they do not fit."""

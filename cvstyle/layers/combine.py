@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 from .base import Layer, Window, register
@@ -10,6 +11,8 @@ from .base import Layer, Window, register
 @register("Concat")
 class Concat(Layer):
     """Bottoms one after the other along an axis."""
+
+    inputs = (1, math.inf)
 
     retains = False
 
@@ -99,6 +102,8 @@ class Slice(Layer):
 class Crop(Layer):
     """The first bottom cut to the size of the second, from `axis` (default 2) on, at `offset`."""
 
+    inputs = (2, 2)
+
     retains = False
 
     def _starts(self, bottoms):
@@ -141,14 +146,14 @@ class Crop(Layer):
 class Eltwise(Layer):
     """Sum with coefficients, product, or maximum of bottoms of one shape."""
 
+    inputs = (2, math.inf)
+
     def __init__(self, definition, ops):
         super().__init__(definition, ops)
         self.operation = self.params.get("operation", "SUM")
         self.retains = self.operation == "PROD"
         count = len(definition.bottoms)
         self.coefficients = list(self.params.get("coeff", [])) or [1.0] * count
-        if count < 2:
-            raise self.fail("it needs two inputs or more")
         if len(self.coefficients) != count:
             raise self.fail(f"{len(self.coefficients)} coefficients for {count} inputs")
         if self.operation not in ("SUM", "PROD", "MAX"):

@@ -77,6 +77,7 @@ class BatchNorm(Layer):
 class _Broadcast(Layer):
     """A blob, or a second bottom, that broadcasts along `axis` and the axes after it (Caffe's Scale and Bias)."""
 
+    inputs = (1, 2)
     _blobs = ()
 
     def __init__(self, definition, ops):
