@@ -11,6 +11,7 @@ import math
 import os
 import struct
 import tempfile
+import warnings
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -40,6 +41,12 @@ def read(path: str) -> Picture:
 
     Grey, palette, CMYK, 8-bit, 16-bit and float files are converted; nothing is rounded. Raises ImageError.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's on odd metadata: the picture is read, or an error says why not
+        return _read(path)
+
+
+def _read(path):
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     path = os.fspath(path)

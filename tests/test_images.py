@@ -270,7 +270,7 @@ def test_deep_tiffs_of_every_arrangement(tmp_path, kind):
         np.testing.assert_allclose(picture.alpha, alpha, atol=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore:Truncated File Read")  # Pillow's
+@pytest.mark.filterwarnings("error")
 def test_tiffs_that_are_no_pictures_are_refused(tmp_path):
     path = tmp_path / "odd.tif"
     for pixels, named, message in (
