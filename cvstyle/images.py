@@ -11,6 +11,7 @@ import math
 import os
 import struct
 import tempfile
+import warnings
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -40,6 +41,12 @@ def read(path: str) -> Picture:
 
     Grey, palette, CMYK, 8-bit, 16-bit and float files are converted; nothing is rounded. Raises ImageError.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's on odd metadata: the picture is read, or an error says why not
+        return _read(path)
+
+
+def _read(path):
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     path = os.fspath(path)
@@ -53,6 +60,8 @@ def read(path: str) -> Picture:
             # A CMYK profile does not describe the RGB pixels that are made of it.
             icc = None if image.mode == "CMYK" else image.info.get("icc_profile")
             if _is_deep(image):
+                if image.format == "TIFF":
+                    return _read_tiff(path)
                 if image.format == "PNG":
                     image.load()  # OpenCV would fill a truncated one with grey
                 return _picture(_read_deep(path), image.getexif().get(_ORIENTATION, 1), icc)
@@ -64,13 +73,56 @@ def read(path: str) -> Picture:
         raise ImageError(f"{path}: there is no such file") from None
     except PermissionError:
         raise ImageError(f"{path}: it may not be read; check its permissions") from None
-    except UnidentifiedImageError:
-        return _picture(_read_deep(path), 1, None)  # kinds that Pillow does not know, such as 16-bit RGB TIFF
+    except UnidentifiedImageError:  # kinds that Pillow does not know, such as 16-bit RGB TIFF
+        with open(path, "rb") as file:
+            tiff = file.read(4) in _TIFF
+        return _read_tiff(path) if tiff else _picture(_read_deep(path), 1, None)
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise ImageError(f"{path}: the picture is truncated or damaged ({error}); get a fresh copy") from None
+        raise _damaged(path, error) from None
 
 
-_ORIENTATION, _DESCRIPTION, _BITS_PER_SAMPLE = 274, 270, 258  # tags of TIFF and EXIF
+def _damaged(path, cause):
+    cause = " ".join(str(cause).split()) or type(cause).__name__
+    return ImageError(f"{path}: the picture is truncated or damaged ({cause}); get a fresh copy")
+
+
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+_ORIENTATION, _DESCRIPTION, _BITS_PER_SAMPLE, _PROFILE = 274, 270, 258, 34675  # tags of TIFF and EXIF
+
+
+def _read_tiff(path):
+    """The Picture in the first page of a TIFF of more than 8 bits."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages[0]
+            kind, planar = page.photometric.name, page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
+            if kind not in ("RGB", "MINISBLACK", "MINISWHITE") or page.dtype is None or page.dtype.kind not in "uf":
+                raise ImageError(f"{path}: a TIFF of {kind} in {page.dtype} cannot be read; save it as RGB of 16 bits")
+            tags = {code: page.tags[code].value for code in (_ORIENTATION, _PROFILE) if code in page.tags}
+            try:
+                pixels = page.asarray()
+            except ValueError:  # a compression that tifffile has no words for, such as LZW
+                if planar:
+                    raise
+                pixels = _read_deep(path)
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # tifffile has no common class for what a damaged file makes it raise
+        raise _damaged(path, error) from None
+    if planar and pixels.ndim == 3:
+        pixels = np.moveaxis(pixels, 0, -1)
+    if pixels.ndim not in (2, 3):
+        raise ImageError(f"{path}: a TIFF of {pixels.ndim} dimensions is no picture; save it as RGB of 16 bits")
+    if kind == "MINISWHITE":
+        pixels = (np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1) - pixels
+    try:
+        return _picture(pixels, tags.get(_ORIENTATION, 1), tags.get(_PROFILE))
+    except ValueError as error:
+        raise _damaged(path, error) from None
 
 
 def _is_deep(image):
@@ -104,10 +156,11 @@ def _read_deep(path):
 
 
 def _picture(pixels, orientation, icc):
-    """A Picture of pixels (H, W[, 1, 3 or 4]) of any dtype; floats are 0..1."""
-    whole = {"uint8": 255, "uint16": 65535}.get(pixels.dtype.name, 1)
+    """A Picture of pixels (H, W[, 1 to 4]) of any dtype; floats are 0..1. Raises ValueError for NaN and infinity."""
+    whole = np.iinfo(pixels.dtype).max if pixels.dtype.kind in "iu" else 1
     pixels = _upright(np.atleast_3d(pixels), orientation).astype(np.float32)
-    colour, alpha = pixels[..., :3], pixels[..., 3] / np.float32(whole) if pixels.shape[2] == 4 else None
+    has_alpha = pixels.shape[2] in (2, 4)
+    colour, alpha = pixels[..., :3], pixels[..., -1] / np.float32(whole) if has_alpha else None
     if pixels.shape[2] < 3:
         colour = np.repeat(pixels[..., :1], 3, axis=2)
     rgb = np.ascontiguousarray(colour * np.float32(255 / whole))
@@ -319,7 +372,8 @@ def _write_tiff(file, pixels, icc, metadata):
 
     tifffile.imwrite(
         file, pixels, photometric="rgb", extrasamples=["unassalpha"] if pixels.shape[2] == 4 else None,
-        compression="zlib", predictor=True, iccprofile=icc, description=_text(metadata), software=False, metadata=None,
+        compression="zlib", predictor=True, description=_text(metadata), software=False, metadata=None,
+        extratags=[(_PROFILE, 7, len(icc), icc, True)] if icc else (),
     )  # fmt: skip
 
 

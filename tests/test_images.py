@@ -238,3 +238,52 @@ def test_a_resize_without_memory_or_beyond_opencv_says_so(monkeypatch):
     code = cv2.Error.StsAssert
     with pytest.raises(ImageError, match="2×2 cannot be resized to 7×5: !limits"):
         images.resize(np.zeros((2, 2, 3), np.float32), (5, 7))
+
+
+@pytest.mark.parametrize("kind", ["planar", "white", "grey and alpha", "half", "long", "lzw", "profile"])
+def test_deep_tiffs_of_every_arrangement(tmp_path, kind):
+    """Arrangements that OpenCV reads wrongly or not at all, each against the numbers that went in."""
+    path, rng = tmp_path / "deep.tif", np.random.default_rng(3)
+    pixels = rng.integers(0, 65536, (6, 5, 3), dtype=np.uint16)
+    expected, alpha = pixels / 257, None
+    if kind == "planar":
+        tifffile.imwrite(path, pixels.transpose(2, 0, 1).copy(), photometric="rgb", planarconfig="separate")
+    elif kind == "white":
+        tifffile.imwrite(path, pixels[..., 0], photometric="miniswhite")
+        expected = np.repeat(255 - pixels[..., :1] / 257, 3, axis=2)
+    elif kind == "grey and alpha":
+        tifffile.imwrite(path, pixels[..., :2], photometric="minisblack", planarconfig="contig", extrasamples=[2])
+        expected, alpha = np.repeat(pixels[..., :1] / 257, 3, axis=2), pixels[..., 1] / 65535
+    elif kind == "half":
+        tifffile.imwrite(path, (pixels / 65535).astype(np.float16), photometric="rgb")
+    elif kind == "long":
+        tifffile.imwrite(path, pixels.astype(np.uint32) * 65537, photometric="rgb")
+    elif kind == "lzw":
+        cv2.imwrite(str(path), pixels[..., ::-1], [cv2.IMWRITE_TIFF_COMPRESSION, 5])
+    else:
+        images.write(path, pixels / 257, icc=b"a profile", bits=16)
+        assert images.read(path).icc == b"a profile"
+    picture = images.read(path)
+    np.testing.assert_allclose(picture.rgb, expected, atol=0.1 if kind == "half" else 1e-3)
+    assert (picture.alpha is None) == (alpha is None)
+    if alpha is not None:
+        np.testing.assert_allclose(picture.alpha, alpha, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("error")
+def test_tiffs_that_are_no_pictures_are_refused(tmp_path):
+    path = tmp_path / "odd.tif"
+    for pixels, named, message in (
+        (np.full((4, 4, 3), np.nan, np.float32), {"photometric": "rgb"}, "NaN"),
+        (np.zeros((4, 4, 4), np.uint16), {"photometric": "separated"}, "SEPARATED in uint16"),
+        (np.zeros((4, 4), np.int16), {"photometric": "minisblack"}, "int16"),
+    ):
+        tifffile.imwrite(path, pixels, **named)
+        with pytest.raises(ImageError, match=rf"odd.tif: .*{message}"):
+            images.read(path)
+    good = io.BytesIO()
+    tifffile.imwrite(good, np.zeros((40, 40, 3), np.uint16), photometric="rgb")
+    for size in (5, 60, 150, 300, 3000):
+        path.write_bytes(good.getvalue()[:size])
+        with pytest.raises(ImageError, match=r"odd.tif: .*damaged"):
+            images.read(path)

@@ -283,34 +283,34 @@ def _same_file(path, other):
 
 
 def _handle_signals(args):
-    """Let Ctrl-C and SIGTERM end the run with its picture; returns a function that says whether one is waiting.
+    """Let Ctrl-C and SIGTERM end the run with its picture; returns what says if an iteration that ended was the last.
 
-    With a checkpoint the first one waits for the end of an iteration, where the state is whole; one more ends it at
-    once. While the picture is written the next one changes nothing, and the one after ends the process.
+    The first raises KeyboardInterrupt, or with a checkpoint waits for the end of the iteration, where the state is
+    whole. One more while the picture is saved changes nothing, and the next ends the process.
     """
-    waiting = ending = False
+    waits = 1 if args.checkpoint else 0
+    received = []
 
     def handle(*_):
-        nonlocal waiting, ending
-        if ending:
-            for kind in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(kind, signal.SIG_DFL)
-        elif args.checkpoint and not waiting:
-            waiting = True
+        received.append(True)
+        if len(received) <= waits:
             if not args.quiet:
                 print("cvstyle: stopping after this iteration; once more to stop at once", file=sys.stderr)
-        else:
-            ending = True
+        elif len(received) == waits + 1:
             raise KeyboardInterrupt
+        else:
+            for kind in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(kind, signal.SIG_DFL)
 
-    def interrupted():
-        nonlocal ending
-        ending = ending or waiting
-        return waiting
+    def ended():
+        if not (waits and received):
+            return False
+        received.append(True)  # the wait is over, so the next one finds the picture being saved
+        return True
 
     for kind in (signal.SIGINT, signal.SIGTERM):
         signal.signal(kind, handle)
-    return interrupted
+    return ended
 
 
 def _blend_weights(text):
