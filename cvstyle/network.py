@@ -282,6 +282,7 @@ class Program:
             if layer.retains:
                 self._kept.update(node.bottoms, node.tops)
         self._checked = {}
+        self._reach = {}
         self._tape = None
 
     def _fused(self):
@@ -322,6 +323,11 @@ class Program:
         A window that holds it, and starts and ends whole units from where the picture does, gives the position its
         exact value. Raises OptionError where a layer sees the whole picture or joins maps of different scales.
         """
+        if (size, axis) not in self._reach:
+            self._reach[size, axis] = self._find_reach(size, axis, channels)
+        return self._reach[size, axis]
+
+    def _find_reach(self, size, axis, channels):
         network, length = self.network, size[axis]
         shapes = self._all_shapes(size, channels)
         steps = {self._input: Fraction(1)}  # pixels per position

@@ -18,10 +18,12 @@ from . import backends, checkpoint, images, optimize, tiles, zoo
 from .errors import CheckpointError, NumericalError, OptionError
 from .network import Network, load_network
 from .objective import Objective, parse_layer
+from .plan import Plan, Planner, refuse_what_cannot_fit
 
 _LONGEST = 1 << 20  # pixels
 _CHECK = 50  # iterations after which the losses of a device are looked at for NaN and infinity
 _SHARES = (1, 1 / 2, 1 / 5, 1 / 10, 1 / 20)  # of num_iterations for each scale: those of the reference's recipe
+_LARGE = 2_000_000  # pixels from which a plan is made without being asked for
 _SMALLEST = 256  # the first of automatic scales is at least as large
 _COMPAT_HISTORY = 100  # neural_style.lua's L-BFGS
 _NOISE = 0.001  # neural_style.lua starts from noise of this standard deviation, in its 0..256 units
@@ -39,7 +41,7 @@ class Options:
         image_size by doubling; None: image_size alone. The last is the size of the result. The first has
         num_iterations, the later ones fewer.
     scale_iterations: iterations of each scale instead; a last number serves all scales that are left.
-    tile_size: see `Objective`.
+    tile_size: see `Objective`; "auto" takes the largest that fits into the free memory (see `plan`).
     offload: keep the picture, the optimiser's state and the content's features in host memory ("") or in files in this
         folder, whatever the backend.
     checkpoint: a file to go on from, written every checkpoint_iter iterations, when the run is interrupted and when it
@@ -68,7 +70,7 @@ class Options:
     compat: bool = False
     scales: Sequence[int] | str | None = None
     scale_iterations: Sequence[int] | None = None
-    tile_size: int | None = None
+    tile_size: int | str | None = None
     offload: str | None = None
     checkpoint: str | None = None
     checkpoint_iter: int = 50
@@ -100,7 +102,9 @@ class Options:
             raise OptionError(f"{len(self.style_blend_weights)} style blend weights for {styles} style pictures")
         if not styles:
             raise OptionError("no style picture is given")
-        if self.tile_size is not None and self.tile_size < 1:
+        if isinstance(self.tile_size, str) and self.tile_size != "auto":
+            raise OptionError(f"tile_size is '{self.tile_size}'; auto, or a number of pixels, is needed")
+        if isinstance(self.tile_size, int) and self.tile_size < 1:
             raise OptionError(f"tile_size is {self.tile_size}; a number of pixels above zero is needed")
         if self.offload and not os.path.isdir(self.offload):
             raise OptionError(f"{self.offload}: there is no such folder to offload to")
@@ -184,17 +188,36 @@ def stylize(
     network: Network | None = None,
     callback: Callable[[Iterate], None] | None = None,
     options: Options | None = None,
+    planned: Callable[[Plan], None] | None = None,
     **settings,
 ) -> Result:
     """Give the content picture the look of the style pictures.
 
     content, styles: paths. proto, model: a Caffe network; the embedded one without them. network: one that is loaded
     already, instead. callback is called after every iteration and may raise `optimize.Stop`. Settings are the fields
-    of `Options`, given by name or as one object.
+    of `Options`, given by name or as one object. planned is called before the work starts where a plan is made: for
+    large pictures and automatic tiles.
 
     Raises ImageError, ModelError or OptionError before the work starts. Ctrl-C, NaN and infinity end the run with the
     last good picture (`Result.stopped`); NumericalError where there is none.
     """
+    run = _run(content, styles, proto, model, backend, network, callback, options, settings)
+    run.begin(planned)
+    return run.run()
+
+
+def plan(
+    content, styles, *, proto=None, model=None, backend="auto", network=None, options=None, **settings
+) -> tuple[Plan, int]:
+    """(what `stylize` with these arguments would need, the longest side that fits with automatic tiles)."""
+    run = _run(content, styles, proto, model, backend, network, None, options, settings)
+    planner, arguments = run.planner()
+    _, _, _, *rest = arguments
+    return planner.plan(*arguments), planner.largest(run.sizes[-1], *rest)
+
+
+def _run(content, styles, proto, model, backend, network, callback, options, settings):
+    """A run that has not begun."""
     try:
         options = options or Options(**settings)
     except TypeError as error:
@@ -205,7 +228,7 @@ def stylize(
     pictures = [images.read(path) for path in (content, *styles)]
     start = images.read(options.init_image) if options.init_image else None
     net = network or (load_network(proto, model, backend) if proto else embedded_network(backend))
-    return _Run(net, pictures[0], pictures[1:], start, options, callback).run()
+    return _Run(net, pictures[0], pictures[1:], start, options, callback)
 
 
 def embedded_network(backend="auto") -> Network:
@@ -217,7 +240,7 @@ class _Run:
     """The scales one after the other. Iterations are counted through all of them."""
 
     def __init__(self, net, content, styles, start, options, callback):
-        self.net, self.content, self.styles = net, content, styles
+        self.net, self.content, self.styles, self.start = net, content, styles, start
         self.options, self.callback = options, callback
         self.ops = net.ops if options.offload is None else backends.host(options.offload)
         self.units = 256.0 if options.compat else 255.0
@@ -226,14 +249,36 @@ class _Run:
         self.layers = {kind: self._layers(kind) for kind in ("content_layers", "style_layers")}
         self.stages = options.stages(self._setting("num_iterations"))
         self.count = sum(iterations for _, iterations in self.stages)
+        self.sizes = [self._size(longest) for longest, _ in self.stages]
+        self.tile_size = options.tile_size
         self.good, self.done, self.report, self.state, self.ended = None, 0, ({}, math.nan), None, False
-        self._check_tiles()
+
+    def planner(self):
+        """(a planner, the arguments of its `plan` for this run)."""
+        options, module = self.options, optimize.get(self.options.optimizer)
+        settings = {**self.layers, "pooling": options.pooling, "normalize_gradients": options.normalize_gradients}
+        history = options.lbfgs_num_correction or getattr(module, "HISTORY", 0)
+        history = min(history, max(count for _, count in self.stages))
+        arguments = (self.stages, self.sizes, self.tile_size, options.optimizer, history, options.offload)
+        return Planner(self.net, settings), arguments
+
+    def begin(self, planned) -> None:
+        """Plan where that is worth its time, refuse what cannot be done, and set up the first scale."""
+        if self.tile_size == "auto" or math.prod(self.sizes[-1]) >= _LARGE:
+            planner, arguments = self.planner()
+            found = planner.plan(*arguments)
+            refuse_what_cannot_fit(planner, found, arguments)
+            self.tile_size = found.tile_size
+            if planned:
+                planned(found)
+        elif self.tile_size is not None:
+            self._check_tiles()
         self._prepare(0)
-        saved = options.resume and os.path.exists(options.checkpoint)
-        if saved:
+        if self.options.resume and os.path.exists(self.options.checkpoint):
             self._resume()
         else:
-            self.x = self.ops.asarray(self._start(start)[None])
+            self.x = self.ops.asarray(self._start(self.start)[None])
+        self.start = None
         self.latest = self.ops.copy(self.x)
 
     def run(self) -> Result:
@@ -312,7 +357,7 @@ class _Run:
         """Set up a scale: the content picture's size, and the objective."""
         self.stage, self._evaluated = stage, False
         self.ends = [sum(n for _, n in self.stages[: i + 1]) for i in range(len(self.stages))]
-        self.size = self._size(self.stages[stage][0])
+        self.size = self.sizes[stage]
         self.content_rgb = self._resize(self.content.rgb, self.size)
         self.objective = None  # its memory is free before the next one's is taken
         self.objective = self._objective(self.stages[stage][0])
@@ -343,9 +388,8 @@ class _Run:
     def _check_tiles(self):
         """Refuse tiles that the last scale cannot be cut into, before the first scale is done."""
         weighted = [parse_layer(n)[0] if isinstance(n, str) else n[0] for names in self.layers.values() for n in names]
-        if self.options.tile_size is not None:
-            program = self.net.with_pooling(self.options.pooling).program(dict.fromkeys(weighted))
-            tiles.split(program, self._size(self.stages[-1][0]), self.options.tile_size)
+        program = self.net.with_pooling(self.options.pooling).program(dict.fromkeys(weighted))
+        tiles.split(program, self.sizes[-1], self.tile_size)
 
     # Checkpoints
 
@@ -418,7 +462,7 @@ class _Run:
         return Objective(
             self.net, self._preprocess(self.content_rgb), prepared, **weights, **self.layers,
             style_blend_weights=options.style_blend_weights, normalize_gradients=options.normalize_gradients,
-            pooling=options.pooling, tile_size=options.tile_size, home=None if self.ops is self.net.ops else self.ops,
+            pooling=options.pooling, tile_size=self.tile_size, home=None if self.ops is self.net.ops else self.ops,
         )  # fmt: skip
 
     def _layers(self, kind):

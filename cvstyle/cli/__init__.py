@@ -13,7 +13,7 @@ import sys
 from .. import __version__
 from ..errors import CvstyleError, OptionError, nearest
 
-_VERBS = ("run", "info", "models", "devices")
+_VERBS = ("run", "plan", "info", "models", "devices")
 
 
 class _Parser(argparse.ArgumentParser):

@@ -52,29 +52,6 @@ def whole_numbers(text: str) -> list[int]:
     return found
 
 
-def whole(text: str) -> int:
-    """512 from "512", "512.0" or "5.12e2", as Lua reads numbers."""
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        value = float(text)
-        if value.is_integer():
-            return int(value)
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"'{text}' is not a whole number")
-
-
-def number(text: str) -> float:
-    """3.5 from "3.5"."""
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from None
-
-
 def add_network_arguments(parser) -> None:
     """--proto and --model, with the reference's spellings."""
     group = parser.add_argument_group("model files")

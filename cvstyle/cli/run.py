@@ -39,7 +39,11 @@ def add_parser(subparsers):
         "is understood, in its own spelling too (-style_image ...).",
     )  # fmt: skip
     parser.set_defaults(execute=execute, parser=parser)
+    add_arguments(parser)
 
+
+def add_arguments(parser):
+    """The options of a run."""
     group = parser.add_argument_group("pictures")
     group.add_argument("--content", "--content-image", required=True, metavar="FILE", help="the photograph")
     group.add_argument(
@@ -143,8 +147,9 @@ def add_parser(subparsers):
 
     group = parser.add_argument_group("large pictures and long runs")
     group.add_argument(
-        "--tile-size", type=_tile_size, metavar="N|off",
-        help="compute windows of N×N pixels one after the other: the same result in the memory of one (default: off)",
+        "--tile-size", type=_tile_size, metavar="N|auto|off",
+        help="compute windows of N×N pixels one after the other: the same result in the memory of one; auto: as large "
+        "as the free memory allows (default: off)",
     )
     group.add_argument(
         "--offload", nargs="?", const="", metavar="FOLDER",
@@ -173,23 +178,16 @@ def add_parser(subparsers):
 def execute(args) -> int:
     """Carry out `cvstyle run`; returns the exit status."""
     from .. import images
-    from ..transfer import Options, stylize
+    from ..transfer import stylize
 
-    styles = _style_paths(args.style)
-    names = Options.__dataclass_fields__
-    counts = args.num_iterations
-    if counts:
-        args.num_iterations, args.scale_iterations = counts[0], counts if len(counts) > 1 else None
-    settings = {name: value for name, value in vars(args).items() if name in names and value is not None}
-    options = Options(**settings)
-    options.check(len(styles))
+    styles, options = run_options(args)
     for name, default in (_COMPAT if args.compat else _MODERN).items():
         if getattr(args, name) is None:
             setattr(args, name, default)
     images.check_writable(args.output, bits=args.bits)
     _check_nothing_overwritten(args, styles)
     limit_threads(args)
-    backend = _backend(args)
+    backend = chosen_backend(args)
     metadata = {"Software": f"cvstyle {__version__}", "Command": shlex.join(["cvstyle", *args.command_line])}
 
     interrupted = _handle_signals(args)
@@ -218,10 +216,25 @@ def execute(args) -> int:
                 raise KeyboardInterrupt
 
         result = stylize(
-            args.content, styles, proto=args.proto, model=args.model, backend=backend, callback=after, options=options
-        )
+            args.content, styles, proto=args.proto, model=args.model, backend=backend, callback=after, options=options,
+            planned=None if args.quiet else lambda plan: print(plan, file=sys.stderr, flush=True),
+        )  # fmt: skip
         write(args.output, result.picture, result.iterations, result.seed)
     return _conclude(args, result, backend)
+
+
+def run_options(args):
+    """(paths of the styles, `transfer.Options`) of a command line."""
+    from ..transfer import Options
+
+    styles = _style_paths(args.style)
+    names = Options.__dataclass_fields__
+    counts = args.num_iterations
+    if counts:
+        args.num_iterations, args.scale_iterations = counts[0], counts if len(counts) > 1 else None
+    options = Options(**{name: value for name, value in vars(args).items() if name in names and value is not None})
+    options.check(len(styles))
+    return styles, options
 
 
 def _say_what_is_resumed(args):
@@ -326,7 +339,7 @@ def _positions(text):
     return found
 
 
-def _backend(args):
+def chosen_backend(args):
     """The backend to use; the reference's own names and its GPUs are mapped to what there is."""
     from .. import backends
 
@@ -352,10 +365,10 @@ def _backend(args):
 
 
 def _tile_size(text):
-    if text == "off":
-        return None
+    if text in ("auto", "off"):
+        return text if text == "auto" else None
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number of pixels such as 1024, or off")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of pixels such as 1024, nor auto or off")
     return int(text)
 
 

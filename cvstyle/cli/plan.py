@@ -1,0 +1,42 @@
+"""`cvstyle plan`: what a run would need, without running it."""
+
+from __future__ import annotations
+
+from .common import limit_threads
+from .run import add_arguments, chosen_backend, run_options
+
+
+def add_parser(subparsers):
+    """Register the verb."""
+    parser = subparsers.add_parser(
+        "plan", help="what a run would need: memory, tiles, time", allow_abbrev=False,
+        description="Takes the options of 'cvstyle run' and computes nothing but two small pictures, from which it "
+        "predicts memory and time.",
+    )  # fmt: skip
+    parser.set_defaults(execute=execute, parser=parser)
+    add_arguments(parser)
+
+
+def execute(args) -> int:
+    """Carry out `cvstyle plan`; returns the exit status."""
+    from .. import transfer
+
+    styles, options = run_options(args)
+    limit_threads(args)
+    found, largest = transfer.plan(
+        args.content, styles, proto=args.proto, model=args.model, backend=chosen_backend(args), options=options
+    )
+    rows = [("picture", "{1}×{0}".format(*found.size))]
+    tiles = "{2} windows of {1}×{0}".format(*found.window, found.windows) if found.tile_size else "none"
+    rows.append(("tiles", tiles))
+    for place, need, free in (("device", found.device, found.free_device), ("memory", found.host, found.free_host)):
+        if need is not None:
+            rows.append((place, f"{need / 1e6:,.0f} MB" + (f" of {free / 1e6:,.0f} MB" if free else "")))
+    rows.append(("iteration", f"{found.seconds:.3g} s at the last scale"))
+    rows.append(("run", f"{found.total:.0f} s"))
+    rows.append(("largest", f"--image-size {largest} would fit with --tile-size auto"))
+    for name, text in rows:
+        print(f"{name:<10}{text}")
+    if not found.fits:
+        print("This does not fit.")
+    return 0 if found.fits else 1

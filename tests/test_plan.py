@@ -1,0 +1,112 @@
+"""The plan before the run: its prediction against the peak of a real run, refusals, automatic tiles."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cvstyle import embedded_network, plan, transfer
+from cvstyle.backends import memory, opencl
+from cvstyle.cli import main
+from cvstyle.errors import OptionError
+from cvstyle.objective import Objective
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for name, size in (("content", (64, 48)), ("style", (48, 48))):
+        pixels = rng.integers(0, 256, (size[1] // 4, size[0] // 4, 3), np.uint8)
+        Image.fromarray(pixels).resize(size, Image.BICUBIC).save(folder / f"{name}.png")
+    return ["--content", str(folder / "content.png"), "--style", str(folder / "style.png")]
+
+
+@pytest.mark.parametrize("backend, more", [
+    ("numpy", []), ("opencv", ["--tile-size", 448]), ("native", ["--optimizer", "adam"]),
+], ids=str)  # fmt: skip
+def test_predicted_peak_is_the_measured_one(pictures, tmp_path, backend, more):
+    """Of a process of its own, within 15 %."""
+    if backend == "native":
+        from cvstyle.backends import native
+
+        if native.problem():
+            pytest.skip(f"{native.problem()}; the other backends are measured in the same way")
+    options = [*pictures, "--backend", backend, "--image-size", 640, "--num-iterations", 2, *more]
+    options = [str(o) for o in options]
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    planned = subprocess.run(
+        [sys.executable, "-m", "cvstyle", "plan", *options], capture_output=True, text=True, env=environment
+    )
+    assert planned.returncode == 0, planned.stderr
+    predicted = int(re.search(r"memory +([\d,]+) MB", planned.stdout).group(1).replace(",", "")) * 1e6
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cvstyle", "run", *options, "--quiet", "--output", str(tmp_path / "out.png")],
+        env=environment,
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert predicted == pytest.approx(usage.ru_maxrss * 1024, rel=0.15)
+
+
+@pytest.mark.skipif(opencl.problem() is not None, reason=f"no OpenCL here: {opencl.problem()}")
+def test_predicted_peak_of_a_device():
+    net = embedded_network("opencl")
+    layers = {"content_layers": ["octave2"], "style_layers": ["octave1", "octave2", "octave3"]}
+    planner = plan.Planner(net, layers)
+    found = planner.plan([(500, 3)], [(500, 400)], None, "adam", 0)
+    x = np.random.default_rng(0).uniform(-100, 100, (2, 3, 500, 400)).astype(np.float32)
+    objective = Objective(net, x[0], [x[1]], **layers)
+    own = [net.ops.asarray(x[:1]) for _ in range(12)]  # what the run and Adam keep
+    objective.evaluate(own[0])
+    assert found.device == pytest.approx(net.ops.pool.allocated, rel=0.15)
+
+
+def test_automatic_tiles_and_the_summary_of_a_run(pictures, tmp_path, capsys, monkeypatch):
+    """With half of what the whole picture needs, tiles are chosen, and they do fit."""
+    arguments = [*pictures, "--backend", "numpy", "--image-size", "900", "--num-iterations", "1", "--optimizer", "adam"]
+    assert main(["plan", *arguments]) == 0
+    whole = capsys.readouterr().out
+    assert re.search(r"tiles +none", whole)
+    needed = int(re.search(r"memory +([\d,]+) MB", whole).group(1).replace(",", "")) * 1e6
+    monkeypatch.setattr(memory, "available", lambda: int(needed * 0.75) - plan.resident())
+    assert main(["plan", *arguments]) == 1
+    assert "does not fit" in capsys.readouterr().out
+    assert main(["plan", *arguments, "--tile-size", "auto"]) == 0
+    assert re.search(r"tiles +\d+ windows of", capsys.readouterr().out)
+
+
+def test_what_cannot_fit_is_refused_with_the_options_that_would(pictures, tmp_path, capsys):
+    out = tmp_path / "out.png"
+    assert main(["run", *pictures, "--image-size", "60000", "--output", str(out), "--backend", "numpy"]) == 2
+    message = capsys.readouterr().err.strip()
+    assert len(message.splitlines()) == 1
+    assert "60000×45000" in message and "--image-size" in message and "would fit" in message
+    assert not out.exists()
+
+
+def test_the_library_takes_automatic_tiles(pictures):
+    result = transfer.stylize(
+        pictures[1], [pictures[3]], backend="numpy", image_size=64, num_iterations=1, tile_size="auto",
+    )  # fmt: skip
+    assert result.iterations == 1
+    with pytest.raises(OptionError, match="tile_size is 'many'"):
+        transfer.stylize(pictures[1], [pictures[3]], tile_size="many")
+
+
+def test_time_of_tiles_counts_both_passes():
+    net = embedded_network("numpy")
+    planner = plan.Planner(net, {"content_layers": [], "style_layers": ["octave1", "octave2"]})
+    planner.cost = plan.Cost(0, 0, 1e-6)
+    whole = planner.plan([(1000, 10)], [(1000, 1000)], None, "adam", 0)
+    assert whole.seconds == pytest.approx(1) and whole.total == pytest.approx(10)
+    tiled = planner.plan([(1000, 10)], [(1000, 1000)], 300, "adam", 0)
+    pixels = tiled.windows * tiled.window[0] * tiled.window[1]
+    assert tiled.seconds == pytest.approx(1e-6 * pixels * (1.5 - 0.5 / tiled.windows))
