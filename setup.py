@@ -32,7 +32,7 @@ setup(
     packages=[*find_packages(include=["cvstyle", "cvstyle.*"]), "cvstyle.kernels", "cvstyle.models"],
     package_dir={"cvstyle.kernels": "kernels", "cvstyle.models": "models"},
     package_data={
-        "cvstyle.kernels": ["*.cl", "*.cu", "*.h", "README.md"],
+        "cvstyle.kernels": ["*.cl", "*.h", "cuda/*.cu", "cuda/*.h", "README.md"],
         "cvstyle.models": ["*.prototxt", "*.caffemodel", "README.md", "demo/*"],
     },
 )

@@ -29,12 +29,15 @@ class NVRTCError(RuntimeError):
     pass
 
 
-def make(cl_device, count=2):
+def make(cl_device, count=2, capability=(9, 0)):
     """A module `cupy` with `count` GPUs, all of them this device (`opencl.Device`)."""
     current = [0]
 
     def device_properties(number):
-        return {"name": f"Fake GPU {number}".encode(), "multiProcessorCount": 4, "totalGlobalMem": 1 << 34}
+        return {
+            "name": f"Fake GPU {number}".encode(), "multiProcessorCount": 4, "totalGlobalMem": 1 << 34,
+            "major": capability[0], "minor": capability[1],
+        }  # fmt: skip
 
     def set_device(number):
         if not 0 <= number < count:

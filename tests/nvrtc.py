@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import re
+import struct
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -31,6 +33,17 @@ def library():
 
 def compile_source(source: str, options: tuple[str, ...], architecture: str) -> dict[str, Usage]:
     """Usage by kernel. Raises ValueError with the compiler's log for a source that does not compile."""
+    return dict(_parsed(_compiled(source, options, architecture)[0]))
+
+
+def compile_to_instructions(source: str, options: tuple[str, ...], architecture: str):
+    """(usage by kernel, the numbers of its instructions' operation codes by kernel); see `_instructions`."""
+    log, image = _compiled(source, options, architecture)
+    return dict(_parsed(log)), _instructions(image)
+
+
+def _compiled(source, options, architecture):
+    """(log, machine code as an ELF file)"""
     nvrtc, program = library(), ctypes.c_void_p()
     nvrtc.nvrtcGetErrorString.restype = ctypes.c_char_p
     result = nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None)
@@ -42,11 +55,28 @@ def compile_source(source: str, options: tuple[str, ...], architecture: str) -> 
     nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
     buffer = ctypes.create_string_buffer(size.value)
     nvrtc.nvrtcGetProgramLog(program, buffer)
-    nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
     log = buffer.value.decode()
     if result:
+        nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
         raise ValueError(f"{nvrtc.nvrtcGetErrorString(result).decode()}\n{log}")
-    return dict(_parsed(log))
+    nvrtc.nvrtcGetCUBINSize(program, ctypes.byref(size))
+    image = ctypes.create_string_buffer(size.value)
+    nvrtc.nvrtcGetCUBIN(program, image)
+    nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+    return log, image.raw
+
+
+def _instructions(image):
+    """Counters of operation codes by kernel: the lowest 12 bits of an instruction, which has 16 bytes since Volta."""
+    (start,), (entry, count, names) = struct.unpack_from("<40xQ", image), struct.unpack_from("<58xHHH", image)
+    headers = [struct.unpack_from("<IIQQQQ", image, start + i * entry) for i in range(count)]
+    table, found = headers[names][4], {}
+    for name, _, _, _, offset, size in headers:
+        text = image[table + name : image.index(b"\0", table + name)].decode()
+        if text.startswith(".text."):
+            words = struct.unpack_from(f"<{size // 8}Q", image, offset)[::2]
+            found[text[6:]] = Counter(word & 0xFFF for word in words)
+    return found
 
 
 def _parsed(log):

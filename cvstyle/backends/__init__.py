@@ -25,12 +25,13 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _HELPERS))
 
 
-def get(backend="auto", device=None):
+def get(backend="auto", device=None, precision="fp32"):
     """The backend of this name, a new one each time; a backend object is returned as it is.
 
     "auto" takes the best that works here: a GPU, else the CPU; "gpu" and "cpu" the best of their kind. device: a number
-    or a part of the name of one of the backend's devices. Raises OptionError for an unknown or unusable backend or
-    device.
+    or a part of the name of one of the backend's devices. precision: "fp32", or what convolutions and Gram matrices
+    round their operands to on tensor cores, "tf32", "fp16" or "bf16"; arrays, sums and losses are float32 in each.
+    Raises OptionError for an unknown or unusable backend or device, or a precision that it does not have.
     """
     if not isinstance(backend, str):
         return backend
@@ -39,14 +40,14 @@ def get(backend="auto", device=None):
         if module is None:
             gpu = [(n, reason or "it has no GPU") for n, reason, _ in survey() if hasattr(_module(n), "devices")]
             raise OptionError("no GPU can be used (" + "; ".join(f"{n}: {reason}" for n, reason in gpu) + ")")
-        return _made(module, device)
+        return _made(module, device, precision)
     if backend not in names():
         raise OptionError(f"unknown backend '{backend}': {nearest(backend, (*_KINDS, *names()))}")
     module = _module(backend)
     problem = module.problem()
     if problem:
         raise OptionError(f"backend '{backend}' cannot be used here: {problem}")
-    return _made(module, device)
+    return _made(module, device, precision)
 
 
 def best(kind: str):
@@ -75,12 +76,17 @@ def survey() -> list[tuple[str, str | None, list]]:
     return [(name, m.problem(), m.devices() if hasattr(m, "devices") else []) for name, m in found]
 
 
-def _made(module, device):
+def _made(module, device, precision):
     if not hasattr(module, "devices"):
         if device is not None:
             raise OptionError(f"backend '{module.Backend.name}' has no devices to choose from, so no device '{device}'")
+        if precision != "fp32":
+            raise OptionError(
+                f"precision {precision} cannot be had with backend '{module.Backend.name}', which computes in fp32: it "
+                "needs an NVIDIA GPU of compute capability 8.0 or later (backend cuda)"
+            )
         return module.Backend()
-    return module.Backend(device)
+    return module.Backend(device, precision)
 
 
 def _module(name):

@@ -11,6 +11,8 @@ from . import device as devices_in_common
 
 PRIORITY = 30
 
+_TENSOR_CORES = (8, 0)  # compute capability of the first with TF32 and BF16 (Ampere)
+
 
 @cache
 def problem() -> str | None:
@@ -52,9 +54,9 @@ class Backend(devices_in_common.Backend):
 
     name = "cuda"
 
-    def __init__(self, device: str | int | None = None):
+    def __init__(self, device: str | int | None = None, precision: str = "fp32"):
         """device: a number from `devices()` or part of a name; the first one without it."""
-        super().__init__(devices_in_common.choose(devices(), device, "NVIDIA GPU"))
+        super().__init__(devices_in_common.choose(devices(), device, "NVIDIA GPU"), precision)
 
 
 class Device:
@@ -72,6 +74,11 @@ class Device:
         name = properties["name"]
         self.name = name.decode() if isinstance(name, bytes) else name
         self.units, self.memory = properties["multiProcessorCount"], properties["totalGlobalMem"]
+        generation = properties["major"], properties["minor"]
+        self.no_tensor_cores = None
+        if generation < _TENSOR_CORES:
+            have, need = (".".join(map(str, v)) for v in (generation, _TENSOR_CORES))
+            self.no_tensor_cores = f"{self.name} has compute capability {have}, and {need} is needed"
 
     def allocate(self, size):
         self._use()

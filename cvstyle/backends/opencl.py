@@ -42,13 +42,15 @@ class Backend(devices_in_common.Backend):
 
     name = "opencl"
 
-    def __init__(self, device: str | int | None = None):
+    def __init__(self, device: str | int | None = None, precision: str = "fp32"):
         """device: a number from `devices()` or part of a name; the first one without it."""
-        super().__init__(devices_in_common.choose(devices(), device, "OpenCL device"))
+        super().__init__(devices_in_common.choose(devices(), device, "OpenCL device"), precision)
 
 
 class Device:
     """An OpenCL device; see the package `device` for what its methods do."""
+
+    no_tensor_cores = "tensor cores are used through the backend cuda, on NVIDIA GPUs"
 
     def __init__(self, handle):
         import pyopencl as cl

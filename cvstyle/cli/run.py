@@ -97,6 +97,12 @@ def add_arguments(parser):
         metavar="NAME",
         help="auto (default: a GPU where one works), cpu, gpu, or one that 'cvstyle devices' lists",
     )
+    group.add_argument(
+        "--precision",
+        choices=("fp32", "tf32", "fp16", "bf16"),
+        default="fp32",
+        help="what an NVIDIA GPU's tensor cores round to; fp32 (default) rounds nothing",
+    )
     group.add_argument("--device", metavar="N or NAME", help="which device of the backend (see 'cvstyle devices')")
     group.add_argument("--gpu", metavar="N", help="the GPU of this number; -1: the CPU (neural_style.lua's option)")
     add_threads_argument(group)
@@ -361,7 +367,7 @@ def chosen_backend(args):
                 print("cvstyle: no GPU can be used ('cvstyle devices' says why); using the CPU", file=sys.stderr)
     if len(wanted) > 1 and name != "cpu" and not args.quiet:
         print(f"cvstyle: one GPU is used, number {wanted[0]}", file=sys.stderr)
-    return backends.get(name, device)
+    return backends.get(name, device, args.precision)
 
 
 def _tile_size(text):

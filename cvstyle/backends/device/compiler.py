@@ -14,13 +14,23 @@ class CompilerError(Exception):
 
 @cache
 def source(name: str) -> str:
-    """The text of kernels/NAME.cl behind that of portable.h, which maps the dialects."""
+    """The text of a file in kernels/ behind that of portable.h, which maps the dialects.
+
+    NAME is that of a .cl file; cuda/NAME is a .cu file, which tensor.h goes before as well.
+    """
     package = Path(__file__).resolve().parents[2]
     for folder in (package / "kernels", package.parent / "kernels"):
-        path = folder / f"{name}.cl"
+        path = folder / file_name(name)
         if path.is_file():
-            return f"{(folder / 'portable.h').read_text('utf-8')}\n#line 1 \"{path.name}\"\n{path.read_text('utf-8')}"
-    raise DeviceError(f"{package / 'kernels' / name}.cl is missing from this installation; reinstall cvstyle")
+            headers = ["portable.h", "cuda/tensor.h"] if path.suffix == ".cu" else ["portable.h"]
+            parts = [(folder / h).read_text("utf-8") for h in headers]
+            return "\n".join([*parts, f'#line 1 "{path.name}"', path.read_text("utf-8")])
+    raise DeviceError(f"{package / 'kernels' / file_name(name)} is missing from this installation; reinstall cvstyle")
+
+
+def file_name(name: str) -> str:
+    """The file of a source, relative to kernels/."""
+    return f"{name}.cu" if name.startswith("cuda/") else f"{name}.cl"
 
 
 class Kernels:
@@ -42,7 +52,7 @@ class Kernels:
                 try:
                     module = self._device.compile(source(source_name), options)
                 except CompilerError as error:
-                    where = " ".join((f"kernels/{source_name}.cl", *options))
+                    where = " ".join((f"kernels/{file_name(source_name)}", *options))
                     raise DeviceError(
                         f"operation '{kernel}' ({where}) does not compile for {self._device.name}:\n{error}"
                     ) from None

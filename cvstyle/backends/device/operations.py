@@ -7,7 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from ...errors import DeviceError, OptionError
+from ...errors import DeviceError, OptionError, nearest
+from . import tensor
 from .array import Array, Scalar
 from .compiler import Kernels
 from .convolution import Convolution, matrix_product
@@ -32,8 +33,16 @@ class Backend:
     asynchronous = True
     dtype = np.dtype(np.float32)
 
-    def __init__(self, device):
-        self.device = device
+    def __init__(self, device, precision="fp32"):
+        """precision: "fp32", or what convolutions and Gram matrices round their operands to (see `tensor`).
+
+        Raises OptionError where the device has no tensor cores for it.
+        """
+        if precision not in ("fp32", *tensor.PRECISIONS):
+            raise OptionError(f"unknown precision '{precision}': {nearest(precision, ('fp32', *tensor.PRECISIONS))}")
+        if precision != "fp32" and device.no_tensor_cores:
+            raise OptionError(f"precision {precision} cannot be had: {device.no_tensor_cores}; use precision fp32")
+        self.device, self.precision = device, precision
         self.pool = DevicePool(device)
         self.downloads = 0
         """How often numbers were copied to the host, each time waiting for the device."""
@@ -188,6 +197,10 @@ class Backend:
     def abs_max(self, x):
         return self._reduce("largest_magnitude", "largest", x, x)
 
+    def peak(self, x):
+        """An array of max |x| where the kernels need it to make numbers fit fp16, else of any number."""
+        return self.abs_max(x).array if self.precision == "fp16" else self.constant(1.0)
+
     def sum_of_scalars(self, u, v):
         """The sum of two scalars of the device, as one."""
         out = self.empty((1,))
@@ -243,6 +256,8 @@ class Backend:
     # Convolution and pooling
 
     def convolution(self, weight, bias, stride, dilation, group):
+        if self._tensor and tensor.fits(weight.shape, stride, dilation, group, self.precision):
+            return tensor.TensorConvolution(self, weight, bias, stride, dilation, group)
         return Convolution(self, weight, bias, stride, dilation, group)
 
     def max_pool(self, x, kernel, stride, pad, output):
@@ -292,13 +307,18 @@ class Backend:
         span = _rounded_up(-(-positions // shares), 32)
         shares = -(-positions // span)
         parts, g = self.empty((shares, tiles, _GRAM_TILE, _GRAM_TILE)), self.empty((channels, channels))
-        self.launch("gram", "gram_parts", (tiles, shares, 1), (x, parts, channels, positions, span), threads=64)
+        if self._tensor and tensor.gram_fits(channels):
+            arguments, defines = (x, parts, self.peak(x), channels, positions, span), tensor.defines(self.precision)
+            self.launch("cuda/gram", "gram_parts", (tiles, shares, 1), arguments, threads=128, defines=defines)
+        else:
+            self.launch("gram", "gram_parts", (tiles, shares, 1), (x, parts, channels, positions, span), threads=64)
         self._each("gram", "gram_total", g.size, parts, g, channels, shares, tiles, float(factor))
         return g
 
     def gram_backward(self, d, x, factor, out=None):
         target = self.empty(x.shape) if out is None else out
-        matrix_product(self, d, x, factor, target, accumulate=out is not None)
+        product = tensor.gram_backward if self._tensor and tensor.gram_fits(x.shape[1]) else matrix_product
+        product(self, d, x, factor, target, accumulate=out is not None)
         return target
 
     def total_variation(self, x, weight, out):
@@ -350,6 +370,10 @@ class Backend:
         self._each("lbfgs", "take_step", x.size, *arguments)
 
     # Launches
+
+    @property
+    def _tensor(self):
+        return self.precision != "fp32"
 
     def launch(self, source, kernel, groups, arguments, threads=_GROUP, defines=()):
         """Put a kernel on the queue. arguments: arrays, None for an unused one, ints (int32) and floats (float32)."""

@@ -1,0 +1,227 @@
+"""Convolution and Gram matrices on tensor cores (kernels/cuda): weights in the kernels' order, and the choice of tiles.
+
+Arrays stay float32; numbers are rounded where a kernel reads them, and sums are float32. fp16 does not overflow,
+because whatever is rounded to it is first multiplied by the power of two that fits its largest magnitude.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache, cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from .convolution import Convolution
+
+PRECISIONS = ("tf32", "bf16", "fp16")  # in the order of PRECISION in tensor.h
+COLUMNS = 16  # of a patch of positions (PW in convolution.cu)
+
+
+class Tile(NamedTuple):
+    """What one group computes (see convolution.cu): bm outputs at rows × 16 positions, by warps_m × warps_n warps.
+
+    stages: buffers for weights. resident: groups that a multiprocessor holds (one less where side is 1, which takes
+    more registers). efficiency: arithmetic per access to shared memory, relative to the largest tile.
+    """
+
+    bm: int
+    rows: int
+    warps_m: int
+    warps_n: int
+    stages: int
+    resident: int
+    efficiency: float
+
+    @property
+    def threads(self):
+        return self.warps_m * self.warps_n * 32
+
+
+TILES = (
+    Tile(128, 16, 2, 4, 2, 1, 1.0), Tile(128, 8, 2, 4, 3, 2, 0.95), Tile(64, 16, 1, 8, 3, 2, 0.9),
+    Tile(64, 4, 2, 2, 3, 3, 0.7),
+)  # fmt: skip
+_SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
+_FULL = 8  # warps that keep a multiprocessor's tensor cores busy
+_TRAFFIC = 250  # multiply-adds that take as long as moving one float through memory
+
+
+def width(precision):
+    """Numbers in a word."""
+    return 1 if precision == "tf32" else 2
+
+
+def fits(weight, stride, dilation, group, precision):
+    """Whether a convolution of this weight shape is one for the tensor cores."""
+    unit = 8 * width(precision)
+    channels = math.lcm(unit, 16)
+    return (
+        tuple(weight[2:]) == (3, 3) and stride == dilation == (1, 1) and group == 1
+        and weight[0] % channels == 0 and weight[1] % channels == 0
+    )  # fmt: skip
+
+
+class TensorConvolution(Convolution):
+    """A 3×3 convolution on tensor cores; with another padding than 1 it is an ordinary one."""
+
+    def forward(self, x, pad):
+        if not _same(pad):
+            return super().forward(x, pad)
+        return self._multiplied(x, self._words, self._bias, self.outputs)
+
+    def backward(self, g, size, pad):
+        if not _same(pad):
+            return super().backward(g, size, pad)
+        return self._multiplied(g, self._adjoint_words, None, self.inputs)
+
+    def forward_relu(self, x, pad, keep):
+        if not _same(pad):
+            return super().forward_relu(x, pad, keep)
+        height, columns = x.shape[2:]
+        bits = self.ops.empty((self.outputs, height, -(-columns // COLUMNS)), np.uint16) if keep else None
+        return self._multiplied(x, self._words, self._bias, self.outputs, relu=2 if keep else 1, bits=bits), bits
+
+    def backward_relu(self, g, mask, size, pad):
+        if not _same(pad):
+            return super().backward_relu(g, mask, size, pad)
+        return self._multiplied(g, self._adjoint_words, None, self.inputs, mask=mask)
+
+    @cached_property
+    def _words(self):
+        return self._uploaded(self._source)
+
+    @cached_property
+    def _adjoint_words(self):
+        return self._uploaded(np.flip(self._source, (2, 3)).transpose(1, 0, 2, 3))
+
+    @cached_property
+    def _no_bias(self):
+        return self.ops.zeros((self.inputs,))
+
+    def _uploaded(self, weight):
+        """(words, an array of the largest magnitude) on the device."""
+        words, peak = packed(weight, self.ops.precision)
+        array = self.ops.empty(words.shape, np.uint32)
+        self.ops.upload(array, words)
+        self.ops.weights += array.nbytes
+        return array, self.ops.constant(peak)
+
+    def _multiplied(self, x, words, bias, outputs, relu=0, bits=None, mask=None):
+        y = self.ops.empty((1, outputs, *x.shape[2:]))
+        bias = self._no_bias if bias is None else bias
+        multiply(self.ops, x, words, bias, y, side=3, relu=relu, bits=bits, mask=mask)
+        return y
+
+
+def multiply(ops, x, words, bias, y, side, relu=0, bits=None, mask=None, factor=1.0, accumulate=False):
+    """y ← factor · (words ⋆ x) + bias, with `side`² taps, through the kernel."""
+    (array, peak), size = words, x.shape[2:]
+    channels, outputs = x.shape[1], y.shape[1]
+    choices = _SPLITS if side == 3 else (1,)  # the Gram gradient is added to y, so one group has the whole sum
+    tile, splits = plan(channels, *size, outputs, side, ops.precision, ops.device.units, choices)
+    macros = _macros(tile, side, ops.precision, mask is not None)
+    target = y if splits == 1 else ops.empty((splits, outputs, *size))
+    grid = (-(-size[0] // tile.rows) * -(-size[1] // COLUMNS), -(-outputs // tile.bm), splits)
+    ops.launch(
+        "cuda/convolution", "convolution", grid,
+        (x, array, bias, target, mask, bits, ops.peak(x), peak, *ops.factor(factor), channels, *size, outputs, splits,
+         relu, int(accumulate)),
+        tile.threads, macros,
+    )  # fmt: skip
+    if splits > 1:
+        groups = (-(-size[0] * -(-size[1] // COLUMNS) * COLUMNS // 256), outputs, 1)
+        arguments = (target, bias, y, bits, splits, outputs, *size, relu)
+        ops.launch("cuda/convolution", "finish", groups, arguments, defines=macros)
+
+
+def packed(weight, precision):
+    """Weights (outputs, channels, side, side) as (words in the order of convolution.cu, the largest magnitude)."""
+    outputs, _, side, _ = weight.shape
+    peak = float(np.abs(weight).max(initial=0))
+    words = rounded(weight.transpose(0, 2, 3, 1), precision, peak)
+    across = 8 if side == 3 else 16  # KW
+    # outputs -> block, half, row; words of channels -> chunk, eighth, half, place
+    words = words.reshape(outputs // 16, 2, 8, side, side, -1, across // 8, 2, 4)
+    return np.ascontiguousarray(words.transpose(5, 3, 0, 4, 6, 2, 8, 7, 1)).reshape(-1), peak
+
+
+def rounded(x, precision, peak):
+    """x as words, `width` neighbours of the last axis in each; fp16 after multiplication by `fitting(peak)`."""
+    x = np.ascontiguousarray(x, np.float32)
+    if precision == "fp16":
+        return (x * fitting(peak)).astype(np.float16).view(np.uint32)
+    bits = x.view(np.uint32)
+    if precision == "tf32":
+        return (bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)
+    return ((bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) >> 16).astype(np.uint16).view(np.uint32)
+
+
+def fitting(peak):
+    """As in tensor.h: the power of two that brings `peak` to 2^14 up to 2^15."""
+    exponent = math.frexp(peak)[1] - 1 if peak else -60
+    return np.float32(2.0 ** (14 - min(60, max(-60, exponent))))
+
+
+@cache
+def plan(channels, height, columns, outputs, side, precision, units, splits=_SPLITS):
+    """(tile, groups that share the channels) of the least estimated time, as in convolution.plan."""
+    best = None
+    chunks = channels // ((8 if side == 3 else 16) * width(precision))
+    for tile in tiles(side):
+        groups = -(-outputs // tile.bm) * -(-height // tile.rows) * -(-columns // COLUMNS)
+        for split in splits:
+            if split > chunks:
+                break
+            at_once = min(resident(tile, side), -(-groups * split // units))
+            turns = -(-groups * split // (units * at_once))
+            products = tile.bm * tile.rows * COLUMNS * -(-chunks // split) * (channels // chunks) * side**2
+            work = turns * at_once * products
+            time = work / (tile.efficiency * min(1, at_once * tile.threads / 32 / _FULL))
+            if split > 1:
+                time += (2 * split + 1) * outputs * height * columns * _TRAFFIC * width(precision) / units
+            if best is None or time < best[0]:
+                best = time, tile, split
+    return best[1:]
+
+
+def resident(tile, side):
+    """Groups of this tile on a multiprocessor."""
+    return tile.resident if side == 3 else max(1, tile.resident - 1)
+
+
+def tiles(side):
+    """Those whose buffers fit into 48 KB, which every device gives a group."""
+    return TILES if side == 3 else TILES[1:]
+
+
+@cache
+def _macros(tile, side, precision, masked):
+    names = ("BM", "PH", "WM", "WN", "STAGES")
+    return (
+        *zip(names, tile, strict=False), ("RESIDENT", resident(tile, side)), ("SIDE", side), ("MASKED", int(masked)),
+        *defines(precision),
+    )  # fmt: skip
+
+
+def defines(precision):
+    """What kernels know of a precision."""
+    return (("PRECISION", PRECISIONS.index(precision)),)
+
+
+def _same(pad):
+    return tuple(pad) == (1, 1, 1, 1)
+
+
+def gram_fits(channels):
+    """Whether feature maps of so many channels have their Gram matrix on tensor cores."""
+    return channels % 64 == 0
+
+
+def gram_backward(ops, d, x, factor, target, accumulate):
+    """target ← factor · D F (+ target) for D symmetric (C, C) and F = x as (C, positions)."""
+    size = d.shape[0]
+    words, peak = ops.empty((size * size // width(ops.precision),), np.uint32), ops.peak(d)
+    groups = (-(-words.size // 256), 1, 1)
+    ops.launch("cuda/pack", "pack", groups, (d, words, peak, size), defines=defines(ops.precision))
+    multiply(ops, x, (words, peak), None, target, side=1, factor=factor, accumulate=accumulate)

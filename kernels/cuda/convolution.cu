@@ -1,0 +1,226 @@
+/* Convolution of stride 1, SIDE × SIDE taps, "same" padding, as a matrix product on tensor cores: outputs × positions, the
+   sum over channels and taps. See tensor.h for words and fragments.
+
+   A group computes BM outputs at a patch of PH × 16 positions; a warp MT × 16 of the outputs at NT × 8 of the positions.
+   The channels come in chunks of KW words:
+   - the patch with its margin, read once for all taps, through registers, where numbers are masked, scaled and rounded.
+     In shared memory a word's plane takes PLANE places, 8 or 24 more than a multiple of 32, so that the 4 words × 8
+     positions of a fragment lie in 32 banks whatever the tap;
+   - the weights of one row of taps at a time, by asynchronous copies through STAGES buffers; the host has put them in the
+     order in which lanes read them, four words at a time.
+
+   y[o, p] = (sum + bias) through a ReLU where `relu` is set, its bits kept where it is 2; or y += factor · sum where
+   `accumulate` is set (the Gram gradient: SIDE 1, weights from pack.cu). Where positions are few, groups share out the
+   channels (splits > 1) and leave their sums to `finish`.
+   Bits, of masks and results: 16 to a word, rows of whole words: (channels, height, ceil(width / 16)).
+   channels: multiple of KW · WIDTH; outputs: multiple of 16.
+
+   -D BM, PH, WM, WN  tile, and warps along outputs and along positions
+   -D SIDE, STAGES    taps along an axis, buffers for weights
+   -D MASKED          1: x counts only where its bit is set (the gradient of a ReLU) */
+
+#define PW 16
+#define THREADS (WM * WN * 32)
+#define MT (BM / WM / 16)
+#define NT (PH * PW / WN / 8)
+#define KW (SIDE == 1 ? 16 : 8)
+#define PITCH (PW + SIDE - 1)
+#define AREA ((PH + SIDE - 1) * PITCH)
+#define PLANE ((AREA + 7) / 16 * 16 + 8)
+#define ITEMS ((KW * AREA + THREADS * SIDE - 1) / (THREADS * SIDE)) /* words that a work-item fetches at a time */
+#define BLOCK (SIDE * (KW / 8) * 32)                 /* quads of weights for 16 outputs and one row of taps */
+#define COPIES ((BM / 16 * BLOCK + THREADS - 1) / THREADS)
+
+KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, GLOBAL const uint4 *RESTRICT w,
+                       GLOBAL const float *RESTRICT bias, GLOBAL float *RESTRICT y,
+                       GLOBAL const ushort *RESTRICT mask, GLOBAL ushort *RESTRICT bits,
+                       GLOBAL const float *RESTRICT peak_x, GLOBAL const float *RESTRICT peak_w, FACTOR, int channels,
+                       int height, int width, int outputs, int splits, int relu, int accumulate) {
+    LOCAL uint4 tile_w[STAGES][BM / 16 * BLOCK];
+    LOCAL uint tile_x[2][KW * PLANE];
+    FRAGMENTS(MT, NT, WM * WN)
+    ASYNC_STATE(COPIES, STAGES)
+    const int id = LOCAL_ID, lane = LANE, warp_m = WARP / WN, warp_n = WARP % WN;
+    const int across = (width + PW - 1) / PW, plane = height * width;
+    const int first_row = GROUP_ID(0) / across * PH, first_column = GROUP_ID(0) % across * PW;
+    const int first_block = GROUP_ID(1) * (BM / 16), blocks = outputs / 16;
+    const int chunks = channels / (KW * WIDTH), share = (chunks + splits - 1) / splits;
+    const int first_chunk = GROUP_ID(2) * share;
+    const int count = first_chunk + share < chunks ? share : chunks - first_chunk; /* may be 0 or less */
+    const int steps = count > 0 ? count * SIDE : 0;
+    const float scale = fitting(peak_x[0]);
+
+    x += first_chunk * KW * WIDTH * plane;
+#if MASKED
+    mask += first_chunk * KW * WIDTH * height * across;
+#endif
+    float fetched[ITEMS][WIDTH];
+
+    /* A chunk is fetched in SIDE parts, one with each row of taps, so that little of it is in registers at a time. */
+#define FETCH(part)                                                                                                 \
+    {                                                                                                               \
+        UNROLL for (int i_ = 0; i_ < ITEMS; i_++) {                                                                 \
+            const int item_ = id + ((part)*ITEMS + i_) * THREADS, at_ = item_ % AREA;                               \
+            const int row_ = first_row + at_ / PITCH - SIDE / 2, column_ = first_column + at_ % PITCH - SIDE / 2;   \
+            const int inside_ = item_ < KW * AREA && (uint)row_ < (uint)height && (uint)column_ < (uint)width;      \
+            UNROLL for (int c_ = 0; c_ < WIDTH; c_++) {                                                             \
+                const int line_ = (item_ / AREA * WIDTH + c_) * height + row_;                                      \
+                float value_ = 0;                                                                                   \
+                if (inside_) value_ = COUNTING(x[line_ * width + column_]);                                         \
+                fetched[i_][c_] = value_;                                                                           \
+            }                                                                                                       \
+        }                                                                                                           \
+    }
+#if MASKED
+#define COUNTING(value) ((uint)mask[line_ * across + (column_ >> 4)] >> (column_ & 15) & 1u ? (value) : 0)
+#else
+#define COUNTING(value) (value)
+#endif
+
+#define STORE(part, buffer)                                                                                         \
+    {                                                                                                               \
+        UNROLL for (int i_ = 0; i_ < ITEMS; i_++) {                                                                 \
+            const int item_ = id + ((part)*ITEMS + i_) * THREADS;                                                   \
+            if (item_ < KW * AREA)                                                                                  \
+                tile_x[buffer][item_ + item_ / AREA * (PLANE - AREA)] =                                             \
+                    word(fetched[i_][0] * scale, fetched[i_][WIDTH - 1] * scale);                                   \
+        }                                                                                                           \
+    }
+
+#define NEXT_CHUNK                              \
+    {                                           \
+        x += KW * WIDTH * plane;                \
+        mask += KW * WIDTH * height * across;   \
+    }
+
+#define COPY_WEIGHTS(step, buffer)                                                                                  \
+    {                                                                                                               \
+        if ((step) < steps) {                                                                                       \
+            UNROLL for (int i_ = 0; i_ < COPIES; i_++) {                                                            \
+                const int quad_ = id + i_ * THREADS, valid_ = first_block + quad_ / BLOCK < blocks;                 \
+                const int from_ = ((first_chunk * SIDE + (step)) * blocks + first_block) * BLOCK + quad_;           \
+                if (quad_ < BM / 16 * BLOCK)                                                                        \
+                    ASYNC_COPY(i_, &tile_w[buffer][quad_], w + (valid_ ? from_ : 0), valid_);                       \
+            }                                                                                                       \
+        }                                                                                                           \
+        ASYNC_COMMIT;                                                                                               \
+    }
+
+    float sums[MT][NT][4];
+    UNROLL for (int i = 0; i < MT; i++) {
+        UNROLL for (int j = 0; j < NT; j++) {
+            UNROLL for (int r = 0; r < 4; r++) sums[i][j][r] = 0;
+        }
+    }
+    UNROLL for (int s = 0; s < STAGES - 1; s++) COPY_WEIGHTS(s, s)
+    if (steps > 0) {
+        for (int part = 0; part < SIDE; part++) {
+            FETCH(part)
+            STORE(part, 0)
+        }
+        NEXT_CHUNK
+    }
+    int tap_row = 0, chunk = 0, stage = 0;
+    for (int step = 0; step < steps; step++) {
+        ASYNC_WAIT(STAGES - 2);
+        BARRIER; /* this step's words are there, and nobody reads those of the step before any more */
+        {
+            const int free_stage = stage == 0 ? STAGES - 1 : stage - 1;
+            COPY_WEIGHTS(step + STAGES - 1, free_stage)
+        }
+        if (chunk + 1 < count) FETCH(tap_row)
+        LOCAL_POINTER const uint *from_x = tile_x[chunk & 1] + lane % 4 * PLANE + lane / 4 + tap_row * PITCH;
+        COOPERATE for (int t = 0; t < SIDE * (KW / 8); t++) {
+            const int tap = t / (KW / 8), k = t % (KW / 8);
+            uint4 a[MT];
+            uint2 b[NT];
+            UNROLL for (int i = 0; i < MT; i++)
+                a[i] = tile_w[stage][(warp_m * MT + i) * BLOCK + t * 32 + lane];
+            UNROLL for (int j = 0; j < NT; j++) {
+                const int tile = warp_n * NT + j;
+                LOCAL_POINTER const uint *at = from_x + k * 8 * PLANE + tile / 2 * PITCH + tile % 2 * 8 + tap;
+                b[j].x = at[0];
+                b[j].y = at[4 * PLANE];
+            }
+            MULTIPLY(sums, a, b, MT, NT)
+        }
+        if (chunk + 1 < count) STORE(tap_row, (chunk + 1) & 1)
+        if (++tap_row == SIDE) {
+            tap_row = 0;
+            chunk++;
+            NEXT_CHUNK
+        }
+        if (++stage == STAGES) stage = 0;
+    }
+
+    y += GROUP_ID(2) * outputs * plane;
+    const int finished = splits == 1;
+    const float unscale = FACTOR_VALUE / scale / fitting(peak_w[0]);
+    COOPERATE for (int i = 0; i < MT; i++) {
+        COOPERATE for (int half_ = 0; half_ < 2; half_++) {
+            const int output = (first_block + warp_m * MT + i) * 16 + half_ * 8 + lane / 4, valid = output < outputs;
+            const float shift = SIDE > 1 && finished && valid ? bias[output] : 0;
+            uint flags[(NT + 3) / 4];
+            UNROLL for (int j = 0; j < (NT + 3) / 4; j++) flags[j] = 0;
+            UNROLL for (int j = 0; j < NT; j++) {
+                const int tile = warp_n * NT + j;
+                const int row = first_row + tile / 2, column = first_column + tile % 2 * 8 + lane % 4 * 2;
+                float first = sums[i][j][half_ * 2] * unscale + shift, second = sums[i][j][half_ * 2 + 1] * unscale + shift;
+                if (!valid || row >= height || column >= width) continue;
+                const int both = column + 1 < width;
+                GLOBAL float *to = y + output * plane + row * width + column;
+#if SIDE == 1
+                if (accumulate) {
+                    first += to[0];
+                    if (both) second += to[1];
+                }
+#else
+                if (finished && relu) {
+                    flags[j / 4] |= (uint)((first > 0) | (both && second > 0) << 1) << (j % 4 * 8 + lane % 4 * 2);
+                    first = first < 0 ? 0 : first; /* NaN stays */
+                    second = second < 0 ? 0 : second;
+                }
+#endif
+                if (width % 2 == 0) {
+                    float2 pair;
+                    pair.x = first;
+                    pair.y = second;
+                    *(GLOBAL float2 *)to = pair;
+                } else {
+                    to[0] = first;
+                    if (both) to[1] = second;
+                }
+            }
+            /* Not only where bits are wanted: PoCL 3.0 compiles a barrier in a condition wrongly. */
+            COOPERATE for (int j = 0; j < (NT + 3) / 4; j++) OR_OF_FOUR(flags[j])
+            UNROLL for (int j = 0; j < NT; j += 2) {
+                const int row = first_row + (warp_n * NT + j) / 2;
+                if (finished && relu == 2 && lane % 4 == 0 && valid && row < height)
+                    bits[(output * height + row) * across + first_column / PW] = (ushort)(flags[j / 4] >> (j % 4 * 8));
+            }
+        }
+    }
+}
+
+/* The end of a convolution whose channels were shared out: the sum of the shares in fixed order, bias, ReLU, bits. One row
+   of groups per output, over positions with rows rounded up to whole words of bits. */
+KERNEL(GROUP) finish(GLOBAL const float *RESTRICT shares, GLOBAL const float *RESTRICT bias, GLOBAL float *RESTRICT y,
+                     GLOBAL ushort *RESTRICT bits, int splits, int outputs, int height, int width, int relu) {
+    LOCAL uchar flags[GROUP];
+    const int across = (width + PW - 1) / PW, row = ELEMENT / (across * 16), column = ELEMENT % (across * 16);
+    const int output = GROUP_ID(1), inside = row < height && column < width, at = row * width + column;
+    float value = 0;
+    if (inside) {
+        for (int i = 0; i < splits; i++) value += shares[(i * outputs + output) * height * width + at];
+        value += bias[output];
+        y[output * height * width + at] = relu && value < 0 ? 0 : value;
+    }
+    flags[LOCAL_ID] = (uchar)(inside && value > 0);
+    BARRIER;
+    const int first = GROUP_ID(0) * (GROUP / 16) + LOCAL_ID;
+    if (relu == 2 && LOCAL_ID < GROUP / 16 && first < height * across) {
+        uint value16 = 0;
+        for (int i = 0; i < 16; i++) value16 |= (uint)flags[LOCAL_ID * 16 + i] << i;
+        bits[output * height * across + first] = (ushort)value16;
+    }
+}

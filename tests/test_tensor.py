@@ -1,0 +1,170 @@
+"""The tensor-core kernels without a GPU: emulated on OpenCL (tensor.h) against NumPy, and read by CUDA's compiler."""
+
+from __future__ import annotations
+
+import numpy as np
+import nvrtc
+import pytest
+from test_opencl import EXACT, close, noise
+
+from cvstyle import backends as all_backends
+from cvstyle.backends import device as common
+from cvstyle.backends import opencl
+from cvstyle.backends.device import compiler, tensor
+from cvstyle.errors import OptionError
+
+PADS = (1, 1, 1, 1)
+SHAPES = [((16, 9, 17), 16), ((32, 5, 33), 48), ((32, 17, 16), 80), ((16, 1, 1), 32), ((16, 2, 40), 64)]
+
+
+@pytest.fixture(scope="module")
+def backends():
+    """Backends by precision whose device takes emulated tensor cores for real ones."""
+    handle = opencl.devices()[0]
+    handle.no_tensor_cores = None
+    return {precision: common.Backend(handle, precision) for precision in tensor.PRECISIONS}
+
+
+@pytest.fixture(params=tensor.PRECISIONS)
+def ops(request, backends):
+    return backends[request.param]
+
+
+def integers(*shape, seed=0, most=8):
+    return np.random.default_rng(seed).integers(-most, most + 1, shape).astype(np.float32)
+
+
+def as_rounded(x, precision):
+    """x rounded as the kernels round it, in float64."""
+    x = np.asarray(x, np.float32)
+    if precision == "fp16":
+        factor = tensor.fitting(np.abs(x).max())
+        return (x * factor).astype(np.float16).astype(np.float64) / factor
+    bits = x.view(np.uint32).astype(np.uint64)
+    if precision == "tf32":
+        bits = (bits + 0x1000) & 0xFFFFE000
+    else:
+        bits = (bits + 0x7FFF + (bits >> np.uint64(16) & np.uint64(1))) & 0xFFFF0000
+    return bits.astype(np.uint32).view(np.float32).astype(np.float64)
+
+
+def set_plan(monkeypatch, tile, split):
+    monkeypatch.setattr(tensor, "plan", lambda *arguments: (tile, split if len(arguments[-1]) > 1 else 1))
+
+
+@pytest.mark.parametrize("tile, split", [*zip(tensor.TILES, (1, 2, 1, 2)), (tensor.TILES[1], 1)])
+@pytest.mark.parametrize("shape, outputs", SHAPES, ids=str)
+def test_convolution_is_exact_on_integers(backends, monkeypatch, tile, split, shape, outputs):
+    check_integers(backends["tf32"], monkeypatch, tile, split, shape, outputs)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("tile, split", [(tensor.TILES[1], 1), (tensor.TILES[-1], 2)])
+def test_words_of_two_are_exact_on_integers(backends, monkeypatch, precision, tile, split):
+    """The types differ in rounding and in the product alone, so here two tiles suffice."""
+    for shape, outputs in SHAPES[1:]:
+        check_integers(backends[precision], monkeypatch, tile, split, shape, outputs)
+
+
+def check_integers(ops, monkeypatch, tile, split, shape, outputs):
+    """Sums of small whole numbers are exact in every precision, so one wrong index shows."""
+    set_plan(monkeypatch, tile, split)
+    weight, bias, results = integers(outputs, shape[0], 3, 3, seed=1), integers(outputs, seed=2), []
+    for backend in (EXACT, ops):
+        filters = backend.convolution(weight, bias, (1, 1), (1, 1), 1)
+        x = backend.asarray(integers(1, *shape))
+        rectified, mask = filters.forward_relu(x, PADS, True)
+        g = integers(1, outputs, *shape[1:], seed=3)
+        results.append([
+            filters.forward(x, PADS), rectified, filters.forward_relu(x, PADS, False)[0],
+            filters.backward(backend.asarray(g), shape[1:], PADS),
+            filters.backward_relu(backend.asarray(g), mask, shape[1:], PADS),
+        ])  # fmt: skip
+    for ours, exact in zip(results[1], results[0], strict=True):
+        np.testing.assert_array_equal(np.array(ours), exact)
+
+
+def test_convolution_rounds_its_operands_and_nothing_else(ops):
+    x, weight, bias = noise(1, 32, 12, 19) * 3e4, noise(32, 32, 3, 3, seed=1) * 1e-3, noise(32, seed=2)
+    filters = ops.convolution(weight, bias, (1, 1), (1, 1), 1)
+    assert isinstance(filters, tensor.TensorConvolution)
+    rounded = [as_rounded(a, ops.precision) for a in (x, weight)]
+    exact = EXACT.convolution(rounded[1], bias, (1, 1), (1, 1), 1)
+    close([filters.forward(ops.asarray(x), PADS)], [exact.forward(rounded[0], PADS)], 1e-6)
+    g = noise(1, 32, 12, 19, seed=4) * 1e-9  # below the least number of fp16
+    close(
+        [filters.backward(ops.asarray(g), (12, 19), PADS)],
+        [exact.backward(as_rounded(g, ops.precision), (12, 19), PADS)], 1e-6,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(64, 5, 7), (128, 3, 30)], ids=str)
+def test_gram(ops, shape):
+    x = integers(1, *shape)
+    gram = ops.gram(ops.asarray(x), 0.5)
+    np.testing.assert_array_equal(np.array(gram), EXACT.gram(EXACT.asarray(x), 0.5))
+    d = integers(shape[0], shape[0], seed=1)
+    d += d.T
+    base = integers(1, *shape, seed=2)
+    for out in (None, base):
+        results = []
+        for backend in (EXACT, ops):
+            target = None if out is None else backend.asarray(out)
+            results.append(backend.gram_backward(backend.asarray(d), backend.asarray(x), 0.25, out=target))
+        np.testing.assert_array_equal(np.array(results[1]), results[0])
+
+
+# What CUDA's compiler makes of the sources
+
+HMMA, LDGSTS = 0x23C, 0xFAE  # operation codes of a tensor-core product and an asynchronous copy (nvdisasm 13.5)
+KERNELS = [
+    *(("cuda/convolution", tensor._macros(tile, 3, precision, masked))
+      for tile in tensor.TILES for precision, masked in (("tf32", True), ("fp16", False), ("fp16", True))),
+    *(("cuda/convolution", tensor._macros(tile, 1, "fp16", False)) for tile in tensor.tiles(1)),
+    ("cuda/convolution", tensor._macros(tensor.TILES[1], 3, "bf16", False)),
+    *((f"cuda/{name}", tensor.defines(precision)) for name in ("gram", "pack") for precision in tensor.PRECISIONS),
+]  # fmt: skip
+
+
+def name_of(value):
+    return value if isinstance(value, str) else "-".join(str(number) for _, number in value)
+
+
+def check_compiled(name, defines, architecture):
+    if nvrtc.library() is None:
+        pytest.skip("CUDA's compiler is not installed (it comes with the extra 'test' on Linux on x86-64)")
+    options = tuple(f"-D{k}={v}" for k, v in defines)
+    usages, codes = nvrtc.compile_to_instructions(compiler.source(name), options, architecture)
+    for kernel, usage in usages.items():
+        assert usage.spills == 0
+        if kernel == "convolution":
+            values = dict(defines)
+            threads = values["WM"] * values["WN"] * 32
+            assert usage.registers * threads * values["RESIDENT"] <= 65536
+            assert usage.shared <= 48 << 10 and usage.shared * values["RESIDENT"] <= 100 << 10
+            products = values["BM"] // values["WM"] // 16 * (values["PH"] * 2 // values["WN"])
+            assert codes[kernel][HMMA] == products * (3 if values["SIDE"] == 3 else 2)
+            assert codes[kernel][LDGSTS]
+        elif kernel == "gram_parts":
+            assert codes[kernel][HMMA] == 16
+            assert usage.registers * 128 * 4 <= 65536
+
+
+@pytest.mark.parametrize("name, defines", KERNELS, ids=name_of)
+def test_hopper_runs_every_kernel_on_tensor_cores(name, defines):
+    check_compiled(name, defines, "sm_90")
+
+
+@pytest.mark.parametrize("name, defines", KERNELS[::3], ids=name_of)
+def test_ampere_runs_them_too(name, defines):
+    check_compiled(name, defines, "sm_80")
+
+
+def test_precisions_that_cannot_be_had_are_refused():
+    for arguments, message in [
+        (("opencl", None, "tf32"), "precision tf32 cannot be had: .* backend cuda"),
+        (("numpy", None, "fp16"), "precision fp16 cannot be had with backend 'numpy'.*compute capability 8.0"),
+        (("opencl", None, "fp8"), "unknown precision 'fp8'.*fp16"),
+    ]:
+        with pytest.raises(OptionError, match=message):
+            all_backends.get(*arguments)
