@@ -1,10 +1,10 @@
 """A pool of device memory: an array that is dropped leaves its bytes to later ones of any size.
 
 Large arrays are cut from chunks, each from the smallest hole that is large enough, and holes side by side become one
-again; so the memory in all stays close to what is in use at once, although feature maps of every size come and go. A
-chunk is added where no hole is large enough, and takes the place of smaller ones that are wholly free. An iteration
-asks for the same sizes in the same order as the one before it, so after a few nothing is allocated any more. Small
-arrays have blocks of their own, by size, so that they do not break up the holes.
+again. A chunk is added where no hole is large enough, and takes the place of smaller ones that are wholly free; once,
+when most is free again, as between two iterations, the free chunks make room for one of the size that proved necessary.
+After a few iterations nothing is allocated any more, since each asks for the same sizes in the same order. Small arrays
+have blocks of their own, by size, so that they do not break up the holes.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Block:
 
 
 class _Chunk:
-    def __init__(self, memory, size):
-        self.memory, self.size = memory, size
+    def __init__(self, memory, size, lasting):
+        self.memory, self.size, self.lasting = memory, size, lasting
         self.holes = [(0, size)]  # (start, size), by start
         self.views = {}
 
@@ -52,6 +52,9 @@ class DevicePool:
         self._chunks: list[_Chunk] = []
         self._small = defaultdict(list)
         self._used = 0
+        # Bytes in use that were cut from chunks: now, the least and the most so far.
+        self._cut = self._least_cut = self._most_cut = 0
+        self._grown = self._joined = False  # whether chunks were added, and then replaced by one
         self.returned = deque()
         self.allocated = self.peak = 0
 
@@ -76,7 +79,13 @@ class DevicePool:
             free = self._small[size]
             view = free.pop() if free else self._device.view(self._allocate(size), 0, size)
             return Block(self, None, 0, size, view)
-        chunk, at = self._new_chunk(size) if lasting else self._hole(size)
+        if lasting:
+            chunk, at = self._new_chunk(size, True)
+        else:
+            self._join(size)
+            chunk, at = self._hole(size)
+            self._cut += size
+            self._most_cut = max(self._most_cut, self._cut)
         start, room = chunk.holes.pop(at)
         if room > size:
             chunk.holes.insert(at, (start + size, room - size))
@@ -88,6 +97,8 @@ class DevicePool:
     def trim(self) -> None:
         """Give memory that no array uses back to the device."""
         self._collect()
+        self._least_cut = self._most_cut = self._cut
+        self._grown = self._joined = False
         for size, free in self._small.items():
             self.allocated -= size * len(free)
             free.clear()
@@ -100,10 +111,22 @@ class DevicePool:
             _, c, at = min(fits)
             return self._chunks[c], at
         self._drop(lambda chunk: chunk.size < size)  # whatever they served fits into the new one
+        self._grown = True
         return self._new_chunk(size)
 
-    def _new_chunk(self, size):
-        self._chunks.append(_Chunk(self._allocate(size), size))
+    def _join(self, size):
+        """Replace the free chunks by one, once, when about as much is free again as before they were added."""
+        self._least_cut = min(self._least_cut, self._cut)
+        if self._joined or not self._grown or 8 * (self._cut - self._least_cut) > self._most_cut - self._least_cut:
+            return
+        kept = [c for c in self._chunks if not (c.is_free or c.lasting)]
+        room = sum(hole for c in kept for _, hole in c.holes)
+        self._joined = True
+        self._drop(lambda chunk: True)
+        self._new_chunk(max(self._most_cut - self._cut - room, size))
+
+    def _new_chunk(self, size, lasting=False):
+        self._chunks.append(_Chunk(self._allocate(size), size, lasting))
         return self._chunks[-1], 0
 
     def _allocate(self, size):
@@ -124,6 +147,8 @@ class DevicePool:
             if chunk is None:
                 self._small[size].append(view)
                 continue
+            if not chunk.lasting:
+                self._cut -= size
             end, holes = start + size, []
             for hole in chunk.holes:
                 if hole[0] + hole[1] == start:
