@@ -9,6 +9,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from cvstyle.objective import parse_layer
+
 
 class TorchStyle:
     """Style transfer at one size; `step()` is one L-BFGS iteration of one evaluation.
@@ -18,17 +20,24 @@ class TorchStyle:
 
     def __init__(self, net, problem):
         self.problem = problem
-        wanted = {*problem.content_layers, *problem.style_layers}
+        # "octave5:0.1" is a layer with a factor of its own.
+        self.content_weights, self.style_weights = (
+            {name: weight * factor for name, factor in map(parse_layer, layers)}
+            for layers, weight in (
+                (problem.content_layers, problem.content_weight), (problem.style_layers, problem.style_weight)
+            )
+        )  # fmt: skip
+        wanted = {*self.content_weights, *self.style_weights}
         last = max(i for i, d in enumerate(net.layers) if d.name in wanted)
         self.layers = [
             (d, [torch.from_numpy(np.array(b, np.float32)) for b in net.weights.get(d.name, ())])
             for d in net.layers[: last + 1]
         ]
         with torch.no_grad():
-            features = self.features(torch.from_numpy(problem.content)[None], problem.content_layers)
-            self.content = {n: features[n].clone() for n in problem.content_layers}
-            features = self.features(torch.from_numpy(problem.style)[None], problem.style_layers)
-            self.style = {n: self.gram(features[n]) for n in problem.style_layers}
+            features = self.features(torch.from_numpy(problem.content)[None], self.content_weights)
+            self.content = {n: features[n].clone() for n in self.content_weights}
+            features = self.features(torch.from_numpy(problem.style)[None], self.style_weights)
+            self.style = {n: self.gram(features[n]) for n in self.style_weights}
         self.x = torch.from_numpy(problem.start.copy())[None].requires_grad_(True)
         # The tolerances are off, as in cvstyle, so that no iteration is skipped.
         self.optimizer = torch.optim.LBFGS(
@@ -52,14 +61,13 @@ class TorchStyle:
         return f @ f.T / f.numel()
 
     def closure(self):
-        p = self.problem
         self.optimizer.zero_grad()
-        features = self.features(self.x, {*p.content_layers, *p.style_layers})
-        loss = sum(p.content_weight * F.mse_loss(features[n], t) for n, t in self.content.items())
-        loss = loss + sum(p.style_weight * F.mse_loss(self.gram(features[n]), t) for n, t in self.style.items())
+        features = self.features(self.x, {*self.content_weights, *self.style_weights})
+        loss = sum(w * F.mse_loss(features[n], self.content[n]) for n, w in self.content_weights.items())
+        loss = loss + sum(w * F.mse_loss(self.gram(features[n]), self.style[n]) for n, w in self.style_weights.items())
         block = self.x[..., :-1, :-1]
         right, below = block - self.x[..., :-1, 1:], block - self.x[..., 1:, :-1]
-        loss = loss + p.tv_weight / 2 * ((right**2).sum() + (below**2).sum())
+        loss = loss + self.problem.tv_weight / 2 * ((right**2).sum() + (below**2).sum())
         loss.backward()
         self.loss = loss.item()
         return loss

@@ -216,7 +216,9 @@ class Objective:
                 else:
                     targets[name] = first.ops.scale(gram, share)
         for worker in self._workers:
-            worker.style_targets = {n: _moved(target, first.ops, worker.ops) for n, target in targets.items()}
+            # Copied, now that the style's maps are gone: what stays lies together and leaves the rest of a heap whole.
+            moved = {n: _moved(target, first.ops, worker.ops) for n, target in targets.items()}
+            worker.style_targets = {n: worker.ops.copy(target) for n, target in moved.items()}
 
     def _add_total_variation(self, x, gradient):
         """Of the whole picture at once, or in strips of rows no larger than the tiles."""
@@ -375,10 +377,13 @@ class _Worker:
 
     def _add_style(self, name, features, gradient):
         ops, weight = self.ops, self.style_weights[name]
-        if name not in self._differences:  # the only tile: its Gram matrix is the whole picture's
+        alone = name not in self._differences  # the only tile: its Gram matrix is the whole picture's
+        if alone:
             self.compare_grams({name: ops.gram(features, 1 / self._counts[name])})
             self._losses[f"style:{name}"].append(self.style_loss(name, weight))
         difference, factor = self._differences[name], self._style_factor(name)
+        if alone:
+            del self._differences[name]  # nobody else asks; kept, they would lie amid the heap
         if self.normalize and not self.norms:
             own = ops.gram_backward(difference, features, factor)
             factor = weight / (ops.l1(own) + _NORM_EPSILON)

@@ -2,7 +2,7 @@
 
 An iteration asks for the same sizes in the same order as the one before it, so after the first nothing is allocated and
 no page is touched for the first time (page faults of fresh arrays cost as much as a layer). Arrays of different sizes
-share memory: blocks are cut from one contiguous range, and freed neighbours join.
+share memory: blocks are cut from one contiguous range, at the lowest place that has room, and freed neighbours join.
 The range is address space only; what is resident is what was used (`HostPool.allocated`).
 """
 
@@ -22,7 +22,6 @@ import numpy as np
 _ALIGN = 64  # a cache line, and the widest vector
 _PAGE = 2 << 20  # a large page
 _LEAST = 64 << 20  # of address space worth reserving
-_LARGE = 8 << 20
 _CHECK = 32 << 20  # a step of growth at which the system is asked whether there is so much
 
 
@@ -59,16 +58,11 @@ class _Range:
         self.returned: deque[tuple[int, int]] = deque()
 
     def take(self, size: int) -> tuple[int, int] | None:
-        """A place of this size, or None if the range is too small.
-
-        Large arrays take the smallest hole, which leaves the large ones whole; small ones, which may stay for long,
-        the lowest.
-        """
+        """The lowest place of this size, or None if the range is too small."""
         self.collect()
-        holes = [hole for hole in self.holes if hole[1] >= size]
-        if holes:
-            start, length = min(holes, key=lambda hole: hole[::-1]) if size >= _LARGE else holes[0]
-            i = bisect_left(self.holes, (start, length))
+        for i, (start, length) in enumerate(self.holes):
+            if length < size:
+                continue
             self.holes[i : i + 1] = [(start + size, length - size)] if length > size else []
             return start, size
         if self.top + size > self.size:
