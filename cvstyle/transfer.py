@@ -245,7 +245,7 @@ class _Run:
         self.ops = net.ops if options.offload is None else backends.host(options.offload)
         self.units = 256.0 if options.compat else 255.0
         self.seed = options.seed if options.seed is not None and options.seed >= 0 else random.randrange(2**31)
-        self.defaults = zoo.defaults(net.layer_names)
+        self.defaults = zoo.defaults(net.layer_names, options.compat)
         self.layers = {kind: self._layers(kind) for kind in ("content_layers", "style_layers")}
         self.stages = options.stages(self._setting("num_iterations"))
         self.count = sum(iterations for _, iterations in self.stages)

@@ -307,13 +307,15 @@ def embedded_files() -> tuple[str, str]:
     )
 
 
-def defaults(layer_names: list[str]) -> dict:
-    """The run's defaults for a network, recognised by its layer names.
+def defaults(layer_names: list[str], compat: bool = False) -> dict:
+    """The run's defaults for a network, recognised by its layer names; compat: only its layers, the rest as for VGG.
 
     content_layers and style_layers (None for an unknown network), content_weight, style_weight, tv_weight,
     num_iterations and init.
     """
     known = next((card.family.settings for card in CARDS.values() if card.family.recognises(layer_names)), {})
+    if compat:
+        known = {name: value for name, value in known.items() if name.endswith("_layers")}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in (_GENERAL | known).items()}
 
 

@@ -403,7 +403,11 @@ def test_defaults(build, content, weights):
 
 
 def test_the_embedded_network_is_recognised():
-    assert zoo.defaults(["gabor1", "octave1", "octave2"])["content_layers"]
+    names = ["gabor1", "octave1", "octave2"]
+    ours, reference = zoo.defaults(names), zoo.defaults(names, compat=True)
+    assert ours["content_layers"] == reference["content_layers"] and ours["init"] == "image"
+    vgg = zoo.defaults(["conv1_1"])
+    assert all(reference[name] == vgg[name] for name in vgg if not name.endswith("_layers"))
 
 
 def test_default_folder(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 
 import nets
 import numpy as np
@@ -297,3 +298,11 @@ def test_runs_are_repeatable_and_split(name):
 def test_unknown_optimizer():
     with pytest.raises(OptionError, match=r"unknown optimizer 'lbgfs'.*lbfgs"):
         optimize.get("lbgfs")
+
+
+def test_scipy_is_asked_for_where_it_is_missing(monkeypatch):
+    monkeypatch.delitem(sys.modules, "cvstyle.optimize.lbfgsb", raising=False)
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    with pytest.raises(OptionError, match=r"lbfgsb' needs scipy.*: pip install 'cvstyle\[scipy\]', or take lbfgs"):
+        optimize.get("lbfgsb")

@@ -20,7 +20,12 @@ class Stop(Exception):
 
 
 def get(name: str):
-    """The module of an optimiser. Raises OptionError for an unknown name."""
+    """The module of an optimiser. Raises OptionError for an unknown name, or where a package is missing."""
     if name not in NAMES:
         raise OptionError(f"unknown optimizer '{name}': {nearest(name, NAMES)}")
-    return importlib.import_module(f"{__name__}.{name}")
+    try:
+        return importlib.import_module(f"{__name__}.{name}")
+    except ModuleNotFoundError as error:
+        raise OptionError(
+            f"optimizer '{name}' needs {error.name}: pip install 'cvstyle[scipy]', or take lbfgs or adam"
+        ) from None
