@@ -178,7 +178,7 @@ class Planner:
         for side in (_PROBES[0], *_PROBES):  # the first packs filters, which it need not do again
             gc.collect()
             self.net.ops.trim()
-            before, _ = resident(), reset_peak()
+            reset_peak()
             pictures = np.random.default_rng(0).uniform(-100, 100, (2, 3, side, side)).astype(np.float32)
             objective = Objective(self.net, pictures[0], [pictures[1]], **self.settings)
             x = self.net.ops.asarray(pictures[:1])
@@ -188,13 +188,13 @@ class Planner:
                 float(objective.loss)
                 taken = time.perf_counter() - begin
             seconds.append(taken)
-            peaks.append(peak() - before if self.on_host else self.net.ops.pool.allocated)
+            peaks.append(peak() - base if self.on_host else self.net.ops.pool.allocated)
             del objective, x, pictures
         self.net.ops.trim()
         small, large = (side**2 for side in _PROBES)
         per_pixel = max(0.0, (peaks[2] - peaks[1]) / (large - small))
         fixed = max(0.0, peaks[2] - per_pixel * large)
-        return Cost(fixed, per_pixel, seconds[2] / large), max(base, resident())
+        return Cost(fixed, per_pixel, seconds[2] / large), base if self.on_host else resident()
 
 
 def _advice(planner, plan, arguments):

@@ -38,7 +38,7 @@ def test_predicted_peak_is_the_measured_one(pictures, tmp_path, backend, more):
 
         if native.problem():
             pytest.skip(f"{native.problem()}; the other backends are measured in the same way")
-    options = [*pictures, "--backend", backend, "--image-size", 640, "--num-iterations", 2, *more]
+    options = [*pictures, "--backend", backend, "--image-size", 560, "--num-iterations", 2, *more]
     options = [str(o) for o in options]
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
     planned = subprocess.run(
