@@ -32,8 +32,9 @@ def execute(args) -> int:
     for place, need, free in (("device", found.device, found.free_device), ("memory", found.host, found.free_host)):
         if need is not None:
             rows.append((place, f"{need / 1e6:,.0f} MB" + (f" of {free / 1e6:,.0f} MB" if free else "")))
-    rows.append(("iteration", f"{found.seconds:.3g} s at the last scale"))
-    rows.append(("run", f"{found.total:.0f} s"))
+    if found.fits:
+        rows.append(("iteration", f"{found.seconds:.3g} s at the last scale"))
+        rows.append(("run", f"{found.total:.0f} s"))
     rows.append(("largest", f"--image-size {largest} would fit with --tile-size auto"))
     for name, text in rows:
         print(f"{name:<10}{text}")
