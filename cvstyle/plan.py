@@ -92,35 +92,37 @@ class Planner:
         """
         if tile_size != "auto":
             return self._plan(stages, sizes, tile_size, optimizer, history, offload)
-        found = None
-        for side in (None, *_TILES):
-            if side is not None and side >= max(sizes[-1]):
-                continue
-            try:
-                found = self._plan(stages, sizes, side, optimizer, history, offload)
-            except OptionError:
-                if found is None:
-                    raise
-                break  # smaller ones are too small for the network
-            if found.fits:
-                break
-        return found
+        size, least = sizes[-1], self._least()
+        sides = [None, *(t for t in _TILES if t < max(size) and t >= least), *([least] if least < max(size) else [])]
+        for side in sides:
+            window = tuple(min(n, side or n) for n in size)
+            needs = self._memory(size, math.prod(window), optimizer, history, offload)
+            if self._fits(*needs):
+                return self._plan(stages, sizes, side, optimizer, history, offload)
+        free = None if self.on_host else self._free_device()
+        return Plan(size, side, 0, window, *needs, free, self._free_host(), math.nan, math.nan)
+
+    def _least(self):
+        """The least tile size of the network; infinite where it cannot be computed in tiles."""
+        try:
+            return tiles.least([self.program.reach((2048, 2048), axis) for axis in (0, 1)])
+        except OptionError:
+            return math.inf
+
+    def _fits(self, device, host):
+        free_device = math.inf if self.on_host else self._free_device()
+        return (device or 0) <= free_device and host <= (self._free_host() or math.inf)
 
     def largest(self, size, optimizer, history, offload=None) -> int:
         """The longest side of a picture of this shape that fits with the smallest tiles that the network allows."""
-        try:
-            least = tiles.least([self.program.reach((2048, 2048), axis) for axis in (0, 1)])
-        except OptionError:
-            least = None
-        free_device = math.inf if self.on_host else self._free_device()
-        free_host = self._free_host() or math.inf
+        least = self._least()
         low, high = 64, 1 << 17
         while high - low > 16:
             side = (low + high) // 2
             scaled = tuple(max(1, round(n * side / max(size))) for n in size)
-            window = math.prod(scaled if least is None else (min(n, least) for n in scaled))
-            device, host = self._memory(scaled, window, optimizer, history, offload)
-            low, high = (side, high) if (device or 0) <= free_device and host <= free_host else (low, side)
+            window = math.prod(min(n, least) for n in scaled)
+            fits = self._fits(*self._memory(scaled, window, optimizer, history, offload))
+            low, high = (side, high) if fits else (low, side)
         return low
 
     def _plan(self, stages, sizes, tile_size, optimizer, history, offload):
@@ -178,7 +180,7 @@ class Planner:
         for side in (_PROBES[0], *_PROBES):  # the first packs filters, which it need not do again
             gc.collect()
             self.net.ops.trim()
-            before, _ = resident(), reset_peak()
+            reset_peak()
             pictures = np.random.default_rng(0).uniform(-100, 100, (2, 3, side, side)).astype(np.float32)
             objective = Objective(self.net, pictures[0], [pictures[1]], **self.settings)
             x = self.net.ops.asarray(pictures[:1])
@@ -188,13 +190,13 @@ class Planner:
                 float(objective.loss)
                 taken = time.perf_counter() - begin
             seconds.append(taken)
-            peaks.append(peak() - before if self.on_host else self.net.ops.pool.allocated)
+            peaks.append(peak() - base if self.on_host else self.net.ops.pool.allocated)
             del objective, x, pictures
         self.net.ops.trim()
         small, large = (side**2 for side in _PROBES)
         per_pixel = max(0.0, (peaks[2] - peaks[1]) / (large - small))
         fixed = max(0.0, peaks[2] - per_pixel * large)
-        return Cost(fixed, per_pixel, seconds[2] / large), max(base, resident())
+        return Cost(fixed, per_pixel, seconds[2] / large), base if self.on_host else resident()
 
 
 def _advice(planner, plan, arguments):

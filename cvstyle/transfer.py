@@ -186,6 +186,7 @@ def stylize(
     model: str | None = None,
     backend="auto",
     network: Network | None = None,
+    devices: Sequence | None = None,
     callback: Callable[[Iterate], None] | None = None,
     options: Options | None = None,
     planned: Callable[[Plan], None] | None = None,
@@ -195,13 +196,15 @@ def stylize(
 
     content, styles: paths. proto, model: a Caffe network; the embedded one without them. network: one that is loaded
     already, instead. callback is called after every iteration and may raise `optimize.Stop`. Settings are the fields
-    of `Options`, given by name or as one object. planned is called before the work starts where a plan is made: for
-    large pictures and automatic tiles.
+    of `Options`, given by name or as one object. devices: backends that share the tiles, the first of which is that of
+    the network; without a tile size, one is chosen that gives each a tile. planned is called before the work starts
+    where a plan is made: for large pictures and automatic tiles.
 
     Raises ImageError, ModelError or OptionError before the work starts. Ctrl-C, NaN and infinity end the run with the
     last good picture (`Result.stopped`); NumericalError where there is none.
     """
     run = _run(content, styles, proto, model, backend, network, callback, options, settings)
+    run.devices = devices
     run.begin(planned)
     return run.run()
 
@@ -250,7 +253,7 @@ class _Run:
         self.stages = options.stages(self._setting("num_iterations"))
         self.count = sum(iterations for _, iterations in self.stages)
         self.sizes = [self._size(longest) for longest, _ in self.stages]
-        self.tile_size = options.tile_size
+        self.tile_size, self.devices = options.tile_size, None
         self.good, self.done, self.report, self.state, self.ended = None, 0, ({}, math.nan), None, False
 
     def planner(self):
@@ -271,7 +274,7 @@ class _Run:
             self.tile_size = found.tile_size
             if planned:
                 planned(found)
-        elif self.tile_size is not None:
+        if isinstance(self.tile_size, int) or self.devices:
             self._check_tiles()
         self._prepare(0)
         if self.options.resume and os.path.exists(self.options.checkpoint):
@@ -389,6 +392,9 @@ class _Run:
         """Refuse tiles that the last scale cannot be cut into, before the first scale is done."""
         weighted = [parse_layer(n)[0] if isinstance(n, str) else n[0] for names in self.layers.values() for n in names]
         program = self.net.with_pooling(self.options.pooling).program(dict.fromkeys(weighted))
+        if self.tile_size is None:
+            seen = max(program.reach(self.sizes[-1], axis).widest[1] for axis in (0, 1))
+            self.tile_size = max(self.sizes[-1]) // len(self.devices) + 1 + seen
         tiles.split(program, self.sizes[-1], self.tile_size)
 
     # Checkpoints
@@ -462,7 +468,8 @@ class _Run:
         return Objective(
             self.net, self._preprocess(self.content_rgb), prepared, **weights, **self.layers,
             style_blend_weights=options.style_blend_weights, normalize_gradients=options.normalize_gradients,
-            pooling=options.pooling, tile_size=self.tile_size, home=None if self.ops is self.net.ops else self.ops,
+            pooling=options.pooling, tile_size=self.tile_size, devices=self.devices,
+            home=None if self.ops is self.net.ops else self.ops,
         )  # fmt: skip
 
     def _layers(self, kind):

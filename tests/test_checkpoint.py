@@ -179,6 +179,7 @@ def test_bad_checkpoints_are_one_clear_line_and_nothing_is_lost(files, tmp_path,
         (["--scales", "x"], good, ["'x'"]),
         (["--num-iterations", "3,4"], good, ["3,4"]),
         (["--tile-size", "0"], good, ["0"]),
+        (["--resume", "--gpu", "0,0"], good, ["once"]),
         (["--tile-size", "20", "--resume"], good, ["relu3_1", "tile size of"]),
     ]  # fmt: skip
     for change, data, named in cases:
@@ -247,8 +248,9 @@ def test_automatic_scales():
 
 
 def test_tiles_from_the_command_line(files, tmp_path):
-    for name, more in (("whole", []), ("tiled", ["--tile-size", 56])):
+    shared = ["--tile-size", 56, "--gpu", "0,1"]
+    for name, more in (("whole", []), ("tiled", ["--tile-size", 56]), ("shared", shared), ("chosen", ["--gpu", "0,1"])):
         out = tmp_path / f"{name}.png"
         assert main(command(files, out, *more, "--image-size", 120, "--num-iterations", 2, "--backend", "numpy")) == 0
-    whole, tiled = (images.read(tmp_path / f"{name}.png").rgb for name in ("whole", "tiled"))
-    assert np.abs(whole - tiled).max() <= 1
+    whole, *others = (images.read(tmp_path / f"{n}.png").rgb for n in ("whole", "tiled", "shared", "chosen"))
+    assert all(np.abs(whole - other).max() <= 1 for other in others)

@@ -69,6 +69,13 @@ def host(folder: str | None = None):
     return ops
 
 
+def is_host(name: str) -> bool:
+    """Whether a backend's arrays are NumPy's, and its devices shares of the CPU."""
+    from .numpy import Backend
+
+    return name == "cpu" or (name in names() and issubclass(_module(name).Backend, Backend))
+
+
 def survey() -> list[tuple[str, str | None, list]]:
     """(name, problem or None, devices) of every backend, in the order in which "auto" tries them."""
     found = [(name, _module(name)) for name in names()]

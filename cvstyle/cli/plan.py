@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .common import limit_threads
-from .run import add_arguments, chosen_backend, run_options
+from .run import add_arguments, chosen_backends, run_options
 
 
 def add_parser(subparsers):
@@ -24,7 +24,7 @@ def execute(args) -> int:
     styles, options = run_options(args)
     limit_threads(args)
     found, largest = transfer.plan(
-        args.content, styles, proto=args.proto, model=args.model, backend=chosen_backend(args), options=options
+        args.content, styles, proto=args.proto, model=args.model, backend=chosen_backends(args)[0], options=options
     )
     rows = [("picture", "{1}×{0}".format(*found.size))]
     tiles = "{2} windows of {1}×{0}".format(*found.window, found.windows) if found.tile_size else "none"
@@ -32,8 +32,9 @@ def execute(args) -> int:
     for place, need, free in (("device", found.device, found.free_device), ("memory", found.host, found.free_host)):
         if need is not None:
             rows.append((place, f"{need / 1e6:,.0f} MB" + (f" of {free / 1e6:,.0f} MB" if free else "")))
-    rows.append(("iteration", f"{found.seconds:.3g} s at the last scale"))
-    rows.append(("run", f"{found.total:.0f} s"))
+    if found.fits:
+        rows.append(("iteration", f"{found.seconds:.3g} s at the last scale"))
+        rows.append(("run", f"{found.total:.0f} s"))
     rows.append(("largest", f"--image-size {largest} would fit with --tile-size auto"))
     for name, text in rows:
         print(f"{name:<10}{text}")

@@ -104,7 +104,7 @@ def add_arguments(parser):
         help="what an NVIDIA GPU's tensor cores round to; fp32 (default) rounds nothing",
     )
     group.add_argument("--device", metavar="N or NAME", help="which device of the backend (see 'cvstyle devices')")
-    group.add_argument("--gpu", metavar="N", help="the GPU of this number; -1: the CPU (neural_style.lua's option)")
+    group.add_argument("--gpu", metavar="N", help="the GPU of this number; several share the tiles; -1: the CPU")
     add_threads_argument(group)
     group.add_argument(
         "--multigpu-strategy", type=_positions, metavar="N,N", help="for neural_style.lua's sake; has no effect"
@@ -193,7 +193,8 @@ def execute(args) -> int:
     images.check_writable(args.output, bits=args.bits)
     _check_nothing_overwritten(args, styles)
     limit_threads(args)
-    backend = chosen_backend(args)
+    devices = chosen_backends(args)
+    backend = devices[0]
     metadata = {"Software": f"cvstyle {__version__}", "Command": shlex.join(["cvstyle", *args.command_line])}
 
     interrupted = _handle_signals(args)
@@ -223,6 +224,7 @@ def execute(args) -> int:
 
         result = stylize(
             args.content, styles, proto=args.proto, model=args.model, backend=backend, callback=after, options=options,
+            devices=devices if len(devices) > 1 else None,
             planned=None if args.quiet else lambda plan: print(plan, file=sys.stderr, flush=True),
         )  # fmt: skip
         write(args.output, result.picture, result.iterations, result.seed)
@@ -345,8 +347,11 @@ def _positions(text):
     return found
 
 
-def chosen_backend(args):
-    """The backend to use; the reference's own names and its GPUs are mapped to what there is."""
+def chosen_backends(args):
+    """The backends to use, one per device; the reference's own names and its GPUs are mapped to what there is.
+
+    On the CPU a device is a share of the threads.
+    """
     from .. import backends
 
     numbers = [n.strip() for n in (args.gpu or "").split(",") if n.strip()]
@@ -365,9 +370,16 @@ def chosen_backend(args):
             name, device = "cpu", None
             if wanted and not args.quiet:
                 print("cvstyle: no GPU can be used ('cvstyle devices' says why); using the CPU", file=sys.stderr)
-    if len(wanted) > 1 and name != "cpu" and not args.quiet:
-        print(f"cvstyle: one GPU is used, number {wanted[0]}", file=sys.stderr)
-    return backends.get(name, device, args.precision)
+    if len(set(wanted)) < len(wanted):
+        raise OptionError(f"--gpu {args.gpu}: each device can be named once")
+    if len(wanted) < 2 or (name == "cpu" and args.backend != "cpu"):
+        return [backends.get(name, device, args.precision)]
+    if backends.is_host(name):
+        first = backends.get(name, None, args.precision)
+        threads = max(1, first.workers.count // len(wanted))
+        return [type(first)(threads=threads) for _ in wanted]
+    first = backends.get(name, device, args.precision)
+    return [first, *(backends.get(name, number, args.precision) for number in wanted[1:])]
 
 
 def _tile_size(text):

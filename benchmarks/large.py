@@ -1,0 +1,90 @@
+"""Peak memory and seconds per iteration against the size of the picture: tiles, and one device beside two.
+
+usage: python benchmarks/large.py [--megapixels 2,8,32,64] [--tile-size 1024] [--network embedded|vgg19] [--devices 1]
+                                  [--backend native] [--iterations 1] [--offload FOLDER]
+                                  [--style-layers octave1,octave2]
+
+Each size is a process of its own. Adam, so that the state is two pictures; square pictures, one style of a megapixel;
+VGG-19 has random weights. Seconds are those of the last iteration, evaluation and step. With several devices each has
+one thread of the CPU, or is an OpenCL device of that number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from common import memory_mb, vgg19, where
+
+from cvstyle import Objective, backends, embedded_network, zoo
+from cvstyle.network import Network
+from cvstyle.optimize import adam
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--megapixels", default="2,8,32,64")
+    parser.add_argument("--tile-size", type=int, default=1024)
+    parser.add_argument("--network", choices=("embedded", "vgg19"), default="embedded")
+    parser.add_argument("--backend", default="native")
+    parser.add_argument("--devices", type=int, default=1)
+    parser.add_argument("--iterations", type=int, default=1)
+    parser.add_argument("--offload")
+    parser.add_argument("--style-layers", help="these, and no content (default: the network's own)")
+    parser.add_argument("--worker", type=float, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        return work(args)
+    print(where())
+    print(f"{args.network}, {args.backend}, {args.devices} device(s), tile {args.tile_size}")
+    print("   MP      picture  tiles  peak MB  less pictures  s/iteration   s/MP")
+    for size in args.megapixels.split(","):
+        subprocess.run([sys.executable, Path(__file__), *sys.argv[1:], "--worker", size], check=True)
+
+
+def work(args):
+    """One size, one line."""
+    side = int((args.worker * 1e6) ** 0.5)
+    one = args.devices == 1
+    made = [_device(args.backend, None if one else number) for number in range(args.devices)]
+    net = embedded_network(made[0]) if args.network == "embedded" else Network(vgg19(), made[0])
+    known = zoo.defaults(net.layer_names)
+    styles = args.style_layers.split(",") if args.style_layers else known["style_layers"]
+    contents = [] if args.style_layers else known["content_layers"]
+    rng = np.random.default_rng(0)
+    content, style = (rng.random((3, n, n), np.float32) * 255 - 115 for n in (side, 1000))
+    home = backends.host(args.offload) if args.offload else None
+    objective = Objective(
+        net, content, [style], content_layers=contents, style_layers=styles, tile_size=args.tile_size,
+        devices=None if one else made, home=home,
+    )  # fmt: skip
+    ops = objective.ops
+    x = ops.asarray(content[None])
+    del content
+    state = adam.init(ops, x)
+    for _ in range(args.iterations):
+        start = time.perf_counter()
+        adam.update(ops, x, objective.evaluate(x), state, 1.0)
+        float(objective.loss)
+        seconds = time.perf_counter() - start
+    peak = memory_mb("VmHWM")
+    own = 4 * 12 * side**2 / 2**20  # picture, gradient, two moments
+    print(
+        f"{args.worker:5g} {side:>6}×{side:<5} {len(objective.tiles):>6} {peak:>8.0f} {peak - own:>14.0f} "
+        f"{seconds:>12.1f} {seconds / side**2 * 1e6:>6.2f}", flush=True,
+    )  # fmt: skip
+
+
+def _device(backend, number):
+    if number is None or backend in ("opencl", "cuda"):
+        return backends.get(backend, number)
+    ops = backends.get(backend)
+    return type(ops)(threads=1)
+
+
+if __name__ == "__main__":
+    main()
