@@ -26,6 +26,7 @@ _SHARES = (1, 1 / 2, 1 / 5, 1 / 10, 1 / 20)  # of num_iterations for each scale:
 _LARGE = 2_000_000  # pixels from which a plan is made without being asked for
 _SMALLEST = 256  # the first of automatic scales is at least as large
 _COMPAT_HISTORY = 100  # neural_style.lua's L-BFGS
+_FIRST_CHANGE = 0.1  # of L-BFGS's first step, on average, in 0..255 units
 _NOISE = 0.001  # neural_style.lua starts from noise of this standard deviation, in its 0..256 units
 
 
@@ -493,6 +494,8 @@ class _Run:
         if not history and options.compat and options.optimizer == "lbfgs":
             history = _COMPAT_HISTORY
         chosen = {"history": history} if history else {}
+        if options.optimizer == "lbfgs" and not options.compat:
+            chosen["first"] = _FIRST_CHANGE * math.prod(self.x.shape)
         if options.bounds:
             ends = (np.full((1, 1, 3), value, np.float32) for value in (0, 255))
             chosen["bounds"] = tuple(self._preprocess(end)[None] for end in ends)

@@ -87,7 +87,6 @@ def test_spellings_choose_the_gpu(files, tmp_path, capsys, gpus, options, used):
         assert f"{used}: at most" in captured.out
     else:
         assert "MB in use" not in captured.out
-    assert ("one GPU is used, number 1" in captured.err) == (options == ["--gpu", "1,0"])
 
 
 def test_without_a_gpu_the_references_command_line_runs_on_the_cpu(files, tmp_path, capsys, monkeypatch):

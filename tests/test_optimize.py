@@ -306,3 +306,16 @@ def test_scipy_is_asked_for_where_it_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
     with pytest.raises(OptionError, match=r"lbfgsb' needs scipy.*: pip install 'cvstyle\[scipy\]', or take lbfgs"):
         optimize.get("lbfgsb")
+
+
+def test_a_first_step_that_does_not_vanish_in_rounding():
+    """At values about 100 the reference's first step over many pixels is lost, and the second is far too long."""
+    count, ops = 300_000, Backend()
+    target = np.random.default_rng(1).normal(100, 20, count)
+    function = Function(lambda x: (5 * ((x - target) ** 2).sum(), 10 * (x - target)), ops)
+    errors = {}
+    for first in (1.0, 0.1 * count):
+        x = ops.asarray(np.full((1, 3, 100, 1000), 100.0))
+        x = lbfgs.minimize(function, x, 3, lambda *_: None, first=first)
+        errors[first] = float(np.abs(x.ravel() - target).max())
+    assert errors[0.1 * count] < 1e-2 < 1 < errors[1.0]

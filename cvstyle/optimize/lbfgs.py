@@ -1,8 +1,11 @@
 """L-BFGS with a fixed step and no line search: the algorithm of neural_style.lua (torch/optim's lbfgs).
 
 Directions are those of the two-loop recursion (Nocedal and Wright 2006, algorithm 7.4) with H₀ = (s·y / y·y) I. The
-first step is min(1, 1/‖g‖₁) long, later ones `learning_rate`; a pair with y·s ≤ 1e-10 is not stored. One iteration is
-one evaluation.
+first step is min(1, `first`/‖g‖₁) times −g, later ones `learning_rate` times the direction; a pair with y·s ≤ 1e-10 is
+not stored. One iteration is one evaluation.
+
+The reference's `first`, the sum of all changes, is 1: 2e-6 for each value of a picture of 512×384, and less for larger
+ones. Values about 100 round that away; then no pair is stored, and the second step is −g, far too long.
 
 The recursion runs on inner products alone, kept from one iteration to the next (Chen, Wang and Zhou 2014, "Large-scale
 L-BFGS using MapReduce"), so an iteration reads the history twice instead of five times: once for the products with the
@@ -45,7 +48,7 @@ def init(ops, x, history: int = HISTORY) -> State:
     )
 
 
-def update(ops, x, gradient, state: State, learning_rate: float) -> None:
+def update(ops, x, gradient, state: State, learning_rate: float, first: float = 1.0) -> None:
     """One step, in place on x and the state; the gradient is that at x, and is not changed."""
     history, capacity = (state.steps, state.changes), state.steps.shape[0]
     rows = min(state.iteration, capacity)
@@ -53,17 +56,19 @@ def update(ops, x, gradient, state: State, learning_rate: float) -> None:
         measured = ops.lbfgs_products(gradient, *history, state.ring, rows)
         coefficients = ops.lbfgs_coefficients(measured, state.products, state.ring, _CURVATURE, learning_rate)
     else:
-        coefficients = ops.lbfgs_first_coefficients(ops.l1(gradient), capacity, learning_rate)
+        coefficients = ops.lbfgs_first_coefficients(ops.l1(gradient) / first, capacity, learning_rate)
     ops.lbfgs_step(x, gradient, *history, coefficients, state.ring, rows)
     state.iteration += 1
 
 
-def minimize(objective, x, num_iterations, callback, learning_rate=1.0, history=HISTORY, state=None, done=0):
+def minimize(
+    objective, x, num_iterations, callback, learning_rate=1.0, history=HISTORY, first=1.0, state=None, done=0
+):
     """Run up to iteration num_iterations from x, which is changed in place; state, done: to go on after so many."""
     ops = objective.ops
     state = state or init(ops, x, min(history, num_iterations))
     for iteration in range(done + 1, num_iterations + 1):
-        update(ops, x, objective.evaluate(x), state, learning_rate)
+        update(ops, x, objective.evaluate(x), state, learning_rate, first)
         try:
             callback(iteration, x)
         except Stop:
