@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import nets
 import numpy as np
 import nvrtc
@@ -22,7 +24,9 @@ SHAPES = [((16, 9, 17), 16), ((32, 5, 33), 48), ((32, 17, 16), 80), ((16, 1, 1),
 
 @pytest.fixture(scope="module")
 def backends():
-    """Backends by precision whose device takes emulated tensor cores for real ones."""
+    """Backends by precision: on a GPU (CVSTYLE_TEST_BACKEND=cuda), or emulated tensor cores taken for real ones."""
+    if os.environ.get("CVSTYLE_TEST_BACKEND") == "cuda":
+        return {precision: all_backends.get("cuda", precision=precision) for precision in tensor.PRECISIONS}
     handle = opencl.devices()[0]
     handle.no_tensor_cores = None
     return {precision: common.Backend(handle, precision) for precision in tensor.PRECISIONS}

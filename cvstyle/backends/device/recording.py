@@ -5,6 +5,7 @@ from __future__ import annotations
 from .pool import DevicePool
 
 _PRACTICE = 2  # calls before the recording: they compile kernels and upload constants, which must not be in it
+_ATTEMPTS = 3
 
 
 class Repeated:
@@ -32,12 +33,18 @@ class Repeated:
         return self._alone(self._function)
 
     def _recorded(self):
-        device = self._ops.device
-        try:
-            return self._alone(lambda: device.record(self._function))
-        except device.errors as error:
-            self._ops.recording_problem = f"the iteration was not recorded as one launch: {error}"
-            return lambda: self._alone(self._function)
+        device, problem = self._ops.device, "its memory changes each time"
+        for _ in range(_ATTEMPTS):
+            before = self.pool.allocated
+            try:
+                replay = self._alone(lambda: device.record(self._function))
+            except device.errors as error:
+                problem = error
+                break
+            if self.pool.allocated == before:  # else what was recorded may use memory that has been given back
+                return replay
+        self._ops.recording_problem = f"the iteration was not recorded as one launch: {problem}"
+        return lambda: self._alone(self._function)
 
     def _alone(self, function):
         ops = self._ops
