@@ -4,6 +4,9 @@
 # make gpu-test: on a machine with an NVIDIA GPU: every kernel and the objective against NumPy, a run, time and memory
 #   (make gpu-test GPU_PYTHON=python3 uses a Python that has CuPy and the tests' packages already, and installs nothing)
 
+# make gpu-bench: there, the whole report: tensor cores checked, then every precision and size beside PyTorch, into
+#   benchmarks/results/ (GPU_PYTHON as above; PyTorch is used where it is installed)
+
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +14,7 @@ SOURCES := pyproject.toml setup.py $(shell find cvstyle kernels models -type f -
 
 GPU_PYTHON ?= $(BIN)/python
 
-.PHONY: demo test bench gpu-test lint clean
+.PHONY: demo test bench gpu-test gpu-bench lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/cvstyle run --content models/demo/content.jpg --style models/demo/style.jpg --output out.png
@@ -31,6 +34,11 @@ gpu-test: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(VENV)/installed-gpu)
 	$(GPU_PYTHON) -m cvstyle run --backend cuda --content models/demo/content.jpg --style models/demo/style.jpg \
 		--output out-cuda.png
 	$(GPU_PYTHON) benchmarks/gpu.py --backend cuda --sizes 256,512
+
+gpu-bench: export PYTHONPATH := .
+gpu-bench: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(VENV)/installed-gpu)
+	CVSTYLE_TEST_BACKEND=cuda $(GPU_PYTHON) -m pytest -p no:cacheprovider tests/test_tensor.py -k "not compile"
+	$(GPU_PYTHON) benchmarks/gpu_report.py
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -18,30 +18,31 @@ class TorchStyle:
     net: a NetDef; its layers up to the last one needed are run. problem: see `common.problem`.
     """
 
-    def __init__(self, net, problem):
+    def __init__(self, net, problem, device="cpu", history=100):
         self.problem = problem
+        take = lambda host: torch.from_numpy(np.array(host, np.float32)).to(device)  # noqa: E731
         # "octave5:0.1" is a layer with a factor of its own.
         self.content_weights, self.style_weights = (
-            {name: weight * factor for name, factor in map(parse_layer, layers)}
-            for layers, weight in (
-                (problem.content_layers, problem.content_weight), (problem.style_layers, problem.style_weight)
+            {name: factor * weight for name, factor in map(parse_layer, names)}
+            for names, weight in (
+                (problem.content_layers, problem.content_weight), (problem.style_layers, problem.style_weight),
             )
         )  # fmt: skip
         wanted = {*self.content_weights, *self.style_weights}
         last = max(i for i, d in enumerate(net.layers) if d.name in wanted)
         self.layers = [
-            (d, [torch.from_numpy(np.array(b, np.float32)) for b in net.weights.get(d.name, ())])
+            (d, [take(b) for b in net.weights.get(d.name, ())])
             for d in net.layers[: last + 1]
         ]
         with torch.no_grad():
-            features = self.features(torch.from_numpy(problem.content)[None], self.content_weights)
+            features = self.features(take(problem.content)[None], self.content_weights)
             self.content = {n: features[n].clone() for n in self.content_weights}
-            features = self.features(torch.from_numpy(problem.style)[None], self.style_weights)
+            features = self.features(take(problem.style)[None], self.style_weights)
             self.style = {n: self.gram(features[n]) for n in self.style_weights}
-        self.x = torch.from_numpy(problem.start.copy())[None].requires_grad_(True)
+        self.x = take(problem.start)[None].requires_grad_(True)
         # The tolerances are off, as in cvstyle, so that no iteration is skipped.
         self.optimizer = torch.optim.LBFGS(
-            [self.x], lr=1, max_iter=1, history_size=100, tolerance_grad=-1, tolerance_change=-1
+            [self.x], lr=1, max_iter=1, history_size=history, tolerance_grad=-1, tolerance_change=-1
         )
         self.loss = float("nan")
 
@@ -60,14 +61,18 @@ class TorchStyle:
         f = features.flatten(2)[0]
         return f @ f.T / f.numel()
 
-    def closure(self):
-        self.optimizer.zero_grad()
+    def total(self):
+        """The loss, with its graph."""
         features = self.features(self.x, {*self.content_weights, *self.style_weights})
         loss = sum(w * F.mse_loss(features[n], self.content[n]) for n, w in self.content_weights.items())
         loss = loss + sum(w * F.mse_loss(self.gram(features[n]), self.style[n]) for n, w in self.style_weights.items())
         block = self.x[..., :-1, :-1]
         right, below = block - self.x[..., :-1, 1:], block - self.x[..., 1:, :-1]
-        loss = loss + self.problem.tv_weight / 2 * ((right**2).sum() + (below**2).sum())
+        return loss + self.problem.tv_weight / 2 * ((right**2).sum() + (below**2).sum())
+
+    def closure(self):
+        self.optimizer.zero_grad()
+        loss = self.total()
         loss.backward()
         self.loss = loss.item()
         return loss

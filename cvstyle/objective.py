@@ -120,6 +120,11 @@ class Objective:
         return gradient
 
     @property
+    def repeats(self):
+        """Whether evaluations at the same array are the same work on one device, with nothing decided on the host."""
+        return len(self.tiles) == 1 and all(worker.ops is self.ops for worker in self._workers)
+
+    @property
     def program(self):
         """What the first device runs; None for total variation alone."""
         return self._workers[0].program if self._workers else None

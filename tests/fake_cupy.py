@@ -44,6 +44,48 @@ def make(cl_device, count=2, capability=(9, 0)):
             raise CUDARuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
         current[0] = number
 
+    streams = []  # the current one last
+
+    def enqueue(work):
+        if streams and streams[-1].recording is not None:
+            streams[-1].recording.append(work)
+        else:
+            work()
+
+    def not_recording():
+        if streams and streams[-1].recording is not None:
+            raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported: not permitted when stream is capturing")
+
+    class Graph:
+        def __init__(self, work):
+            self.work = work
+
+        def launch(self, stream=None):
+            assert stream is Stream.null
+            for work in self.work:
+                work()
+            module.replays += 1
+
+    class Stream:
+        null = object()
+
+        def __init__(self, non_blocking=False):
+            assert non_blocking  # else the default stream would have to wait for it, which ends a recording
+            self.recording = None
+
+        def __enter__(self):
+            streams.append(self)
+
+        def __exit__(self, *_):
+            streams.pop()
+
+        def begin_capture(self, mode=None):
+            self.recording = []
+
+        def end_capture(self):
+            work, self.recording = self.recording, None
+            return Graph(work)
+
     class Memory:
         def __init__(self, size):
             self.size, self.device_id = size, current[0]
@@ -60,14 +102,16 @@ def make(cl_device, count=2, capability=(9, 0)):
             return cl_device.view(self.mem.buffer, self.offset, self.mem.size - self.offset)
 
         def copy_from_host(self, mem, size):
+            not_recording()
             cl_device.upload(self.view(), _host(mem, size))
 
         def copy_to_host(self, mem, size):
+            not_recording()
             cl_device.download(_host(mem, size), self.view())
 
         def copy_from_device_async(self, src, size, stream=None):
             assert isinstance(src, MemoryPointer)
-            cl_device.copy(self.view(), src.view(), size)
+            enqueue(lambda: cl_device.copy(self.view(), src.view(), size))
 
     class RawModule:
         def __init__(self, code=None, *, path=None, options=(), backend="nvrtc"):
@@ -94,12 +138,12 @@ def make(cl_device, count=2, capability=(9, 0)):
                     assert isinstance(a, (MemoryPointer, np.int32, np.float32))
                     assert not isinstance(a, MemoryPointer) or a.mem.device_id == self.device
                 views = [a.view() if isinstance(a, MemoryPointer) else a for a in args]
-                cl_device.launch(kernel, grid, block[0], views)
+                enqueue(lambda: cl_device.launch(kernel, grid, block[0], views))
 
             return call
 
     cuda = types.SimpleNamespace(
-        Memory=Memory, MemoryPointer=MemoryPointer,
+        Memory=Memory, MemoryPointer=MemoryPointer, Stream=Stream,
         compiler=types.SimpleNamespace(CompileException=CompileException),
         driver=types.SimpleNamespace(CUDADriverError=CUDADriverError),
         nvrtc=types.SimpleNamespace(getVersion=lambda: (13, 0)),
@@ -109,6 +153,7 @@ def make(cl_device, count=2, capability=(9, 0)):
         ),
     )  # fmt: skip
     module = types.ModuleType("cupy")
+    module.replays, module.cl_device = 0, cl_device
     module.cuda, module.RawModule, module.__spec__ = cuda, RawModule, types.SimpleNamespace(name="cupy")
     return module
 

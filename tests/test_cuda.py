@@ -91,6 +91,52 @@ def test_objective_and_optimizers_through_the_wrapper(fake, case):
     assert losses[8:] == pytest.approx(losses[:8], rel=0.03)  # lbfgs amplifies float32's rounding
 
 
+@pytest.mark.parametrize("name, options, recorded", [("lbfgs", {"history": 3}, 4 + 2), ("adam", {}, 2)])
+def test_an_iteration_is_recorded_once_and_replayed(fake, monkeypatch, name, options, recorded):
+    """Replays give the bytes that launches give, through copies of the picture made in between, and fresh losses."""
+    results, copies = [], []
+    for records in (False, True):
+        monkeypatch.setattr(cuda.Device, "records", records)
+        ops = backends.get("cuda")
+        objective, x = reference_objective("max", ops)
+        calls, losses = [], []
+        evaluate = objective.evaluate
+        monkeypatch.setattr(objective, "evaluate", lambda x: calls.append(1) or evaluate(x))
+
+        def callback(iteration, x):
+            copies.append(ops.copy(x))
+            losses.append(objective.loss)
+
+        picture = ops.asarray(x[None])
+        optimize.get(name).minimize(objective, picture, 15, callback, **options)
+        results.append((np.array(picture).tobytes(), losses))
+    assert results[0] == results[1]
+    assert len(calls) == recorded + 1  # the recording itself is one
+    assert fake.replays == 15 - recorded
+    assert ops.recorded_peak and not ops.recording_problem
+
+
+def test_a_device_that_cannot_record_goes_on_without(fake, monkeypatch):
+    def refuse(self, mode=None):
+        raise fake_cupy.CUDARuntimeError("cudaErrorNotSupported: operation not supported")
+
+    monkeypatch.setattr(fake.cuda.Stream, "begin_capture", refuse)
+    monkeypatch.setattr(fake.cuda.Stream, "end_capture", lambda self: None)
+    ops, done = backends.get("cuda"), []
+    objective, x = reference_objective("max", ops)
+    optimize.get("adam").minimize(objective, ops.asarray(x[None]), 5, lambda i, x: done.append(objective.loss))
+    assert len(set(done)) == 5
+    assert "not recorded as one launch: cudaErrorNotSupported" in ops.memory_used()
+
+
+def test_tensor_cores_need_their_generation(fake, monkeypatch):
+    assert backends.get("cuda", precision="tf32").precision == "tf32"
+    old = fake_cupy.make(fake.cl_device, capability=(7, 5))
+    monkeypatch.setitem(sys.modules, "cupy", old)
+    with pytest.raises(OptionError, match=r"fp16 cannot be had: Fake GPU 0 has compute capability 7.5, and 8.0"):
+        backends.get("cuda", precision="fp16")
+
+
 def test_auto_prefers_cuda_and_devices_are_chosen_by_number_or_name(fake):
     assert backends.get("auto").name == "cuda"
     assert backends.get("cuda", "1").device.name == "Fake GPU 1"

@@ -60,9 +60,10 @@ class Backend(devices_in_common.Backend):
 
 
 class Device:
-    """An NVIDIA GPU; see the package `device` for what its methods do. All work goes to the default stream."""
+    """An NVIDIA GPU; see the package `device` for what its methods do. All work goes to CuPy's current stream."""
 
     kind = "gpu"
+    records = True
 
     def __init__(self, number: int):
         import cupy
@@ -116,6 +117,22 @@ class Device:
     def launch(self, kernel, groups, threads, arguments):
         self._use()
         kernel(groups, (threads, 1, 1), tuple(arguments))
+
+    def record(self, function):
+        self._use()
+        stream = self._cuda.Stream(non_blocking=True)  # the default stream cannot record
+        with stream:
+            stream.begin_capture()
+            try:
+                function()
+            finally:
+                graph = stream.end_capture()
+
+        def replay():
+            self._use()
+            graph.launch(self._cuda.Stream.null)
+
+        return replay
 
     def synchronize(self):
         self._use()

@@ -297,8 +297,20 @@ class Backend:
 
     # Optimisers
 
-    def adam_step(self, x, g, m, v, step, rate, beta1, beta2, epsilon):
-        """One step of Adam (Kingma and Ba 2015, algorithm 1) in place on x and the moments m, v; step counts from 1."""
+    def repeated(self, function):
+        """What `function()` does, as a function of `steady`: a device may replay what a steady call put on its queue.
+
+        steady: this call does what the steady call before it did, with the same arrays and numbers.
+        """
+        return lambda steady=True: function()
+
+    def adam_step(self, x, g, m, v, count, rate, beta1, beta2, epsilon):
+        """One step of Adam (Kingma and Ba 2015, algorithm 1) in place on x and the moments m, v.
+
+        count: (1,), the steps done, to which this one is added.
+        """
+        count += 1
+        step = float(count[0])
         m *= beta1
         self.add_scaled(m, 1 - beta1, g)
         v *= beta2

@@ -26,8 +26,12 @@ def init(ops, x) -> State:
 
 def update(ops, x, gradient, state: State, learning_rate: float) -> None:
     """One step, in place on x and the state."""
+    _step(ops, x, gradient, state, ops.asarray([state.step]), learning_rate)
     state.step += 1
-    ops.adam_step(x, gradient, state.m, state.v, state.step, learning_rate, BETA1, BETA2, EPSILON)
+
+
+def _step(ops, x, gradient, state, count, learning_rate):
+    ops.adam_step(x, gradient, state.m, state.v, count, learning_rate, BETA1, BETA2, EPSILON)
 
 
 def minimize(objective, x, num_iterations, callback, learning_rate=10.0, state=None, done=0):
@@ -35,9 +39,13 @@ def minimize(objective, x, num_iterations, callback, learning_rate=10.0, state=N
 
     state, done: to go on after so many iterations.
     """
-    state = state or init(objective.ops, x)
+    ops = objective.ops
+    state = state or init(ops, x)
+    count = ops.asarray([state.step])  # counted where it is used, so that each iteration is the same work
+    repeated = ops.repeated(lambda: _step(ops, x, objective.evaluate(x), state, count, learning_rate))
     for iteration in range(done + 1, num_iterations + 1):
-        update(objective.ops, x, objective.evaluate(x), state, learning_rate)
+        repeated(objective.repeats)
+        state.step += 1
         try:
             callback(iteration, x)
         except Stop:

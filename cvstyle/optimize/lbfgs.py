@@ -50,6 +50,12 @@ def init(ops, x, history: int = HISTORY) -> State:
 
 def update(ops, x, gradient, state: State, learning_rate: float, first: float = 1.0) -> None:
     """One step, in place on x and the state; the gradient is that at x, and is not changed."""
+    _step(ops, x, gradient, state, learning_rate, first)
+    state.iteration += 1
+
+
+def _step(ops, x, gradient, state, learning_rate, first):
+    """What `update` does on the device: the same each time once the history is full."""
     history, capacity = (state.steps, state.changes), state.steps.shape[0]
     rows = min(state.iteration, capacity)
     if rows:
@@ -58,7 +64,6 @@ def update(ops, x, gradient, state: State, learning_rate: float, first: float = 
     else:
         coefficients = ops.lbfgs_first_coefficients(ops.l1(gradient) / first, capacity, learning_rate)
     ops.lbfgs_step(x, gradient, *history, coefficients, state.ring, rows)
-    state.iteration += 1
 
 
 def minimize(
@@ -67,8 +72,10 @@ def minimize(
     """Run up to iteration num_iterations from x, which is changed in place; state, done: to go on after so many."""
     ops = objective.ops
     state = state or init(ops, x, min(history, num_iterations))
+    repeated = ops.repeated(lambda: _step(ops, x, objective.evaluate(x), state, learning_rate, first))
     for iteration in range(done + 1, num_iterations + 1):
-        update(ops, x, objective.evaluate(x), state, learning_rate, first)
+        repeated(objective.repeats and state.iteration >= state.steps.shape[0])
+        state.iteration += 1
         try:
             callback(iteration, x)
         except Stop:

@@ -13,6 +13,8 @@ A backend (`opencl`, `cuda`) adds a `Device`, which knows memory, copies, the co
     compile(source, options)                   a function from a kernel's name to it; raises CompilerError with the log
     launch(kernel, groups, threads, arguments) arguments: views and NumPy scalars
     synchronize()             wait for all work
+    records                   whether there is record(function): what function() puts on the queue, not carried out, as
+                              a function that does it, any number of times
     errors          the exceptions that the driver's package raises
 
 Everything is put on one queue in order, so memory that is given back may be reused at once.

@@ -13,6 +13,7 @@ from .array import Array, Scalar
 from .compiler import Kernels
 from .convolution import Convolution, matrix_product
 from .pool import DevicePool
+from .recording import Repeated
 
 _GROUP = 256  # GROUP in portable.h
 _SPAN = 8192  # elements that one group reduces, at least
@@ -48,6 +49,8 @@ class Backend:
         """How often numbers were copied to the host, each time waiting for the device."""
         self.weights = 0
         """Bytes of packed filters."""
+        self.recorded_peak, self.recording_problem = 0, ""
+        """The most memory that `repeated` work took of its own, and why the device did not record it."""
         self._kernels = Kernels(device)
         self._constants = {}
 
@@ -82,7 +85,7 @@ class Backend:
 
     def filters(self, host):
         """A copy of packed filters, which stay as long as their network."""
-        array = self.empty(host.shape, lasting=True)
+        array = self.empty(host.shape, host.dtype, lasting=True)
         self.upload(array, host)
         self.weights += array.nbytes
         return array
@@ -125,7 +128,9 @@ class Backend:
 
     def memory_used(self) -> str:
         """The most memory that was in use at once, in words."""
-        return f"at most {self.pool.peak / 1e6:.0f} MB in use, {self.weights / 1e6:.0f} MB of it filters"
+        peak = (self.pool.peak + self.recorded_peak) / 1e6
+        note = f"; {self.recording_problem}" if self.recording_problem else ""
+        return f"at most {peak:.0f} MB in use, {self.weights / 1e6:.0f} MB of it filters{note}"
 
     # Arithmetic
 
@@ -331,10 +336,15 @@ class Backend:
 
     # Optimisers
 
-    def adam_step(self, x, g, m, v, step, rate, beta1, beta2, epsilon):
-        correction = math.sqrt(1 - beta2**step)
-        arguments = (rate * correction / (1 - beta1**step), beta1, 1 - beta1, beta2, 1 - beta2, epsilon * correction)
-        self._each("adam", "adam_step", x.size, x, g, m, v, *arguments, x.size)
+    def repeated(self, function):
+        if not self.device.records:
+            return lambda steady=True: function()
+        return Repeated(self, function)
+
+    def adam_step(self, x, g, m, v, count, rate, beta1, beta2, epsilon):
+        rates, logarithms = self.empty((2,)), (math.log(beta1), math.log(beta2))
+        self.launch("adam", "adam_rates", (1, 1, 1), (count, rates, float(rate), *logarithms, epsilon), threads=1)
+        self._each("adam", "adam_step", x.size, x, g, m, v, rates, beta1, 1 - beta1, beta2, 1 - beta2, x.size)
         return x
 
     def lbfgs_products(self, g, steps, changes, ring, rows):

@@ -87,6 +87,9 @@ class TensorConvolution(Convolution):
             return super().backward_relu(g, mask, size, pad)
         return self._multiplied(g, self._adjoint_words, None, self.inputs, mask=mask)
 
+    def fuses_pool(self, kernel, stride, pad):
+        return False
+
     @cached_property
     def _words(self):
         return self._uploaded(self._source)
@@ -95,17 +98,10 @@ class TensorConvolution(Convolution):
     def _adjoint_words(self):
         return self._uploaded(np.flip(self._source, (2, 3)).transpose(1, 0, 2, 3))
 
-    @cached_property
-    def _no_bias(self):
-        return self.ops.zeros((self.inputs,))
-
     def _uploaded(self, weight):
         """(words, an array of the largest magnitude) on the device."""
         words, peak = packed(weight, self.ops.precision)
-        array = self.ops.empty(words.shape, np.uint32)
-        self.ops.upload(array, words)
-        self.ops.weights += array.nbytes
-        return array, self.ops.constant(peak)
+        return self.ops.filters(words), self.ops.constant(peak)
 
     def _multiplied(self, x, words, bias, outputs, relu=0, bits=None, mask=None):
         y = self.ops.empty((1, outputs, *x.shape[2:]))

@@ -1,0 +1,373 @@
+"""The report of `make gpu-bench`: cvstyle on a GPU in every precision, beside PyTorch, written to benchmarks/results/.
+
+usage: python benchmarks/gpu_report.py [--backend cuda] [--sizes 256,512,1024,2048] [--iterations 100] [--pictures 500]
+
+Ceilings (a large copy, large matrix products) are measured in the same run. Iterations are L-BFGS with cvstyle's
+history; each time is that of so many iterations between two synchronisations, after enough to compile, to fill the
+history and to record the graph; the median of three. TFLOP/s are those of direct convolutions. What is not installed or
+does not fit is left out and the reason is given. --emulate takes a device without tensor cores for one that has them
+(OpenCL on a CPU): it shows that the report works and says nothing about time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import statistics
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+from common import objective, problem, vgg19, where
+from gpu import products, seconds_of
+
+from cvstyle import Objective, backends, images, zoo
+from cvstyle.backends.numpy import Backend as Reference
+from cvstyle.errors import CvstyleError
+from cvstyle.layers.convolution import Convolution
+from cvstyle.network import Network, load_network
+from cvstyle.optimize import lbfgs
+
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
+_WARM = lbfgs.HISTORY + 8
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backend", default="cuda")
+    parser.add_argument("--device")
+    parser.add_argument("--sizes", default="256,512,1024,2048")
+    parser.add_argument("--iterations", type=int, default=100)
+    parser.add_argument("--pictures", type=int, default=500, help="iterations after which pictures are compared")
+    parser.add_argument("--emulate", action="store_true")
+    parser.add_argument("--narrow", type=int, default=1, help="VGG-19 with so many times fewer channels, to try it out")
+    parser.add_argument("--proto", help="of a VGG-19 with trained weights, instead of random ones")
+    parser.add_argument("--model", help="that belongs to it")
+    parser.add_argument("--output", default=str(Path(__file__).parent / "results"))
+    args = parser.parse_args()
+    sizes = [int(n) for n in args.sizes.split(",")]
+    report = Report(args)
+    report.head()
+    for section in (ceilings, iterations, peers, layers, gradients, pictures):
+        try:
+            section(report, args, sizes)
+        except (CvstyleError, MemoryError, ImportError, RuntimeError) as error:
+            report.line(f"Left out: {first_line(error)}")
+    report.line("\nThe backend cudnn is not part of this version.")
+    print(f"written to {report.path}")
+
+
+class Report:
+    """Lines that go to the terminal and to a Markdown file, written as they come."""
+
+    def __init__(self, args):
+        self.args = args
+        self.name = self.ops("fp32").device.name
+        slug = "".join(c if c.isalnum() else "-" for c in self.name.lower()).strip("-")
+        self.path = Path(args.output) / f"gpu-{slug}{'-emulated' if args.emulate else ''}.md"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text("", "utf-8")
+
+    def ops(self, precision):
+        """A new backend."""
+        ops = backends.get(self.args.backend, self.args.device)
+        if precision == "fp32":
+            return ops
+        if self.args.emulate:
+            ops.device.no_tensor_cores = None
+            return type(ops).__mro__[1](ops.device, precision)
+        return backends.get(self.args.backend, self.args.device, precision)
+
+    def line(self, text=""):
+        print(text, flush=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+
+    def table(self, *cells):
+        self.line("| " + " | ".join(str(c) for c in cells) + " |")
+
+    def header(self, title, *cells):
+        self.line(f"\n## {title}\n")
+        self.table(*cells)
+        self.table(*["---"] * len(cells))
+
+    def head(self):
+        self.line(f"# {self.name}\n")
+        if self.args.emulate:
+            self.line("**Emulated on a CPU to try the report out: no figure here is that of a GPU.**\n")
+        self.line(where() + "\n")
+        for command in (["nvidia-smi", "--query-gpu=name,driver_version,clocks.max.sm,power.limit", "--format=csv"],):
+            try:
+                self.line(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
+            except (OSError, subprocess.CalledProcessError) as error:
+                self.line(f"nvidia-smi: {first_line(error)}")
+        for name in ("cupy", "torch"):
+            try:
+                self.line(f"\n{name} {__import__(name).__version__}")
+            except ImportError as error:
+                self.line(f"\n{name}: {first_line(error)}")
+
+
+def ceilings(report, args, sizes):
+    """What a large copy and large matrix products reach."""
+    report.header("Ceilings of this run", "what", "reached")
+    ops = report.ops("fp32")
+    count = (1 << 20) if args.emulate else (1 << 28)
+    source = ops.zeros((count,))
+    rate = 8 * count / seconds_of(ops, lambda: ops.copy(source))
+    report.table("device to device copy, read and written", f"{rate / 1e9:.0f} GB/s")
+    torch = torch_on_a_gpu(args)
+    n = 256 if args.emulate else 8192
+    for name, dtype, tf32 in (
+        ("fp32", torch.float32, False), ("tf32", torch.float32, True), ("fp16", torch.float16, True),
+        ("bf16", torch.bfloat16, True),
+    ):  # fmt: skip
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        a, b = (torch.randn(n, n, device=torch_device(torch)).to(dtype) for _ in range(2))
+        seconds = torch_seconds(torch, lambda a=a, b=b: a @ b)
+        report.table(f"matrix product {n}³, {name} (PyTorch)", f"{2 * n**3 / seconds / 1e12:.1f} TFLOP/s")
+
+
+def iterations(report, args, sizes):
+    """Milliseconds and memory, every size and precision, VGG-19 and the embedded network."""
+    report.header(
+        "Iterations", "network", "size", "precision", "ms", "spread", "objective, launched, ms", "TFLOP/s",
+        "MB beside filters", "of it history", "recorded",
+    )  # fmt: skip
+    for name, definition in networks(args):
+        for size in sizes:
+            for precision in PRECISIONS:
+                try:
+                    row = iteration(report.ops(precision), definition, size, args)
+                except (CvstyleError, MemoryError) as error:
+                    row = [f"left out: {first_line(error)}", *[""] * 6]
+                report.table(name, f"{size}×{size * 3 // 4}", precision, *row)
+
+
+def iteration(ops, definition, size, args):
+    net = Network(definition, ops)
+    p = problem(net.layer_names, size)
+    function, x = objective(net, p), ops.asarray(p.start[None])
+    state = lbfgs.init(ops, x)
+    marks = []
+
+    def callback(number, x):
+        if number >= _WARM and (number - _WARM) % args.iterations == 0:
+            ops.device.synchronize()
+            marks.append(time.perf_counter())
+
+    lbfgs.minimize(function, x, _WARM + 3 * args.iterations, callback, state=state)
+    times = [(b - a) / args.iterations * 1e3 for a, b in itertools.pairwise(marks)]
+    recorded = "no" if ops.recording_problem or not ops.recorded_peak else "yes"
+    history = state.steps.nbytes + state.changes.nbytes
+    memory = ops.pool.peak + ops.recorded_peak - ops.weights
+    seconds = seconds_of(ops, lambda: function.evaluate(x))
+    flops = ""
+    if args.narrow == 1 and "conv1_1" in net.layer_names:
+        flops = f"{2 * products(size, size * 3 // 4) / statistics.median(times) / 1e9:.1f}"
+    return [
+        f"{statistics.median(times):.2f}", f"{min(times):.2f} to {max(times):.2f}", f"{seconds * 1e3:.2f}", flops,
+        f"{memory / 1e6:.0f}", f"{history / 1e6:.0f}", recorded,
+    ]  # fmt: skip
+
+
+def peers(report, args, sizes):
+    """The same objective in PyTorch: plain, and as fast as it can be made."""
+    torch = torch_on_a_gpu(args)
+    from peer_torch import TorchStyle
+
+    report.header("PyTorch", "network", "size", "configuration", "ms per iteration", "evaluation, ms", "MB at most")
+    device = torch_device(torch)
+    for name, definition in networks(args):
+        for size in sizes:
+            p = problem([d.name for d in definition.layers], size)
+            for label, build in (("plain fp32, eager, torch.optim.LBFGS", False), ("best: " + _BEST, True)):
+                try:
+                    if device == "cuda":
+                        torch.cuda.reset_peak_memory_stats()
+                    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = build
+                    torch.backends.cudnn.benchmark = build
+                    style = TorchStyle(definition, p, device, lbfgs.HISTORY if build else 100)
+                    evaluate, step = fast(torch, style) if build else (style.closure, style.step)
+                    for _ in range(3):
+                        step()
+                    each, alone = torch_seconds(torch, step), torch_seconds(torch, evaluate)
+                    peak = f"{torch.cuda.max_memory_allocated() / 1e6:.0f}" if device == "cuda" else ""
+                    row = [f"{each * 1e3:.2f}", f"{alone * 1e3:.2f}", peak]
+                except RuntimeError as error:  # also for too little memory
+                    row = [f"left out: {first_line(error)}", "", ""]
+                report.table(name, f"{size}×{size * 3 // 4}", label, *row)
+
+
+_BEST = "channels_last, bf16 autocast, cudnn.benchmark, evaluation as one CUDA graph, history as cvstyle's"
+
+
+def fast(torch, style):
+    """(evaluation, iteration) of a TorchStyle in the best configuration."""
+    device = style.x.device.type
+    style.layers = [
+        (d, [w.to(memory_format=torch.channels_last) if w.ndim == 4 else w for w in weights])
+        for d, weights in style.layers
+    ]
+    style.x.grad = torch.zeros_like(style.x)
+
+    def compute():
+        style.x.grad.zero_()
+        with torch.autocast(device, torch.bfloat16):
+            loss = style.total()
+        loss.backward()
+        return loss.detach()
+
+    evaluate = compute
+    if device == "cuda":
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                compute()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            loss = compute()
+
+        def evaluate():
+            graph.replay()
+            return loss
+
+    return evaluate, lambda: style.optimizer.step(evaluate)
+
+
+def layers(report, args, sizes):
+    """Each convolution of VGG-19 alone at the second size."""
+    size = sizes[min(1, len(sizes) - 1)]
+    report.header(
+        f"Layers of VGG-19 at {size}×{size * 3 // 4}", "layer", "precision", "forward, ms", "TFLOP/s", "backward, ms",
+        "TFLOP/s",
+    )  # fmt: skip
+    definition = vgg(args)
+    for precision in PRECISIONS:
+        ops = report.ops(precision)
+        net = Network(definition, ops)
+        shapes = net.shapes((size * 3 // 4, size))
+        net.program(["relu5_1"]).shapes((size * 3 // 4, size))
+        for index, node in enumerate(net.nodes):
+            layer = net.layer(index)
+            if not isinstance(layer, Convolution) or not hasattr(layer, "filters"):
+                continue
+            inner, outer = shapes[node.bottoms[0]], shapes[node.tops[0]]
+            rng = np.random.default_rng(0)
+            x, g = (ops.asarray(rng.standard_normal(s, dtype=np.float32)) for s in (inner, outer))
+            _, mask = layer.filters.forward_relu(x, layer.pad, True)
+            forward = seconds_of(ops, lambda: layer.filters.forward_relu(x, layer.pad, True))
+            backward = seconds_of(ops, lambda: layer.filters.backward_relu(g, mask, inner[2:], layer.pad))
+            flops = 2 * 9 * inner[1] * math.prod(outer[1:]) / 1e12
+            report.table(
+                layer.name, precision, f"{forward * 1e3:.3f}", f"{flops / forward:.1f}", f"{backward * 1e3:.3f}",
+                f"{flops / backward:.1f}",
+            )  # fmt: skip
+
+
+def gradients(report, args, sizes):
+    """The gradient's error against float64, at the first size."""
+    report.header(
+        f"Gradients at {sizes[0]} against float64", "network", "precision", "relative error", "of the loss",
+    )  # fmt: skip
+    for name, definition in networks(args):
+        net = Network(definition, Reference("float64"))
+        p = problem(net.layer_names, sizes[0])
+        x = p.content + np.random.default_rng(1).standard_normal(p.content.shape) * 20
+        loss, exact = objective(net, p)(x)
+        for precision in PRECISIONS:
+            try:
+                ours, gradient = objective(Network(definition, report.ops(precision)), p)(x)
+            except CvstyleError as error:
+                report.table(name, precision, f"left out: {first_line(error)}", "")
+                continue
+            error = np.linalg.norm(gradient - exact) / np.linalg.norm(exact)
+            report.table(name, precision, f"{error:.2e}", f"{abs(ours / loss - 1):.2e}")
+
+
+def pictures(report, args, sizes):
+    """The demo's pictures through VGG-19 in every precision: how far the results are apart."""
+    report.header(
+        f"Pictures after {args.pictures} iterations of VGG-19", "precision", "loss", "PSNR to fp32, dB",
+        "largest difference of a mean of 16×16, in 255ths",
+    )  # fmt: skip
+    folder = Path(__file__).resolve().parents[1] / "models" / "demo"
+    size, base, definition = sizes[min(1, len(sizes) - 1)], None, vgg(args)
+    content, style = (images.preprocess(shrunk(folder / f"{n}.jpg", size)) for n in ("content", "style"))
+    for precision in PRECISIONS:
+        net = Network(definition, report.ops(precision))
+        known = zoo.defaults(net.layer_names)
+        names = ("content_weight", "style_weight", "tv_weight", "content_layers", "style_layers")
+        function = Objective(net, content, [style], **{name: known[name] for name in names})
+        x = lbfgs.minimize(function, net.ops.asarray(content[None]), args.pictures, lambda i, x: None)
+        rgb = np.clip(images.deprocess(net.ops.to_host(x)[0]), 0, 1)
+        images.write(str(report.path.with_name(f"{report.path.stem}-{precision}.png")), rgb)
+        base = rgb if base is None else base
+        error = np.mean((rgb - base) ** 2)
+        blocks = np.abs(mean_blocks(rgb) - mean_blocks(base)).max() * 255
+        decibels = f"{-10 * math.log10(error):.1f}" if error else "same"
+        report.table(precision, f"{function.loss:.6g}", decibels, f"{blocks:.2f}")
+
+
+def mean_blocks(rgb, side=16):
+    height, width = (n // side for n in rgb.shape[:2])
+    return rgb[: height * side, : width * side].reshape(height, side, width, side, 3).mean((1, 3))
+
+
+def shrunk(path, longest):
+    rgb = images.read(str(path)).rgb
+    return images.resize(rgb, images.target_size(*rgb.shape[:2], longest))
+
+
+def networks(args):
+    yield "VGG-19", vgg(args)
+    yield "embedded", load_network(*zoo.embedded_files(), "numpy").definition
+
+
+def vgg(args):
+    if args.proto:
+        return load_network(args.proto, args.model, "numpy").definition
+    if args.narrow == 1:
+        return vgg19()
+    import sys
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+    import nets
+
+    return nets.vgg(19, args.narrow, (64, 64), classifier=False)
+
+
+def torch_on_a_gpu(args):
+    import torch
+
+    if not torch.cuda.is_available() and not args.emulate:
+        raise ImportError(f"PyTorch {torch.__version__} finds no GPU")
+    return torch
+
+
+def torch_device(torch):
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def torch_seconds(torch, run, repeats=10):
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else (lambda: None)
+    times = []
+    for _ in range(repeats + 2):
+        wait()
+        start = time.perf_counter()
+        run()
+        wait()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[2:])
+
+
+def first_line(error):
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+if __name__ == "__main__":
+    main()

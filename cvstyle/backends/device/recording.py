@@ -1,0 +1,56 @@
+"""A piece of work that is the same each time, recorded once and replayed by a device as one launch (a CUDA graph)."""
+
+from __future__ import annotations
+
+from .pool import DevicePool
+
+_PRACTICE = 2  # calls before the recording: they compile kernels and upload constants, which must not be in it
+_ATTEMPTS = 3
+
+
+class Repeated:
+    """Calls a function; from the third steady call on by replaying what it put on the queue.
+
+    Arrays that the function makes come from a pool of their own, which nothing else takes from between the replays: the
+    addresses in the recording stay theirs, and what the last recorded call left (losses) is what each replay fills.
+    Where the device refuses to record, the calls go on as they are (`Backend.recording_problem`).
+    """
+
+    def __init__(self, ops, function):
+        self.pool = DevicePool(ops.device)
+        self.replays = 0
+        self._ops, self._function = ops, function
+        self._steady, self._replay = 0, None
+
+    def __call__(self, steady: bool = True) -> None:
+        """steady: kernels, arrays and arguments are those of the steady call before."""
+        if steady and self._replay is None and self._steady == _PRACTICE:
+            self._replay = self._recorded()
+        if steady and self._replay is not None:
+            self.replays += 1
+            return self._replay()
+        self._steady += steady
+        return self._alone(self._function)
+
+    def _recorded(self):
+        device, problem = self._ops.device, "its memory changes each time"
+        for _ in range(_ATTEMPTS):
+            before = self.pool.allocated
+            try:
+                replay = self._alone(lambda: device.record(self._function))
+            except device.errors as error:
+                problem = error
+                break
+            if self.pool.allocated == before:  # else what was recorded may use memory that has been given back
+                return replay
+        self._ops.recording_problem = f"the iteration was not recorded as one launch: {problem}"
+        return lambda: self._alone(self._function)
+
+    def _alone(self, function):
+        ops = self._ops
+        outer, ops.pool = ops.pool, self.pool
+        try:
+            return function()
+        finally:
+            ops.pool = outer
+            ops.recorded_peak = max(ops.recorded_peak, self.pool.peak)
