@@ -26,7 +26,7 @@ _SHARES = (1, 1 / 2, 1 / 5, 1 / 10, 1 / 20)  # of num_iterations for each scale:
 _LARGE = 2_000_000  # pixels from which a plan is made without being asked for
 _SMALLEST = 256  # the first of automatic scales is at least as large
 _COMPAT_HISTORY = 100  # neural_style.lua's L-BFGS
-_FIRST_CHANGE = 0.1  # of L-BFGS's first step, on average, in 0..255 units
+_FIRST_CHANGE = 1e-3  # of L-BFGS's first step, on average, in 0..255 units
 _NOISE = 0.001  # neural_style.lua starts from noise of this standard deviation, in its 0..256 units
 
 

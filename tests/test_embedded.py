@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import cv2
@@ -22,7 +23,9 @@ OCTAVES = [f"octave{i}" for i in range(1, 6)]
 def script():
     spec = importlib.util.spec_from_file_location("build_wavelet", MODELS / "build_wavelet.py")
     module = importlib.util.module_from_spec(spec)
+    before = list(sys.path)
     spec.loader.exec_module(module)
+    sys.path[:] = before  # it adds the source tree, where other tests want what is installed
     return module
 
 

@@ -316,8 +316,8 @@ def test_a_first_step_that_does_not_vanish_in_rounding():
     target = np.random.default_rng(1).normal(100, 20, count)
     function = Function(lambda x: (5 * ((x - target) ** 2).sum(), 10 * (x - target)), ops)
     errors = {}
-    for first in (1.0, 0.1 * count):
+    for first in (1.0, 1e-3 * count):
         x = ops.asarray(np.full((1, 3, 100, 1000), 100.0))
         x = lbfgs.minimize(function, x, 3, lambda *_: None, first=first)
         errors[first] = float(np.abs(x.ravel() - target).max())
-    assert errors[0.1 * count] < 1e-2 < 1 < errors[1.0]
+    assert errors[1e-3 * count] < 1e-2 < 1 < errors[1.0]
