@@ -73,6 +73,19 @@ def test_words_of_two_are_exact_on_integers(backends, monkeypatch, precision, ti
         check_integers(backends[precision], monkeypatch, tile, split, shape, outputs)
 
 
+def pooled(ops, filters, x, size):
+    """A convolution, its ReLU and a 2×2 max pool, and the gradient of that, fused where the backend fuses."""
+    output = tuple(-(-n // 2) for n in size)
+    g = ops.asarray(integers(1, filters.forward(x, PADS).shape[1], *output, seed=4))
+    if ops is not EXACT:
+        y, winners = filters.forward_relu_pool(x, PADS, True, output)
+        return y, filters.backward_relu_pool(g, winners, size, PADS)
+    rectified, mask = filters.forward_relu(x, PADS, True)
+    geometry = ((2, 2), (2, 2), (0, 0))
+    y, winners = ops.max_pool(rectified, *geometry, output)
+    return y, filters.backward_relu(ops.max_pool_backward(g, winners, rectified.shape, *geometry), mask, size, PADS)
+
+
 def check_integers(ops, monkeypatch, tile, split, shape, outputs):
     """Sums of small whole numbers are exact in every precision, so one wrong index shows."""
     set_plan(monkeypatch, tile, split)
@@ -85,7 +98,7 @@ def check_integers(ops, monkeypatch, tile, split, shape, outputs):
         results.append([
             filters.forward(x, PADS), rectified, filters.forward_relu(x, PADS, False)[0],
             filters.backward(backend.asarray(g), shape[1:], PADS),
-            filters.backward_relu(backend.asarray(g), mask, shape[1:], PADS),
+            filters.backward_relu(backend.asarray(g), mask, shape[1:], PADS), *pooled(backend, filters, x, shape[1:]),
         ])  # fmt: skip
     for ours, exact in zip(results[1], results[0], strict=True):
         np.testing.assert_array_equal(np.array(ours), exact)
@@ -126,9 +139,9 @@ def test_gram(ops, shape):
 HMMA, LDGSTS = 0x23C, 0xFAE  # operation codes of a tensor-core product and an asynchronous copy (nvdisasm 13.5)
 KERNELS = [
     *(("cuda/convolution", tensor._macros(tile, 3, precision, masked))
-      for tile in tensor.TILES for precision, masked in (("tf32", True), ("fp16", False), ("fp16", True))),
-    *(("cuda/convolution", tensor._macros(tile, 1, "fp16", False)) for tile in tensor.tiles(1)),
-    ("cuda/convolution", tensor._macros(tensor.TILES[1], 3, "bf16", False)),
+      for tile in tensor.TILES for precision, masked in (("tf32", 1), ("fp16", 0), ("fp16", 1), ("fp16", 2))),
+    *(("cuda/convolution", tensor._macros(tile, 1, "fp16", 0)) for tile in tensor.tiles(1)),
+    ("cuda/convolution", tensor._macros(tensor.TILES[1], 3, "bf16", 0)),
     *((f"cuda/{name}", tensor.defines(precision)) for name in ("gram", "pack") for precision in tensor.PRECISIONS),
 ]  # fmt: skip
 

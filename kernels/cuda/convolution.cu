@@ -13,13 +13,21 @@
    `accumulate` is set (the Gram gradient: SIDE 1, weights from pack.cu). Where positions are few, groups share out the
    channels (splits > 1) and leave their sums to `finish`.
    Bits, of masks and results: 16 to a word, rows of whole words: (channels, height, ceil(width / 16)).
+   With relu 3 a 2×2 max pool follows, whose windows lie in one lane each: y and `bits` are (channels, ceil(height / 2),
+   ceil(width / 2)), and a winner is one byte, 0 to 3 row by row, 4 where all are 0.
    channels: multiple of KW · WIDTH; outputs: multiple of 16.
 
    -D BM, PH, WM, WN  tile, and warps along outputs and along positions
    -D SIDE, STAGES    taps along an axis, buffers for weights
-   -D MASKED          1: x counts only where its bit is set (the gradient of a ReLU) */
+   -D MASKED          1: x counts only where its bit is set (the gradient of a ReLU); 2: x is that of a pooled map, and
+                      goes to the winners (mask) */
 
 #define PW 16
+#if MASKED == 2
+#define MASK uchar
+#else
+#define MASK ushort
+#endif
 #define THREADS (WM * WN * 32)
 #define MT (BM / WM / 16)
 #define NT (PH * PW / WN / 8)
@@ -31,9 +39,11 @@
 #define BLOCK (SIDE * (KW / 8) * 32)                 /* quads of weights for 16 outputs and one row of taps */
 #define COPIES ((BM / 16 * BLOCK + THREADS - 1) / THREADS)
 
+#define BEATS(a, b) ((a) > (b) || (a) != (a)) /* NaN wins */
+
 KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, GLOBAL const uint4 *RESTRICT w,
                        GLOBAL const float *RESTRICT bias, GLOBAL float *RESTRICT y,
-                       GLOBAL const ushort *RESTRICT mask, GLOBAL ushort *RESTRICT bits,
+                       GLOBAL const MASK *RESTRICT mask, GLOBAL ushort *RESTRICT bits,
                        GLOBAL const float *RESTRICT peak_x, GLOBAL const float *RESTRICT peak_w, FACTOR, int channels,
                        int height, int width, int outputs, int splits, int relu, int accumulate) {
     LOCAL uint4 tile_w[STAGES][BM / 16 * BLOCK];
@@ -44,16 +54,21 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
     const int across = (width + PW - 1) / PW, plane = height * width;
     const int first_row = GROUP_ID(0) / across * PH, first_column = GROUP_ID(0) % across * PW;
     const int first_block = GROUP_ID(1) * (BM / 16), blocks = outputs / 16;
+    const int pooled_height = (height + 1) / 2, pooled_width = (width + 1) / 2;
+    const int pooled_plane = pooled_height * pooled_width;
+#if MASKED == 2
+    const int source_plane = pooled_plane, mask_plane = pooled_plane;
+#else
+    const int source_plane = plane, mask_plane = height * across;
+#endif
     const int chunks = channels / (KW * WIDTH), share = (chunks + splits - 1) / splits;
     const int first_chunk = GROUP_ID(2) * share;
     const int count = first_chunk + share < chunks ? share : chunks - first_chunk; /* may be 0 or less */
     const int steps = count > 0 ? count * SIDE : 0;
     const float scale = fitting(peak_x[0]);
 
-    x += first_chunk * KW * WIDTH * plane;
-#if MASKED
-    mask += first_chunk * KW * WIDTH * height * across;
-#endif
+    x += first_chunk * KW * WIDTH * source_plane;
+    mask += first_chunk * KW * WIDTH * mask_plane;
     float fetched[ITEMS][WIDTH];
 
     /* A chunk is fetched in SIDE parts, one with each row of taps, so that little of it is in registers at a time. */
@@ -64,14 +79,25 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
             const int row_ = first_row + at_ / PITCH - SIDE / 2, column_ = first_column + at_ % PITCH - SIDE / 2;   \
             const int inside_ = item_ < KW * AREA && (uint)row_ < (uint)height && (uint)column_ < (uint)width;      \
             UNROLL for (int c_ = 0; c_ < WIDTH; c_++) {                                                             \
-                const int line_ = (item_ / AREA * WIDTH + c_) * height + row_;                                      \
+                const int line_ = (item_ / AREA * WIDTH + c_) * LINES + row_ / STEP;                                \
                 float value_ = 0;                                                                                   \
-                if (inside_) value_ = COUNTING(x[line_ * width + column_]);                                         \
+                if (inside_) value_ = COUNTING(x[line_ * LENGTH + column_ / STEP]);                                 \
                 fetched[i_][c_] = value_;                                                                           \
             }                                                                                                       \
         }                                                                                                           \
     }
-#if MASKED
+#if MASKED == 2
+#define LINES pooled_height
+#define LENGTH pooled_width
+#define STEP 2
+#else
+#define LINES height
+#define LENGTH width
+#define STEP 1
+#endif
+#if MASKED == 2
+#define COUNTING(value) (mask[line_ * pooled_width + column_ / 2] == (row_ & 1) * 2 + (column_ & 1) ? (value) : 0)
+#elif MASKED
 #define COUNTING(value) ((uint)mask[line_ * across + (column_ >> 4)] >> (column_ & 15) & 1u ? (value) : 0)
 #else
 #define COUNTING(value) (value)
@@ -89,8 +115,8 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
 
 #define NEXT_CHUNK                              \
     {                                           \
-        x += KW * WIDTH * plane;                \
-        mask += KW * WIDTH * height * across;   \
+        x += KW * WIDTH * source_plane;  \
+        mask += KW * WIDTH * mask_plane; \
     }
 
 #define COPY_WEIGHTS(step, buffer)                                                                                  \
@@ -154,7 +180,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
     }
 
     y += GROUP_ID(2) * outputs * plane;
-    const int finished = splits == 1;
+    const int finished = splits == 1, pools = finished && relu == 3;
     const float unscale = FACTOR_VALUE / scale / fitting(peak_w[0]);
     COOPERATE for (int i = 0; i < MT; i++) {
         COOPERATE for (int half_ = 0; half_ < 2; half_++) {
@@ -162,11 +188,31 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
             const float shift = SIDE > 1 && finished && valid ? bias[output] : 0;
             uint flags[(NT + 3) / 4];
             UNROLL for (int j = 0; j < (NT + 3) / 4; j++) flags[j] = 0;
+#if SIDE > 1
+            UNROLL for (int j = 0; j < NT; j += j % 2 ? 3 : 1) { /* two tiles of 8 columns, and those a row below */
+                const int tile = warp_n * NT + j;
+                const int row = first_row + tile / 2, column = first_column + tile % 2 * 8 + lane % 4 * 2;
+                const int to = output * pooled_plane + row / 2 * pooled_width + column / 2;
+                if (pools && valid && row < height && column < width) {
+                    float largest = sums[i][j][half_ * 2] * unscale + shift;
+                    const float right = sums[i][j][half_ * 2 + 1] * unscale + shift;
+                    const float below = sums[i][j + 2][half_ * 2] * unscale + shift;
+                    const float corner = sums[i][j + 2][half_ * 2 + 1] * unscale + shift;
+                    int winner = 0;
+                    if (column + 1 < width && BEATS(right, largest)) largest = right, winner = 1;
+                    if (row + 1 < height && BEATS(below, largest)) largest = below, winner = 2;
+                    if (column + 1 < width && row + 1 < height && BEATS(corner, largest)) largest = corner, winner = 3;
+                    y[to] = largest < 0 ? 0 : largest;
+                    ((GLOBAL uchar *)bits)[to] = (uchar)(largest > 0 ? winner : 4);
+                }
+            }
+#endif
             UNROLL for (int j = 0; j < NT; j++) {
                 const int tile = warp_n * NT + j;
                 const int row = first_row + tile / 2, column = first_column + tile % 2 * 8 + lane % 4 * 2;
-                float first = sums[i][j][half_ * 2] * unscale + shift, second = sums[i][j][half_ * 2 + 1] * unscale + shift;
-                if (!valid || row >= height || column >= width) continue;
+                float first = sums[i][j][half_ * 2] * unscale + shift;
+                float second = sums[i][j][half_ * 2 + 1] * unscale + shift;
+                if (pools || !valid || row >= height || column >= width) continue;
                 const int both = column + 1 < width;
                 GLOBAL float *to = y + output * plane + row * width + column;
 #if SIDE == 1
@@ -223,4 +269,24 @@ KERNEL(GROUP) finish(GLOBAL const float *RESTRICT shares, GLOBAL const float *RE
         for (int i = 0; i < 16; i++) value16 |= (uint)flags[LOCAL_ID * 16 + i] << i;
         bits[output * height * across + first] = (ushort)value16;
     }
+}
+
+/* The same with the 2×2 max pool (relu 3), one window per work-item. */
+KERNEL(GROUP) finish_pool(GLOBAL const float *RESTRICT shares, GLOBAL const float *RESTRICT bias,
+                          GLOBAL float *RESTRICT y, GLOBAL uchar *RESTRICT winners, int splits, int outputs, int height, int width) {
+    const int pooled_height = (height + 1) / 2, pooled_width = (width + 1) / 2, output = GROUP_ID(1), i = ELEMENT;
+    if (i >= pooled_height * pooled_width) return;
+    const int row = i / pooled_width * 2, column = i % pooled_width * 2;
+    float largest = 0;
+    int winner = -1;
+    for (int k = 0; k < 4; k++) {
+        if (row + k / 2 >= height || column + k % 2 >= width) continue;
+        float value = bias[output];
+        for (int s = 0; s < splits; s++)
+            value += shares[((s * outputs + output) * height + row + k / 2) * width + column + k % 2];
+        if (winner < 0 || BEATS(value, largest)) largest = value, winner = k;
+    }
+    const int to = output * pooled_height * pooled_width + i;
+    y[to] = largest < 0 ? 0 : largest;
+    winners[to] = (uchar)(largest > 0 ? winner : 4);
 }

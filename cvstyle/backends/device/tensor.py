@@ -87,8 +87,16 @@ class TensorConvolution(Convolution):
             return super().backward_relu(g, mask, size, pad)
         return self._multiplied(g, self._adjoint_words, None, self.inputs, mask=mask)
 
-    def fuses_pool(self, kernel, stride, pad):
-        return False
+    def forward_relu_pool(self, x, pad, keep, output):
+        if not _same(pad):
+            return super().forward_relu_pool(x, pad, keep, output)
+        winners = self.ops.empty((self.outputs, *output), np.uint8)
+        return self._multiplied(x, self._words, self._bias, self.outputs, relu=3, bits=winners, pooled=output), winners
+
+    def backward_relu_pool(self, g, winners, size, pad):
+        if not _same(pad):
+            return super().backward_relu_pool(g, winners, size, pad)
+        return self._multiplied(g, self._adjoint_words, None, self.inputs, mask=winners, size=size)
 
     @cached_property
     def _words(self):
@@ -103,20 +111,23 @@ class TensorConvolution(Convolution):
         words, peak = packed(weight, self.ops.precision)
         return self.ops.filters(words), self.ops.constant(peak)
 
-    def _multiplied(self, x, words, bias, outputs, relu=0, bits=None, mask=None):
-        y = self.ops.empty((1, outputs, *x.shape[2:]))
+    def _multiplied(self, x, words, bias, outputs, relu=0, bits=None, mask=None, pooled=None, size=None):
+        """pooled: the size of y, where a pool follows. size: that of the map, where x is the pooled one's gradient."""
+        size = size or x.shape[2:]
+        y = self.ops.empty((1, outputs, *(pooled or size)))
         bias = self._no_bias if bias is None else bias
-        multiply(self.ops, x, words, bias, y, side=3, relu=relu, bits=bits, mask=mask)
+        multiply(self.ops, x, words, bias, y, size, side=3, relu=relu, bits=bits, mask=mask)
         return y
 
 
-def multiply(ops, x, words, bias, y, side, relu=0, bits=None, mask=None, factor=1.0, accumulate=False):
-    """y ← factor · (words ⋆ x) + bias, with `side`² taps, through the kernel."""
-    (array, peak), size = words, x.shape[2:]
+def multiply(ops, x, words, bias, y, size, side, relu=0, bits=None, mask=None, factor=1.0, accumulate=False):
+    """y ← factor · (words ⋆ x) + bias on a map of this size, with `side`² taps, through the kernel."""
+    array, peak = words
+    masked = 0 if mask is None else 2 if mask.dtype == np.uint8 else 1
     channels, outputs = x.shape[1], y.shape[1]
     choices = _SPLITS if side == 3 else (1,)  # the Gram gradient is added to y, so one group has the whole sum
     tile, splits = plan(channels, *size, outputs, side, ops.precision, ops.device.units, choices)
-    macros = _macros(tile, side, ops.precision, mask is not None)
+    macros = _macros(tile, side, ops.precision, masked)
     target = y if splits == 1 else ops.empty((splits, outputs, *size))
     grid = (-(-size[0] // tile.rows) * -(-size[1] // COLUMNS), -(-outputs // tile.bm), splits)
     ops.launch(
@@ -126,9 +137,13 @@ def multiply(ops, x, words, bias, y, side, relu=0, bits=None, mask=None, factor=
         tile.threads, macros,
     )  # fmt: skip
     if splits > 1:
-        groups = (-(-size[0] * -(-size[1] // COLUMNS) * COLUMNS // 256), outputs, 1)
-        arguments = (target, bias, y, bits, splits, outputs, *size, relu)
-        ops.launch("cuda/convolution", "finish", groups, arguments, defines=macros)
+        arguments = (target, bias, y, bits, splits, outputs, *size)
+        if relu == 3:
+            groups = (-(-math.prod(y.shape[2:]) // 256), outputs, 1)
+            ops.launch("cuda/convolution", "finish_pool", groups, arguments, defines=macros)
+        else:
+            groups = (-(-size[0] * -(-size[1] // COLUMNS) * COLUMNS // 256), outputs, 1)
+            ops.launch("cuda/convolution", "finish", groups, (*arguments, relu), defines=macros)
 
 
 def packed(weight, precision):
@@ -195,7 +210,7 @@ def tiles(side):
 def _macros(tile, side, precision, masked):
     names = ("BM", "PH", "WM", "WN", "STAGES")
     return (
-        *zip(names, tile, strict=False), ("RESIDENT", resident(tile, side)), ("SIDE", side), ("MASKED", int(masked)),
+        *zip(names, tile, strict=False), ("RESIDENT", resident(tile, side)), ("SIDE", side), ("MASKED", masked),
         *defines(precision),
     )  # fmt: skip
 
@@ -220,4 +235,4 @@ def gram_backward(ops, d, x, factor, target, accumulate):
     words, peak = ops.empty((size * size // width(ops.precision),), np.uint32), ops.peak(d)
     groups = (-(-words.size // 256), 1, 1)
     ops.launch("cuda/pack", "pack", groups, (d, words, peak, size), defines=defines(ops.precision))
-    multiply(ops, x, (words, peak), None, target, side=1, factor=factor, accumulate=accumulate)
+    multiply(ops, x, (words, peak), None, target, x.shape[2:], side=1, factor=factor, accumulate=accumulate)
