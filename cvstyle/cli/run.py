@@ -134,7 +134,7 @@ def add_arguments(parser):
     group.add_argument("--learning-rate", type=number, default=10.0, metavar="X", help="of adam (default: 10)")
     group.add_argument(
         "--lbfgs-num-correction", type=whole, default=0, metavar="N",
-        help="L-BFGS history (default: 12; lbfgsb: 20; --compat: 100)",
+        help="L-BFGS history (default: 20; under --compat: 100)",
     )  # fmt: skip
     group.add_argument("--bounds", action="store_true", help="keep pixels in range while optimising (lbfgsb)")
     group.add_argument(

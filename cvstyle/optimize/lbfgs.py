@@ -20,7 +20,7 @@ from typing import Any
 
 from . import Stop
 
-HISTORY = 12  # pairs; what longer ones are worth is in docs/performance.md
+HISTORY = 20  # pairs; what longer ones are worth is in docs/performance.md
 _CURVATURE = 1e-10
 
 
