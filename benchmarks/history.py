@@ -11,12 +11,14 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from common import network_files, objective, problem, where
 
 from cvstyle import load_network, optimize
+from cvstyle.optimize import lbfgs
 
 MARKS = (25, 50, 100, 200, 300, 500, 1000)
 
@@ -35,8 +37,9 @@ def main():
         p = problem(net.layer_names, args.size)
         function = objective(net, p)
         lengths = [int(n) for n in args.lengths.split(",")]
-        curves = {f"history {n}": curve(function, p.start, args.iterations, "lbfgs", history=n) for n in lengths}
-        curves["adam"] = curve(function, p.start, args.iterations, "adam")
+        run = partial(curve, function, p.start, args.iterations)
+        curves = {f"history {n}": run("lbfgs", history=n, **lbfgs.STEPS) for n in lengths}
+        curves["adam"] = run("adam")
         best = min(losses.min() for _, losses in curves.values())
         marks = [m for m in MARKS if m <= args.iterations]
         print(f"\n{network}, {args.size} pixels: loss / best loss after n iterations (seconds)")

@@ -182,7 +182,7 @@ def cvstyle_step(engine, proto, model, size, threads):
 
     def step():
         gradient = function.evaluate(x)
-        lbfgs.update(net.ops, x, gradient, state, 1.0)
+        lbfgs.update(net.ops, x, gradient, state, 1.0, **lbfgs.STEPS)
         return function.loss
 
     return step

@@ -26,7 +26,6 @@ _SHARES = (1, 1 / 2, 1 / 5, 1 / 10, 1 / 20)  # of num_iterations for each scale:
 _LARGE = 2_000_000  # pixels from which a plan is made without being asked for
 _SMALLEST = 256  # the first of automatic scales is at least as large
 _COMPAT_HISTORY = 100  # neural_style.lua's L-BFGS
-_FIRST_CHANGE = 1e-3  # of L-BFGS's first step, on average, in 0..255 units
 _NOISE = 0.001  # neural_style.lua starts from noise of this standard deviation, in its 0..256 units
 
 
@@ -495,7 +494,7 @@ class _Run:
             history = _COMPAT_HISTORY
         chosen = {"history": history} if history else {}
         if options.optimizer == "lbfgs" and not options.compat:
-            chosen["first"] = _FIRST_CHANGE * math.prod(self.x.shape)
+            chosen |= optimize.get("lbfgs").STEPS
         if options.bounds:
             ends = (np.full((1, 1, 3), value, np.float32) for value in (0, 255))
             chosen["bounds"] = tuple(self._preprocess(end)[None] for end in ends)

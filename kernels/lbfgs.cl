@@ -108,29 +108,49 @@ KERNEL(GROUP) coefficients(GLOBAL const float *parts, GLOBAL float *measured, GL
 }
 #endif
 
-/* Before there is a pair: −rate · min(1, 1/‖g‖₁) for the gradient. */
-KERNEL(GROUP) first_coefficients(GLOBAL float *out, FACTOR, float rate, int n) {
+/* Before there is a pair: −rate / max(least, value) for the gradient. */
+KERNEL(GROUP) first_coefficients(GLOBAL float *out, FACTOR, float least, float rate, int n) {
     const int i = ELEMENT;
-    if (i < n) out[i] = i < n - 1 ? 0 : -rate / fmaxf(1, FACTOR_VALUE);
+    if (i < n) out[i] = i < n - 1 ? 0 : -rate / fmaxf(least, FACTOR_VALUE);
 }
 
-/* x ← x + s, s the combination of the rows and g; s and g go to the ring's next row. A row with a coefficient of zero
-   may hold anything. */
-KERNEL(GROUP) take_step(GLOBAL float *RESTRICT x, GLOBAL const float *RESTRICT g, GLOBAL float *steps,
-                        GLOBAL float *changes, GLOBAL const float *RESTRICT coefficients,
-                        GLOBAL const float *RESTRICT ring, int capacity, int rows, int n) {
+/* s, the combination of the rows and g, and g go to the ring's next row; parts: the sums of s², each over `span`
+   columns. A row with a coefficient of zero may hold anything. */
+KERNEL(GROUP) combine(GLOBAL const float *RESTRICT g, GLOBAL float *steps, GLOBAL float *changes,
+                      GLOBAL const float *RESTRICT coefficients, GLOBAL const float *RESTRICT ring,
+                      GLOBAL float *RESTRICT parts, int capacity, int rows, int n, int span) {
+    LOCAL float shared[GROUP];
+    const int first = GROUP_ID(0) * span, end = n - first < span ? n : first + span;
+    const size_t newest = (size_t)ring[0] * n;
+    float squares = 0;
+    for (int i = first + LOCAL_ID; i < end; i += GROUP) {
+        const float gradient = g[i];
+        float step = coefficients[2 * capacity] * gradient;
+#pragma unroll 8
+        for (int r = 0; r < rows; r++) {
+            const float of_step = coefficients[r], of_change = coefficients[capacity + r];
+            if (of_step != 0) step += of_step * steps[(size_t)r * n + i];
+            if (of_change != 0) step += of_change * changes[(size_t)r * n + i];
+        }
+        steps[newest + i] = step;
+        changes[newest + i] = gradient;
+        squares += step * step;
+    }
+    squares = group_sum(shared, squares);
+    if (LOCAL_ID == 0) parts[GROUP_ID(0)] = squares;
+}
+
+/* x ← x + s for the s that `combine` left, shortened to a norm of `longest`; squares: s · s. */
+KERNEL(GROUP) advance(GLOBAL float *RESTRICT x, GLOBAL float *RESTRICT steps, GLOBAL const float *RESTRICT ring,
+                      GLOBAL const float *RESTRICT squares, float longest, int n) {
     const int i = ELEMENT;
     if (i >= n) return;
-    const float gradient = g[i];
-    float step = coefficients[2 * capacity] * gradient;
-#pragma unroll 8
-    for (int r = 0; r < rows; r++) {
-        const float of_step = coefficients[r], of_change = coefficients[capacity + r];
-        if (of_step != 0) step += of_step * steps[(size_t)r * n + i];
-        if (of_change != 0) step += of_change * changes[(size_t)r * n + i];
+    const size_t at = (size_t)ring[0] * n + i;
+    const float norm = sqrtf(squares[0]);
+    float step = steps[at];
+    if (norm > longest) {
+        step *= longest / norm;
+        steps[at] = step;
     }
-    const size_t to = (size_t)ring[0] * n + i;
-    steps[to] = step;
-    changes[to] = gradient;
     x[i] += step;
 }

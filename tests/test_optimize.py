@@ -95,13 +95,13 @@ def test_adam_epsilon_counts_where_gradients_vanish():
 # L-BFGS of the reference
 
 
-def dense_lbfgs(function, x, count, history, rate):
+def dense_lbfgs(function, x, count, history, rate, first=None, longest=np.inf):
     """The same iteration through explicit matrices (Nocedal and Wright 2006, equation 7.19)."""
     pairs, previous, visited, scale = [], None, [], 1.0
     for _ in range(count):
         g = function(x)[1]
         if previous is None:
-            step = -min(1, 1 / np.abs(g).sum()) * rate * g
+            step = -(first / np.abs(g).mean() if first else min(1, 1 / np.abs(g).sum())) * rate * g
         else:
             y = g - previous[0]
             s = previous[1]
@@ -113,6 +113,7 @@ def dense_lbfgs(function, x, count, history, rate):
                 v = np.eye(len(x)) - np.outer(y, s) / (y @ s)
                 inverse = v.T @ inverse @ v + np.outer(s, s) / (y @ s)
             step = -rate * inverse @ g
+        step = step * min(1, longest / np.sqrt((step**2).mean()))
         previous = g, step
         x = x + step
         visited.append(x)
@@ -316,8 +317,37 @@ def test_a_first_step_that_does_not_vanish_in_rounding():
     target = np.random.default_rng(1).normal(100, 20, count)
     function = Function(lambda x: (5 * ((x - target) ** 2).sum(), 10 * (x - target)), ops)
     errors = {}
-    for first in (1.0, 1e-3 * count):
+    for first in (None, 1.0):
         x = ops.asarray(np.full((1, 3, 100, 1000), 100.0))
         x = lbfgs.minimize(function, x, 3, lambda *_: None, first=first)
         errors[first] = float(np.abs(x.ravel() - target).max())
-    assert errors[1e-3 * count] < 1e-2 < 1 < errors[1.0]
+    assert errors[1.0] < 1e-2 < 1 < errors[None]
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_a_first_step_of_a_given_size_whatever_the_gradient(scale):
+    before = start(Backend("float64"))
+    _, visited, _ = run("lbfgs", lambda v: (0.0, scale * quadratic(v)[1]), 1, first=0.25)
+    step = visited[0] - before
+    assert np.abs(step).mean() == pytest.approx(0.25)
+    np.testing.assert_allclose(step / np.abs(step).sum(), -_direction(quadratic(before.ravel())[1]), rtol=1e-9)
+
+
+def _direction(gradient):
+    return gradient.reshape(1, 3, 2, 2) / np.abs(gradient).sum()
+
+
+def test_steps_are_no_longer_than_allowed():
+    def bowl(v):
+        return (v**4).sum() / 4 + v.sum(), v**3 + 1
+
+    result, visited, _ = run("lbfgs", bowl, 60, first=1e-3, longest=0.05)
+    at = [start(Backend("float64")), *visited]
+    steps = [b - a for a, b in itertools.pairwise(at)]
+    norms = np.array([np.sqrt((s**2).mean()) for s in steps])
+    assert norms.max() == pytest.approx(0.05)
+    assert (norms < 0.049).any()
+    np.testing.assert_allclose(result, -1, atol=1e-6)
+    # The history holds the steps as they were taken.
+    expected = dense_lbfgs(bowl, at[0].ravel(), 20, 100, 1.0, first=1e-3, longest=0.05)
+    np.testing.assert_allclose([x.ravel() for x in visited[:20]], expected, rtol=1e-6)

@@ -372,27 +372,42 @@ class Backend:
         coefficients[-1] = -rate * scale
         return self.asarray(coefficients)
 
-    def lbfgs_first_coefficients(self, l1, capacity, rate):
-        """The same before there is a pair: a step of −rate · min(1, 1/‖g‖₁) g; l1: the scalar ‖g‖₁."""
+    def lbfgs_first_coefficients(self, l1, most, capacity, rate):
+        """The same before there is a pair: a step of −rate · min(most, 1/l1) g; l1: a scalar."""
         coefficients = self.zeros((2 * capacity + 1,))
-        coefficients[-1] = -rate / max(1.0, float(l1))
+        coefficients[-1] = -rate / max(1 / most, float(l1))
         return coefficients
 
-    def lbfgs_step(self, x, g, steps, changes, coefficients, ring, rows):
-        """x ← x + s with s the combination of rows and g; s and g go to the ring's next row. In place."""
+    def lbfgs_step(self, x, g, steps, changes, coefficients, ring, rows, longest):
+        """x ← x + s with s the combination of rows and g, shortened to a norm of `longest` where it is longer.
+
+        s and g go to the ring's next row. In place.
+        """
         slot, x, g = int(ring[0]), x.reshape(-1), g.reshape(-1)
         of_steps, of_changes = coefficients[:rows], coefficients[len(steps) : len(steps) + rows]
+        pieces = self.workers.split(len(g), 64)
 
-        def piece(ends):
+        def combine(ends):
+            squares = 0.0
             for first in range(*ends, _HISTORY_COLUMNS):
                 part = slice(first, min(first + _HISTORY_COLUMNS, ends[1]))
                 step = coefficients[-1] * g[part]
                 step += of_steps @ steps[:rows, part]
                 step += of_changes @ changes[:rows, part]
                 steps[slot, part], changes[slot, part] = step, g[part]
-                x[part] += step
+                squares += float(step @ step)
+            return squares
 
-        self.workers.run(piece, self.workers.split(len(g), 64))
+        norm = float(np.sqrt(sum(self.workers.run(combine, pieces))))
+        share = longest / norm if norm > longest else 1.0
+
+        def advance(ends):
+            step = steps[slot, slice(*ends)]
+            if share < 1:
+                step *= share
+            x[slice(*ends)] += step
+
+        self.workers.run(advance, pieces)
 
     # Helpers
 

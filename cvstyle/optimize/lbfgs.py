@@ -1,11 +1,13 @@
 """L-BFGS with a fixed step and no line search: the algorithm of neural_style.lua (torch/optim's lbfgs).
 
 Directions are those of the two-loop recursion (Nocedal and Wright 2006, algorithm 7.4) with H₀ = (s·y / y·y) I. The
-first step is min(1, `first`/‖g‖₁) times −g, later ones `learning_rate` times the direction; a pair with y·s ≤ 1e-10 is
-not stored. One iteration is one evaluation.
+first step is min(1, 1/‖g‖₁) times −g, later ones `learning_rate` times the direction; a pair with y·s ≤ 1e-10 is not
+stored. One iteration is one evaluation.
 
-The reference's `first`, the sum of all changes, is 1: 2e-6 for each value of a picture of 512×384, and less for larger
-ones. Values about 100 round that away; then no pair is stored, and the second step is −g, far too long.
+Two numbers mend what that lacks; None is the reference. `first`: the mean change of a value in the first step. The
+reference's is 2e-6 for a picture of 512×384, and less for larger ones: values about 100 round it away, or leave of the
+first pair's curvature nothing but rounding, and the second step is too long by orders of magnitude. `longest`: the root
+mean square that a step is shortened to, for curvature grows as a step goes on (docs/performance.md).
 
 The recursion runs on inner products alone, kept from one iteration to the next (Chen, Wang and Zhou 2014, "Large-scale
 L-BFGS using MapReduce"), so an iteration reads the history twice instead of five times: once for the products with the
@@ -21,7 +23,9 @@ from typing import Any
 from . import Stop
 
 HISTORY = 20  # pairs; what longer ones are worth is in docs/performance.md
+STEPS = {"first": 1.0, "longest": 10.0}  # for pictures in 0..255 units
 _CURVATURE = 1e-10
+_MOST = 1e20  # times −g at most, so that a gradient of zero stays
 
 
 @dataclass
@@ -48,13 +52,15 @@ def init(ops, x, history: int = HISTORY) -> State:
     )
 
 
-def update(ops, x, gradient, state: State, learning_rate: float, first: float = 1.0) -> None:
+def update(
+    ops, x, gradient, state: State, learning_rate: float, first: float | None = None, longest: float | None = None
+) -> None:
     """One step, in place on x and the state; the gradient is that at x, and is not changed."""
-    _step(ops, x, gradient, state, learning_rate, first)
+    _step(ops, x, gradient, state, learning_rate, first, longest)
     state.iteration += 1
 
 
-def _step(ops, x, gradient, state, learning_rate, first):
+def _step(ops, x, gradient, state, learning_rate, first, longest):
     """What `update` does on the device: the same each time once the history is full."""
     history, capacity = (state.steps, state.changes), state.steps.shape[0]
     rows = min(state.iteration, capacity)
@@ -62,17 +68,21 @@ def _step(ops, x, gradient, state, learning_rate, first):
         measured = ops.lbfgs_products(gradient, *history, state.ring, rows)
         coefficients = ops.lbfgs_coefficients(measured, state.products, state.ring, _CURVATURE, learning_rate)
     else:
-        coefficients = ops.lbfgs_first_coefficients(ops.l1(gradient) / first, capacity, learning_rate)
-    ops.lbfgs_step(x, gradient, *history, coefficients, state.ring, rows)
+        sum_of_changes, most = (1, 1) if first is None else (first * math.prod(x.shape), _MOST)
+        scaled = ops.l1(gradient) / sum_of_changes
+        coefficients = ops.lbfgs_first_coefficients(scaled, most, capacity, learning_rate)
+    norm = math.inf if longest is None else longest * math.sqrt(math.prod(x.shape))
+    ops.lbfgs_step(x, gradient, *history, coefficients, state.ring, rows, norm)
 
 
 def minimize(
-    objective, x, num_iterations, callback, learning_rate=1.0, history=HISTORY, first=1.0, state=None, done=0
-):
+    objective, x, num_iterations, callback, learning_rate=1.0, history=HISTORY, first=None, longest=None, state=None,
+    done=0,
+):  # fmt: skip
     """Run up to iteration num_iterations from x, which is changed in place; state, done: to go on after so many."""
     ops = objective.ops
     state = state or init(ops, x, min(history, num_iterations))
-    repeated = ops.repeated(lambda: _step(ops, x, objective.evaluate(x), state, learning_rate, first))
+    repeated = ops.repeated(lambda: _step(ops, x, objective.evaluate(x), state, learning_rate, first, longest))
     for iteration in range(done + 1, num_iterations + 1):
         repeated(objective.repeats and state.iteration >= state.steps.shape[0])
         state.iteration += 1

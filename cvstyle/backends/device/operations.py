@@ -17,6 +17,7 @@ from .recording import Repeated
 
 _GROUP = 256  # GROUP in portable.h
 _SPAN = 8192  # elements that one group reduces, at least
+_STEP_GROUPS = 1024  # that combine L-BFGS's history
 _GRAM_TILE = 64
 _GRAM_WORKSPACE = 8 << 20  # bytes for the parts of a Gram matrix
 _FUNCTIONS = {  # as in functions.cl; what map_backward needs as in numpy.py
@@ -369,15 +370,20 @@ class Backend:
         self.launch("lbfgs", "coefficients", (1, 1, 1), arguments, defines=(("CAPACITY", capacity),))
         return coefficients
 
-    def lbfgs_first_coefficients(self, l1, capacity, rate):
+    def lbfgs_first_coefficients(self, l1, most, capacity, rate):
         coefficients = self.empty((2 * capacity + 1,))
         size = coefficients.size
-        self._each("lbfgs", "first_coefficients", size, coefficients, *self.factor(l1), float(rate), size)
+        arguments = (coefficients, *self.factor(l1), 1 / most, float(rate), size)
+        self._each("lbfgs", "first_coefficients", size, *arguments)
         return coefficients
 
-    def lbfgs_step(self, x, g, steps, changes, coefficients, ring, rows):
-        arguments = (x, g, steps, changes, coefficients, ring, steps.shape[0], rows, x.size)
-        self._each("lbfgs", "take_step", x.size, *arguments)
+    def lbfgs_step(self, x, g, steps, changes, coefficients, ring, rows, longest):
+        groups = max(1, min(_STEP_GROUPS, -(-x.size // _GROUP)))
+        span, parts, squares = -(-x.size // groups), self.empty((groups,)), self.empty((1,))
+        arguments = (g, steps, changes, coefficients, ring, parts, steps.shape[0], rows, x.size, span)
+        self.launch("lbfgs", "combine", (groups, 1, 1), arguments)
+        self.launch("reduce", "total", (1, 1, 1), (parts, parts, squares, groups, groups))
+        self._each("lbfgs", "advance", x.size, x, steps, ring, squares, float(longest), x.size)
 
     # Launches
 
