@@ -1,0 +1,106 @@
+"""What L-BFGS's history and the limits of its steps are worth: loss against iterations and time.
+
+usage: python benchmarks/lbfgs.py [--size 256] [--iterations 300] [--lengths 5,10,20,50,100] [--networks vgg19,wavelets]
+       python benchmarks/lbfgs.py --steps [--size 256] [--iterations 60] [--networks wavelets]
+           [--content FILE --style FILE] [--enlarge]
+
+The picture starts as the networks' defaults say. Losses are relative to the lowest that any run reached, so 1.00 is the
+best; seconds are those of the optimiser and the objective together. --steps compares the reference's steps with
+cvstyle's. --enlarge starts from the result at half the size, as the second scale of a run does. Without files the
+pictures are synthetic.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from common import network_files, objective, problem, where
+
+from cvstyle import images, load_network, optimize
+from cvstyle.optimize import lbfgs
+
+MARKS = (5, 10, 15, 20, 25, 30, 50, 60, 100, 200, 300, 500, 1000)
+STEPS = {
+    "reference": {},
+    "first 0.001": {"first": 1e-3},
+    "first 1": {"first": 1.0},
+    "longest 10": {"longest": 10.0},
+    "cvstyle": lbfgs.STEPS,
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--iterations", type=int, default=300)
+    parser.add_argument("--lengths", default="5,10,20,50,100")
+    parser.add_argument("--networks", default="vgg19,wavelets")
+    parser.add_argument("--steps", action="store_true")
+    parser.add_argument("--content")
+    parser.add_argument("--style")
+    parser.add_argument("--enlarge", action="store_true")
+    args = parser.parse_args()
+    print(where())
+    for network in args.networks.split(","):
+        with tempfile.TemporaryDirectory() as folder:
+            net = load_network(*network_files(network, Path(folder)))
+        function, start = prepare(net, args, args.size)
+        if args.enlarge:
+            smaller, x = prepare(net, args, args.size // 2)
+            x = smaller.ops.asarray(x[None])
+            x = lbfgs.minimize(smaller, x, 60, lambda *_: None, **lbfgs.STEPS)
+            x = smaller.ops.to_host(x)[0].transpose(1, 2, 0)
+            start = cv2.resize(x, start.shape[:0:-1]).transpose(2, 0, 1)
+        run = partial(curve, function, start, args.iterations)
+        if args.steps:
+            curves = {name: run("lbfgs", **steps) for name, steps in STEPS.items()}
+        else:
+            lengths = [int(n) for n in args.lengths.split(",")]
+            curves = {f"history {n}": run("lbfgs", history=n, **lbfgs.STEPS) for n in lengths}
+            curves["adam"] = run("adam")
+        best = min(losses.min() for _, losses in curves.values())
+        marks = [m for m in MARKS if m <= args.iterations]
+        print(f"\n{network}, {args.size} pixels: loss / best loss after n iterations (seconds)")
+        print(f"{'':<14}{'largest':>9}" + "".join(f"{m:>15}" for m in marks))
+        for name, (seconds, losses) in curves.items():
+            cells = (f"{losses[: m].min() / best:.3f} ({seconds[m - 1]:.1f})" for m in marks)
+            print(f"{name:<14}{losses.max() / best:>9.2g}" + "".join(f"{c:>15}" for c in cells), flush=True)
+
+
+def prepare(net, args, size):
+    """(the objective, where it starts) at a size."""
+    p = problem(net.layer_names, size)
+    if args.content:
+        content, style = (read(path, size) for path in (args.content, args.style))
+        p = replace(p, content=content, style=style, start=content)
+    return objective(net, p), p.start
+
+
+def read(path, size):
+    rgb = images.read(path).rgb
+    return images.preprocess(images.resize(rgb, images.target_size(*rgb.shape[:2], size)))
+
+
+def curve(function, start, iterations, optimizer, **options):
+    """(seconds, losses) after each iteration."""
+    seconds, losses = [], []
+    x = function.ops.asarray(start[None])
+    begin = time.perf_counter()
+
+    def report(iteration, x):
+        losses.append(function.loss)
+        seconds.append(time.perf_counter() - begin)
+
+    optimize.get(optimizer).minimize(function, x, iterations, report, **options)
+    return np.array(seconds), np.array(losses)
+
+
+if __name__ == "__main__":
+    main()
