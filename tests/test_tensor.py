@@ -37,6 +37,10 @@ def ops(request, backends):
     return backends[request.param]
 
 
+def word(ops):
+    return ops.precision.removesuffix("-fast")
+
+
 def integers(*shape, seed=0, most=8):
     return np.random.default_rng(seed).integers(-most, most + 1, shape).astype(np.float32)
 
@@ -59,13 +63,16 @@ def set_plan(monkeypatch, tile, split):
     monkeypatch.setattr(tensor, "plan", lambda *arguments: (tile, split if len(arguments[-1]) > 1 else 1))
 
 
+LONG = 4095  # needs two words of every kind
+
+
 @pytest.mark.parametrize("tile, split", [*zip(tensor.TILES, (1, 2, 1, 2)), (tensor.TILES[1], 1)])
 @pytest.mark.parametrize("shape, outputs", SHAPES, ids=str)
 def test_convolution_is_exact_on_integers(backends, monkeypatch, tile, split, shape, outputs):
-    check_integers(backends["tf32"], monkeypatch, tile, split, shape, outputs)
+    check_integers(backends["tf32-fast"], monkeypatch, tile, split, shape, outputs)
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["bf16-fast", "fp16-fast"])
 @pytest.mark.parametrize("tile, split", [(tensor.TILES[1], 1), (tensor.TILES[-1], 2)])
 def test_words_of_two_are_exact_on_integers(backends, monkeypatch, precision, tile, split):
     """The types differ in rounding and in the product alone, so here two tiles suffice."""
@@ -104,22 +111,45 @@ def check_integers(ops, monkeypatch, tile, split, shape, outputs):
         np.testing.assert_array_equal(np.array(ours), exact)
 
 
+@pytest.mark.parametrize("precision", tensor.WORDS)
+@pytest.mark.parametrize("most_x, most_weight", [(LONG, 2), (2, LONG)])
+@pytest.mark.parametrize("tile, split", [(tensor.TILES[0], 1), (tensor.TILES[-1], 2)])
+def test_two_words_hold_long_integers(backends, monkeypatch, precision, most_x, most_weight, tile, split):
+    """The forward pass takes numbers of twice a word's bits: words, rests and passes each in their place."""
+    set_plan(monkeypatch, tile, split)
+    shape, outputs, results = (48, 6, 19), 32, []
+    weight, bias = integers(outputs, shape[0], 3, 3, seed=1, most=most_weight), integers(outputs, seed=2)
+    for backend in (EXACT, backends[precision]):
+        filters = backend.convolution(weight, bias, (1, 1), (1, 1), 1)
+        x = backend.asarray(integers(1, *shape, most=most_x))
+        rectified = filters.forward_relu(x, PADS, True)[0]
+        results.append([filters.forward(x, PADS), rectified, pooled(backend, filters, x, shape[1:])[0]])
+    for ours, exact in zip(results[1], results[0], strict=True):
+        np.testing.assert_array_equal(np.array(ours), exact)
+
+
 def test_convolution_rounds_its_operands_and_nothing_else(ops):
     x, weight, bias = noise(1, 32, 12, 19) * 3e4, noise(32, 32, 3, 3, seed=1) * 1e-3, noise(32, seed=2)
     filters = ops.convolution(weight, bias, (1, 1), (1, 1), 1)
     assert isinstance(filters, tensor.TensorConvolution)
-    rounded = [as_rounded(a, ops.precision) for a in (x, weight)]
-    exact = EXACT.convolution(rounded[1], bias, (1, 1), (1, 1), 1)
-    close([filters.forward(ops.asarray(x), PADS)], [exact.forward(rounded[0], PADS)], 1e-6)
+    rounded = [as_rounded(a, word(ops)) for a in (x, weight)]
+    convolve = lambda x, w, b=None: EXACT.convolution(w, b, (1, 1), (1, 1), 1).forward(x, PADS)  # noqa: E731
+    y, exact = convolve(*rounded, bias), EXACT.convolution(rounded[1], bias, (1, 1), (1, 1), 1)
+    if ops.split:
+        y = convolve(x, weight, bias)
+        assert as_rounded(x - rounded[0], word(ops)).any()
+    close([filters.forward(ops.asarray(x), PADS)], [y], 1e-5 if ops.precision == "bf16" else 1e-6)
     g = noise(1, 32, 12, 19, seed=4) * 1e-9  # below the least number of fp16
     close(
         [filters.backward(ops.asarray(g), (12, 19), PADS)],
-        [exact.backward(as_rounded(g, ops.precision), (12, 19), PADS)], 1e-6,
+        [exact.backward(as_rounded(g, word(ops)), (12, 19), PADS)], 1e-6,
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("precision", tensor.WORDS)
 @pytest.mark.parametrize("shape", [(64, 5, 7), (128, 3, 30)], ids=str)
-def test_gram(ops, shape):
+def test_gram(backends, precision, shape):
+    ops = backends[precision]
     x = integers(1, *shape)
     gram = ops.gram(ops.asarray(x), 0.5)
     np.testing.assert_array_equal(np.array(gram), EXACT.gram(EXACT.asarray(x), 0.5))
@@ -138,11 +168,12 @@ def test_gram(ops, shape):
 
 HMMA, LDGSTS = 0x23C, 0xFAE  # operation codes of a tensor-core product and an asynchronous copy (nvdisasm 13.5)
 KERNELS = [
-    *(("cuda/convolution", tensor._macros(tile, 3, precision, masked))
-      for tile in tensor.TILES for precision, masked in (("tf32", 1), ("fp16", 0), ("fp16", 1), ("fp16", 2))),
-    *(("cuda/convolution", tensor._macros(tile, 1, "fp16", 0)) for tile in tensor.tiles(1)),
-    ("cuda/convolution", tensor._macros(tensor.TILES[1], 3, "bf16", 0)),
-    *((f"cuda/{name}", tensor.defines(precision)) for name in ("gram", "pack") for precision in tensor.PRECISIONS),
+    *(("cuda/convolution", tensor._macros(tile, 3, word, split, masked))
+      for tile in tensor.TILES
+      for word, split, masked in (("tf32", 0, 1), ("tf32", 1, 0), ("fp16", 1, 0), ("fp16", 0, 1), ("fp16", 0, 2))),
+    *(("cuda/convolution", tensor._macros(tile, 1, "fp16", 0, 0)) for tile in tensor.tiles(1)),
+    ("cuda/convolution", tensor._macros(tensor.TILES[1], 3, "bf16", 1, 0)),
+    *((f"cuda/{name}", tensor.defines(word)) for name in ("gram", "pack") for word in tensor.WORDS),
 ]  # fmt: skip
 
 
@@ -193,8 +224,6 @@ def test_precisions_that_cannot_be_had_are_refused():
 # Whole nets
 
 
-
-
 def test_half_precision_does_not_overflow(backends):
     """A VGG whose activations pass 65504, fp16's largest: loss and gradient are those of float64 up to rounding."""
     net = nets.vgg(19, 4, (40, 56), classifier=False)
@@ -202,15 +231,13 @@ def test_half_precision_does_not_overflow(backends):
     pictures = [noise(3, *size, seed=i) * 60 for i, size in enumerate([(40, 56), (33, 50), (40, 56)])]
     layers = {"content_layers": ["relu3_1"], "style_layers": ["relu1_1", "relu2_1", "relu3_1"]}
     results = {}
-    for name, ops in (("exact", EXACT), *backends.items()):
+    for name, ops in (("exact", EXACT), *((word, backends[word]) for word in tensor.WORDS)):
         objective = Objective(Network(net, ops), pictures[0], pictures[1:2], tv_weight=0, **layers)
         results[name] = objective(pictures[2].astype(np.float64))
         if name == "exact":
             features = Network(net, ops).program(["relu3_1"]).forward(ops.asarray(pictures[2][None]), keep=False)
             assert np.max(features["relu3_1"]) > 65504
     loss, exact = results.pop("exact")
-    for name, (ours, gradient) in results.items():
-        assert ours == pytest.approx(loss, rel=2e-2 if name == "bf16" else 2e-3)
-        error = np.linalg.norm(gradient - exact) / np.linalg.norm(exact)
-        # Measured: 0.010, 0.011 and 0.053, nearly all of it from ReLUs that rounding switches.
-        assert error <= (0.1 if name == "bf16" else 0.02)
+    for ours, gradient in results.values():
+        assert ours == pytest.approx(loss, rel=2e-3)
+        assert np.linalg.norm(gradient - exact) <= 1e-2 * np.linalg.norm(exact)

@@ -30,7 +30,8 @@ def get(backend="auto", device=None, precision="fp32"):
 
     "auto" takes the best that works here: a GPU, else the CPU; "gpu" and "cpu" the best of their kind. device: a number
     or a part of the name of one of the backend's devices. precision: "fp32", or what convolutions and Gram matrices
-    round their operands to on tensor cores, "tf32", "fp16" or "bf16"; arrays, sums and losses are float32 in each.
+    round their operands to on tensor cores, "tf32", "fp16" or "bf16" (the forward pass takes two such words for each
+    number; one with "-fast" behind the name); arrays, sums and losses are float32 in each.
     Raises OptionError for an unknown or unusable backend or device, or a precision that it does not have.
     """
     if not isinstance(backend, str):

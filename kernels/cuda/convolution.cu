@@ -8,6 +8,9 @@
      positions of a fragment lie in 32 banks whatever the tap;
    - the weights of one row of taps at a time, by asynchronous copies through STAGES buffers; the host has put them in the
      order in which lanes read them, four words at a time.
+   With SPLIT every number is the sum of two words, of what one holds and of the rest, and a chunk takes three passes, first
+   word × first, first × rest of the weights, rest of x × first: about float32's precision for three times the products.
+   The weights then have two chunks, words and rests, for each of the channels.
 
    y[o, p] = (sum + bias) through a ReLU where `relu` is set, its bits kept where it is 2; or y += factor · sum where
    `accumulate` is set (the Gram gradient: SIDE 1, weights from pack.cu). Where positions are few, groups share out the
@@ -19,6 +22,7 @@
 
    -D BM, PH, WM, WN  tile, and warps along outputs and along positions
    -D SIDE, STAGES    taps along an axis, buffers for weights
+   -D SPLIT           1: numbers are the sum of two words
    -D MASKED          1: x counts only where its bit is set (the gradient of a ReLU); 2: x is that of a pooled map, and
                       goes to the winners (mask) */
 
@@ -38,6 +42,7 @@
 #define ITEMS ((KW * AREA + THREADS * SIDE - 1) / (THREADS * SIDE)) /* words that a work-item fetches at a time */
 #define BLOCK (SIDE * (KW / 8) * 32)                 /* quads of weights for 16 outputs and one row of taps */
 #define COPIES ((BM / 16 * BLOCK + THREADS - 1) / THREADS)
+#define PASSES (SPLIT ? 3 : 1)
 
 #define BEATS(a, b) ((a) > (b) || (a) != (a)) /* NaN wins */
 
@@ -63,7 +68,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
 #endif
     const int chunks = channels / (KW * WIDTH), share = (chunks + splits - 1) / splits;
     const int first_chunk = GROUP_ID(2) * share;
-    const int count = first_chunk + share < chunks ? share : chunks - first_chunk; /* may be 0 or less */
+    const int count = PASSES * (first_chunk + share < chunks ? share : chunks - first_chunk); /* may be 0 or less */
     const int steps = count > 0 ? count * SIDE : 0;
     const float scale = fitting(peak_x[0]);
 
@@ -109,14 +114,22 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
             const int item_ = id + ((part)*ITEMS + i_) * THREADS;                                                   \
             if (item_ < KW * AREA)                                                                                  \
                 tile_x[buffer][item_ + item_ / AREA * (PLANE - AREA)] =                                             \
-                    word(fetched[i_][0] * scale, fetched[i_][WIDTH - 1] * scale);                                   \
+                    WORD(fetched[i_][0] * scale, fetched[i_][WIDTH - 1] * scale);                                   \
         }                                                                                                           \
     }
+#if SPLIT
+#define WORD(first, second) (pass == 2 ? rest(first, second) : word(first, second))
+#define WEIGHTS(chunk) ((chunk) / 3 * 2 + ((chunk) % 3 == 1))
+#else
+#define WORD(first, second) word(first, second)
+#define WEIGHTS(chunk) (chunk)
+#endif
 
-#define NEXT_CHUNK                              \
-    {                                           \
-        x += KW * WIDTH * source_plane;  \
-        mask += KW * WIDTH * mask_plane; \
+#define NEXT_CHUNK                           \
+    if (++pass == PASSES) {                  \
+        pass = 0;                            \
+        x += KW * WIDTH * source_plane;      \
+        mask += KW * WIDTH * mask_plane;     \
     }
 
 #define COPY_WEIGHTS(step, buffer)                                                                                  \
@@ -124,7 +137,8 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
         if ((step) < steps) {                                                                                       \
             UNROLL for (int i_ = 0; i_ < COPIES; i_++) {                                                            \
                 const int quad_ = id + i_ * THREADS, valid_ = first_block + quad_ / BLOCK < blocks;                 \
-                const int from_ = ((first_chunk * SIDE + (step)) * blocks + first_block) * BLOCK + quad_;           \
+                const int chunk_ = first_chunk * (SPLIT ? 2 : 1) + WEIGHTS((step) / SIDE);                          \
+                const int from_ = ((chunk_ * SIDE + (step) % SIDE) * blocks + first_block) * BLOCK + quad_;         \
                 if (quad_ < BM / 16 * BLOCK)                                                                        \
                     ASYNC_COPY(i_, &tile_w[buffer][quad_], w + (valid_ ? from_ : 0), valid_);                       \
             }                                                                                                       \
@@ -138,6 +152,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
             UNROLL for (int r = 0; r < 4; r++) sums[i][j][r] = 0;
         }
     }
+    int pass = 0; /* of the chunk of x that is fetched next */
     UNROLL for (int s = 0; s < STAGES - 1; s++) COPY_WEIGHTS(s, s)
     if (steps > 0) {
         for (int part = 0; part < SIDE; part++) {

@@ -73,6 +73,14 @@ INLINE void mma(float (&c)[4], const uint4 &a, const uint2 &b) {
         value |= __shfl_xor_sync(0xffffffffu, value, 2); \
     }
 
+#if PRECISION == 2
+INLINE float half_value(uint bits) {
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"((ushort)bits));
+    return value;
+}
+#endif
+
 #else
 #define UNROLL
 #define COOPERATE
@@ -183,6 +191,18 @@ INLINE void mma(float *c, __local const uint4 *a, __local const uint2 *b) {
         BARRIER;                                                                                               \
     }
 #endif
+
+/* What `word` of the same numbers leaves out, as a word. */
+INLINE uint rest(float first, float second) {
+    const uint whole = word(first, second);
+#if PRECISION == 0
+    return word(first - as_number(whole), 0);
+#elif PRECISION == 1
+    return word(first - as_number(whole << 16), second - as_number(whole & 0xffff0000u));
+#else
+    return word(first - half_value(whole & 0xffffu), second - half_value(whole >> 16));
+#endif
+}
 
 /* fp16 holds 6e-8 to 65504, so numbers are multiplied by a power of two on the way into a word: the one that brings the
    largest magnitude of their array, `peak`, to 2^14 up to 2^15. The other types have float's range. */

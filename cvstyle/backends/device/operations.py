@@ -36,7 +36,7 @@ class Backend:
     dtype = np.dtype(np.float32)
 
     def __init__(self, device, precision="fp32"):
-        """precision: "fp32", or what convolutions and Gram matrices round their operands to (see `tensor`).
+        """precision: "fp32", or what convolutions and Gram matrices take their operands for (`tensor.PRECISIONS`).
 
         Raises OptionError where the device has no tensor cores for it.
         """
@@ -45,6 +45,7 @@ class Backend:
         if precision != "fp32" and device.no_tensor_cores:
             raise OptionError(f"precision {precision} cannot be had: {device.no_tensor_cores}; use precision fp32")
         self.device, self.precision = device, precision
+        self.word, self.split = precision.removesuffix("-fast"), precision in tensor.WORDS
         self.pool = DevicePool(device)
         self.downloads = 0
         """How often numbers were copied to the host, each time waiting for the device."""
@@ -205,7 +206,7 @@ class Backend:
 
     def peak(self, x):
         """An array of max |x| where the kernels need it to make numbers fit fp16, else of any number."""
-        return self.abs_max(x).array if self.precision == "fp16" else self.constant(1.0)
+        return self.abs_max(x).array if self.word == "fp16" else self.constant(1.0)
 
     def sum_of_scalars(self, u, v):
         """The sum of two scalars of the device, as one."""
@@ -262,7 +263,7 @@ class Backend:
     # Convolution and pooling
 
     def convolution(self, weight, bias, stride, dilation, group):
-        if self._tensor and tensor.fits(weight.shape, stride, dilation, group, self.precision):
+        if self._tensor and tensor.fits(weight.shape, stride, dilation, group, self.word):
             return tensor.TensorConvolution(self, weight, bias, stride, dilation, group)
         return Convolution(self, weight, bias, stride, dilation, group)
 
@@ -314,7 +315,7 @@ class Backend:
         shares = -(-positions // span)
         parts, g = self.empty((shares, tiles, _GRAM_TILE, _GRAM_TILE)), self.empty((channels, channels))
         if self._tensor and tensor.gram_fits(channels):
-            arguments, defines = (x, parts, self.peak(x), channels, positions, span), tensor.defines(self.precision)
+            arguments, defines = (x, parts, self.peak(x), channels, positions, span), tensor.defines(self.word)
             self.launch("cuda/gram", "gram_parts", (tiles, shares, 1), arguments, threads=128, defines=defines)
         else:
             self.launch("gram", "gram_parts", (tiles, shares, 1), (x, parts, channels, positions, span), threads=64)

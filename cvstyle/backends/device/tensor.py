@@ -2,6 +2,10 @@
 
 Arrays stay float32; numbers are rounded where a kernel reads them, and sums are float32. fp16 does not overflow,
 because whatever is rounded to it is first multiplied by the power of two that fits its largest magnitude.
+
+The forward convolutions take every number as the sum of two words, at three times the products, since a ReLU or a
+max-pool winner that rounding switches costs the gradient far more than the rounding itself (docs/performance-gpu.md).
+"tf32-fast" and the like take one word everywhere.
 """
 
 from __future__ import annotations
@@ -14,7 +18,8 @@ import numpy as np
 
 from .convolution import Convolution
 
-PRECISIONS = ("tf32", "bf16", "fp16")  # in the order of PRECISION in tensor.h
+WORDS = ("tf32", "bf16", "fp16")  # what a word holds, in the order of PRECISION in tensor.h
+PRECISIONS = (*WORDS, *(f"{word}-fast" for word in WORDS))
 COLUMNS = 16  # of a patch of positions (PW in convolution.cu)
 
 
@@ -47,14 +52,14 @@ _FULL = 8  # warps that keep a multiprocessor's tensor cores busy
 _TRAFFIC = 250  # multiply-adds that take as long as moving one float through memory
 
 
-def width(precision):
+def width(word):
     """Numbers in a word."""
-    return 1 if precision == "tf32" else 2
+    return 1 if word == "tf32" else 2
 
 
-def fits(weight, stride, dilation, group, precision):
+def fits(weight, stride, dilation, group, word):
     """Whether a convolution of this weight shape is one for the tensor cores."""
-    unit = 8 * width(precision)
+    unit = 8 * width(word)
     channels = math.lcm(unit, 16)
     return (
         tuple(weight[2:]) == (3, 3) and stride == dilation == (1, 1) and group == 1
@@ -100,16 +105,16 @@ class TensorConvolution(Convolution):
 
     @cached_property
     def _words(self):
-        return self._uploaded(self._source)
+        return self._uploaded(self._source, self.ops.split)
 
     @cached_property
     def _adjoint_words(self):
-        return self._uploaded(np.flip(self._source, (2, 3)).transpose(1, 0, 2, 3))
+        return self._uploaded(np.flip(self._source, (2, 3)).transpose(1, 0, 2, 3), False)
 
-    def _uploaded(self, weight):
-        """(words, an array of the largest magnitude) on the device."""
-        words, peak = packed(weight, self.ops.precision)
-        return self.ops.filters(words), self.ops.constant(peak)
+    def _uploaded(self, weight, split):
+        """The filters on the device, as `multiply` takes them."""
+        words, peak = packed(weight, self.ops.word, split)
+        return Words(self.ops.filters(words), self.ops.constant(peak), split)
 
     def _multiplied(self, x, words, bias, outputs, relu=0, bits=None, mask=None, pooled=None, size=None):
         """pooled: the size of y, where a pool follows. size: that of the map, where x is the pooled one's gradient."""
@@ -120,20 +125,27 @@ class TensorConvolution(Convolution):
         return y
 
 
+class Words(NamedTuple):
+    """Filters as words in the kernel's order, an array of their largest magnitude, and whether rests follow them."""
+
+    array: object
+    peak: object
+    split: bool = False
+
+
 def multiply(ops, x, words, bias, y, size, side, relu=0, bits=None, mask=None, factor=1.0, accumulate=False):
     """y ← factor · (words ⋆ x) + bias on a map of this size, with `side`² taps, through the kernel."""
-    array, peak = words
     masked = 0 if mask is None else 2 if mask.dtype == np.uint8 else 1
     channels, outputs = x.shape[1], y.shape[1]
     choices = _SPLITS if side == 3 else (1,)  # the Gram gradient is added to y, so one group has the whole sum
-    tile, splits = plan(channels, *size, outputs, side, ops.precision, ops.device.units, choices)
-    macros = _macros(tile, side, ops.precision, masked)
+    tile, splits = plan(channels, *size, outputs, side, ops.word, words.split, ops.device.units, choices)
+    macros = _macros(tile, side, ops.word, words.split, masked)
     target = y if splits == 1 else ops.empty((splits, outputs, *size))
     grid = (-(-size[0] // tile.rows) * -(-size[1] // COLUMNS), -(-outputs // tile.bm), splits)
     ops.launch(
         "cuda/convolution", "convolution", grid,
-        (x, array, bias, target, mask, bits, ops.peak(x), peak, *ops.factor(factor), channels, *size, outputs, splits,
-         relu, int(accumulate)),
+        (x, words.array, bias, target, mask, bits, ops.peak(x), words.peak, *ops.factor(factor), channels, *size,
+         outputs, splits, relu, int(accumulate)),
         tile.threads, macros,
     )  # fmt: skip
     if splits > 1:
@@ -146,26 +158,39 @@ def multiply(ops, x, words, bias, y, size, side, relu=0, bits=None, mask=None, f
             ops.launch("cuda/convolution", "finish", groups, (*arguments, relu), defines=macros)
 
 
-def packed(weight, precision):
-    """Weights (outputs, channels, side, side) as (words in the order of convolution.cu, the largest magnitude)."""
+def packed(weight, word, split=False):
+    """Weights (outputs, channels, side, side) as (words in the order of convolution.cu, the largest magnitude).
+
+    split: each chunk of channels is followed by what its words leave out.
+    """
     outputs, _, side, _ = weight.shape
     peak = float(np.abs(weight).max(initial=0))
-    words = rounded(weight.transpose(0, 2, 3, 1), precision, peak)
+    parts = rounded(weight.transpose(0, 2, 3, 1), word, peak, split)
     across = 8 if side == 3 else 16  # KW
     # outputs -> block, half, row; words of channels -> chunk, eighth, half, place
-    words = words.reshape(outputs // 16, 2, 8, side, side, -1, across // 8, 2, 4)
-    return np.ascontiguousarray(words.transpose(5, 3, 0, 4, 6, 2, 8, 7, 1)).reshape(-1), peak
+    words = np.stack(parts).reshape(len(parts), outputs // 16, 2, 8, side, side, -1, across // 8, 2, 4)
+    return np.ascontiguousarray(words.transpose(6, 0, 4, 1, 5, 7, 3, 9, 8, 2)).reshape(-1), peak
 
 
-def rounded(x, precision, peak):
-    """x as words, `width` neighbours of the last axis in each; fp16 after multiplication by `fitting(peak)`."""
+def rounded(x, word, peak, split=False):
+    """[x as words, `width` neighbours of the last axis in each]; fp16 after multiplication by `fitting(peak)`.
+
+    split: and a second array of words, of what the first leave out.
+    """
     x = np.ascontiguousarray(x, np.float32)
-    if precision == "fp16":
-        return (x * fitting(peak)).astype(np.float16).view(np.uint32)
-    bits = x.view(np.uint32)
-    if precision == "tf32":
-        return (bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)
-    return ((bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) >> 16).astype(np.uint16).view(np.uint32)
+    if word == "fp16":
+        x = x * fitting(peak)
+        found = x.astype(np.float16)
+        values = found.astype(np.float32)
+    elif word == "tf32":
+        found = (x.view(np.uint32) + np.uint32(0x1000)) & np.uint32(0xFFFFE000)
+        values = found.view(np.float32)
+    else:
+        bits = x.view(np.uint32)
+        found = ((bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+        values = (found.astype(np.uint32) << 16).view(np.float32)
+    rest = rounded(x - values, word, 2.0**14) if split else []  # of fp16 scaled already: fitting(2^14) is 1
+    return [found.view(np.uint32), *rest]
 
 
 def fitting(peak):
@@ -175,10 +200,11 @@ def fitting(peak):
 
 
 @cache
-def plan(channels, height, columns, outputs, side, precision, units, splits=_SPLITS):
+def plan(channels, height, columns, outputs, side, word, split_words, units, splits=_SPLITS):
     """(tile, groups that share the channels) of the least estimated time, as in convolution.plan."""
     best = None
-    chunks = channels // ((8 if side == 3 else 16) * width(precision))
+    chunks = channels // ((8 if side == 3 else 16) * width(word))
+    passes = 3 if split_words else 1
     for tile in tiles(side):
         groups = -(-outputs // tile.bm) * -(-height // tile.rows) * -(-columns // COLUMNS)
         for split in splits:
@@ -186,11 +212,11 @@ def plan(channels, height, columns, outputs, side, precision, units, splits=_SPL
                 break
             at_once = min(resident(tile, side), -(-groups * split // units))
             turns = -(-groups * split // (units * at_once))
-            products = tile.bm * tile.rows * COLUMNS * -(-chunks // split) * (channels // chunks) * side**2
+            products = tile.bm * tile.rows * COLUMNS * -(-chunks // split) * (channels // chunks) * side**2 * passes
             work = turns * at_once * products
             time = work / (tile.efficiency * min(1, at_once * tile.threads / 32 / _FULL))
             if split > 1:
-                time += (2 * split + 1) * outputs * height * columns * _TRAFFIC * width(precision) / units
+                time += (2 * split + 1) * outputs * height * columns * _TRAFFIC * width(word) / units
             if best is None or time < best[0]:
                 best = time, tile, split
     return best[1:]
@@ -207,17 +233,17 @@ def tiles(side):
 
 
 @cache
-def _macros(tile, side, precision, masked):
+def _macros(tile, side, word, split, masked):
     names = ("BM", "PH", "WM", "WN", "STAGES")
     return (
-        *zip(names, tile, strict=False), ("RESIDENT", resident(tile, side)), ("SIDE", side), ("MASKED", masked),
-        *defines(precision),
+        *zip(names, tile, strict=False), ("RESIDENT", resident(tile, side)), ("SIDE", side), ("SPLIT", int(split)),
+        ("MASKED", masked), *defines(word),
     )  # fmt: skip
 
 
-def defines(precision):
+def defines(word):
     """What kernels know of a precision."""
-    return (("PRECISION", PRECISIONS.index(precision)),)
+    return (("PRECISION", WORDS.index(word)),)
 
 
 def _same(pad):
@@ -232,7 +258,7 @@ def gram_fits(channels):
 def gram_backward(ops, d, x, factor, target, accumulate):
     """target ← factor · D F (+ target) for D symmetric (C, C) and F = x as (C, positions)."""
     size = d.shape[0]
-    words, peak = ops.empty((size * size // width(ops.precision),), np.uint32), ops.peak(d)
-    groups = (-(-words.size // 256), 1, 1)
-    ops.launch("cuda/pack", "pack", groups, (d, words, peak, size), defines=defines(ops.precision))
-    multiply(ops, x, (words, peak), None, target, x.shape[2:], side=1, factor=factor, accumulate=accumulate)
+    words = Words(ops.empty((size * size // width(ops.word),), np.uint32), ops.peak(d))
+    groups = (-(-words.array.size // 256), 1, 1)
+    ops.launch("cuda/pack", "pack", groups, (d, *words[:2], size), defines=defines(ops.word))
+    multiply(ops, x, words, None, target, x.shape[2:], side=1, factor=factor, accumulate=accumulate)
