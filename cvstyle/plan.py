@@ -177,6 +177,9 @@ class Planner:
         """(cost, host bytes that the process has in any case)."""
         peaks, seconds = [], []
         base = resident()
+        ops, tuned = self.net.ops, getattr(self.net.ops, "autotune", False)
+        if tuned:
+            ops.autotune = False  # these shapes do not come again
         for side in (_PROBES[0], *_PROBES):  # the first packs filters, which it need not do again
             gc.collect()
             self.net.ops.trim()
@@ -193,6 +196,8 @@ class Planner:
             peaks.append(peak() - base if self.on_host else self.net.ops.pool.allocated)
             del objective, x, pictures
         self.net.ops.trim()
+        if tuned:
+            ops.autotune = True
         small, large = (side**2 for side in _PROBES)
         per_pixel = max(0.0, (peaks[2] - peaks[1]) / (large - small))
         fixed = max(0.0, peaks[2] - per_pixel * large)

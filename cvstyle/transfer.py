@@ -276,9 +276,14 @@ class _Run:
                 planned(found)
         if isinstance(self.tile_size, int) or self.devices:
             self._check_tiles()
-        self._prepare(0)
+        resumed = None
         if self.options.resume and os.path.exists(self.options.checkpoint):
-            self._resume()
+            resumed = checkpoint.load(self.options.checkpoint)
+            for ops in self._tuned():
+                ops.choices.adopt(resumed[0].get("choices", {}))
+        self._prepare(0)
+        if resumed:
+            self._resume(*resumed)
         else:
             self.x = self.ops.asarray(self._start(self.start)[None])
         self.start = None
@@ -423,6 +428,7 @@ class _Run:
         header = {
             "settings": self._kept, "stage": self.stage, "iterations": [n for _, n in self.stages], "done": self.done,
             "seed": self.seed, "losses": self.report[0], "numbers": {},
+            "choices": {key: choice for ops in self._tuned() for key, choice in ops.choices.kept.items()},
         }  # fmt: skip
         arrays = {"x": host(self.latest)}
         for entry in fields(self.state) if self.state else ():
@@ -437,9 +443,12 @@ class _Run:
     def _kept(self):
         return self._settings_kept()
 
-    def _resume(self):
+    def _tuned(self):
+        """The backends that measure which way of doing things is fastest: results depend on what they chose."""
+        return [ops for ops in self.devices or [self.net.ops] if getattr(ops, "autotune", False)]
+
+    def _resume(self, header, arrays):
         path = self.options.checkpoint
-        header, arrays = checkpoint.load(path)
         checkpoint.check_same(path, header["settings"], json.loads(json.dumps(self._kept)))
         before, stage = header["iterations"], header["stage"]
         if before[:stage] != [n for _, n in self.stages[:stage]]:

@@ -9,12 +9,11 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import __version__
+from . import __version__, folders
 from .errors import ModelError, OptionError, nearest
 
 # progress(file, url, bytes so far, bytes in all or None)
@@ -333,11 +332,7 @@ def default_folder() -> Path:
     chosen = os.environ.get("CVSTYLE_MODELS")
     if chosen:
         return Path(os.path.expanduser(chosen))
-    if sys.platform == "win32":
-        cache = os.environ.get("LOCALAPPDATA") or os.path.expanduser(r"~\AppData\Local")
-    else:
-        cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(cache) / "cvstyle" / "models"
+    return folders.cache() / "models"
 
 
 def fetch(

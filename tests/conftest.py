@@ -18,4 +18,6 @@ def device():
     """
     from cvstyle import backends
 
-    return backends.get(os.environ.get("CVSTYLE_TEST_BACKEND", "opencl"))
+    backend = backends.get(os.environ.get("CVSTYLE_TEST_BACKEND", "opencl"))
+    backend.autotune = False  # each of many random shapes would be tried in many ways
+    return backend

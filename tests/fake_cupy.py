@@ -8,7 +8,10 @@ computes (`make gpu-test`).
 from __future__ import annotations
 
 import ctypes
+import itertools
+import time
 import types
+import weakref
 
 import numpy as np
 
@@ -45,6 +48,7 @@ def make(cl_device, count=2, capability=(9, 0)):
         current[0] = number
 
     streams = []  # the current one last
+    memories, addresses = {}, itertools.count(1 << 20, 1 << 40)
 
     def enqueue(work):
         if streams and streams[-1].recording is not None:
@@ -71,7 +75,7 @@ def make(cl_device, count=2, capability=(9, 0)):
 
         def __init__(self, non_blocking=False):
             assert non_blocking  # else the default stream would have to wait for it, which ends a recording
-            self.recording = None
+            self.recording, self.ptr = None, id(self)
 
         def __enter__(self):
             streams.append(self)
@@ -89,6 +93,8 @@ def make(cl_device, count=2, capability=(9, 0)):
     class Memory:
         def __init__(self, size):
             self.size, self.device_id = size, current[0]
+            self.ptr = next(addresses)
+            memories[self.ptr] = weakref.ref(self)
             try:
                 self.buffer = cl_device.allocate(size)
             except MemoryError:
@@ -97,6 +103,7 @@ def make(cl_device, count=2, capability=(9, 0)):
     class MemoryPointer:
         def __init__(self, mem, offset):
             self.mem, self.offset = mem, offset
+            self.ptr = mem.ptr + offset
 
         def view(self):
             return cl_device.view(self.mem.buffer, self.offset, self.mem.size - self.offset)
@@ -112,6 +119,22 @@ def make(cl_device, count=2, capability=(9, 0)):
         def copy_from_device_async(self, src, size, stream=None):
             assert isinstance(src, MemoryPointer)
             enqueue(lambda: cl_device.copy(self.view(), src.view(), size))
+
+    class Event:
+        def record(self, stream=None):
+            not_recording()
+            cl_device.synchronize()
+            self.seconds = time.perf_counter()
+
+        def synchronize(self):
+            pass
+
+    def pointer_at(address):
+        """The memory at what another library takes for an address."""
+        start = max(a for a in memories if a <= address)
+        memory = memories[start]()
+        assert memory is not None and address - start < memory.size, "freed memory"
+        return MemoryPointer(memory, address - start)
 
     class RawModule:
         def __init__(self, code=None, *, path=None, options=(), backend="nvrtc"):
@@ -143,17 +166,21 @@ def make(cl_device, count=2, capability=(9, 0)):
             return call
 
     cuda = types.SimpleNamespace(
-        Memory=Memory, MemoryPointer=MemoryPointer, Stream=Stream,
+        Memory=Memory, MemoryPointer=MemoryPointer, Stream=Stream, Event=Event,
+        get_current_stream=lambda: streams[-1] if streams else types.SimpleNamespace(ptr=0),
+        get_elapsed_time=lambda start, end: (end.seconds - start.seconds) * 1e3,
         compiler=types.SimpleNamespace(CompileException=CompileException),
         driver=types.SimpleNamespace(CUDADriverError=CUDADriverError),
         nvrtc=types.SimpleNamespace(getVersion=lambda: (13, 0)),
         runtime=types.SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError, getDeviceCount=lambda: count, setDevice=set_device,
             getDeviceProperties=device_properties, deviceSynchronize=cl_device.synchronize,
+            driverGetVersion=lambda: 13000,
         ),
     )  # fmt: skip
     module = types.ModuleType("cupy")
     module.replays, module.cl_device = 0, cl_device
+    module.enqueue, module.pointer_at = enqueue, pointer_at  # for fake_cudnn
     module.cuda, module.RawModule, module.__spec__ = cuda, RawModule, types.SimpleNamespace(name="cupy")
     return module
 

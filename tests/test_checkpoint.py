@@ -53,8 +53,8 @@ def start(arguments):
 
 def run(files, **settings):
     return stylize(
-        files["content"], [files["style"]], proto=files["proto"], model=files["model"], backend="numpy",
-        **{"image_size": 48, "seed": 3, "init": "random", **LAYERS, **settings},
+        files["content"], [files["style"]], proto=files["proto"], model=files["model"],
+        **{"backend": "numpy", "image_size": 48, "seed": 3, "init": "random", **LAYERS, **settings},
     )  # fmt: skip
 
 

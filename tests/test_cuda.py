@@ -73,6 +73,7 @@ def fake(device, monkeypatch):
     module = fake_cupy.make(device.device)
     monkeypatch.setitem(sys.modules, "cupy", module)
     monkeypatch.setattr(cuda, "_driver_version", lambda: 13000)
+    monkeypatch.setattr(cuda.Device, "tunes", False)  # test_tuning has that
     cuda.problem.cache_clear()
     yield module
     cuda.problem.cache_clear()

@@ -26,7 +26,10 @@ SHAPES = [((16, 9, 17), 16), ((32, 5, 33), 48), ((32, 17, 16), 80), ((16, 1, 1),
 def backends():
     """Backends by precision: on a GPU (CVSTYLE_TEST_BACKEND=cuda), or emulated tensor cores taken for real ones."""
     if os.environ.get("CVSTYLE_TEST_BACKEND") == "cuda":
-        return {precision: all_backends.get("cuda", precision=precision) for precision in tensor.PRECISIONS}
+        found = {precision: all_backends.get("cuda", precision=precision) for precision in tensor.PRECISIONS}
+        for backend in found.values():
+            backend.autotune = False
+        return found
     handle = opencl.devices()[0]
     handle.no_tensor_cores = None
     return {precision: common.Backend(handle, precision) for precision in tensor.PRECISIONS}

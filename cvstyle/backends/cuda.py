@@ -11,6 +11,7 @@ from . import device as devices_in_common
 
 PRIORITY = 30
 
+_ROUNDS = 3  # of what is timed
 _TENSOR_CORES = (8, 0)  # compute capability of the first with TF32 and BF16 (Ampere)
 
 
@@ -63,7 +64,7 @@ class Device:
     """An NVIDIA GPU; see the package `device` for what its methods do. All work goes to CuPy's current stream."""
 
     kind = "gpu"
-    records = True
+    records = tunes = True
 
     def __init__(self, number: int):
         import cupy
@@ -75,6 +76,7 @@ class Device:
         name = properties["name"]
         self.name = name.decode() if isinstance(name, bytes) else name
         self.units, self.memory = properties["multiProcessorCount"], properties["totalGlobalMem"]
+        self.driver = f"CUDA {cupy.cuda.runtime.driverGetVersion()}"
         generation = properties["major"], properties["minor"]
         self.no_tensor_cores = None
         if generation < _TENSOR_CORES:
@@ -133,6 +135,22 @@ class Device:
             graph.launch(self._cuda.Stream.null)
 
         return replay
+
+    def seconds(self, function):
+        # One launch for several rounds, so that the host's pace does not count.
+        work = self.record(lambda: [function() for _ in range(_ROUNDS)])
+        work()
+        start, end = self._cuda.Event(), self._cuda.Event()
+        start.record()
+        work()
+        end.record()
+        end.synchronize()
+        return self._cuda.get_elapsed_time(start, end) / 1e3 / _ROUNDS
+
+    def stream(self):
+        """CUDA's current stream, as a number; this device becomes the current one."""
+        self._use()
+        return self._cuda.get_current_stream().ptr
 
     def synchronize(self):
         self._use()

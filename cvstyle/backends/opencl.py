@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import time
 from functools import cache
 
 from . import device as devices_in_common
 
 PRIORITY = 20
 
+_ROUNDS = 10  # of what is timed
 EXTRA = "pip install 'cvstyle[opencl]'"
 
 
@@ -62,6 +64,7 @@ class Device:
         types = {"gpu": cl.device_type.GPU, "cpu": cl.device_type.CPU}
         self.kind = next((kind for kind, bit in types.items() if handle.type & bit), "accelerator")
         self.units, self.memory = handle.max_compute_units, handle.global_mem_size
+        self.driver, self.tunes = handle.driver_version.strip(), self.kind == "gpu"
         self._queue = None
 
     def allocate(self, size):
@@ -98,6 +101,14 @@ class Device:
             kernel(self._queue, (groups[0] * threads, groups[1], groups[2]), (threads, 1, 1), *arguments)
         except self._cl.MemoryError as error:
             raise MemoryError(f"{self.name}: {error}") from None
+
+    def seconds(self, function):
+        self._queue.finish()
+        start = time.perf_counter()
+        for _ in range(_ROUNDS):
+            function()
+        self._queue.finish()
+        return (time.perf_counter() - start) / _ROUNDS
 
     def synchronize(self):
         self._queue.finish()

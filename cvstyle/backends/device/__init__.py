@@ -13,6 +13,9 @@ A backend (`opencl`, `cuda`) adds a `Device`, which knows memory, copies, the co
     compile(source, options)                   a function from a kernel's name to it; raises CompilerError with the log
     launch(kernel, groups, threads, arguments) arguments: views and NumPy scalars
     synchronize()             wait for all work
+    seconds(function)         how long the device takes for what function() puts on the queue
+    driver                    its version
+    tunes                     whether ways to do the same are worth comparing by their time
     records                   whether there is record(function): what function() puts on the queue, not carried out, as
                               a function that does it, any number of times
     errors          the exceptions that the driver's package raises

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cache
 from pathlib import Path
 
@@ -26,6 +27,13 @@ def source(name: str) -> str:
             parts = [(folder / h).read_text("utf-8") for h in headers]
             return "\n".join([*parts, f'#line 1 "{path.name}"', path.read_text("utf-8")])
     raise DeviceError(f"{package / 'kernels' / file_name(name)} is missing from this installation; reinstall cvstyle")
+
+
+@cache
+def digest() -> str:
+    """A short name for the sources of all kernels."""
+    names = ("convolution", "finish", "cuda/convolution")  # those that there is a choice among
+    return hashlib.sha256("".join(map(source, names)).encode()).hexdigest()[:16]
 
 
 def file_name(name: str) -> str:

@@ -21,6 +21,9 @@ class Tile(NamedTuple):
     tn: int
     efficiency: float
 
+    def __str__(self):
+        return f"{self.bm}×{self.bn}"
+
     @property
     def threads(self):
         return self.bm // self.tm * (self.bn // self.tn)
@@ -29,6 +32,16 @@ class Tile(NamedTuple):
     def resident(self):
         """Work-items that a multiprocessor holds (convolution.cl gives the registers for that)."""
         return 384 if self.threads == 64 else 512
+
+
+class Way(NamedTuple):
+    """A way to carry a convolution out: a tile, and how many groups share the channels."""
+
+    tile: object
+    splits: int
+
+    def __str__(self):
+        return f"tile {self.tile}, {self.splits} share{'s' if self.splits > 1 else ''}"
 
 
 TILES = (
@@ -40,6 +53,7 @@ _WORKSPACE = 4 << 20  # floats that the shares may take together
 _FULL = 384  # work-items that keep it busy
 _TRAFFIC = 40  # multiply-adds that take as long as moving one float through memory
 _SLACK = 128  # floats after the weights that a tile may read
+_MOST, _WORTH = 8, 1.7  # so many ways are tried out, and those estimated to take so much more than the best
 
 
 class Convolution:
@@ -52,10 +66,16 @@ class Convolution:
         self.outputs, self.inputs = weight.shape[0], weight.shape[1] * group
         self._source = weight
         self._bias = None if bias is None else ops.asarray(bias)
+        self._taken = {}
 
     def output_size(self, size, pad):
         """(height, width) of the output for an input of this (height, width)."""
         return tuple((n + pad[i] + pad[i + 2] - self.extent[i]) // self.stride[i] + 1 for i, n in enumerate(size))
+
+    def engine(self, backward=False):
+        """What the last call in this direction was carried out by, in words."""
+        taken = self._taken.get(int(backward))
+        return "" if taken is None else str(taken)
 
     def forward(self, x, pad):
         return self._run(x, self._weights, self._bias, self.output_size(x.shape[2:], pad), pad, self.outputs)
@@ -121,24 +141,34 @@ class Convolution:
         phases = self.stride if adjoint else (1, 1)
         positions = 4 * math.prod(pooled) if relu == 3 else math.prod(-(-n // s) for n, s in zip(size, phases))
         repeats = groups * math.prod(phases)
-        tile, splits = plan(per_group, positions, channels, math.prod(self.kernel), repeats, ops.device.units)
+        shape = per_group, positions, channels, math.prod(self.kernel), repeats, ops.device.units
         apart = [s // math.gcd(s, d) if adjoint else 1 for s, d in zip(self.stride, self.dilation)]
-        layout = (
-            channels, *source, per_group, *size, *self.kernel, *self.stride, *self.dilation, *pad[:2], *apart,
-            groups, splits, adjoint, relu, *(pooled or (1, 1)),
-        )  # fmt: skip
+        described = (channels, *source, per_group, *size, *self.kernel, *self.stride, *self.dilation, *pad[:2], *apart)
         y = ops.empty((1, outputs, *(pooled if relu == 3 else size)))
         bias = self._no_bias if bias is None else bias
-        target = y if splits == 1 else ops.empty((splits, outputs, positions if relu == 3 else math.prod(size)))
-        grid = (-(-positions // tile.bn), -(-per_group // tile.bm), repeats * splits)
-        arguments = (x, weights, bias, target, mask, bits, *ops.factor(1.0), 0, *layout)
-        ops.launch("convolution", "convolution", grid, arguments, tile.threads, _defines(tile, masked))
-        if splits > 1:
-            groups = (-(-math.prod(y.shape[2:]) // 256), outputs, 1)
-            if relu == 3:
-                ops.launch("finish", "finish_pool", groups, (target, bias, y, bits, splits, outputs, *size, *pooled))
-            else:
-                ops.launch("finish", "finish", groups, (target, bias, y, bits, splits, outputs, math.prod(size), relu))
+
+        def run(way):
+            tile, splits = way
+            target = y if splits == 1 else ops.empty((splits, outputs, positions if relu == 3 else math.prod(size)))
+            grid = (-(-positions // tile.bn), -(-per_group // tile.bm), repeats * splits)
+            layout = (*described, groups, splits, adjoint, relu, *(pooled or (1, 1)))
+            arguments = (x, weights, bias, target, mask, bits, *ops.factor(1.0), 0, *layout)
+            ops.launch("convolution", "convolution", grid, arguments, tile.threads, _defines(tile, masked))
+            if splits > 1:
+                over = (-(-math.prod(y.shape[2:]) // 256), outputs, 1)
+                ends = (target, bias, y, bits, splits, outputs)
+                if relu == 3:
+                    ops.launch("finish", "finish_pool", over, (*ends, *size, *pooled))
+                else:
+                    ops.launch("finish", "finish", over, (*ends, math.prod(size), relu))
+
+        if ops.autotune:
+            key = ("convolution", *described, groups, adjoint, masked, relu, *(pooled or ()))
+            way = ops.choices.pick(key, ranked(*shape), run)
+        else:
+            way = plan(*shape)
+        self._taken[adjoint] = way
+        run(way)
         return y
 
 
@@ -153,14 +183,19 @@ def matrix_product(ops, d, x, factor, target, accumulate):
     ops.launch("convolution", "convolution", grid, arguments, tile.threads, _defines(tile, matrix=1))
 
 
+def plan(*shape, splits=_SPLITS):
+    """The `Way` of the least estimated time; see `ranked`."""
+    return ranked(*shape, splits)[0]
+
+
 @cache
-def plan(outputs, positions, channels, taps, repeats, units, splits=_SPLITS):
-    """(tile, number of groups that share the channels) of the least estimated time.
+def ranked(outputs, positions, channels, taps, repeats, units, splits=_SPLITS):
+    """The ways that are worth trying, by their estimated time.
 
     units: multiprocessors. The estimate: the busiest one's multiply-adds, slowed where too few work-items hide its
     latency, and the traffic of the shares.
     """
-    best = None
+    found = []
     chunks = -(-channels // 8)
     for tile in TILES:
         blocks = -(-outputs // tile.bm) * -(-positions // tile.bn) * repeats
@@ -173,9 +208,14 @@ def plan(outputs, positions, channels, taps, repeats, units, splits=_SPLITS):
             time = work / (tile.efficiency * min(1, resident / _FULL))
             if split > 1:
                 time += (2 * split + 1) * outputs * positions * repeats * _TRAFFIC / units
-            if best is None or time < best[0]:
-                best = time, tile, split
-    return best[1:]
+            found.append((time, Way(tile, split)))
+    return best_of(found)
+
+
+def best_of(found):
+    """The ways worth trying of (estimated time, way), best first."""
+    found = sorted(found, key=lambda pair: pair[0])
+    return [way for time, way in found[:_MOST] if time <= _WORTH * found[0][0]]
 
 
 @cache

@@ -10,10 +10,11 @@ import numpy as np
 from ...errors import DeviceError, OptionError, nearest
 from . import tensor
 from .array import Array, Scalar
-from .compiler import Kernels
+from .compiler import Kernels, digest
 from .convolution import Convolution, matrix_product
 from .pool import DevicePool
 from .recording import Repeated
+from .tuning import Choices
 
 _GROUP = 256  # GROUP in portable.h
 _SPAN = 8192  # elements that one group reduces, at least
@@ -53,11 +54,18 @@ class Backend:
         """Bytes of packed filters."""
         self.recorded_peak, self.recording_problem = 0, ""
         """The most memory that `repeated` work took of its own, and why the device did not record it."""
+        self.autotune = device.tunes
+        """Whether convolutions take the fastest way that is measured, instead of the one estimated to be."""
         self._kernels = Kernels(device)
         self._constants = {}
 
     def __repr__(self):
         return f"<{self.name} backend on {self.device.name}>"
+
+    @cached_property
+    def choices(self):
+        """What was measured to be fastest."""
+        return Choices(self.device, digest())
 
     # Arrays
 
@@ -120,7 +128,7 @@ class Backend:
                     start.pop(i + 1)
                     start[i] *= n
         n = _four(shape)
-        t_strides, s_strides = _strides(t), _strides(s)
+        t_strides, s_strides = strides_of(t), strides_of(s)
         starts = (sum(map(int.__mul__, *pair)) for pair in ((t_start, t_strides), (s_start, s_strides)))
         t_first, s_first = starts
         self._each(
@@ -161,7 +169,7 @@ class Backend:
         out = self.empty(shape)
         axes = {True: [], False: []}  # summed or kept -> [extent, stride], neighbouring axes of one kind joined
         last = None
-        for n, kept, stride in reversed(list(zip(x.shape, shape, _strides(x.shape), strict=True))):
+        for n, kept, stride in reversed(list(zip(x.shape, shape, strides_of(x.shape), strict=True))):
             summed = kept == 1
             if n == 1:
                 continue
@@ -468,7 +476,7 @@ def _rounded_up(n, unit):
     return -(-n // unit) * unit
 
 
-def _strides(shape):
+def strides_of(shape):
     """Elements from one entry to the next, along each axis of a contiguous array."""
     return [math.prod(shape[i + 1 :]) for i in range(len(shape))]
 
@@ -492,5 +500,5 @@ def _repeated(shape, operand):
             groups.append([n, m == 1])
     extents = _four([n for n, _ in groups])
     repeats = [True] * (4 - len(groups)) + [r for _, r in groups]
-    strides = _strides([1 if r else n for n, r in zip(extents, repeats, strict=True)])
+    strides = strides_of([1 if r else n for n, r in zip(extents, repeats, strict=True)])
     return (*extents[1:], *(0 if r else s for r, s in zip(repeats, strides, strict=True)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...errors import DeviceError
 from .pool import DevicePool
 
 _PRACTICE = 2  # calls before the recording: they compile kernels and upload constants, which must not be in it
@@ -38,7 +39,7 @@ class Repeated:
             before = self.pool.allocated
             try:
                 replay = self._alone(lambda: device.record(self._function))
-            except device.errors as error:
+            except (DeviceError, *device.errors) as error:
                 problem = error
                 break
             if self.pool.allocated == before:  # else what was recorded may use memory that has been given back

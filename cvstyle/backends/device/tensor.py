@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .convolution import Convolution
+from .convolution import Convolution, Way, best_of
 
 WORDS = ("tf32", "bf16", "fp16")  # what a word holds, in the order of PRECISION in tensor.h
 PRECISIONS = (*WORDS, *(f"{word}-fast" for word in WORDS))
@@ -37,6 +37,9 @@ class Tile(NamedTuple):
     stages: int
     resident: int
     efficiency: float
+
+    def __str__(self):
+        return f"{self.bm}×{self.rows * COLUMNS}"
 
     @property
     def threads(self):
@@ -121,7 +124,8 @@ class TensorConvolution(Convolution):
         size = size or x.shape[2:]
         y = self.ops.empty((1, outputs, *(pooled or size)))
         bias = self._no_bias if bias is None else bias
-        multiply(self.ops, x, words, bias, y, size, side=3, relu=relu, bits=bits, mask=mask)
+        way = multiply(self.ops, x, words, bias, y, size, side=3, relu=relu, bits=bits, mask=mask)
+        self._taken[int(words is self._adjoint_words)] = f"{self.ops.word}{' + rest' if words.split else ''}, {way}"
         return y
 
 
@@ -134,28 +138,40 @@ class Words(NamedTuple):
 
 
 def multiply(ops, x, words, bias, y, size, side, relu=0, bits=None, mask=None, factor=1.0, accumulate=False):
-    """y ← factor · (words ⋆ x) + bias on a map of this size, with `side`² taps, through the kernel."""
+    """y ← factor · (words ⋆ x) + bias on a map of this size, with `side`² taps; returns the `Way` that was taken."""
     masked = 0 if mask is None else 2 if mask.dtype == np.uint8 else 1
     channels, outputs = x.shape[1], y.shape[1]
     choices = _SPLITS if side == 3 else (1,)  # the Gram gradient is added to y, so one group has the whole sum
-    tile, splits = plan(channels, *size, outputs, side, ops.word, words.split, ops.device.units, choices)
-    macros = _macros(tile, side, ops.word, words.split, masked)
-    target = y if splits == 1 else ops.empty((splits, outputs, *size))
-    grid = (-(-size[0] // tile.rows) * -(-size[1] // COLUMNS), -(-outputs // tile.bm), splits)
-    ops.launch(
-        "cuda/convolution", "convolution", grid,
-        (x, words.array, bias, target, mask, bits, ops.peak(x), words.peak, *ops.factor(factor), channels, *size,
-         outputs, splits, relu, int(accumulate)),
-        tile.threads, macros,
-    )  # fmt: skip
-    if splits > 1:
-        arguments = (target, bias, y, bits, splits, outputs, *size)
-        if relu == 3:
-            groups = (-(-math.prod(y.shape[2:]) // 256), outputs, 1)
-            ops.launch("cuda/convolution", "finish_pool", groups, arguments, defines=macros)
-        else:
-            groups = (-(-size[0] * -(-size[1] // COLUMNS) * COLUMNS // 256), outputs, 1)
-            ops.launch("cuda/convolution", "finish", groups, (*arguments, relu), defines=macros)
+    shape = channels, *size, outputs, side, ops.word, words.split, ops.device.units, choices
+    peak = ops.peak(x)
+
+    def run(way):
+        tile, splits = way
+        macros = _macros(tile, side, ops.word, words.split, masked)
+        target = y if splits == 1 else ops.empty((splits, outputs, *size))
+        grid = (-(-size[0] // tile.rows) * -(-size[1] // COLUMNS), -(-outputs // tile.bm), splits)
+        ops.launch(
+            "cuda/convolution", "convolution", grid,
+            (x, words.array, bias, target, mask, bits, peak, words.peak, *ops.factor(factor), channels, *size,
+             outputs, splits, relu, int(accumulate)),
+            tile.threads, macros,
+        )  # fmt: skip
+        if splits > 1:
+            arguments = (target, bias, y, bits, splits, outputs, *size)
+            if relu == 3:
+                groups = (-(-math.prod(y.shape[2:]) // 256), outputs, 1)
+                ops.launch("cuda/convolution", "finish_pool", groups, arguments, defines=macros)
+            else:
+                groups = (-(-size[0] * -(-size[1] // COLUMNS) * COLUMNS // 256), outputs, 1)
+                ops.launch("cuda/convolution", "finish", groups, (*arguments, relu), defines=macros)
+
+    if ops.autotune and side == 3:  # what is added to cannot be tried out
+        key = ("cuda/convolution", *shape[:-2], masked, relu)
+        way = ops.choices.pick(key, ranked(*shape), run)
+    else:
+        way = plan(*shape)
+    run(way)
+    return way
 
 
 def packed(weight, word, split=False):
@@ -199,10 +215,15 @@ def fitting(peak):
     return np.float32(2.0 ** (14 - min(60, max(-60, exponent))))
 
 
+def plan(*shape):
+    """The `Way` of the least estimated time."""
+    return ranked(*shape)[0]
+
+
 @cache
-def plan(channels, height, columns, outputs, side, word, split_words, units, splits=_SPLITS):
-    """(tile, groups that share the channels) of the least estimated time, as in convolution.plan."""
-    best = None
+def ranked(channels, height, columns, outputs, side, word, split_words, units, splits=_SPLITS):
+    """The ways that are worth trying, by their estimated time, as `convolution.ranked`."""
+    found = []
     chunks = channels // ((8 if side == 3 else 16) * width(word))
     passes = 3 if split_words else 1
     for tile in tiles(side):
@@ -217,9 +238,8 @@ def plan(channels, height, columns, outputs, side, word, split_words, units, spl
             time = work / (tile.efficiency * min(1, at_once * tile.threads / 32 / _FULL))
             if split > 1:
                 time += (2 * split + 1) * outputs * height * columns * _TRAFFIC * width(word) / units
-            if best is None or time < best[0]:
-                best = time, tile, split
-    return best[1:]
+            found.append((time, Way(tile, split)))
+    return best_of(found)
 
 
 def resident(tile, side):

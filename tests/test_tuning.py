@@ -1,0 +1,169 @@
+"""The choice among ways of doing a convolution: by a clock that is given, kept in a file, and gone on with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import test_checkpoint
+from test_objective import reference_objective
+from test_opencl import EXACT, close, noise
+
+from cvstyle import checkpoint
+from cvstyle.backends import device as common
+from cvstyle.backends import opencl
+from cvstyle.backends.device import convolution, tuning
+from cvstyle.errors import DeviceError
+
+files = test_checkpoint.files  # the fixture
+
+
+class Clock:
+    """Stands in for `Device.seconds`: seconds by candidate, in the order in which they are asked for."""
+
+    def __init__(self, monkeypatch, device, times):
+        self.asked, self.times = 0, times
+        monkeypatch.setattr(device, "seconds", self)
+
+    def __call__(self, work):
+        work()
+        self.asked += 1
+        return self.times(self.asked)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning.folders, "cache", lambda: tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def ops(folder):
+    """A backend that tunes, on the first OpenCL device."""
+    backend = common.Backend(opencl.devices()[0])
+    assert not backend.autotune  # a CPU does not by itself
+    backend.autotune = True
+    return backend
+
+
+def choices(ops):
+    return tuning.Choices(ops.device, "digest")
+
+
+def test_the_fastest_is_chosen_and_kept(ops, monkeypatch):
+    order = {"a": 3.0, "b": 1.0, "c": 2.0}
+    ran = []
+    Clock(monkeypatch, ops.device, lambda n: order[ran[-1]])
+    first = choices(ops)
+    assert first.pick(("conv", 3, (1, 2)), ["a", "b", "c"], ran.append) == "b"
+    assert first.pick(("conv", 4), ["a"], ran.append) == "a"  # nothing to choose
+    count = len(ran)
+    assert first.pick(("conv", 3, (1, 2)), ["a", "b", "c"], ran.append) == "b"
+    assert choices(ops).pick(("conv", 3, (1, 2)), ["a", "b", "c"], ran.append) == "b"
+    assert len(ran) == count
+    assert choices(ops).pick(("conv", 3, (1, 2)), ["a", "c"], ran.append) == "c"  # kept for what there no longer is
+
+
+def test_what_cannot_be_run_is_passed_over(ops, monkeypatch):
+    def run(candidate):
+        if candidate != "c":
+            raise DeviceError("too many registers") if candidate == "a" else MemoryError
+
+    Clock(monkeypatch, ops.device, lambda n: 1.0)
+    assert choices(ops).pick(("x",), ["a", "b", "c"], run) == "c"
+    assert choices(ops).pick(("y",), ["a", "b"], run) == "a"  # whose error then shows
+
+
+@pytest.mark.parametrize("content", [
+    "", "{", "[]", '{"for": {}, "choices": {"x": "b"}}', '{"choices": 3}', "\0", '{"for": "same", "choices": []}',
+])  # fmt: skip
+def test_a_damaged_or_foreign_file_is_ignored_and_rewritten(ops, monkeypatch, content):
+    found = choices(ops)
+    content = content.replace('"same"', json.dumps(found._identity))
+    found.path.parent.mkdir(parents=True)
+    found.path.write_text(content, "utf-8")
+    Clock(monkeypatch, ops.device, lambda n: float(n))
+    assert choices(ops).pick(("x",), ["a", "b"], lambda c: None) == "a"
+    assert json.loads(found.path.read_text("utf-8")) == {"for": found._identity, "choices": {"x": "a"}}
+
+
+def test_a_folder_that_cannot_be_written_changes_nothing(ops, monkeypatch, folder):
+    folder.write_text("a file where the folder should be", "utf-8")
+    Clock(monkeypatch, ops.device, lambda n: -float(n))
+    found = choices(ops)
+    assert [found.pick(("x",), ["a", "b"], lambda c: None) for _ in range(2)] == ["b", "b"]
+    assert folder.read_text("utf-8").startswith("a file")
+
+
+def test_two_processes_keep_what_each_chose(ops, monkeypatch):
+    Clock(monkeypatch, ops.device, lambda n: 1.0)
+    first, second = choices(ops), choices(ops)
+    first.pick(("x",), ["a"], lambda c: None)
+    second.pick(("y",), ["b"], lambda c: None)
+    assert choices(ops).kept == {"x": "a", "y": "b"}
+
+
+def test_another_driver_or_kernel_has_a_file_of_its_own(ops, monkeypatch):
+    paths = {choices(ops).path, tuning.Choices(ops.device, "other").path}
+    monkeypatch.setattr(ops.device, "driver", "99")
+    paths.add(choices(ops).path)
+    assert len(paths) == 3
+
+
+def test_a_convolution_takes_the_way_that_was_fastest(ops, monkeypatch):
+    """Each of the ways gives the same numbers but for rounding; the last one is made the fastest."""
+    clock = Clock(monkeypatch, ops.device, lambda n: -float(n))
+    weight, x = noise(70, 40, 3, 3), noise(1, 40, 9, 11)
+    ours, exact = (b.convolution(weight, None, (1, 1), (1, 1), 1) for b in (ops, EXACT))
+    pads = (1, 1, 1, 1)
+    close([ours.forward(ops.asarray(x), pads)], [exact.forward(x, pads)])
+    ways = convolution.ranked(70, 99, 40, 9, 1, ops.device.units)
+    assert 1 < len(ways) <= 8 and clock.asked == 3 * len(ways)
+    assert ours.engine() == str(ways[-1]) and not ours.engine(backward=True)
+    ours.forward(ops.asarray(x), pads)
+    assert clock.asked == 3 * len(ways)
+    ops.autotune = False
+    ours.forward(ops.asarray(x), pads)
+    assert ours.engine() == str(ways[0])
+
+
+def test_only_the_first_evaluation_measures_and_the_file_makes_runs_equal(ops, monkeypatch):
+    clock = Clock(monkeypatch, ops.device, lambda n: (n * 7919) % 31)  # as good as random
+    gradients, asked = [], []
+    for number in range(2):
+        if number:
+            ops.__dict__.pop("choices")  # as a new process
+        objective, x = reference_objective("max", ops)
+        gradients += [objective(x)[1].tobytes() for _ in range(2)]
+        asked.append(clock.asked)
+    assert len(set(gradients)) == 1
+    assert asked[0] and asked[1] == asked[0]
+
+
+def test_a_checkpoint_brings_its_choices(ops, monkeypatch):
+    Clock(monkeypatch, ops.device, lambda n: -float(n))
+    ops.choices.pick(("x",), ["a", "b"], lambda c: None)
+    ops.choices.adopt({"x": "a", "y": "c"})
+    assert ops.choices.pick(("x",), ["a", "b"], lambda c: None) == "a"
+    assert ops.choices.kept["y"] == "c"
+
+
+def test_resuming_takes_the_choices_of_the_run_that_wrote_the_checkpoint(ops, files, monkeypatch, tmp_path, folder):
+    """The same bytes even where the file is gone and the clock says something else."""
+    results = []
+    for order, runs in ((1, [(6, False)]), (1, [(3, False)]), (-1, [(6, True)])):
+        backend = common.Backend(ops.device)
+        backend.autotune = True
+        Clock(monkeypatch, ops.device, lambda n, order=order: order * float(n))
+        shutil.rmtree(folder, ignore_errors=True)
+        for count, resume in runs:
+            name = "whole" if not results else "cut"
+            result = test_checkpoint.run(
+                files, backend=backend, num_iterations=count, resume=resume, checkpoint=str(tmp_path / f"{name}.npz")
+            )
+        results.append(result.picture.rgb.tobytes())
+    assert results[0] == results[2] != results[1]
+    header, _ = checkpoint.load(str(tmp_path / "cut.npz"))
+    assert header["choices"] and np.isfinite(list(header["losses"].values())).all()
