@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 import fake_cudnn
@@ -14,6 +15,7 @@ from test_opencl import EXACT, close, noise
 from cvstyle import backends, optimize
 from cvstyle.backends import cuda, cudnn
 from cvstyle.backends.device import tuning
+from cvstyle.cli import _modern_spelling, run
 from cvstyle.errors import DeviceError, OptionError
 
 
@@ -26,11 +28,9 @@ def fake(device, monkeypatch, tmp_path):
     monkeypatch.setattr(cuda, "_driver_version", lambda: 13000)
     monkeypatch.setattr(tuning.folders, "cache", lambda: tmp_path)
     monkeypatch.setattr(cuda.Device, "tunes", False)
-    for module in (cuda, cudnn):
-        module.problem.cache_clear()
+    cuda.problem.cache_clear()
     yield cupy, sys.modules["cudnn"]
-    for module in (cuda, cudnn):
-        module.problem.cache_clear()
+    cuda.problem.cache_clear()
 
 
 GEOMETRIES = [  # input, outputs, group, kernel, stride, dilation, pad
@@ -105,6 +105,32 @@ def test_tensor_cores_where_they_are_asked_for(fake, monkeypatch):
 def test_auto_prefers_our_kernels(fake):
     assert backends.get("auto").name == "cuda"
     assert [name for name, problem, _ in backends.survey() if not problem][:2] == ["cuda", "cudnn"]
+
+
+@pytest.mark.parametrize("options, used, autotunes", [
+    (["-gpu", "0", "-backend", "cudnn", "-cudnn_autotune"], "cudnn", True), (["--backend", "cudnn"], "cudnn", False),
+    (["--backend", "cudnn", "--cudnn-autotune", "--no-autotune"], "cudnn", False), (["--cudnn-autotune"], "cuda", True),
+    (["--no-autotune"], "cuda", False), (["-gpu", "-1", "-backend", "cudnn", "-cudnn_autotune"], None, False),
+], ids=str)  # fmt: skip
+def test_the_command_line(fake, monkeypatch, options, used, autotunes):
+    monkeypatch.setattr(cuda.Device, "tunes", True)
+    (backend,) = run.chosen_backends(parsed(options))
+    assert (backend.name, backend.autotune) == (used, autotunes) if used else backend.name not in ("cudnn", "cuda")
+
+
+def test_the_references_backend_without_cudnn(fake, monkeypatch, capsys):
+    find = cudnn.importlib.util.find_spec
+    monkeypatch.setattr(cudnn.importlib.util, "find_spec", lambda name: None if name == "cudnn" else find(name))
+    (backend,) = run.chosen_backends(parsed(["-backend", "cudnn"]))
+    assert backend.name == "cuda"
+    said = capsys.readouterr().err
+    assert "'cudnn' cannot be used: cuDNN's frontend is not installed (pip install 'cvstyle[cudnn]'); using cuda" in said
+
+
+def parsed(options):
+    parser = argparse.ArgumentParser()
+    run.add_arguments(parser)
+    return parser.parse_args(_modern_spelling(["--content", "c", "--style", "s", *options]))
 
 
 def test_a_failure_is_one_line(fake, monkeypatch):

@@ -43,6 +43,7 @@ def gpus(device, monkeypatch):
     """Two GPUs of a CUDA that is stood in for."""
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy.make(device.device))
     monkeypatch.setattr(cuda, "_driver_version", lambda: 13000)
+    monkeypatch.setattr(cuda.Device, "tunes", False)
     cuda.problem.cache_clear()
     yield
     cuda.problem.cache_clear()
@@ -118,7 +119,7 @@ def test_devices_that_are_not_there(files, tmp_path, capsys, monkeypatch, option
 def test_auto_never_takes_a_cpu_through_opencl(monkeypatch):
     monkeypatch.setattr(cuda, "problem", lambda: "no NVIDIA driver was found")
     for kind in ("cpu", "gpu"):
-        monkeypatch.setattr(opencl, "devices", lambda kind=kind: [SimpleNamespace(kind=kind, name="one")])
+        monkeypatch.setattr(opencl, "devices", lambda kind=kind: [SimpleNamespace(kind=kind, name="one", tunes=False)])
         assert (backends.get("auto").name == "opencl") == (kind == "gpu")
 
 

@@ -52,6 +52,16 @@ def test_timings_on_the_command_line(files, capsys):
     assert lines[-2].startswith("in all") and "ms an evaluation" in lines[-2]
 
 
+def test_timings_on_a_device_name_the_tiles(files, capsys):
+    line = ["info", "--proto", files[0], "--model", files[1], "--timings", "--image-size", "64x48", "--backend"]
+    assert main([*line, "opencl", "--device", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "opencl backend" in lines[0] and "threads" not in lines[0]
+    assert "tile" in lines[2] and "share" in lines[2]
+    assert main([*line, "opencl", "--device", "99"]) == 2
+    assert "no OpenCL device '99'" in capsys.readouterr().err
+
+
 def test_threads_are_those_that_were_asked_for(files, capsys):
     threads.limit(3)
     assert backends.get("numpy").workers.count == 3

@@ -39,8 +39,11 @@ def get(backend="auto", device=None, precision="fp32"):
     if backend in _KINDS:
         module = best("gpu" if backend == "auto" and device is not None else backend)
         if module is None:
-            gpu = [(n, reason or "it has no GPU") for n, reason, _ in survey() if hasattr(_module(n), "devices")]
-            raise OptionError("no GPU can be used (" + "; ".join(f"{n}: {reason}" for n, reason in gpu) + ")")
+            reasons = {}  # each once: cudnn's are cuda's
+            for name, reason, _ in survey():
+                if hasattr(_module(name), "devices"):
+                    reasons.setdefault(reason or "it has no GPU", name)
+            raise OptionError("no GPU can be used (" + "; ".join(f"{n}: {r}" for r, n in reasons.items()) + ")")
         return _made(module, device, precision)
     if backend not in names():
         raise OptionError(f"unknown backend '{backend}': {nearest(backend, (*_KINDS, *names()))}")

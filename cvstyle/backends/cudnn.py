@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,6 @@ _WORKSPACE = 128 << 20  # bytes that a plan may take
 _OPERANDS = {"conv_fprop": ("image", "weight"), "conv_dgrad": ("loss", "filter")}
 
 
-@cache
 def problem() -> str | None:
     """Why this backend cannot be used here, or None."""
     if cuda.problem():
@@ -37,6 +36,11 @@ def problem() -> str | None:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         return f"cuDNN cannot be loaded: {reason} ({command})"
     return None
+
+
+def automatic() -> bool:
+    """Whether "auto" may choose this backend: it is there for who asks for it."""
+    return False
 
 
 def devices() -> list[cuda.Device]:

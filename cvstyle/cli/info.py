@@ -27,6 +27,8 @@ def add_parser(subparsers):
         help="run the default layers and say what every step costs, and which engine does it",
     )  # fmt: skip
     parser.add_argument("--backend", default="auto", metavar="NAME", help="of --timings (default: auto)")
+    parser.add_argument("--device", metavar="N or NAME", help="of --timings: which of the backend's devices")
+    parser.add_argument("--precision", default="fp32", metavar="NAME", help="of --timings, as for 'cvstyle run'")
     add_threads_argument(parser)
 
 
@@ -68,12 +70,13 @@ def execute(args) -> int:
 
 
 def _timings(args):
-    from .. import zoo
+    from .. import backends, zoo
     from ..network import load_network
     from ..timings import measure
 
     limit_threads(args)
-    net = load_network(*((args.proto, args.model) if args.proto else zoo.embedded_files()), args.backend)
+    ops = backends.get(args.backend, args.device, args.precision)
+    net = load_network(*((args.proto, args.model) if args.proto else zoo.embedded_files()), ops)
     known = zoo.defaults(net.layer_names)
     content, style = (known.get(kind) or net.layer_names[-1:] for kind in ("content_layers", "style_layers"))
     width, height = args.image_size
@@ -91,8 +94,11 @@ def _timings(args):
     rows.append(("losses", "", f"{1e3 * (whole - sum(both)):.2f} ms", "", ""))
     total = 4 * sum(step.operations for step in steps) / 2 / whole / 1e9
     rows.append(("in all", *(f"{1e3 * s:.2f} ms" for s in both), f"{total:.0f}", f"{1e3 * whole:.1f} ms an evaluation"))
-    print(f"{net.definition.name}: {width}×{height}, {net.ops.name} backend, {net.ops.workers.count} threads")
+    where = ops.device.name if ops.asynchronous else f"{ops.workers.count} threads"
+    print(f"{net.definition.name}: {width}×{height}, {ops.name} backend, {where}")
     print(table(rows))
+    if getattr(ops, "autotune", False):
+        print(f"Tiles and shares are the fastest of those tried on this device, kept in {ops.choices.path}")
     print("GFLOP/s are those of a direct convolution; Winograd's multiplies a quarter of that.")
     return 0
 

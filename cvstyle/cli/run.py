@@ -107,6 +107,13 @@ def add_arguments(parser):
     )
     group.add_argument("--device", metavar="N or NAME", help="which device of the backend (see 'cvstyle devices')")
     group.add_argument("--gpu", metavar="N", help="the GPU of this number; several share the tiles; -1: the CPU")
+    group.add_argument(
+        "--no-autotune", action="store_true",
+        help="take the GPU kernels that are estimated to be fastest, instead of trying out each shape once",
+    )
+    group.add_argument(
+        "--cudnn-autotune", action="store_true", help="let backend cudnn time its plans for each shape once"
+    )
     add_threads_argument(group)
     group.add_argument(
         "--multigpu-strategy", type=_positions, metavar="N,N", help="for neural_style.lua's sake; has no effect"
@@ -178,9 +185,6 @@ def add_arguments(parser):
     )
     group.add_argument("--log", metavar="FILE.csv", help="write the losses of every iteration")
     group.add_argument("--quiet", action="store_true", help="say nothing unless something goes wrong")
-    group.add_argument(
-        "--cudnn-autotune", action="store_true", help="accepted for neural_style.lua's sake; has no effect"
-    )
 
 
 def execute(args) -> int:
@@ -354,6 +358,16 @@ def chosen_backends(args):
 
     On the CPU a device is a share of the threads.
     """
+    found = _found_backends(args)
+    for backend in found:
+        if args.no_autotune:
+            backend.autotune = False
+        elif backend.name == "cudnn":
+            backend.autotune = args.cudnn_autotune
+    return found
+
+
+def _found_backends(args):
     from .. import backends
 
     numbers = [n.strip() for n in (args.gpu or "").split(",") if n.strip()]
@@ -364,8 +378,14 @@ def chosen_backends(args):
         raise OptionError("--gpu and --device both choose a device; give one of them")
     name, device = args.backend, args.device or next(iter(wanted), None)
     if name in _REFERENCE_BACKENDS or (name == "auto" and numbers):
-        gpus = {backend for backend, _, found in backends.survey() for d in found if d.kind == "gpu"}
-        name = "opencl" if name == "clnn" and "opencl" in gpus else "gpu"
+        surveyed = backends.survey()
+        gpus = {backend for backend, _, found in surveyed for d in found if d.kind == "gpu"}
+        own = {"clnn": "opencl"}.get(name, name)
+        name = own if own in gpus else "gpu"
+        if own == "cudnn" and gpus and name != own and (wanted or not numbers) and not args.quiet:
+            reason = next(problem for backend, problem, _ in surveyed if backend == own)
+            best = backends.best("gpu").Backend.name
+            print(f"cvstyle: backend 'cudnn' cannot be used: {reason}; using {best}", file=sys.stderr)
         if numbers and not wanted:
             name, device = "cpu", None
         elif not gpus:
