@@ -167,6 +167,36 @@ def test_gram(backends, precision, shape):
         np.testing.assert_array_equal(np.array(results[1]), results[0])
 
 
+@pytest.mark.parametrize("tile, split", [(tensor.TILES[1], 1), (tensor.TILES[-1], 2)])
+def test_kernels_leave_the_largest_magnitude_behind(backends, monkeypatch, tile, split):
+    """fp16's scale comes from who wrote the array, and from the array itself once somebody else has changed it."""
+    set_plan(monkeypatch, tile, split)
+    ops, read = backends["fp16"], []
+    monkeypatch.setattr(ops, "abs_max", lambda x: read.append(1) or common.Backend.abs_max(ops, x))
+    filters = ops.convolution(noise(64, 32, 3, 3), noise(64, seed=1), (1, 1), (1, 1), 1)
+    x = ops.asarray(noise(1, 32, 9, 21, seed=2))
+    y, mask = filters.forward_relu(x, PADS, True)
+    assert len(read) == 1  # that of x
+    small, winners = filters.forward_relu_pool(x, PADS, True, (5, 11))
+    gram = ops.gram(y, 1.0)
+    g = ops.gram_backward(gram, y, 1.0)
+    count = len(read)
+    assert count == 2  # the Gram matrix comes from a kernel of the portable ones
+    ops.gram_backward(gram, y, 0.5, out=g)
+    results = [y, small, g, filters.forward(x, PADS), filters.backward_relu(g, mask, (9, 21), PADS),
+               filters.backward_relu_pool(small, winners, (9, 21), PADS)]  # fmt: skip
+    for array in results:
+        assert np.array(ops.peak(array))[0] == np.abs(np.array(array)).max() > 0
+    assert len(read) <= count + 1
+    ones = np.ones(y.shape, np.float32)
+    for change in (lambda: ops.scale(y, 3), lambda: ops.add_scaled(y, 2, y), lambda: ops.upload(y, ones)):
+        change()
+        assert np.array(ops.peak(y))[0] == np.abs(np.array(y)).max()
+    x = np.array(x)
+    x[0, 3, 4, 5] = np.nan
+    assert np.isnan(np.array(ops.peak(filters.forward(ops.asarray(x), PADS)))[0])
+
+
 # What CUDA's compiler makes of the sources
 
 HMMA, LDGSTS = 0x23C, 0xFAE  # operation codes of a tensor-core product and an asynchronous copy (nvdisasm 13.5)
@@ -227,8 +257,9 @@ def test_precisions_that_cannot_be_had_are_refused():
 # Whole nets
 
 
-def test_half_precision_does_not_overflow(backends):
+def test_half_precision_does_not_overflow(backends, monkeypatch):
     """A VGG whose activations pass 65504, fp16's largest: loss and gradient are those of float64 up to rounding."""
+    set_plan(monkeypatch, tensor.TILES[-1], 1)
     net = nets.vgg(19, 4, (40, 56), classifier=False)
     net.weights["conv1_1"][0] = net.weights["conv1_1"][0] * np.float32(1e3)
     pictures = [noise(3, *size, seed=i) * 60 for i, size in enumerate([(40, 56), (33, 50), (40, 56)])]

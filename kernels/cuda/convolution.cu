@@ -18,6 +18,7 @@
    Bits, of masks and results: 16 to a word, rows of whole words: (channels, height, ceil(width / 16)).
    With relu 3 a 2×2 max pool follows, whose windows lie in one lane each: y and `bits` are (channels, ceil(height / 2),
    ceil(width / 2)), and a winner is one byte, 0 to 3 row by row, 4 where all are 0.
+   For fp16 each group that writes y leaves the largest magnitude that it wrote in `largest`, one place per group.
    channels: multiple of KW · WIDTH; outputs: multiple of 16.
 
    -D BM, PH, WM, WN  tile, and warps along outputs and along positions
@@ -49,7 +50,8 @@
 KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, GLOBAL const uint4 *RESTRICT w,
                        GLOBAL const float *RESTRICT bias, GLOBAL float *RESTRICT y,
                        GLOBAL const MASK *RESTRICT mask, GLOBAL ushort *RESTRICT bits,
-                       GLOBAL const float *RESTRICT peak_x, GLOBAL const float *RESTRICT peak_w, FACTOR, int channels,
+                       GLOBAL const float *RESTRICT peak_x, GLOBAL const float *RESTRICT peak_w,
+                       GLOBAL float *RESTRICT largest_y, FACTOR, int channels,
                        int height, int width, int outputs, int splits, int relu, int accumulate) {
     LOCAL uint4 tile_w[STAGES][BM / 16 * BLOCK];
     LOCAL uint tile_x[2][KW * PLANE];
@@ -197,6 +199,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
     y += GROUP_ID(2) * outputs * plane;
     const int finished = splits == 1, pools = finished && relu == 3;
     const float unscale = FACTOR_VALUE / scale / fitting(peak_w[0]);
+    uint top = 0;
     COOPERATE for (int i = 0; i < MT; i++) {
         COOPERATE for (int half_ = 0; half_ < 2; half_++) {
             const int output = (first_block + warp_m * MT + i) * 16 + half_ * 8 + lane / 4, valid = output < outputs;
@@ -218,6 +221,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
                     if (row + 1 < height && BEATS(below, largest)) largest = below, winner = 2;
                     if (column + 1 < width && row + 1 < height && BEATS(corner, largest)) largest = corner, winner = 3;
                     y[to] = largest < 0 ? 0 : largest;
+                    top = larger(top, magnitude(largest < 0 ? 0 : largest));
                     ((GLOBAL uchar *)bits)[to] = (uchar)(largest > 0 ? winner : 4);
                 }
             }
@@ -242,6 +246,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
                     second = second < 0 ? 0 : second;
                 }
 #endif
+                top = larger(top, larger(magnitude(first), both ? magnitude(second) : 0));
                 if (width % 2 == 0) {
                     float2 pair;
                     pair.x = first;
@@ -261,23 +266,31 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
             }
         }
     }
+#if PRECISION == 2
+    top = group_largest(tile_x[0], top, THREADS);
+    if (finished && id == 0) largest_y[GROUP_ID(1) * GROUPS(0) + GROUP_ID(0)] = as_number(top);
+#endif
 }
 
 /* The end of a convolution whose channels were shared out: the sum of the shares in fixed order, bias, ReLU, bits. One row
    of groups per output, over positions with rows rounded up to whole words of bits. */
 KERNEL(GROUP) finish(GLOBAL const float *RESTRICT shares, GLOBAL const float *RESTRICT bias, GLOBAL float *RESTRICT y,
-                     GLOBAL ushort *RESTRICT bits, int splits, int outputs, int height, int width, int relu) {
+                     GLOBAL ushort *RESTRICT bits, GLOBAL float *RESTRICT largest_y, int splits, int outputs, int height,
+                     int width, int relu) {
     LOCAL uchar flags[GROUP];
+    LOCAL uint tops[GROUP];
     const int across = (width + PW - 1) / PW, row = ELEMENT / (across * 16), column = ELEMENT % (across * 16);
     const int output = GROUP_ID(1), inside = row < height && column < width, at = row * width + column;
     float value = 0;
     if (inside) {
         for (int i = 0; i < splits; i++) value += shares[(i * outputs + output) * height * width + at];
         value += bias[output];
-        y[output * height * width + at] = relu && value < 0 ? 0 : value;
+        if (relu && value < 0) value = 0;
+        y[output * height * width + at] = value;
     }
     flags[LOCAL_ID] = (uchar)(inside && value > 0);
-    BARRIER;
+    const uint top = group_largest(tops, inside ? magnitude(value) : 0, GROUP);
+    if (PRECISION == 2 && LOCAL_ID == 0) largest_y[output * GROUPS(0) + GROUP_ID(0)] = as_number(top);
     const int first = GROUP_ID(0) * (GROUP / 16) + LOCAL_ID;
     if (relu == 2 && LOCAL_ID < GROUP / 16 && first < height * across) {
         uint value16 = 0;
@@ -288,20 +301,27 @@ KERNEL(GROUP) finish(GLOBAL const float *RESTRICT shares, GLOBAL const float *RE
 
 /* The same with the 2×2 max pool (relu 3), one window per work-item. */
 KERNEL(GROUP) finish_pool(GLOBAL const float *RESTRICT shares, GLOBAL const float *RESTRICT bias,
-                          GLOBAL float *RESTRICT y, GLOBAL uchar *RESTRICT winners, int splits, int outputs, int height, int width) {
+                          GLOBAL float *RESTRICT y, GLOBAL uchar *RESTRICT winners, GLOBAL float *RESTRICT largest_y,
+                          int splits, int outputs, int height, int width) {
+    LOCAL uint tops[GROUP];
     const int pooled_height = (height + 1) / 2, pooled_width = (width + 1) / 2, output = GROUP_ID(1), i = ELEMENT;
-    if (i >= pooled_height * pooled_width) return;
+    const int inside = i < pooled_height * pooled_width;
     const int row = i / pooled_width * 2, column = i % pooled_width * 2;
     float largest = 0;
     int winner = -1;
     for (int k = 0; k < 4; k++) {
-        if (row + k / 2 >= height || column + k % 2 >= width) continue;
+        if (!inside || row + k / 2 >= height || column + k % 2 >= width) continue;
         float value = bias[output];
         for (int s = 0; s < splits; s++)
             value += shares[((s * outputs + output) * height + row + k / 2) * width + column + k % 2];
         if (winner < 0 || BEATS(value, largest)) largest = value, winner = k;
     }
     const int to = output * pooled_height * pooled_width + i;
-    y[to] = largest < 0 ? 0 : largest;
-    winners[to] = (uchar)(largest > 0 ? winner : 4);
+    if (largest < 0) largest = 0;
+    if (inside) {
+        y[to] = largest;
+        winners[to] = (uchar)(largest > 0 ? winner : 4);
+    }
+    const uint top = group_largest(tops, inside ? magnitude(largest) : 0, GROUP);
+    if (PRECISION == 2 && LOCAL_ID == 0) largest_y[output * GROUPS(0) + GROUP_ID(0)] = as_number(top);
 }

@@ -215,3 +215,18 @@ INLINE float fitting(float peak) {
 #else
 INLINE float fitting(float peak) { return 1; }
 #endif
+
+/* A magnitude as bits, whose order is that of the magnitudes, NaN above all. */
+INLINE uint magnitude(float value) { return as_bits(value) & 0x7fffffffu; }
+INLINE uint larger(uint a, uint b) { return a > b ? a : b; }
+
+/* The largest value of a group of `threads`, a power of two, in its first work-item; `shared` has a place for each. */
+INLINE uint group_largest(LOCAL_POINTER uint *shared, uint value, int threads) {
+    BARRIER;
+    shared[LOCAL_ID] = value;
+    for (int reach = threads / 2; reach > 0; reach /= 2) {
+        BARRIER;
+        if (LOCAL_ID < reach) shared[LOCAL_ID] = larger(shared[LOCAL_ID], shared[LOCAL_ID + reach]);
+    }
+    return shared[LOCAL_ID];
+}

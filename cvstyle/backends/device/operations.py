@@ -91,6 +91,7 @@ class Backend:
 
     def upload(self, array, host):
         """Fill an array from a contiguous host array of its size and dtype."""
+        array.block.largest = None
         self._checked("upload", self.device.upload, array.block.view, host)
 
     def filters(self, host):
@@ -213,8 +214,20 @@ class Backend:
         return self._reduce("largest_magnitude", "largest", x, x)
 
     def peak(self, x):
-        """An array of max |x| where the kernels need it to make numbers fit fp16, else of any number."""
-        return self.abs_max(x).array if self.word == "fp16" else self.constant(1.0)
+        """An array of max |x| where the kernels need it to make numbers fit fp16, else of any number.
+
+        It is computed from x only where the kernel that wrote x has not left it behind (`Block.largest`).
+        """
+        if self.word != "fp16":
+            return self.constant(1.0)
+        found = x.block.largest
+        if found is None:
+            found = self.abs_max(x).array
+        elif found.size > 1:
+            parts, found = found, self.empty((1,))
+            self.launch("reduce", "largest", (1, 1, 1), (parts, parts, found, parts.size, parts.size))
+        x.block.largest = found
+        return found
 
     def sum_of_scalars(self, u, v):
         """The sum of two scalars of the device, as one."""
@@ -323,8 +336,10 @@ class Backend:
         shares = -(-positions // span)
         parts, g = self.empty((shares, tiles, _GRAM_TILE, _GRAM_TILE)), self.empty((channels, channels))
         if self._tensor and tensor.gram_fits(channels):
-            arguments, defines = (x, parts, self.peak(x), channels, positions, span), tensor.defines(self.word)
+            peak, defines = self.peak(x), tensor.defines(self.word)
+            arguments = (x, parts, peak, channels, positions, span)
             self.launch("cuda/gram", "gram_parts", (tiles, shares, 1), arguments, threads=128, defines=defines)
+            tensor.remember(x, peak)
         else:
             self.launch("gram", "gram_parts", (tiles, shares, 1), (x, parts, channels, positions, span), threads=64)
         self._each("gram", "gram_total", g.size, parts, g, channels, shares, tiles, float(factor))
@@ -401,12 +416,16 @@ class Backend:
         return self.precision != "fp32"
 
     def launch(self, source, kernel, groups, arguments, threads=_GROUP, defines=()):
-        """Put a kernel on the queue. arguments: arrays, None for an unused one, ints (int32) and floats (float32)."""
+        """Put a kernel on the queue. arguments: arrays, None for an unused one, ints (int32) and floats (float32).
+
+        Any array may be written, so what is known of its numbers is forgotten; who knows better sets it afterwards.
+        """
         nothing = self._nothing
         values = []
         for a in arguments:
             kind = type(a)
             if kind is Array:
+                a.block.largest = None
                 values.append(a.block.view)
             elif kind is int:
                 values.append(np.int32(a))

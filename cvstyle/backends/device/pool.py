@@ -18,12 +18,16 @@ _SMALL_STEP = 256
 
 
 class Block:
-    """Memory of one array; `view` is what kernels take. It returns to the pool when dropped."""
+    """Memory of one array; `view` is what kernels take. It returns to the pool when dropped.
 
-    __slots__ = ("chunk", "pool", "size", "start", "view")
+    largest: None, or an array of numbers the largest of which is the largest magnitude in it.
+    """
+
+    __slots__ = ("chunk", "largest", "pool", "size", "start", "view")
 
     def __init__(self, pool, chunk, start, size, view):
         self.pool, self.chunk, self.start, self.size, self.view = pool, chunk, start, size, view
+        self.largest = None
 
     def __del__(self):
         # May run inside any allocation (garbage collection), so only this: appending is atomic.

@@ -146,32 +146,42 @@ def multiply(ops, x, words, bias, y, size, side, relu=0, bits=None, mask=None, f
     peak = ops.peak(x)
 
     def run(way):
+        """Returns the largest magnitudes in parts of y."""
         tile, splits = way
         macros = _macros(tile, side, ops.word, words.split, masked)
         target = y if splits == 1 else ops.empty((splits, outputs, *size))
         grid = (-(-size[0] // tile.rows) * -(-size[1] // COLUMNS), -(-outputs // tile.bm), splits)
+        places = math.prod(y.shape[2:]) if relu == 3 else size[0] * -(-size[1] // COLUMNS) * COLUMNS
+        ends = (-(-places // 256), outputs, 1)  # groups of `finish`
+        parts = ops.empty((math.prod(grid[:2] if splits == 1 else ends),)) if ops.word == "fp16" else None
         ops.launch(
             "cuda/convolution", "convolution", grid,
-            (x, words.array, bias, target, mask, bits, peak, words.peak, *ops.factor(factor), channels, *size,
+            (x, words.array, bias, target, mask, bits, peak, words.peak, parts, *ops.factor(factor), channels, *size,
              outputs, splits, relu, int(accumulate)),
             tile.threads, macros,
         )  # fmt: skip
         if splits > 1:
-            arguments = (target, bias, y, bits, splits, outputs, *size)
+            arguments = (target, bias, y, bits, parts, splits, outputs, *size)
             if relu == 3:
-                groups = (-(-math.prod(y.shape[2:]) // 256), outputs, 1)
-                ops.launch("cuda/convolution", "finish_pool", groups, arguments, defines=macros)
+                ops.launch("cuda/convolution", "finish_pool", ends, arguments, defines=macros)
             else:
-                groups = (-(-size[0] * -(-size[1] // COLUMNS) * COLUMNS // 256), outputs, 1)
-                ops.launch("cuda/convolution", "finish", groups, (*arguments, relu), defines=macros)
+                ops.launch("cuda/convolution", "finish", ends, (*arguments, relu), defines=macros)
+        return parts
 
     if ops.autotune and side == 3:  # what is added to cannot be tried out
         key = ("cuda/convolution", *shape[:-2], masked, relu)
         way = ops.choices.pick(key, ranked(*shape), run)
     else:
         way = plan(*shape)
-    run(way)
+    remember(y, run(way))
+    remember(x, peak)
     return way
+
+
+def remember(x, largest):
+    """Note the largest magnitudes in parts of x, or in all of it, for `peak`."""
+    if largest is not None:
+        x.block.largest = largest
 
 
 def packed(weight, word, split=False):
