@@ -31,9 +31,12 @@ gpu-test: export PYTHONPATH := .
 gpu-test: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(VENV)/installed-gpu)
 	$(GPU_PYTHON) -m cvstyle devices
 	CVSTYLE_TEST_BACKEND=cuda $(GPU_PYTHON) -m pytest -p no:cacheprovider tests/test_opencl.py
+	if $(GPU_PYTHON) -c "from cvstyle.backends import cudnn; exit(cudnn.problem())"; then CVSTYLE_TEST_BACKEND=cudnn \
+		$(GPU_PYTHON) -m pytest -p no:cacheprovider tests/test_opencl.py -k "objective or whole_net"; fi
 	$(GPU_PYTHON) -m cvstyle run --backend cuda --content models/demo/content.jpg --style models/demo/style.jpg \
 		--output out-cuda.png
 	$(GPU_PYTHON) benchmarks/gpu.py --backend cuda --sizes 256,512
+	$(GPU_PYTHON) -m cvstyle info --timings --backend cuda
 
 gpu-bench: export PYTHONPATH := .
 gpu-bench: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(VENV)/installed-gpu)
@@ -55,7 +58,7 @@ $(VENV)/installed: $(BIN)/python $(SOURCES)
 	touch $@
 
 $(VENV)/installed-gpu: $(VENV)/installed-test
-	extra=$$($(BIN)/python -c "from cvstyle.backends import cuda; print(cuda.extra() or exit(cuda.problem()))") && \
+	extra=$$($(BIN)/python -c "from cvstyle.backends import cuda, cudnn; print(cudnn.extra() or exit(cuda.problem()))") && \
 		$(BIN)/pip install --quiet --disable-pip-version-check ".[$$extra]"
 	touch $@
 

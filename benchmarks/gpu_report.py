@@ -4,9 +4,10 @@ usage: python benchmarks/gpu_report.py [--backend cuda] [--sizes 256,512,1024,20
 
 Ceilings (a large copy, large matrix products) are measured in the same run. Iterations are L-BFGS with cvstyle's
 history; each time is that of so many iterations between two synchronisations, after enough to compile, to fill the
-history and to record the graph; the median of three. TFLOP/s are those of direct convolutions. What is not installed or
-does not fit is left out and the reason is given. --emulate takes a device without tensor cores for one that has them
-(OpenCL on a CPU): it shows that the report works and says nothing about time.
+history and to record the graph; the median of three. Kernels are those that were measured to be fastest. TFLOP/s are
+those of direct convolutions. What is not installed or does not fit is left out and the reason is given. --emulate takes
+a device without tensor cores for one that has them (OpenCL on a CPU): it shows that the report works and says nothing
+about time.
 """
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ from common import objective, problem, vgg19, where
 from gpu import products, seconds_of
 
 from cvstyle import Objective, backends, images, zoo
+from cvstyle.backends.device import tensor
 from cvstyle.backends.numpy import Backend as Reference
 from cvstyle.errors import CvstyleError
 from cvstyle.layers.convolution import Convolution
 from cvstyle.network import Network, load_network
 from cvstyle.optimize import lbfgs
 
-PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
+PRECISIONS = ("fp32", *tensor.PRECISIONS)
+CUDNN = ("fp32", "tf32-fast")
 _WARM = lbfgs.HISTORY + 8
 
 
@@ -55,7 +58,6 @@ def main():
             section(report, args, sizes)
         except (CvstyleError, MemoryError, ImportError, RuntimeError) as error:
             report.line(f"Left out: {first_line(error)}")
-    report.line("\nThe backend cudnn is not part of this version.")
     print(f"written to {report.path}")
 
 
@@ -69,6 +71,20 @@ class Report:
         self.path = Path(args.output) / f"gpu-{slug}{'-emulated' if args.emulate else ''}.md"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text("", "utf-8")
+
+    def configurations(self):
+        """(name, a function that makes the backend) of all that is compared."""
+        for precision in PRECISIONS:
+            yield precision, lambda precision=precision: self.ops(precision)
+        if self.args.backend == "cuda":
+            for precision in CUDNN:
+                yield f"cuDNN {precision}, autotuned", lambda precision=precision: self.cudnn(precision)
+
+    def cudnn(self, precision):
+        """A new backend cudnn."""
+        ops = backends.get("cudnn", self.args.device, precision)
+        ops.autotune = True
+        return ops
 
     def ops(self, precision):
         """A new backend."""
@@ -103,7 +119,7 @@ class Report:
                 self.line(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
             except (OSError, subprocess.CalledProcessError) as error:
                 self.line(f"nvidia-smi: {first_line(error)}")
-        for name in ("cupy", "torch"):
+        for name in ("cupy", "cudnn", "torch"):
             try:
                 self.line(f"\n{name} {__import__(name).__version__}")
             except ImportError as error:
@@ -138,9 +154,9 @@ def iterations(report, args, sizes):
     )  # fmt: skip
     for name, definition in networks(args):
         for size in sizes:
-            for precision in PRECISIONS:
+            for precision, make in report.configurations():
                 try:
-                    row = iteration(report.ops(precision), definition, size, args)
+                    row = iteration(make(), definition, size, args)
                 except (CvstyleError, MemoryError) as error:
                     row = [f"left out: {first_line(error)}", *[""] * 6]
                 report.table(name, f"{size}×{size * 3 // 4}", precision, *row)
@@ -240,15 +256,19 @@ def fast(torch, style):
 
 
 def layers(report, args, sizes):
-    """Each convolution of VGG-19 alone at the second size."""
+    """Each convolution of VGG-19 alone at the second size, and what was chosen for it."""
     size = sizes[min(1, len(sizes) - 1)]
     report.header(
-        f"Layers of VGG-19 at {size}×{size * 3 // 4}", "layer", "precision", "forward, ms", "TFLOP/s", "backward, ms",
-        "TFLOP/s",
+        f"Layers of VGG-19 at {size}×{size * 3 // 4}", "layer", "precision", "forward, ms", "TFLOP/s", "by",
+        "backward, ms", "TFLOP/s", "by",
     )  # fmt: skip
     definition = vgg(args)
-    for precision in PRECISIONS:
-        ops = report.ops(precision)
+    for precision, make in report.configurations():
+        try:
+            ops = make()
+        except CvstyleError as error:
+            report.table("", precision, f"left out: {first_line(error)}", *[""] * 5)
+            continue
         net = Network(definition, ops)
         shapes = net.shapes((size * 3 // 4, size))
         net.program(["relu5_1"]).shapes((size * 3 // 4, size))
@@ -259,13 +279,15 @@ def layers(report, args, sizes):
             inner, outer = shapes[node.bottoms[0]], shapes[node.tops[0]]
             rng = np.random.default_rng(0)
             x, g = (ops.asarray(rng.standard_normal(s, dtype=np.float32)) for s in (inner, outer))
-            _, mask = layer.filters.forward_relu(x, layer.pad, True)
-            forward = seconds_of(ops, lambda: layer.filters.forward_relu(x, layer.pad, True))
-            backward = seconds_of(ops, lambda: layer.filters.backward_relu(g, mask, inner[2:], layer.pad))
+            filters, pad = layer.filters, layer.pad
+            _, mask = filters.forward_relu(x, pad, True)
+            filters.backward_relu(g, mask, inner[2:], pad)
+            forward = ops.device.seconds(lambda: filters.forward_relu(x, pad, True))
+            backward = ops.device.seconds(lambda: filters.backward_relu(g, mask, inner[2:], pad))
             flops = 2 * 9 * inner[1] * math.prod(outer[1:]) / 1e12
             report.table(
-                layer.name, precision, f"{forward * 1e3:.3f}", f"{flops / forward:.1f}", f"{backward * 1e3:.3f}",
-                f"{flops / backward:.1f}",
+                layer.name, precision, f"{forward * 1e3:.3f}", f"{flops / forward:.1f}", filters.engine(),
+                f"{backward * 1e3:.3f}", f"{flops / backward:.1f}", filters.engine(backward=True),
             )  # fmt: skip
 
 
@@ -279,9 +301,9 @@ def gradients(report, args, sizes):
         p = problem(net.layer_names, sizes[0])
         x = p.content + np.random.default_rng(1).standard_normal(p.content.shape) * 20
         loss, exact = objective(net, p)(x)
-        for precision in PRECISIONS:
+        for precision, make in report.configurations():
             try:
-                ours, gradient = objective(Network(definition, report.ops(precision)), p)(x)
+                ours, gradient = objective(Network(definition, make()), p)(x)
             except CvstyleError as error:
                 report.table(name, precision, f"left out: {first_line(error)}", "")
                 continue

@@ -10,7 +10,7 @@ import nvrtc
 import pytest
 from test_objective import reference_objective
 
-from cvstyle import backends, optimize
+from cvstyle import backends, images, optimize
 from cvstyle.backends import cuda
 from cvstyle.backends.device import CompilerError, compiler, convolution
 from cvstyle.backends.numpy import Backend
@@ -161,22 +161,55 @@ def test_failures_are_told_apart(fake, monkeypatch):
         ops.launch("elementwise", "scale", (1, 1, 1), (x, *ops.factor(1), 1), threads=4096)
 
 
+def test_a_gpu_that_the_compiler_no_longer_knows(fake, monkeypatch):
+    def refuse(self, log_stream=None):
+        raise fake_cupy.CompileException("nvrtc: error: invalid value for --gpu-architecture (-arch)\n\nmore")
+
+    monkeypatch.setattr(fake.RawModule, "compile", refuse)
+    with pytest.raises(DeviceError) as caught:
+        backends.get("cuda").zeros((3,))
+    assert str(caught.value).startswith("Fake GPU 0 has compute capability 9.0, which this CUDA's compiler no longer")
+    assert "cvstyle[cuda12]" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_too_little_memory_is_one_line(fake, monkeypatch, capsys, tmp_path):
+    from cvstyle.cli import main
+
+    def full(self, size):
+        raise MemoryError("Fake GPU 0: 512 MB: cudaErrorMemoryAllocation: out of memory")
+
+    monkeypatch.setattr(cuda.Device, "allocate", full)
+    picture = np.zeros((8, 8, 3), np.float32)
+    images.write(str(tmp_path / "a.png"), picture)
+    names = [str(tmp_path / "a.png")] * 2
+    assert main(["run", "--content", names[0], "--style", names[1], "--output", str(tmp_path / "b.png")]) == 2
+    said = capsys.readouterr().err.strip()
+    assert "Fake GPU 0: 512 MB" in said and "--tile-size auto or a smaller --image-size needs less" in said
+    assert "\n" not in said
+
+
 @pytest.mark.parametrize("driver, change, message", [
     (None, None, "no NVIDIA driver"),
     (12040, "absent", r"CuPy is not installed \(pip install 'cvstyle\[cuda12\]'\)"),
     (13000, "absent", r"CuPy is not installed \(pip install 'cvstyle\[cuda13\]'\)"),
     (12040, "no library", r"CuPy cannot use the GPU: libnvrtc.so.12 is missing \(.*cvstyle\[cuda12\]"),
     (13000, "no device", "the NVIDIA driver reports no GPU"),
+    (12040, "old driver", r"CuPy cannot use the GPU: cudaErrorInsufficientDriver: .*cvstyle\[cuda12\]"),
 ], ids=str)  # fmt: skip
 def test_what_is_missing_is_said(fake, monkeypatch, driver, change, message):
     def missing():
         raise RuntimeError("libnvrtc.so.12 is missing\nand more")
+
+    def insufficient():
+        raise fake_cupy.CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient")
 
     monkeypatch.setattr(cuda, "_driver_version", lambda: driver)
     if change == "absent":
         monkeypatch.setattr(cuda.importlib.util, "find_spec", lambda name: None)
     elif change == "no library":
         monkeypatch.setattr(fake.cuda.nvrtc, "getVersion", missing)
+    elif change == "old driver":
+        monkeypatch.setattr(fake.cuda.runtime, "getDeviceCount", insufficient)
     elif change == "no device":
         monkeypatch.setattr(fake.cuda.runtime, "getDeviceCount", lambda: 0)
     with pytest.raises(OptionError, match=f"backend 'cuda' cannot be used here: {message}"):

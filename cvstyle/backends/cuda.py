@@ -7,6 +7,7 @@ import importlib.util
 import sys
 from functools import cache
 
+from ..errors import DeviceError
 from . import device as devices_in_common
 
 PRIORITY = 30
@@ -78,10 +79,10 @@ class Device:
         self.units, self.memory = properties["multiProcessorCount"], properties["totalGlobalMem"]
         self.driver = f"CUDA {cupy.cuda.runtime.driverGetVersion()}"
         generation = properties["major"], properties["minor"]
+        self._capability, need = (".".join(map(str, v)) for v in (generation, _TENSOR_CORES))
         self.no_tensor_cores = None
         if generation < _TENSOR_CORES:
-            have, need = (".".join(map(str, v)) for v in (generation, _TENSOR_CORES))
-            self.no_tensor_cores = f"{self.name} has compute capability {have}, and {need} is needed"
+            self.no_tensor_cores = f"{self.name} has compute capability {self._capability}, and {need} is needed"
 
     def allocate(self, size):
         self._use()
@@ -113,6 +114,11 @@ class Device:
         try:
             module.compile()
         except self._cuda.compiler.CompileException as error:
+            if "gpu-architecture" in str(error):  # CUDA 13 compiles for 7.5 (Turing) and later
+                raise DeviceError(
+                    f"{self.name} has compute capability {self._capability}, which this CUDA's compiler no longer "
+                    "knows: pip install 'cvstyle[cuda12]', or use --backend opencl"
+                ) from None
             raise devices_in_common.CompilerError(str(error)) from None
         return module.get_function
 

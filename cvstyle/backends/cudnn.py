@@ -25,7 +25,7 @@ def problem() -> str | None:
     """Why this backend cannot be used here, or None."""
     if cuda.problem():
         return cuda.problem()
-    command = "pip install 'cvstyle[" + {"cuda12": "cudnn12", "cuda13": "cudnn"}[cuda.extra()] + "]'"
+    command = f"pip install 'cvstyle[{extra()}]'"
     if importlib.util.find_spec("cudnn") is None:
         return f"cuDNN's frontend is not installed ({command})"
     try:
@@ -36,6 +36,11 @@ def problem() -> str | None:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         return f"cuDNN cannot be loaded: {reason} ({command})"
     return None
+
+
+def extra() -> str | None:
+    """The extra of cvstyle that fits the NVIDIA driver; None without a driver."""
+    return {"cuda12": "cudnn12", "cuda13": "cudnn", None: None}[cuda.extra()]
 
 
 def automatic() -> bool:

@@ -64,7 +64,8 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except MemoryError as error:
         how_much = f" ({error})" if str(error) else ""
-        print(f"cvstyle: not enough memory{how_much}; a smaller --image-size needs less", file=sys.stderr)
+        ways_out = "--tile-size auto or a smaller --image-size needs less"
+        print(f"cvstyle: not enough memory{how_much}; {ways_out}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
