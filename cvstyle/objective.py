@@ -132,8 +132,22 @@ class Objective:
     @property
     def losses(self) -> dict[str, float]:
         """The weighted parts of the last evaluation: "content:LAYER", "style:LAYER", "tv"; their sum is the loss."""
+        return self.read_losses()()
+
+    def read_losses(self):
+        """Start to copy the parts to the host; returns a function that waits for them alone and gives `losses`."""
         order = [f"content:{n}" for n in self.content_weights] + [f"style:{n}" for n in self.style_weights] + ["tv"]
-        return {name: math.fsum(map(float, self._parts[name])) for name in order if name in self._parts}
+        parts = {name: list(self._parts[name]) for name in order if name in self._parts}
+        on_devices = defaultdict(list)
+        for value in (value for values in parts.values() for value in values if hasattr(value, "ops")):
+            on_devices[value.ops].append(value)
+        arriving = [(values, ops.on_their_way(values)) for ops, values in on_devices.items()]
+
+        def losses():
+            known = {id(v): n for values, numbers in arriving for v, n in zip(values, numbers(), strict=True)}
+            return {name: math.fsum(known.get(id(v), v) for v in values) for name, values in parts.items()}
+
+        return losses
 
     @property
     def loss(self) -> float:

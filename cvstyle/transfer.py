@@ -148,13 +148,23 @@ class Iterate:
 
     iteration: int
     num_iterations: int
-    _losses: Callable = field(repr=False)
+    asynchronous: bool
+    """Whether a device goes on by itself: losses fetched now and read after the next iteration cost nothing."""
+    _read: Callable = field(repr=False)
     _render: Callable = field(repr=False)
+
+    def fetch(self) -> None:
+        """Start to copy the losses from the device."""
+        self._arriving  # noqa: B018
+
+    @cached_property
+    def _arriving(self):
+        return self._read()
 
     @cached_property
     def losses(self) -> dict[str, float]:
         """The weighted parts, evaluated where the iteration began; a device is waited for when this is first read."""
-        return self._losses()
+        return self._arriving()
 
     @property
     def loss(self) -> float:
@@ -255,6 +265,7 @@ class _Run:
         self.sizes = [self._size(longest) for longest, _ in self.stages]
         self.tile_size, self.devices = options.tile_size, None
         self.good, self.done, self.report, self.state, self.ended = None, 0, ({}, math.nan), None, False
+        self._unchecked = None
 
     def planner(self):
         """(a planner, the arguments of its `plan` for this run)."""
@@ -332,10 +343,16 @@ class _Run:
             self.done = start + count  # SciPy may find nothing more to gain before that
 
     def _after(self, iteration, x):
-        iterate = Iterate(iteration, self.count, lambda: self.objective.losses, lambda: self._render(picture))
-        early = iteration < 3 or iteration % _CHECK == 0
-        if not self.ops.asynchronous or early or iteration == self.ends[self.stage]:
-            self._check(iterate)
+        self._finish_check()  # of the iteration before: the device has gone on meanwhile
+        iterate = Iterate(
+            iteration, self.count, self.ops.asynchronous, self.objective.read_losses, lambda: self._render(picture)
+        )
+        last = iteration == self.ends[self.stage]
+        if not self.ops.asynchronous or iteration < 3 or iteration % _CHECK == 0 or last:
+            iterate.fetch()
+            self._unchecked = iterate, self.latest
+        if not self.ops.asynchronous or iteration < 3 or last:
+            self._finish_check()
         self.latest = picture = self.ops.copy(x)
         self.done, self._evaluated = iteration, True
         if iteration % self.options.checkpoint_iter == 0:
@@ -348,7 +365,10 @@ class _Run:
                 self._save()
                 raise
 
-    def _check(self, iterate):
+    def _finish_check(self):
+        if self._unchecked is None:
+            return
+        (iterate, picture), self._unchecked = self._unchecked, None
         losses, loss = iterate.losses, iterate.loss
         if not math.isfinite(loss):
             bad = ", ".join(name for name, value in losses.items() if not math.isfinite(value))
@@ -357,7 +377,7 @@ class _Run:
                 "lbfgsb, or normalize_gradients may help"
             )
         # The losses belong to the picture before this step, so that one is known to be good.
-        self.good, self.report = self.latest, (losses, loss)
+        self.good, self.report = picture, (losses, loss)
 
     # Scales
 
@@ -424,6 +444,7 @@ class _Run:
     def _save(self):
         if not self.options.checkpoint:
             return
+        self._finish_check()
         host = self.ops.to_host
         header = {
             "settings": self._kept, "stage": self.stage, "iterations": [n for _, n in self.stages], "done": self.done,

@@ -48,6 +48,7 @@ def make(cl_device, count=2, capability=(9, 0)):
         current[0] = number
 
     streams = []  # the current one last
+    pinned_memories = []
     memories, addresses = {}, itertools.count(1 << 20, 1 << 40)
 
     def enqueue(work):
@@ -116,9 +117,22 @@ def make(cl_device, count=2, capability=(9, 0)):
             not_recording()
             cl_device.download(_host(mem, size), self.view())
 
+        def copy_to_host_async(self, mem, size, stream=None):
+            assert any(mem == pinned.ptr and size <= len(pinned) for pinned in pinned_memories)
+            enqueue(lambda: cl_device.download(_host(mem, size), self.view()))
+
         def copy_from_device_async(self, src, size, stream=None):
             assert isinstance(src, MemoryPointer)
             enqueue(lambda: cl_device.copy(self.view(), src.view(), size))
+
+    def alloc_pinned_memory(size):
+        pinned_memories[:] = [*pinned_memories[-9:], memory := PinnedMemory(size)]
+        return memory
+
+    class PinnedMemory(bytearray):
+        @property
+        def ptr(self):
+            return ctypes.addressof(ctypes.c_uint8.from_buffer(self))
 
     class Event:
         def record(self, stream=None):
@@ -166,7 +180,7 @@ def make(cl_device, count=2, capability=(9, 0)):
             return call
 
     cuda = types.SimpleNamespace(
-        Memory=Memory, MemoryPointer=MemoryPointer, Stream=Stream, Event=Event,
+        alloc_pinned_memory=alloc_pinned_memory, Memory=Memory, MemoryPointer=MemoryPointer, Stream=Stream, Event=Event,
         get_current_stream=lambda: streams[-1] if streams else types.SimpleNamespace(ptr=0),
         get_elapsed_time=lambda start, end: (end.seconds - start.seconds) * 1e3,
         compiler=types.SimpleNamespace(CompileException=CompileException),

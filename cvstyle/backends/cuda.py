@@ -104,6 +104,14 @@ class Device:
         self._use()
         view.copy_to_host(host.ctypes.data, host.nbytes)
 
+    def start_download(self, view, size):
+        self._use()
+        host = self._cuda.alloc_pinned_memory(size)
+        view.copy_to_host_async(host.ptr, size)
+        arrival = self._cuda.Event()
+        arrival.record()
+        return lambda: arrival.synchronize() or host
+
     def copy(self, target, source, size):
         self._use()
         target.copy_from_device_async(source, size)

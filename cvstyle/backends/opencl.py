@@ -6,6 +6,8 @@ import importlib.util
 import time
 from functools import cache
 
+import numpy as np
+
 from . import device as devices_in_common
 
 PRIORITY = 20
@@ -83,6 +85,12 @@ class Device:
 
     def download(self, host, view):
         self._cl.enqueue_copy(self._queue, host, view)
+
+    def start_download(self, view, size):
+        host = np.empty(size, np.uint8)
+        arrival = self._cl.enqueue_copy(self._queue, host, view, is_blocking=False)
+        self._queue.flush()
+        return lambda: arrival.wait() or host
 
     def copy(self, target, source, size):
         if size:

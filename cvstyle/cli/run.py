@@ -426,7 +426,7 @@ class _Reporter:
 
     def __init__(self, args):
         self.args, self.bar, self.log, self.columns = args, None, None, None
-        self.started = self.first = self.drawn = None
+        self.started = self.first = self.drawn = self.pending = None
         self.silent = args.quiet
 
     def __enter__(self):
@@ -438,7 +438,9 @@ class _Reporter:
         self.started = time.monotonic()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
+        if kind is None:
+            self._report_pending()
         if self.bar is not None:
             self.bar.close()
         if self.log is not None:
@@ -447,15 +449,34 @@ class _Reporter:
     def __call__(self, iterate):
         now = time.monotonic()
         self.first = self.first or now
+        self._report_pending()
+        if self.log is not None or self._is_due(iterate, now):
+            iterate.fetch()
+            self.pending = iterate, now
+        if not iterate.asynchronous or iterate.iteration == iterate.num_iterations:
+            self._report_pending()
+
+    def _is_due(self, iterate, now):
+        """Whether something is to be shown of it."""
+        if self.silent:
+            return False
+        last = iterate.iteration == iterate.num_iterations
+        if sys.stderr.isatty():
+            return last or self.bar is None or now - self.drawn >= self.bar.mininterval
+        return self.args.print_iter > 0 and (iterate.iteration % self.args.print_iter == 0 or last)
+
+    def _report_pending(self):
+        """Log and show the iteration whose losses were fetched; on a device, the next one has begun by now."""
+        if self.pending is None:
+            return
+        (iterate, now), self.pending = self.pending, None
         if self.log is not None:
             self._write_log(iterate, now - self.started)
-        if self.silent:
+        if not self._is_due(iterate, now):
             return
         if sys.stderr.isatty():
             self._draw_bar(iterate, now)
-        elif self.args.print_iter > 0 and (
-            iterate.iteration % self.args.print_iter == 0 or iterate.iteration == iterate.num_iterations
-        ):
+        else:
             # The first iteration waits for files and kernels, so it says nothing about the others.
             steps, seconds = iterate.iteration - 1, now - self.first
             rate = steps / seconds if steps and seconds else 1 / (now - self.started)
@@ -479,12 +500,10 @@ class _Reporter:
             from tqdm import tqdm
 
             self.bar = tqdm(total=iterate.num_iterations, unit="it", dynamic_ncols=True, smoothing=0.1, bar_format=_BAR)
-            self.drawn = 0
-        if now - self.drawn >= self.bar.mininterval or iterate.iteration == iterate.num_iterations:
-            short = shutil.get_terminal_size().columns < _WIDE
-            self.bar.set_postfix_str(_summary(iterate, short), refresh=False)  # reads the losses: not every iteration
-            self.bar.update(iterate.iteration - self.bar.n)
-            self.drawn = now
+        short = shutil.get_terminal_size().columns < _WIDE
+        self.bar.set_postfix_str(_summary(iterate, short), refresh=False)
+        self.bar.update(iterate.iteration - self.bar.n)
+        self.drawn = now
 
     def _write_log(self, iterate, seconds):
         import csv

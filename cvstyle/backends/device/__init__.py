@@ -9,6 +9,7 @@ A backend (`opencl`, `cuda`) adds a `Device`, which knows memory, copies, the co
     allocate(size)            memory of so many bytes; dropped when no reference is left
     view(memory, start, size) a part of it, as kernels take it
     upload(view, host), download(host, view)   a host array to and from a view; a download waits
+    start_download(view, size)                 a function that waits for the copy and returns so many bytes on the host
     copy(target, source, size)                 bytes from view to view
     compile(source, options)                   a function from a kernel's name to it; raises CompilerError with the log
     launch(kernel, groups, threads, arguments) arguments: views and NumPy scalars

@@ -53,8 +53,16 @@ class Scalar:
     def __init__(self, array: Array, form=(1.0, 0.0, 0.0, 1.0)):
         self.array, self.form = array, form
 
+    @property
+    def ops(self):
+        """The backend on whose device it is."""
+        return self.array.ops
+
     def __float__(self):
-        v = float(self.array.ops.to_host(self.array).ravel()[0])
+        return self.of(float(self.ops.to_host(self.array).ravel()[0]))
+
+    def of(self, v):
+        """Its number where that of the array is v."""
         a, b, c, d = self.form
         with np.errstate(all="ignore"):
             return float(np.divide(a * v + b if a else b, c * v + d if c else d))
