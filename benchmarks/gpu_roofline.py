@@ -4,6 +4,7 @@ usage: python benchmarks/gpu_roofline.py [--size 512] [--bandwidth 2850] [--tf32
 
 GB/s and TFLOP/s; the defaults are an H100's datasheet rates times 0.85 for memory, 0.6 for tensor cores through
 mma.sync and 0.7 for fp32. Bytes are each map once, in float32, and one bit per output. 3-channel layers run in fp32.
+"forward" has two words per number, three products for each; "backward" has one, as both have with "-fast".
 """
 
 from __future__ import annotations
@@ -20,29 +21,31 @@ def main():
     for name, value in (("size", 512), ("bandwidth", 2850), ("tf32", 296), ("fp16", 593), ("fp32", 47), ("units", 132)):
         parser.add_argument(f"--{name}", type=int, default=value)
     args = parser.parse_args()
-    print("| layer | positions | GFLOP | MB | tf32, µs | fp16, µs | tile, shares |")
+    print("| layer | positions | GFLOP | MB | tf32 forward, backward, µs | fp16 forward, backward, µs | forward by |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    channels, height, width, totals = 3, args.size * 3 // 4, args.size, [0, 0]
+    channels, height, width, totals = 3, args.size * 3 // 4, args.size, {}
     for block, (outputs, count) in enumerate(VGG19, 1):
         for index in range(1, (1 if block == 5 else count) + 1):
             operations = 18 * channels * outputs * height * width
             moved = 4 * height * width * (channels + outputs) + height * width * outputs // 8
             cells, tile = [], "portable"
-            for i, rate in enumerate((args.tf32, args.fp16)):
+            for word, rate in (("tf32", args.tf32), ("fp16", args.fp16)):
                 arithmetic = operations / (args.fp32 if channels == 3 else rate) / 1e6
                 memory = moved / args.bandwidth / 1e3
-                totals[i] += 2 * max(arithmetic, memory)
-                cells.append(f"{max(arithmetic, memory):.0f}{' (memory)' if memory > arithmetic else ''}")
+                forward = max(arithmetic * (1 if channels == 3 else 3), memory)
+                backward = max(arithmetic, memory)
+                totals[word] = totals.get(word, 0) + forward + backward
+                totals[word + "-fast"] = totals.get(word + "-fast", 0) + 2 * backward
+                cells.append(", ".join(f"{t:.0f}{' (memory)' if t == memory else ''}" for t in (forward, backward)))
             if channels != 3:
-                chosen, shares = tensor.plan(channels, height, width, outputs, 3, "fp16", args.units)
-                tile = f"{chosen.bm}×{chosen.rows * tensor.COLUMNS}, {shares}"
+                tile = str(tensor.plan(channels, height, width, outputs, 3, "fp16", True, args.units))
             print(
                 f"| conv{block}_{index} | {width}×{height} | {operations / 1e9:.1f} | {moved / 1e6:.0f} | {cells[0]} | "
                 f"{cells[1]} | {tile} |"
             )
             channels = outputs
         height, width = -(-height // 2), -(-width // 2)
-    print(f"\nForward and backward: {totals[0] / 1e3:.2f} ms in tf32, {totals[1] / 1e3:.2f} ms in fp16 or bf16.")
+    print("\nForward and backward: " + ", ".join(f"{name} {t / 1e3:.2f} ms" for name, t in totals.items()))
 
 
 if __name__ == "__main__":

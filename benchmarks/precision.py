@@ -4,9 +4,8 @@ usage: python benchmarks/precision.py [--size 128] [--narrow 1] [--iterations 0]
 
 VGG-19 with random weights and its usual layers. A mode is what a word holds and, behind a colon, what of the forward
 pass takes two words: "fp16:xw" (features and weights, --precision fp16), "fp16:x", "fp16:w", "fp16" (--precision
-fp16-fast). Products and sums are float32, as
-tensor cores nearly do. The gradient is compared with float64's at the content picture with noise on it; with
---iterations, losses of L-BFGS from noise are listed instead.
+fp16-fast). Products and sums are float32, as tensor cores nearly do. The gradient is compared with float64's at the
+content picture with noise on it; with --iterations, losses of L-BFGS from noise are listed instead.
 """
 
 from __future__ import annotations
@@ -76,8 +75,7 @@ def converge(definition, p, modes, count):
 
         losses = []
         x = np.array(p.start[None], np.float32)
-        first = 1e-3 * x.size  # as transfer.py
-        lbfgs.minimize(Function(), x, count, lambda i, x: None, first=first)
+        lbfgs.minimize(Function(), x, count, lambda i, x: None, **lbfgs.STEPS)
         shown = [n for n in (10, 20, 40, 80, 160, 320, 640) if n <= count]
         print(f"{mode}: " + ", ".join(f"{n}: {losses[n - 1]:.3g}" for n in shown), flush=True)
 
