@@ -101,7 +101,8 @@ def test_too_little_memory_is_an_error_before_it_is_touched(monkeypatch, capsys)
 
     monkeypatch.setattr("cvstyle.cli.info.execute", fail)
     assert cli.main(["info"]) == 2
-    assert "not enough memory (200 MB are needed and 100 MB are free); --tile-size auto or a smaller" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "not enough memory (200 MB are needed and 100 MB are free); --tile-size auto or a smaller" in said
     del held
 
 

@@ -131,18 +131,30 @@ class Backend(cuda.Backend):
         return plan
 
     def _fastest(self, geometry, plan, run):
-        """The index of the fastest plan."""
+        """The index of the fastest plan, built; None where none can be."""
         import cudnn
 
-        built = []
-        for index in range(plan.graph.get_execution_plan_count()):
+        def build(index):
+            if index in built:
+                return
             try:
                 plan.graph.build_plan_at_index(index)
-            except (cudnn.cudnnGraphNotSupportedError, RuntimeError, ValueError):  # also for one that was deselected
-                continue
-            built.append(index)
-        version = cudnn.backend_version(), cudnn.__version__
-        return self.choices.pick(("cudnn", self.precision, version, geometry), built, lambda index: run(plan, index))
+            except (cudnn.cudnnGraphNotSupportedError, RuntimeError, ValueError) as error:  # it may be deselected
+                raise DeviceError(f"cuDNN's plan {index} cannot be built: {error}") from None
+            built.add(index)
+
+        def build_and_run(index):
+            build(index)
+            run(plan, index)
+
+        built, version = set(), (cudnn.backend_version(), cudnn.__version__)
+        indices = list(range(plan.graph.get_execution_plan_count()))
+        index = self.choices.pick(("cudnn", self.precision, version, geometry), indices, build_and_run)
+        try:
+            build(index)
+        except DeviceError:
+            return None
+        return index
 
 
 @dataclass
