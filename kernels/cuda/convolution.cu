@@ -163,7 +163,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
         }
         NEXT_CHUNK
     }
-    int tap_row = 0, chunk = 0, stage = 0;
+    int tap_row = 0, chunk = 0, stage = 0, buffer = 0;
     for (int step = 0; step < steps; step++) {
         ASYNC_WAIT(STAGES - 2);
         BARRIER; /* this step's words are there, and nobody reads those of the step before any more */
@@ -171,8 +171,9 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
             const int free_stage = stage == 0 ? STAGES - 1 : stage - 1;
             COPY_WEIGHTS(step + STAGES - 1, free_stage)
         }
-        if (chunk + 1 < count) FETCH(tap_row)
-        LOCAL_POINTER const uint *from_x = tile_x[chunk & 1] + lane % 4 * PLANE + lane / 4 + tap_row * PITCH;
+        const int fetches = chunk + 1 < count && !(SPLIT && pass == 1); /* that pass has the words of the one before */
+        if (fetches) FETCH(tap_row)
+        LOCAL_POINTER const uint *from_x = tile_x[buffer] + lane % 4 * PLANE + lane / 4 + tap_row * PITCH;
         COOPERATE for (int t = 0; t < SIDE * (KW / 8); t++) {
             const int tap = t / (KW / 8), k = t % (KW / 8);
             uint4 a[MT];
@@ -187,10 +188,11 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
             }
             MULTIPLY(sums, a, b, MT, NT)
         }
-        if (chunk + 1 < count) STORE(tap_row, (chunk + 1) & 1)
+        if (fetches) STORE(tap_row, buffer ^ 1)
         if (++tap_row == SIDE) {
             tap_row = 0;
             chunk++;
+            buffer ^= fetches;
             NEXT_CHUNK
         }
         if (++stage == STAGES) stage = 0;
