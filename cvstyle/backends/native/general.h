@@ -100,7 +100,7 @@ INLINE void product_tile(int nv, const struct general *a, int64_t group, int64_t
                 __builtin_prefetch(a->y + (k + r) * a->plane + first + v * VL, 1);
     for (int half = 0; half < PANEL; half += ROWS) {
         vf acc[ROWS][NV];
-        multiply(nv, depth, w + half, panel, acc);
+        multiply(nv, 0, depth, w + half, panel, acc);
         if (contiguous) {
             UNROLL for (int r = 0; r < ROWS; r++)
                 if (half + r < outputs)

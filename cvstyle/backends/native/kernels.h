@@ -65,6 +65,12 @@ INLINE void store_n(float *p, vf v, int64_t n)
 #define LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
 #define NEXT 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16
+#define THIRD_0 0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 0, 0, 0, 0, 0
+#define THIRD_1 1, 4, 7, 10, 13, 16, 19, 22, 25, 28, 31, 0, 0, 0, 0, 0
+#define THIRD_2 2, 5, 8, 11, 14, 17, 20, 23, 26, 29, 0, 0, 0, 0, 0, 0
+#define REST_0 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 17, 20, 23, 26, 29
+#define REST_1 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 18, 21, 24, 27, 30
+#define REST_2 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 19, 22, 25, 28, 31
 INLINE vf maximum(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
 INLINE uint32_t positive(vf v) { return _mm512_cmp_ps_mask((__m512)v, _mm512_setzero_ps(), _CMP_GT_OQ); }
 #elif VL == 8
@@ -74,6 +80,12 @@ INLINE uint32_t positive(vf v) { return _mm512_cmp_ps_mask((__m512)v, _mm512_set
 #define LOW 0, 8, 1, 9, 2, 10, 3, 11
 #define HIGH 4, 12, 5, 13, 6, 14, 7, 15
 #define NEXT 1, 2, 3, 4, 5, 6, 7, 8
+#define THIRD_0 0, 3, 6, 9, 12, 15, 0, 0
+#define THIRD_1 1, 4, 7, 10, 13, 0, 0, 0
+#define THIRD_2 2, 5, 8, 11, 14, 0, 0, 0
+#define REST_0 0, 1, 2, 3, 4, 5, 10, 13
+#define REST_1 0, 1, 2, 3, 4, 8, 11, 14
+#define REST_2 0, 1, 2, 3, 4, 9, 12, 15
 INLINE vf maximum(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
 INLINE uint32_t positive(vf v)
 {
@@ -86,6 +98,12 @@ INLINE uint32_t positive(vf v)
 #define LOW 0, 4, 1, 5
 #define HIGH 2, 6, 3, 7
 #define NEXT 1, 2, 3, 4
+#define THIRD_0 0, 3, 6, 0
+#define THIRD_1 1, 4, 7, 0
+#define THIRD_2 2, 5, 0, 0
+#define REST_0 0, 1, 2, 5
+#define REST_1 0, 1, 2, 6
+#define REST_2 0, 1, 4, 7
 INLINE vf maximum(vf a, vf b) { return (vf)pick(a > b, (vi)a, (vi)b); }
 INLINE uint32_t positive(vf v)
 {
@@ -112,30 +130,37 @@ INLINE void store_bytes(uint8_t *p, vi v, int64_t n)
         memcpy(p, &bytes, n);
 }
 
-/* The product in registers: acc[r][v] = Σ_c a[8 c + r] · b[NR c + VL v ...], for the nv vectors that are in use. */
-INLINE void multiply(int nv, int64_t depth, const float *a, const float *b, vf acc[ROWS][NV])
+/* Filters lie in panels of 8 rows: one column after the other, a[8 c + r]; or, `across`, VL columns of a row together,
+   a[8 c + VL r] for c a multiple of VL. */
+INLINE int64_t panel_size(int across, int64_t depth) { return PANEL * (across ? up(depth, VL) * VL : depth); }
+INLINE int64_t panel_row(int across, int64_t row) { return across ? row * VL : row; }
+
+/* The product in registers: acc[r][v] = Σ_c a(r, c) · b[NR c + VL v ...], for the nv vectors that are in use. */
+INLINE void multiply(int nv, int across, int64_t depth, const float *a, const float *b, vf acc[ROWS][NV])
 {
     UNROLL for (int r = 0; r < ROWS; r++)
         UNROLL for (int v = 0; v < nv; v++)
             acc[r][v] = (vf){0};
-    for (int64_t c = 0; c < depth; c++, a += PANEL, b += NR) {
-        vf x[NV];
-        UNROLL for (int v = 0; v < nv; v++)
-            x[v] = load(b + v * VL);
-        UNROLL for (int r = 0; r < ROWS; r++) {
-            vf w = splat(a[r]);
+    int64_t block = across ? VL : depth;
+    for (int64_t first = 0; first < depth; first += block, a += across ? (PANEL - 1) * VL : 0)
+        for (int64_t c = first; c < MIN(first + block, depth); c++, a += across ? 1 : PANEL, b += NR) {
+            vf x[NV];
             UNROLL for (int v = 0; v < nv; v++)
-                acc[r][v] += w * x[v];
+                x[v] = load(b + v * VL);
+            UNROLL for (int r = 0; r < ROWS; r++) {
+                vf w = splat(a[panel_row(across, r)]);
+                UNROLL for (int v = 0; v < nv; v++)
+                    acc[r][v] += w * x[v];
+            }
         }
-    }
 }
 
 /* One panel of 8 rows times a panel of nv vectors, stored with stride NR. */
-INLINE void multiply_store(int nv, int64_t depth, const float *a, const float *b, float *m)
+INLINE void multiply_store(int nv, int across, int64_t depth, const float *a, const float *b, float *m)
 {
     for (int half = 0; half < PANEL; half += ROWS) {
         vf acc[ROWS][NV];
-        multiply(nv, depth, a + half, b, acc);
+        multiply(nv, across, depth, a + panel_row(across, half), b, acc);
         UNROLL for (int r = 0; r < ROWS; r++)
             UNROLL for (int v = 0; v < nv; v++)
                 store(m + (half + r) * NR + v * VL, acc[r][v]);

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "engine.h"
@@ -15,25 +16,72 @@
 #define PAUSE() ((void)0)
 #endif
 
-enum { MAX_THREADS = 256, SPINS = 2000 }; /* a few ten µs: longer than the gap between the parts of a layer */
+enum { MAX_THREADS = 256, SPINS = 500, PATIENCE = 1000000 }; /* PATIENCE: ns that an idle thread stays awake */
 
+/* A job is open while its caller works on it. Threads that come in time join it, and only those are waited for: a thread
+   that sleeps, or that another program keeps off its processor, delays nobody. */
 static struct {
     pthread_mutex_t call;  /* held by the caller that uses the pool */
-    pthread_mutex_t sleep; /* guards the conditions */
+    pthread_mutex_t sleep; /* guards the condition */
     pthread_cond_t wake;
     pid_t owner;
     int64_t started;
-    _Atomic int64_t ticket; /* grows with every job */
-    _Atomic int64_t next, running;
+    _Atomic int64_t ticket;   /* grows with every job */
+    _Atomic int64_t sleeping; /* threads */
+    _Atomic int64_t gate;     /* OPEN, and how many have joined */
+    _Atomic int64_t next;
     int64_t count, threads;
     void (*body)(void *, int64_t, int64_t);
     void *context;
 } pool = {.call = PTHREAD_MUTEX_INITIALIZER, .sleep = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
 
+static const int64_t OPEN = (int64_t)1 << 32;
+
 static void work(int64_t thread)
 {
     for (int64_t item; (item = atomic_fetch_add(&pool.next, 1)) < pool.count;)
         pool.body(pool.context, item, thread);
+}
+
+static void join(int64_t thread)
+{
+    int64_t gate = atomic_load(&pool.gate);
+    do
+        if (!(gate & OPEN))
+            return;
+    while (!atomic_compare_exchange_weak(&pool.gate, &gate, gate + 1));
+    if (thread < pool.threads)
+        work(thread);
+    atomic_fetch_sub(&pool.gate, 1);
+}
+
+static int64_t now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * (int64_t)1000000000 + t.tv_nsec;
+}
+
+/* Until there is a job after `seen`. The gap between two jobs is mostly shorter than it takes to wake a thread up. */
+static void await_job(int64_t seen)
+{
+    for (int i = 0; i < SPINS; i++) {
+        if (atomic_load(&pool.ticket) != seen)
+            return;
+        PAUSE();
+    }
+    for (int64_t start = now(); now() - start < PATIENCE; sched_yield())
+        for (int i = 0; i < SPINS / 10; i++) {
+            if (atomic_load(&pool.ticket) != seen)
+                return;
+            PAUSE();
+        }
+    pthread_mutex_lock(&pool.sleep);
+    atomic_fetch_add(&pool.sleeping, 1);
+    while (atomic_load(&pool.ticket) == seen)
+        pthread_cond_wait(&pool.wake, &pool.sleep);
+    atomic_fetch_sub(&pool.sleeping, 1);
+    pthread_mutex_unlock(&pool.sleep);
 }
 
 static int64_t first_ticket[MAX_THREADS];
@@ -42,18 +90,9 @@ static void *worker(void *argument)
 {
     int64_t thread = (intptr_t)argument, seen = first_ticket[thread];
     for (;;) {
-        for (int i = 0; i < SPINS && atomic_load(&pool.ticket) == seen; i++)
-            PAUSE();
-        if (atomic_load(&pool.ticket) == seen) {
-            pthread_mutex_lock(&pool.sleep);
-            while (atomic_load(&pool.ticket) == seen)
-                pthread_cond_wait(&pool.wake, &pool.sleep);
-            pthread_mutex_unlock(&pool.sleep);
-        }
+        await_job(seen);
         seen = atomic_load(&pool.ticket);
-        if (thread < pool.threads)
-            work(thread);
-        atomic_fetch_sub(&pool.running, 1);
+        join(thread);
     }
     return NULL;
 }
@@ -63,6 +102,7 @@ static void start(int64_t threads)
     if (pool.owner != getpid()) { /* after a fork only the caller's thread is left */
         pool.owner = getpid();
         pool.started = 1;
+        atomic_store(&pool.sleeping, 0);
         pthread_mutex_init(&pool.sleep, NULL);
         pthread_cond_init(&pool.wake, NULL);
     }
@@ -91,13 +131,16 @@ void cvstyle_parallel(int64_t threads, int64_t count, void (*body)(void *, int64
     start(threads);
     pool.count = count, pool.threads = threads, pool.body = body, pool.context = context;
     atomic_store(&pool.next, 0);
-    atomic_store(&pool.running, pool.started - 1);
-    pthread_mutex_lock(&pool.sleep);
+    atomic_store(&pool.gate, OPEN);
     atomic_fetch_add(&pool.ticket, 1);
-    pthread_cond_broadcast(&pool.wake);
-    pthread_mutex_unlock(&pool.sleep);
+    if (atomic_load(&pool.sleeping)) {
+        pthread_mutex_lock(&pool.sleep);
+        pthread_cond_broadcast(&pool.wake);
+        pthread_mutex_unlock(&pool.sleep);
+    }
     work(0);
-    for (int i = 0; atomic_load(&pool.running); i++)
+    atomic_fetch_and(&pool.gate, ~OPEN);
+    for (int i = 0; atomic_load(&pool.gate); i++)
         if (i < SPINS)
             PAUSE();
         else

@@ -6,7 +6,7 @@
    filters are many, all threads do one piece after the other on a block of panels and a group of filters. */
 
 enum { FREQUENCIES = 36, TILE = 4, ROW = TILE * NR + 8 * VL, GROUP_OWN = 64, GROUP_SHARED = 64, CHUNK = 8,
-       FILTERS = 64 };
+       ACROSS = 256 };
 
 struct winograd_run {
     const struct winograd *a;
@@ -19,69 +19,101 @@ struct winograd_run {
 
 /* Filters */
 
-INLINE void filter_transform(const vf g[9], float *u, int64_t stride, int64_t n)
+INLINE void thirds(vf a, vf b, vf c, vf *out, int stride)
 {
-    vf t[6][3];
+    out[0] = SHUFFLE(SHUFFLE(a, b, THIRD_0), c, REST_0);
+    out[stride] = SHUFFLE(SHUFFLE(a, b, THIRD_1), c, REST_1);
+    out[2 * stride] = SHUFFLE(SHUFFLE(a, b, THIRD_2), c, REST_2);
+}
+
+/* g[t] ← tap t of `count` filters that lie one after the other, zero beyond. */
+INLINE void load_taps(const float *w, int64_t count, vf g[9])
+{
+    vf third[9]; /* [remainder by 3][part] */
+    float some[9 * VL];
+    if (count < VL) {
+        memset(some, 0, sizeof some);
+        memcpy(some, w, MAX(0, count) * 9 * sizeof(float));
+        w = some;
+    }
+    UNROLL for (int part = 0; part < 3; part++)
+        thirds(load(w + 3 * part * VL), load(w + (3 * part + 1) * VL), load(w + (3 * part + 2) * VL), third + part, 3);
+    UNROLL for (int j = 0; j < 3; j++)
+        thirds(third[3 * j], third[3 * j + 1], third[3 * j + 2], g + j, 3);
+}
+
+INLINE void filter_column(const vf g[3], vf t[6])
+{
+    vf even = (g[0] + g[2]) * splat(1.f / 6), odd = g[1] * splat(1.f / 6);
+    vf outer = g[0] * splat(1.f / 24) + g[2] * splat(1.f / 6), middle = g[1] * splat(1.f / 12);
+    t[0] = g[0] * splat(.25f);
+    t[1] = -even - odd;
+    t[2] = odd - even;
+    t[3] = outer + middle;
+    t[4] = outer - middle;
+    t[5] = g[2];
+}
+
+/* The transform of VL filters, frequency f at u + f · stride; flip: of the filters turned by 180°. Where `next` is given,
+   only PANEL lanes lie there, and what a vector has beyond them lies `next` further on. */
+INLINE void filter_transform(const vf g[9], int64_t flip, float *u, int64_t stride, int64_t next)
+{
+    vf t[3][6];
     UNROLL for (int j = 0; j < 3; j++) {
-        vf even = (g[j] + g[6 + j]) * splat(1.f / 6), odd = g[3 + j] * splat(1.f / 6);
-        vf outer = g[j] * splat(1.f / 24) + g[6 + j] * splat(1.f / 6), middle = g[3 + j] * splat(1.f / 12);
-        t[0][j] = g[j] * splat(.25f);
-        t[1][j] = -even - odd;
-        t[2][j] = odd - even;
-        t[3][j] = outer + middle;
-        t[4][j] = outer - middle;
-        t[5][j] = g[6 + j];
+        vf column[3] = {g[j], g[3 + j], g[6 + j]}, turned[3] = {g[8 - j], g[5 - j], g[2 - j]};
+        if (flip)
+            filter_column(turned, t[j]);
+        else
+            filter_column(column, t[j]);
     }
     UNROLL for (int i = 0; i < 6; i++) {
-        vf even = (t[i][0] + t[i][2]) * splat(1.f / 6), odd = t[i][1] * splat(1.f / 6);
-        vf outer = t[i][0] * splat(1.f / 24) + t[i][2] * splat(1.f / 6), middle = t[i][1] * splat(1.f / 12);
-        float *p = u + 6 * i * stride;
-        store_n(p, t[i][0] * splat(.25f), n);
-        store_n(p + stride, -even - odd, n);
-        store_n(p + 2 * stride, odd - even, n);
-        store_n(p + 3 * stride, outer + middle, n);
-        store_n(p + 4 * stride, outer - middle, n);
-        store_n(p + 5 * stride, t[i][2], n);
+        vf row[3] = {t[0][i], t[1][i], t[2][i]}, p[6];
+        filter_column(row, p);
+        UNROLL for (int j = 0; j < 6; j++, u += stride)
+            if (next && VL > PANEL) {
+                memcpy(u, &p[j], PANEL * sizeof(float));
+                memcpy(u + next, (const char *)&p[j] + PANEL * sizeof(float), PANEL * sizeof(float));
+            } else
+                store(u, p[j]);
     }
 }
 
-/* Transform the filters of one panel of outputs for CHUNK · 2 channels from c0 on. */
-static void transform_filters(const struct winograd_run *run, int64_t panel, int64_t c0)
+/* Whether filters lie one after the other along the channels (`across` of the product), or along the outputs. */
+INLINE int filters_across(const struct winograd *a) { return a->input_step == 9; }
+
+/* Transform the group's filters for channels c0..c1-1: of one panel where they lie along the channels. */
+static void transform_across(const struct winograd_run *run, int64_t panel, int64_t c0, int64_t c1)
 {
-    enum { COUNT = 2 * CHUNK };
+    enum { AHEAD = 4 };
     const struct winograd *a = run->a;
-    float g[9][COUNT * PANEL];
-    int64_t count = MIN(COUNT, a->channels - c0), first = run->first_k + panel * PANEL;
-    /* The next channels' filters: runs of memory along the channels or, backward, along the outputs. */
-    const float *next = a->weight + first * a->output_step + (c0 + COUNT) * a->input_step;
-    int64_t along = a->input_step == 9 ? COUNT * 9 : PANEL * 9, across = MAX(a->input_step, a->output_step);
-    for (int64_t i = 0; i < (a->input_step == 9 ? PANEL : COUNT); i++)
-        for (int64_t j = 0; j < along + LINE; j += LINE)
-            __builtin_prefetch(next + i * across + j);
-    for (int64_t k = 0; k < PANEL; k++) {
-        int64_t output = first + k;
-        const float *w = a->weight + output * a->output_step + c0 * a->input_step;
-        for (int64_t c = 0; c < count; c++, w += a->input_step) {
-            float taps[9];
-            if (output < a->outputs)
-                memcpy(taps, w, sizeof taps);
-            else
-                memset(taps, 0, sizeof taps);
-            if (a->flip)
-                for (int t = 0; t < 9; t++)
-                    g[8 - t][c * PANEL + k] = taps[t];
-            else
-                for (int t = 0; t < 9; t++)
-                    g[t][c * PANEL + k] = taps[t];
+    int64_t first = run->first_k + panel * PANEL;
+    for (int64_t k = 0; k < PANEL; k++)
+        for (int64_t c = c0; c < c1; c += VL) {
+            const float *w = a->weight + (first + k) * a->output_step + c * 9;
+            vf g[9];
+            for (int64_t i = 0; i <= 9 * VL; i += LINE)
+                __builtin_prefetch(w + AHEAD * 9 * VL + i);
+            load_taps(w, first + k < a->outputs ? MIN(VL, a->channels - c) : 0, g);
+            filter_transform(g, a->flip, run->u + panel * panel_size(1, a->channels) + c * PANEL + k * VL,
+                             run->stride_u, 0);
         }
-    }
-    float *u = run->u + (panel * a->channels + c0) * PANEL;
-    for (int64_t i = 0; i < count * PANEL; i += VL) {
-        vf taps[9];
-        UNROLL for (int t = 0; t < 9; t++)
-            taps[t] = load(g[t] + i);
-        filter_transform(taps, u + i, run->stride_u, count * PANEL - i);
-    }
+}
+
+/* Of all outputs where they lie along the outputs: one run of memory for each channel. */
+static void transform_along(const struct winograd_run *run, int64_t c0, int64_t c1)
+{
+    enum { AHEAD = 2 };
+    const struct winograd *a = run->a;
+    int64_t panel = panel_size(0, a->channels);
+    for (int64_t c = c0; c < c1; c++)
+        for (int64_t k = 0; k < run->group; k += VL) {
+            const float *w = a->weight + (run->first_k + k) * 9 + c * a->input_step;
+            vf g[9];
+            for (int64_t i = 0; i <= 9 * VL; i += LINE)
+                __builtin_prefetch(w + AHEAD * a->input_step + i);
+            load_taps(w, MIN(VL, a->outputs - run->first_k - k), g);
+            filter_transform(g, a->flip, run->u + k / PANEL * panel + c * PANEL + k % PANEL, run->stride_u, panel);
+        }
 }
 
 /* Inputs */
@@ -214,22 +246,27 @@ static void transform_inputs(const struct winograd_run *run, int64_t panel, int6
 
 /* Products */
 
+INLINE void multiply_vectors(int vectors, int across, int64_t depth, const float *w, const float *v, float *m)
+{
+    if (vectors == 1)
+        multiply_store(1, across, depth, w, v, m);
+    else if (vectors == 2)
+        multiply_store(2, across, depth, w, v, m);
+    else
+        multiply_store(NV, across, depth, w, v, m);
+}
+
 /* m[k][NR] ← Σ_c u[k][c] v[c][NR] for one frequency and panels of outputs k0..k1-1 of u. */
 static void multiply_panels(const struct winograd_run *run, int64_t k0, int64_t k1, int64_t tiles, const float *u,
                             const float *v, float *m)
 {
-    int64_t depth = run->a->channels;
+    int across = filters_across(run->a), vectors = up(tiles, VL);
     for (int64_t k = k0; k < k1; k++, m += PANEL * NR) {
-        const float *w = u + k * depth * PANEL;
-#if NV >= 3
-        if (tiles > 2 * VL)
-            multiply_store(3, depth, w, v, m);
+        const float *w = u + k * panel_size(across, run->a->channels);
+        if (across)
+            multiply_vectors(vectors, 1, run->a->channels, w, v, m);
         else
-#endif
-            if (tiles > VL)
-                multiply_store(2, depth, w, v, m);
-            else
-                multiply_store(1, depth, w, v, m);
+            multiply_vectors(vectors, 0, run->a->channels, w, v, m);
     }
 }
 
@@ -391,10 +428,18 @@ static void transform_outputs(const struct winograd_run *run, int64_t panel, int
 static void filters_item(void *context, int64_t item, int64_t thread)
 {
     const struct winograd_run *run = context;
-    int64_t parts = up(run->a->channels, FILTERS), first = item % parts * FILTERS;
-    for (int64_t c = first; c < MIN(first + FILTERS, run->a->channels); c += 2 * CHUNK)
-        transform_filters(run, item / parts, c);
+    int64_t channels = run->a->channels, parts = up(channels, ACROSS), c = item % parts * ACROSS;
+    if (filters_across(run->a))
+        transform_across(run, item / parts, c, MIN(c + ACROSS, channels));
+    else
+        transform_along(run, item * CHUNK, MIN((item + 1) * CHUNK, channels));
     (void)thread;
+}
+
+static void transform_filters(const struct winograd_run *run)
+{
+    int64_t across = up(run->group, PANEL) * up(run->a->channels, ACROSS), along = up(run->a->channels, CHUNK);
+    cvstyle_parallel(run->a->threads, filters_across(run->a) ? across : along, filters_item, (void *)run);
 }
 
 static void own_item(void *context, int64_t panel, int64_t thread)
@@ -457,8 +502,9 @@ static int64_t winograd_plan(const struct winograd *a, struct winograd_run *run,
     run->size_m = FREQUENCIES * run->stride_m;
     int64_t most = MAX(1, (4 << 20) / run->size_v); /* 16 MB of transformed inputs */
     run->block = *own ? a->threads : MIN(run->panels, most);
-    run->stride_u = (*own ? run->panels_k * PANEL : group) * a->channels + LINE;
-    run->group = group;
+    run->group = *own ? a->outputs : group;
+    int64_t unit = MAX(VL, PANEL); /* outputs: a vector may reach into a panel that nobody uses */
+    run->stride_u = up(run->group, unit) * unit / PANEL * panel_size(filters_across(a), a->channels) + LINE;
     run->u = a->work;
     run->v = run->u + FREQUENCIES * run->stride_u;
     run->m = run->v + run->block * run->size_v;
@@ -477,9 +523,9 @@ void NAME(winograd)(const struct winograd *a)
     struct winograd_run run;
     int own;
     winograd_plan(a, &run, &own);
-    int64_t parts = up(a->channels, FILTERS), group = run.group, block = run.block;
+    int64_t group = run.group, block = run.block;
     if (own) {
-        cvstyle_parallel(a->threads, run.panels_k * parts, filters_item, &run);
+        transform_filters(&run);
         cvstyle_parallel(a->threads, run.panels, own_item, &run);
         return;
     }
@@ -488,7 +534,7 @@ void NAME(winograd)(const struct winograd *a)
         cvstyle_parallel(a->threads, run.block * up(a->channels, CHUNK), inputs_item, &run);
         for (run.first_k = 0; run.first_k < a->outputs; run.first_k += group) {
             run.group = MIN(group, a->outputs - run.first_k);
-            cvstyle_parallel(a->threads, up(run.group, PANEL) * parts, filters_item, &run);
+            transform_filters(&run);
             cvstyle_parallel(a->threads, FREQUENCIES * run.block, products_item, &run);
             cvstyle_parallel(a->threads, run.block * up(run.group, CHUNK), outputs_item, &run);
         }
