@@ -66,6 +66,7 @@ class Backend(reference.Backend):
     def __init__(self, threads=None, variant=None):
         super().__init__("float32", threads)
         self.variant = variant or _chosen()
+        self._products = {}
 
     def call(self, name, *arguments):
         """Run an operation of the engine; arrays, which must be contiguous, go as pointers."""
@@ -126,11 +127,14 @@ class Backend(reference.Backend):
         positions = x[0, 0].size
         g = self.empty(x.shape) if out is None else out
         weight = _symmetric_panels(d, self._scalar(factor))
-        self.run(
-            "product", General, x=x, weight=weight, y=g, channels=len(d), groups=1, outputs=len(d), height=1,
-            width=positions, step_y=1, step_x=1, taps=1, dy=_ZERO, dx=_ZERO, out_height=1, out_width=positions,
-            plane=positions, row=positions, column=1, accumulate=out is not None,
-        )  # fmt: skip
+        key = len(d), positions, out is not None
+        if key not in self._products:
+            self._products[key] = self.prepared(
+                "product", General, channels=len(d), groups=1, outputs=len(d), height=1, width=positions, step_y=1,
+                step_x=1, taps=1, dy=_ZERO, dx=_ZERO, out_height=1, out_width=positions, plane=positions,
+                row=positions, column=1, accumulate=out is not None,
+            )  # fmt: skip
+        self._products[key](x=x, weight=weight, y=g)
         return g
 
     def total_variation(self, x, weight, out):
@@ -140,15 +144,26 @@ class Backend(reference.Backend):
     def convolution(self, weight, bias, stride, dilation, group):
         return Convolution(self, weight, bias, stride, dilation, group)
 
-    def run(self, name, form, **fields):
-        """Run an operation whose arguments are a structure; fields that are left out are 0."""
+    def prepared(self, name, form, **fields):
+        """An operation whose arguments are a structure, as a function of the arrays that change from call to call.
+
+        fields: those that stay; what neither they nor the call give is 0. One thread at a time may call it.
+        """
         arguments = form(threads=self.workers.count)
         for field, value in fields.items():
-            if value is not None:
-                setattr(arguments, field, _plain(value))
-        work = self.empty((_function(f"{name}_work", self.variant)(ctypes.byref(arguments)),))
-        arguments.work = work.ctypes.data
-        _function(name, self.variant)(ctypes.byref(arguments))
+            setattr(arguments, field, _plain(value))
+        arguments.kept = fields  # alive: the structure has addresses only
+        function, at = _function(name, self.variant), ctypes.byref(arguments)
+        size = _function(f"{name}_work", self.variant)(at)
+
+        def run(**arrays):
+            for field, array in arrays.items():
+                setattr(arguments, field, None if array is None else _plain(array))
+            work = self.empty((size,))
+            arguments.work = _plain(work)
+            function(at)
+
+        return run
 
 
 class Convolution(reference.Convolution):
@@ -163,7 +178,7 @@ class Convolution(reference.Convolution):
             and (*stride, *dilation, group) == (1, 1, 1, 1, 1)
             and min(self.outputs, self.channels) >= _LEAST
         )
-        self._directions = {}
+        self._directions, self._calls = {}, {}  # what was made for a pad, and for a size
 
     def engine(self, backward=False):
         if self.winograd:
@@ -277,22 +292,29 @@ class Convolution(reference.Convolution):
         return np.require(self._source, np.float32, ["C"])
 
     def _winograd_forward(self, x, pad, y, relu, mask, pool):
-        height, width = self.output_size(x.shape[2:], pad)
-        self.ops.run(
-            "winograd", Winograd, x=x, channels=self.channels, height=x.shape[2], width=x.shape[3],
-            weight=self._weight, outputs=self.outputs, output_step=9 * self.channels, input_step=9, bias=self.bias,
-            pad_top=pad[0], pad_left=pad[1], out_height=height, out_width=width, y=y, relu=relu, keep=mask,
-            pool_height=pool[0], pool_width=pool[1],
-        )  # fmt: skip
+        size = x.shape[2:]
+        key = size, pad, relu, pool
+        if key not in self._calls:
+            height, width = self.output_size(size, pad)
+            self._calls[key] = self.ops.prepared(
+                "winograd", Winograd, channels=self.channels, height=size[0], width=size[1], weight=self._weight,
+                outputs=self.outputs, output_step=9 * self.channels, input_step=9, bias=self.bias, pad_top=pad[0],
+                pad_left=pad[1], out_height=height, out_width=width, relu=relu, pool_height=pool[0],
+                pool_width=pool[1],
+            )  # fmt: skip
+        self._calls[key](x=x, y=y, keep=mask)
 
     def _winograd_backward(self, g, size, pad, source, saved, map_size):
+        key = size, pad, source, g.shape[2:]
+        if key not in self._calls:
+            self._calls[key] = self.ops.prepared(
+                "winograd", Winograd, channels=self.outputs, height=map_size[0], width=map_size[1], source=source,
+                pooled_height=g.shape[2], pooled_width=g.shape[3], weight=self._weight, outputs=self.channels,
+                output_step=9, input_step=9 * self.channels, flip=True, pad_top=2 - pad[0], pad_left=2 - pad[1],
+                out_height=size[0], out_width=size[1],
+            )  # fmt: skip
         gx = self.ops.empty((1, self.channels, *size))
-        self.ops.run(
-            "winograd", Winograd, x=g, channels=self.outputs, height=map_size[0], width=map_size[1], source=source,
-            saved=saved, pooled_height=g.shape[2], pooled_width=g.shape[3], weight=self._weight,
-            outputs=self.channels, output_step=9, input_step=9 * self.channels, flip=True, pad_top=2 - pad[0],
-            pad_left=2 - pad[1], out_height=size[0], out_width=size[1], y=gx,
-        )  # fmt: skip
+        self._calls[key](x=g, saved=saved, y=gx)
         return gx
 
 
@@ -301,7 +323,7 @@ def _plain(value):
     if not isinstance(value, np.ndarray):
         return value
     assert value.flags.c_contiguous
-    return value.ctypes.data
+    return value.__array_interface__["data"][0]  # `ctypes.data` takes twice as long
 
 
 class _Part:
@@ -313,17 +335,20 @@ class _Part:
         self.few = self.outputs <= _FEW
         self.weight = np.ascontiguousarray(flat.transpose(0, 2, 3, 1)) if self.few else _panels(flat)
         self.dy, self.dx = (np.array(d, np.int64).ravel() for d in np.meshgrid(*offsets, indexing="ij"))
-        self.step = step
+        self.step, self._calls = step, {}
 
-    def run(self, ops, x, y, height, width, start, stride=(1, 1), **fields):
+    def run(self, ops, x, y, height, width, start, stride=(1, 1), bias=None, relu=False, mask=None, keep=None):
         """y[start + i · stride] over a grid of (height, width) from x; y and x whole maps."""
-        ops.run(
-            "few" if self.few else "product", General, x=x, channels=self.channels, groups=self.groups,
-            height=x.shape[2], width=x.shape[3], step_y=self.step[0], step_x=self.step[1], taps=self.dy.size,
-            dy=self.dy, dx=self.dx, weight=self.weight, outputs=self.outputs, y=y.reshape(-1)[start:],
-            plane=y[0, 0].size, row=stride[0] * y.shape[3], column=stride[1], out_height=height, out_width=width,
-            **fields,
-        )  # fmt: skip
+        key = x.shape, y.shape, height, width, relu
+        if key not in self._calls:
+            self._calls[key] = ops.prepared(
+                "few" if self.few else "product", General, channels=self.channels, groups=self.groups,
+                height=x.shape[2], width=x.shape[3], step_y=self.step[0], step_x=self.step[1], taps=self.dy.size,
+                dy=self.dy, dx=self.dx, weight=self.weight, outputs=self.outputs, plane=y[0, 0].size,
+                row=stride[0] * y.shape[3], column=stride[1], out_height=height, out_width=width, bias=bias,
+                relu=relu,
+            )  # fmt: skip
+        self._calls[key](x=x, y=y.reshape(-1)[start:], mask=mask, keep=keep)
 
 
 def _panels(weight):
