@@ -5,7 +5,7 @@
    there are many tiles each thread takes whole panels, whose data stays in its cache; where there are few, or the
    filters are many, all threads do one piece after the other on a block of panels and a group of filters. */
 
-enum { FREQUENCIES = 36, TILE = 4, ROW = TILE * NR + 8 * VL, GROUP_OWN = 64, GROUP_SHARED = 64, CHUNK = 8,
+enum { FREQUENCIES = 36, TILE = 4, ROW = TILE * NR + 8 * VL, GROUP_OWN = 32, GROUP_SHARED = 64, CHUNK = 8,
        ACROSS = 256 };
 
 struct winograd_run {
@@ -169,14 +169,15 @@ INLINE void load_row(const struct winograd *a, int64_t c, int64_t y, int64_t x0,
         row[i] = 0;
 }
 
-/* Ask for the rows that load_row will read: a channel's rows are too short for the processor to foresee. */
-INLINE void prefetch_rows(const struct winograd *a, int64_t c, int64_t y, int64_t x, int64_t n)
+/* Ask for what load_row will read: a channel's rows are too short for the processor to foresee. */
+INLINE void prefetch_row(const struct winograd *a, int64_t c, int64_t y, int64_t x, int64_t n)
 {
     int64_t scale = a->source == 2 ? 2 : 1, rows = a->source == 2 ? a->pooled_height : a->height;
     int64_t width = a->source == 2 ? a->pooled_width : a->width, last = MIN(up(x + n, scale), width);
-    for (int64_t row = MAX(0, y / scale); row < MIN(up(y + 6, scale), rows); row++)
-        for (int64_t i = MAX(0, x / scale); i < last + LINE; i += LINE)
-            __builtin_prefetch(a->x + (c * rows + row) * width + i);
+    if (y < 0 || y / scale >= rows || y % scale)
+        return;
+    for (int64_t i = MAX(0, x / scale); i < last + LINE; i += LINE)
+        __builtin_prefetch(a->x + (c * rows + y / scale) * width + i);
 }
 
 INLINE void input_transform(const vf d[6], vf t[6])
@@ -216,17 +217,19 @@ INLINE void transform_rows(const float buffer[6][VL + ROW], int64_t i, float *ou
 static void transform_inputs(const struct winograd_run *run, int64_t panel, int64_t c0, int64_t c1, float *v)
 {
     const struct winograd *a = run->a;
-    float buffer[6][VL + ROW] __attribute__((aligned(64)));
-    memset(buffer, 0, sizeof buffer);
+    enum { AHEAD = 3 };
+    static _Thread_local float buffer[6][VL + ROW] __attribute__((aligned(64))); /* finite, also where nothing is loaded */
     int64_t first = panel * NR, last = MIN(first + NR, run->tiles);
     for (int64_t c = c0; c < c1; c++)
         for (int64_t tile = first, n; tile < last; tile += n) {
             int64_t ty = tile / run->tiles_x, tx = tile % run->tiles_x;
             n = MIN(last - tile, run->tiles_x - tx);
-            if (c + 1 < c1)
-                prefetch_rows(a, c + 1, TILE * ty - a->pad_top, TILE * tx - a->pad_left, TILE * n + 2);
-            for (int r = 0; r < 6; r++)
-                load_row(a, c, TILE * ty + r - a->pad_top, TILE * tx - a->pad_left, TILE * n + 2, buffer[r] + VL);
+            for (int r = 0; r < 6; r++) {
+                int64_t y = TILE * ty + r - a->pad_top, x = TILE * tx - a->pad_left;
+                if (c + AHEAD < c1)
+                    prefetch_row(a, c + AHEAD, y, x, TILE * n + 2);
+                load_row(a, c, y, x, TILE * n + 2, buffer[r] + VL);
+            }
             for (int64_t x = VL; x < VL + TILE * n + 2; x += VL) {
                 vf d[6], t[6];
                 UNROLL for (int r = 0; r < 6; r++)
@@ -297,6 +300,17 @@ INLINE int segments_of(const struct winograd_run *run, int64_t tile, int64_t cou
         lane += length;
     }
     return n;
+}
+
+/* Ask for the rows that store_tiles will write. */
+INLINE void prefetch_tiles(const struct winograd *a, int64_t k, const struct segment *segments, int count)
+{
+    for (int s = 0; s < count; s++) {
+        int64_t y = TILE * segments[s].ty, x = TILE * segments[s].tx, end = MIN(x + TILE * segments[s].count, a->out_width);
+        for (int64_t row = y; row < MIN(y + TILE, a->out_height); row++)
+            for (int64_t i = x; i < end + LINE; i += LINE)
+                __builtin_prefetch(a->y + (k * a->out_height + row) * a->out_width + i, 1);
+    }
 }
 
 /* 4 rows of outputs, interleaved, to their places. */
@@ -392,6 +406,8 @@ static void transform_outputs(const struct winograd_run *run, int64_t panel, int
                 }
         for (int64_t k = k0; k < k1; k++) {
             const float *p = m + (k - k0) * NR + tile - first;
+            if (!a->pool_height && k + 1 < k1)
+                prefetch_tiles(a, k + 1, segments, count);
             vf half[4][6], o[4][4];
             UNROLL for (int j = 0; j < 6; j++) {
                 vf column[6], t[4];
