@@ -155,7 +155,8 @@ class Planner:
 
     def _pictures(self, size, optimizer, history):
         """Bytes of what has the picture's size, and of the content's features."""
-        vectors = {"lbfgs": 2 * history + 2, "lbfgsb": 4 * history + 10, "adam": 5}[optimizer]  # lbfgsb: float64
+        pairs = (2 * history + 2) * self.net.ops.history_itemsize / 4 + 1
+        vectors = {"lbfgs": pairs, "lbfgsb": 4 * history + 10, "adam": 5}[optimizer]  # lbfgsb: float64
         shapes = self.program.shapes(size)
         names = [parse_layer(n)[0] if isinstance(n, str) else n[0] for n in self.settings["content_layers"]]
         return (_COPIES + vectors) * _PICTURE * math.prod(size) + sum(4 * math.prod(shapes[n]) for n in names)

@@ -156,6 +156,56 @@ def test_total_variation(variant, shape):
     close(own, out, 1e-6)
 
 
+def halves(array):
+    """bfloat16 bits as numbers."""
+    return (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+
+
+def close_half(a, b, roundings=1):
+    assert (np.abs(a - b) <= roundings * 2.0**-8 * np.abs(b) + 1e-5 * np.abs(b).max()).all()
+
+
+@every_variant
+@pytest.mark.parametrize("size", [3, 5001, 140_001])
+def test_lbfgs_keeps_its_history_in_bfloat16(variant, size):
+    """Pairs are the rounded ones, products are of what is stored, and x moves by the step that is stored."""
+    rng = np.random.default_rng(8)
+    results = []
+    for threads in (1, 3):
+        ops = native.Backend(threads, variant)
+        x, ring = ops.asarray(np.zeros(size)), ops.asarray([0.0, 0.0, 1.0])
+        steps, changes = ops.lbfgs_history(3, size)
+        g = last = None
+        for iteration in range(7):
+            g, last = ops.asarray(rng.normal(size=size) + 1000), g
+            slot, rows = iteration % 3, min(iteration, 3)
+            ring[:2] = slot, min(rows, 2)
+            if rows:
+                products = ops.lbfgs_products(g, steps, changes, ring, rows)
+                y = halves(changes[slot])
+                close_half(y, np.float64(g) - np.float64(last))
+                kept = np.stack([halves(steps[:rows]), halves(changes[:rows])])
+                exact = np.stack([kept @ y, kept @ np.float64(g)], 2)
+                scale = np.stack([abs(kept) @ abs(y), abs(kept) @ np.float64(g)], 2)
+                assert (np.abs(products - exact) <= 1e-6 * scale).all()
+            coefficients = rng.normal(size=7)
+            coefficients[[slot, 3 + slot]] = 0
+            wanted = coefficients[6] * np.float64(g)
+            if rows:
+                wanted += coefficients[:rows] @ kept[0] + coefficients[3 : 3 + rows] @ kept[1]
+            longest = 0.5 * np.linalg.norm(wanted) if iteration == 4 else np.inf
+            before = x.copy()
+            ops.lbfgs_step(x, g, steps, changes, ops.asarray(coefficients), ring, rows, longest)
+            step = halves(steps[slot])
+            close_half(step, *((wanted / 2, 2) if iteration == 4 else (wanted, 1)))
+            assert np.array_equal(x, before + np.float32(step))
+            if rows:
+                assert np.array_equal(halves(changes[slot]), y)
+        results.append(x)
+        rng = np.random.default_rng(8)
+    assert np.array_equal(*results)
+
+
 def evaluate(net, ops, x):
     """Features of a few layers and the gradient of their sum."""
     program = Network(net, ops).program(["relu1_1", "pool2", "relu3_2"])

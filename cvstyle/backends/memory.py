@@ -90,12 +90,12 @@ class _Range:
                 insort(self.holes, (start, size))
 
     def trim(self) -> None:
-        """Give large pages that no array uses back to the system; of a part of one, the rest would be small ones."""
+        """Give pages that no array uses back to the system."""
         self.collect()
         for start, size in [*self.holes, (self.top, self.peak - self.top)]:
-            first, last = -(-start // _PAGE) * _PAGE, (start + size) // _PAGE * _PAGE
+            first, last = -(-(start + self._offset) // mmap.PAGESIZE), (start + size + self._offset) // mmap.PAGESIZE
             if last > first and hasattr(mmap, "MADV_DONTNEED"):
-                self._map.madvise(mmap.MADV_DONTNEED, self._offset + first, last - first)
+                self._map.madvise(mmap.MADV_DONTNEED, first * mmap.PAGESIZE, (last - first) * mmap.PAGESIZE)
         self.peak = self.top
 
 

@@ -33,6 +33,8 @@ class Backend:
     name = "numpy"
     fuses_pooling = False
     """Whether its convolutions can do the ReLU and a max pool that follow (`fuses_pool`, `forward_relu_pool`)."""
+    history_itemsize = 4
+    """Bytes of a value in the history of L-BFGS."""
     asynchronous = False
     """Whether `float()` of a scalar, like `to_host`, waits for work that is still under way."""
 
@@ -323,6 +325,10 @@ class Backend:
     # L-BFGS (see optimize/lbfgs.py). steps, changes: (R, n), one pair s, y per row, used as a ring; products:
     # (2, R, R), s_i · y_j and y_i · y_j of rows i, j; ring: (3,), the row that takes the next pair, the number of pairs
     # before it, and the factor H₀ of the identity. Only the first `rows` rows have been written.
+
+    def lbfgs_history(self, rows, size):
+        """(steps, changes) with undefined contents."""
+        return self.empty((rows, size)), self.empty((rows, size))
 
     def lbfgs_products(self, g, steps, changes, ring, rows):
         """Complete the newest pair, y ← g − y in its row; return (2, rows, 2): s and y of each row times y and g."""

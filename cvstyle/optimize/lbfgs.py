@@ -47,9 +47,7 @@ class State:
 def init(ops, x, history: int = HISTORY) -> State:
     """The state before the first step, with memory for `history` pairs of the size of x."""
     rows, size = history + 1, math.prod(x.shape)
-    return State(
-        ops.empty((rows, size)), ops.empty((rows, size)), ops.zeros((2, rows, rows)), ops.asarray([0.0, 0.0, 1.0])
-    )
+    return State(*ops.lbfgs_history(rows, size), ops.zeros((2, rows, rows)), ops.asarray([0.0, 0.0, 1.0]))
 
 
 def update(

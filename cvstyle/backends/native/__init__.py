@@ -28,6 +28,8 @@ _FEW = 4  # outputs of a group up to which `few` is faster than `product` (and t
 _PANEL = 8
 _BLOCK = 1 << 14
 _MATRIX = 16  # positions below which a convolution is a product with a vector: NumPy, without packing the filters
+_HALF = np.dtype("V2")  # bits of a bfloat16
+_PARTS = 64  # of a sum over vectors of L-BFGS
 _SLACK = 64  # bytes that the engine may read beyond the bits and bytes that it keeps
 
 
@@ -62,6 +64,7 @@ class Backend(reference.Backend):
 
     name = "native"
     fuses_pooling = True
+    history_itemsize = 2
 
     def __init__(self, threads=None, variant=None):
         super().__init__("float32", threads)
@@ -140,6 +143,38 @@ class Backend(reference.Backend):
     def total_variation(self, x, weight, out):
         work = self.pool.empty((x.shape[1] * x.shape[2],), "float64")
         return self.call("total_variation", x, *x.shape[1:], float(weight), out, work, self.workers.count)
+
+    def asarray(self, host):
+        if getattr(host, "dtype", None) != _HALF:
+            return super().asarray(host)
+        array = self.pool.empty(host.shape, _HALF)
+        array[...] = host
+        return array
+
+    # The history of L-BFGS is bfloat16: 20 pairs of it are worth 20 of float32 (docs/performance.md). Behind the rows
+    # of changes there are two more, which hold the last gradient in float32.
+
+    def lbfgs_history(self, rows, size):
+        return self.pool.empty((rows, size), _HALF), self.pool.empty((rows + 2, size), _HALF)
+
+    def lbfgs_products(self, g, steps, changes, ring, rows):
+        slot, capacity = int(ring[0]), len(steps)
+        if int(ring[1]) < capacity - 1:  # rows skipped after a pair was rejected hold nothing yet
+            for array in (steps, changes):
+                array[slot + 1 : rows].view(np.uint16)[...] = 0
+        products = np.empty((2, rows, 2))
+        work = self.pool.empty((_PARTS * products.size,), "float64")
+        self.call(
+            "lbfgs_products", g, steps, changes, slot, rows, capacity, g.size, products, work, self.workers.count
+        )
+        return products
+
+    def lbfgs_step(self, x, g, steps, changes, coefficients, ring, rows, longest):
+        work = self.pool.empty((_PARTS,), "float64")
+        self.call(
+            "lbfgs_step", x, g, steps, changes, coefficients, int(ring[0]), rows, len(steps), g.size, float(longest),
+            work, self.workers.count,
+        )  # fmt: skip
 
     def convolution(self, weight, bias, stride, dilation, group):
         return Convolution(self, weight, bias, stride, dilation, group)
@@ -412,6 +447,8 @@ _SIGNATURES = {
     "copy": (None, (_pointer, _pointer, _int, _int)),
     "add_scaled": (None, (_pointer, _float, _pointer, _int, _int)),
     "dot": (_double, (_pointer, _pointer, _int, _pointer, _int)),
+    "lbfgs_products": (None, (*[_pointer] * 3, *[_int] * 4, _pointer, _pointer, _int)),
+    "lbfgs_step": (None, (*[_pointer] * 5, *[_int] * 4, _double, _pointer, _int)),
     "total_variation": (_double, (_pointer, _int, _int, _int, _float, _pointer, _pointer, _int)),
 }
 

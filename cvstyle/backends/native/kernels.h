@@ -170,3 +170,4 @@ INLINE void multiply_store(int nv, int across, int64_t depth, const float *a, co
 #include "winograd.h"
 #include "general.h"
 #include "elementwise.h"
+#include "lbfgs.h"
