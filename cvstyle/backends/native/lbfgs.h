@@ -54,12 +54,14 @@ INLINE void row_products(const struct history *a, const uint16_t *rows, int64_t 
     for (int64_t r = 0; r < a->rows; r++) {
         const uint16_t *row = rows + r * a->n + first;
         vf with_y[2] = {{0}}, with_g[2] = {{0}};
-        for (int64_t i = 0; i < count; i += 2 * VL)
+        for (int64_t i = 0; i < count; i += 2 * VL) {
+            __builtin_prefetch(row + a->n + i); /* the next row: beyond the last it does no harm */
             UNROLL for (int j = 0; j < 2; j++) {
                 vf v = load_half(row + i + j * VL, MAX(0, count - i - j * VL));
                 with_y[j] += v * load(y + i + j * VL);
                 with_g[j] += v * load(g + i + j * VL);
             }
+        }
         sums[2 * r] += sum_lanes(with_y[0] + with_y[1]);
         sums[2 * r + 1] += sum_lanes(with_g[0] + with_g[1]);
     }
@@ -105,8 +107,12 @@ static void history_combine_item(void *context, int64_t part, int64_t thread)
         for (int64_t r = 0; r < a->rows; r++) {
             const uint16_t *s = a->steps + r * a->n + first, *y = a->changes + r * a->n + first;
             vf of_s = splat(a->coefficients[r]), of_y = splat(a->coefficients[a->capacity + r]);
-            for (int64_t i = 0; i < count; i += VL)
-                store(step + i, load(step + i) + of_s * load_half(s + i, count - i) + of_y * load_half(y + i, count - i));
+            for (int64_t i = 0; i < count; i += VL) {
+                vf now = load(step + i) + of_s * load_half(s + i, count - i) + of_y * load_half(y + i, count - i);
+                __builtin_prefetch(s + a->n + i);
+                __builtin_prefetch(y + a->n + i);
+                store(step + i, now);
+            }
         }
         for (int64_t i = 0; i < count; i += VL) {
             vf v = rounded(load(step + i));
