@@ -43,14 +43,7 @@ class Concat(Layer):
         for start, bottom in zip(_starts(shapes, axis), bottoms, strict=True):
             ops.copy_block(top, start, bottom, zero, bottom.shape)
 
-        def backward(g):
-            parts = []
-            for start, shape in zip(_starts(shapes, axis), shapes, strict=True):
-                parts.append(ops.empty(shape))
-                ops.copy_block(parts[-1], zero, g[0], start, shape)
-            return parts
-
-        return [top], backward
+        return [top], lambda g: ops.split(g[0], axis, shapes)
 
 
 @register("Slice")

@@ -130,6 +130,14 @@ class Backend:
     def trim(self):
         self.pool.trim()
 
+    def split(self, array, axis, shapes):
+        parts, start = [], [0] * len(array.shape)
+        for shape in shapes:
+            parts.append(self.empty(shape))
+            self.copy_block(parts[-1], (0,) * len(shape), array, start, shape)
+            start[axis] += shape[axis]
+        return parts
+
     def copy_block(self, target, target_start, source, source_start, shape):
         shape, t, s = list(shape), list(target.shape), list(source.shape)
         t_start, s_start = list(target_start), list(source_start)
