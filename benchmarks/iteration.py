@@ -50,19 +50,21 @@ def main():
     print(where())
     with tempfile.TemporaryDirectory() as folder:
         files = {network: network_files(network, Path(folder)) for network in args.networks.split(",")}
-        print(f"\n{'':<20}" + "".join(f"{e:>26}" for e in engines))
+        print(f"\n{'':<20}" + "".join(f"{e:>48}" for e in engines))
         for network, paths in files.items():
             for size in map(int, args.sizes.split(",")):
                 measured = measure(engines, paths, size, args.rounds, how)
                 base = measured.get("torch")
                 cells = []
                 for engine in engines:
-                    seconds, peak = measured[engine]
-                    ratio = f" ({base[0] / seconds:.2f}×)" if base and engine != "torch" else ""
-                    cells.append(f"{seconds:.3f} s{ratio}, {peak:.0f} MB")
+                    (low, seconds, high), peak = measured[engine]
+                    rival = base and engine != "torch"
+                    ratio = f" {base[0][1] / seconds:.2f}×" if rival else ""
+                    share = f" {base[1] / peak:.1f}× less" if rival else ""
+                    cells.append(f"{seconds:.3f} s ({low:.3f} to {high:.3f}){ratio}, {peak:.0f} MB{share}")
                 name = f"{network} {size}×{size * 3 // 4}"
-                print(f"{name:<20}" + "".join(f"{c:>26}" for c in cells), flush=True)
-        print("Median seconds per iteration (in brackets: PyTorch's time divided by it) and peak resident memory.")
+                print(f"{name:<20}" + "".join(f"{c:>48}" for c in cells), flush=True)
+        print("Seconds per iteration (median, quartiles), PyTorch's divided by it; peak resident memory, likewise.")
         if "torch" in engines and len(engines) > 1:
             for size in map(int, filter(None, args.goal.split(","))):
                 for network, paths in files.items():
@@ -95,7 +97,7 @@ def workers(engines, files, size, how):
 
 
 def measure(engines, files, size, rounds, how):
-    """engine -> (median seconds per iteration, peak resident MB); the first iteration of each is not counted."""
+    """engine -> (quartiles of the seconds per iteration, peak resident MB); the first iterations are not counted."""
     times = {engine: [] for engine in engines}
     with workers(engines, files, size, how) as processes:
         for turn in range(rounds + 1):
@@ -104,7 +106,7 @@ def measure(engines, files, size, rounds, how):
                 if turn:
                     times[engine].append(seconds)
         peaks = {engine: ask(processes[engine], "peak")[0] for engine in engines}
-    return {engine: (statistics.median(times[engine]), peaks[engine]) for engine in engines}
+    return {engine: (statistics.quantiles(times[engine]), peaks[engine]) for engine in engines}
 
 
 def race(engines, network, files, size, how):

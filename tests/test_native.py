@@ -5,7 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import nets
 import numpy as np
@@ -226,6 +230,43 @@ def test_same_bytes_whatever_the_threads():
     for other in results[1:]:
         for a, b in zip(other, results[0], strict=True):
             assert np.array_equal(a, b)
+
+
+@needs_engine
+def test_many_small_jobs_from_several_callers():
+    """More threads than processors, most of them late for jobs that are over when they come."""
+    x = np.random.default_rng(9).normal(size=40_000).astype(np.float32)
+    expected = native.Backend(threads=1).dot(x, x)
+
+    def call(threads):
+        ops = native.Backend(threads=threads)
+        return {ops.dot(x, x) for _ in range(1500)}
+
+    with ThreadPoolExecutor(3) as executor:
+        assert list(executor.map(call, (2, 3, 7))) == [{expected}] * 3
+
+
+@needs_engine
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux only: a process is kept to one processor")
+def test_a_poor_machine(tmp_path):
+    """One processor, no instruction set beyond the least, 1 GB of address space."""
+    import resource
+
+    def limit():
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+
+    folder = Path(__file__).parents[1] / "models" / "demo"
+    command = [
+        sys.executable, "-m", "cvstyle", "run", "--content", folder / "content.jpg", "--style", folder / "style.jpg",
+        "--output", "out.png", "--backend", "native", "--image-size", "96", "--num-iterations", "2",
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, preexec_fn=limit, env=os.environ | {"CVSTYLE_CPU": "portable"}, cwd=tmp_path, capture_output=True,
+        text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out.png").exists()
 
 
 @needs_engine
