@@ -129,7 +129,8 @@ class Backend(reference.Backend):
     def gram_backward(self, d, x, factor, out=None):
         positions = x[0, 0].size
         g = self.empty(x.shape) if out is None else out
-        weight = _symmetric_panels(d, self._scalar(factor))
+        weight = self.empty((-(-len(d) // _PANEL) * _PANEL, len(d)))
+        self.call("symmetric_panels", d, len(d), float(factor), weight, self.workers.count)
         key = len(d), positions, out is not None
         if key not in self._products:
             self._products[key] = self.prepared(
@@ -394,15 +395,6 @@ def _panels(weight):
     return np.ascontiguousarray(padded.reshape(groups, -1, _PANEL, channels, taps).transpose(0, 1, 3, 4, 2))
 
 
-def _symmetric_panels(matrix, factor):
-    """`_panels` of factor · matrix, which is symmetric: rows serve as columns, in runs of memory."""
-    size = len(matrix)
-    padded = -(-size // _PANEL) * _PANEL
-    if padded != size:
-        matrix = np.pad(matrix, ((0, 0), (0, padded - size)))
-    return np.ascontiguousarray(matrix.reshape(size, -1, _PANEL).swapaxes(0, 1)) * factor
-
-
 def _structure(pointers, names):
     """ctypes fields of a structure of 64-bit integers and the pointers that are named."""
     return [(name, ctypes.c_void_p if name in pointers else ctypes.c_int64) for name in names.split()]
@@ -442,6 +434,7 @@ _SIGNATURES = {
     "few_work": (_int, (_pointer,)),
     "gram": (None, (_pointer, _int, _int, _float, _pointer, _pointer, _int)),
     "gram_work": (_int, (_int, _int, _int)),
+    "symmetric_panels": (None, (_pointer, _int, _float, _pointer, _int)),
     "relu": (None, (_pointer, _pointer, _pointer, _int, _int, _int)),
     "relu_backward": (None, (_pointer, _pointer, _int, _int, _int)),
     "copy": (None, (_pointer, _pointer, _int, _int)),

@@ -260,6 +260,29 @@ double NAME(dot)(const float *x, const float *z, int64_t size, double *work, int
     return sum;
 }
 
+struct panels {
+    const float *matrix;
+    float *out, factor;
+    int64_t size;
+};
+
+static void panels_item(void *context, int64_t item, int64_t thread)
+{
+    const struct panels *a = context;
+    for (int64_t row = item * LINE; row < MIN((item + 1) * LINE, a->size); row++)
+        for (int64_t k = 0; k < a->size; k += PANEL)
+            for (int64_t i = 0; i < PANEL; i++)
+                a->out[k * a->size + row * PANEL + i] = k + i < a->size ? a->factor * a->matrix[row * a->size + k + i] : 0;
+    (void)thread;
+}
+
+/* out (panels of rows, as `product` takes them) ← factor · a symmetric matrix, whose columns are its rows. */
+void NAME(symmetric_panels)(const float *matrix, int64_t size, float factor, float *out, int64_t threads)
+{
+    struct panels a = {matrix, out, factor, size};
+    cvstyle_parallel(threads, up(size, LINE), panels_item, &a);
+}
+
 /* Total variation, a row at a time; see numpy.Backend.total_variation */
 
 struct variation {
