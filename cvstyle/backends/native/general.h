@@ -268,9 +268,11 @@ static void few_item(void *context, int64_t item, int64_t thread)
         for (int64_t r = 0; r < in_rows; r++) {
             int64_t y = y0 * a->step_y + run->top + r;
             float *row = in + r * run->line;
-            if (c + 1 < a->channels && y >= 0 && y < a->height)
+            /* The same row of the next channel; of the last one, the row that this one's next block begins with. */
+            int64_t ahead = c + 1 < a->channels ? y + a->height : y + FEW_ROWS * a->step_y;
+            if (y >= 0 && y < a->height)
                 for (int64_t x = 0; x < a->width; x += LINE)
-                    __builtin_prefetch(a->x + ((channel + 1) * a->height + y) * a->width + x);
+                    __builtin_prefetch(a->x + (channel * a->height + ahead) * a->width + x);
             if (a->step_x == 1) {
                 few_row(a, channel, y, run->left, run->length, row);
                 continue;
