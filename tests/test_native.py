@@ -104,7 +104,8 @@ def test_convolution_relu_and_pool_in_one(variant, channels, outputs, size, pad,
 @every_variant
 @pytest.mark.parametrize("kernel, stride, dilation, group, channels, outputs", [
     (3, 1, 1, 1, 12, 16), (3, 1, 1, 1, 3, 16), (3, 1, 1, 1, 16, 3), (7, 2, 1, 6, 6, 6), (7, 1, 1, 3, 3, 33),
-    (5, 3, 1, 1, 4, 9), (3, 2, 2, 2, 6, 8), (1, 2, 1, 1, 5, 6), (4, 1, 1, 1, 3, 5),
+    (5, 3, 1, 1, 4, 9), (3, 2, 2, 2, 6, 8), (1, 2, 1, 1, 5, 6), (4, 1, 1, 1, 3, 5), (3, 1, 1, 6, 6, 6),
+    (5, 1, 1, 2, 8, 2),
 ])  # fmt: skip
 def test_convolution_and_relu(variant, kernel, stride, dilation, group, channels, outputs):
     """Forward, backward and masks of each kernel, on a picture whose rows are no multiple of a vector."""

@@ -4,7 +4,7 @@
    it. `few` is for a few outputs to a group, where gathering would cost more than the arithmetic: it adds each tap's
    shifted row to the rows of output, channel by channel. */
 
-enum { FEW = 4, FEW_ROWS = 8, FEW_VECTORS = 4 };
+enum { FEW = 4, FEW_ROWS = 8, FEW_VECTORS = 4, MOST_TAPS = 128 };
 
 /* A run of outputs in one row of the picture. */
 struct run {
@@ -181,7 +181,8 @@ void NAME(product)(const struct general *a)
 
 struct few_run {
     const struct general *a;
-    int64_t top, left, rows, span;     /* the first tap, rows of input for FEW_ROWS of output, columns seen */
+    int64_t top, left, rows;           /* the first tap, rows of input for FEW_ROWS of output */
+    int64_t tall, wide;                /* one output whose taps fill a grid: its size; else tall is 0 */
     int64_t length, phase, line;       /* floats of a whole row, of one phase of the columns, of a row of phases */
     int64_t out_line, size;
     const int64_t *at;                 /* per tap: its place in the rows */
@@ -233,6 +234,36 @@ INLINE void few_taps(int outputs, int nv, int64_t taps, const int64_t *at, const
             store(out + k * out_stride + v * VL, acc[k][v]);
 }
 
+/* The same for one output whose taps fill a grid, FEW_ROWS rows at once, so that what is loaded serves up to `tall`
+   rows: loads that are not aligned take longer than the arithmetic. grid: (wide, tall). */
+INLINE void few_grid(int tall, const struct few_run *run, const float *grid, const float *in, float *out)
+{
+    enum { V = VL == 16 ? 2 : 1 };
+    for (int64_t x = 0; x < run->a->out_width; x += V * VL) {
+        vf acc[FEW_ROWS][V];
+        UNROLL for (int y = 0; y < FEW_ROWS; y++)
+            UNROLL for (int v = 0; v < V; v++)
+                acc[y][v] = load(out + y * run->out_line + x + v * VL);
+        for (int64_t c = 0; c < run->wide; c++) {
+            vf w[7];
+            UNROLL for (int i = 0; i < tall; i++)
+                w[i] = splat(grid[c * tall + i]);
+            UNROLL for (int r = 0; r < FEW_ROWS + tall - 1; r++) {
+                vf d[V];
+                UNROLL for (int v = 0; v < V; v++)
+                    d[v] = load(in + r * run->line + x + c + v * VL);
+                UNROLL for (int y = 0; y < FEW_ROWS; y++)
+                    if (y <= r && r - y < tall)
+                        UNROLL for (int v = 0; v < V; v++)
+                            acc[y][v] += w[r - y] * d[v];
+            }
+        }
+        UNROLL for (int y = 0; y < FEW_ROWS; y++)
+            UNROLL for (int v = 0; v < V; v++)
+                store(out + y * run->out_line + x + v * VL, acc[y][v]);
+    }
+}
+
 INLINE void few_channel(int outputs, const struct few_run *run, const float *w, const float *in, float *out,
                         int64_t rows)
 {
@@ -255,12 +286,12 @@ static void few_item(void *context, int64_t item, int64_t thread)
     const struct general *a = run->a;
     int64_t blocks = up(a->out_height, FEW_ROWS), group = item / blocks, y0 = item % blocks * FEW_ROWS;
     int64_t rows = MIN(FEW_ROWS, a->out_height - y0), outputs = a->outputs;
-    int64_t in_rows = rows == FEW_ROWS ? run->rows : run->rows - (FEW_ROWS - rows) * a->step_y;
+    int64_t in_rows = rows == FEW_ROWS || run->tall ? run->rows : run->rows - (FEW_ROWS - rows) * a->step_y;
     float *out = a->work + thread * run->size, *in = out + outputs * FEW_ROWS * run->out_line;
     float *whole = in + run->rows * run->line;
     for (int64_t k = 0; k < outputs; k++) {
         float bias = a->bias ? a->bias[group * outputs + k] : 0;
-        for (int64_t i = 0; i < rows * run->out_line; i++)
+        for (int64_t i = 0; i < FEW_ROWS * run->out_line; i++)
             out[k * FEW_ROWS * run->out_line + i] = bias;
     }
     for (int64_t c = 0; c < a->channels; c++) {
@@ -283,7 +314,17 @@ static void few_item(void *context, int64_t item, int64_t thread)
                     row[p * run->phase + j] = whole[i];
         }
         const float *w = a->weight + channel * a->taps * outputs;
-        if (outputs == 1)
+        if (run->tall) {
+            float grid[MOST_TAPS];
+            for (int64_t t = 0; t < a->taps; t++)
+                grid[(a->dx[t] - run->left) * run->tall + a->dy[t] - run->top] = w[t];
+            if (run->tall == 3)
+                few_grid(3, run, grid, in, out);
+            else if (run->tall == 5)
+                few_grid(5, run, grid, in, out);
+            else
+                few_grid(7, run, grid, in, out);
+        } else if (outputs == 1)
             few_channel(1, run, w, in, out, rows);
         else if (outputs == 2)
             few_channel(2, run, w, in, out, rows);
@@ -315,6 +356,10 @@ static void few_plan(const struct general *a, struct few_run *run)
         bottom = MAX(bottom, a->dy[t]);
         right = MAX(right, a->dx[t]);
     }
+    int64_t tall = bottom - run->top + 1, wide = right - run->left + 1;
+    int grid = a->outputs == 1 && a->step_y == 1 && a->step_x == 1 && tall * wide == a->taps && a->taps <= MOST_TAPS;
+    run->wide = wide;
+    run->tall = grid && wide > 1 && (tall == 3 || tall == 5 || tall == 7) ? tall : 0;
     enum { SLACK = FEW_VECTORS * VL };
     run->rows = (FEW_ROWS - 1) * a->step_y + bottom - run->top + 1;
     run->length = (a->out_width - 1) * a->step_x + right - run->left + 1;
