@@ -435,6 +435,8 @@ class _Run:
             "normalize_gradients", "pooling", "compat",
         )  # fmt: skip
         kept |= {name: getattr(options, name) for name in names}
+        if options.optimizer == "lbfgs":
+            kept["backend, by the bytes of a value in its L-BFGS history"] = self.ops.history_itemsize
         kept["scales"] = [size for size, _ in self.stages]
         kept["network"] = self.net.digest([parse_layer(n)[0] for layers in self.layers.values() for n in layers])
         kept["content picture"] = checkpoint.digest(self.content.rgb)

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from cvstyle import checkpoint, images, stylize
+from cvstyle.backends import native
 from cvstyle.cli import main
 from cvstyle.errors import CheckpointError, OptionError
 from cvstyle.optimize import Stop
@@ -108,10 +109,12 @@ def test_an_interrupt_writes_a_checkpoint(files, tmp_path, number):
     assert header["done"] > 2
 
 
-@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
-def test_resuming_within_a_process(files, tmp_path, optimizer):
+@pytest.mark.parametrize("optimizer, backend", [("lbfgs", "numpy"), ("adam", "numpy"), ("lbfgs", "native")])
+def test_resuming_within_a_process(files, tmp_path, optimizer, backend):
     """Also further than the first run was meant to go."""
-    settings = {"optimizer": optimizer, "checkpoint_iter": 100, "lbfgs_num_correction": 4}
+    if backend == "native" and native.problem():
+        pytest.skip(f"the native backend does not work here: {native.problem()}")
+    settings = {"optimizer": optimizer, "checkpoint_iter": 100, "lbfgs_num_correction": 4, "backend": backend}
     whole = run(files, num_iterations=12, **settings)
     path = str(tmp_path / "run.npz")
     run(files, num_iterations=5, checkpoint=path, **settings)
@@ -128,6 +131,15 @@ def test_resuming_within_a_process(files, tmp_path, optimizer):
     again = run(files, num_iterations=12, checkpoint=path, resume=True, **settings)
     assert again.picture.rgb.tobytes() == whole.picture.rgb.tobytes()
     assert again.losses == rest.losses
+
+
+@pytest.mark.skipif(native.problem() is not None, reason=f"the native backend does not work here: {native.problem()}")
+def test_a_history_of_another_kind_is_refused(files, tmp_path):
+    """The native backend's is bfloat16."""
+    path = str(tmp_path / "run.npz")
+    run(files, num_iterations=2, checkpoint=path)
+    with pytest.raises(CheckpointError, match="another backend, by the bytes of a value in its L-BFGS history"):
+        run(files, num_iterations=3, checkpoint=path, resume=True, backend="native")
 
 
 def test_scipy_starts_anew_from_the_checkpoints_picture(files, tmp_path, capsys):
