@@ -34,6 +34,7 @@ class Backend:
     name = "device"
     fuses_pooling = True
     asynchronous = True
+    history_itemsize = 4
     dtype = np.dtype(np.float32)
 
     def __init__(self, device, precision="fp32"):
@@ -393,8 +394,6 @@ class Backend:
         self.launch("adam", "adam_rates", (1, 1, 1), (count, rates, float(rate), *logarithms, epsilon), threads=1)
         self._each("adam", "adam_step", x.size, x, g, m, v, rates, beta1, 1 - beta1, beta2, 1 - beta2, x.size)
         return x
-
-    history_itemsize = 4
 
     def lbfgs_history(self, rows, size):
         return self.empty((rows, size)), self.empty((rows, size))
