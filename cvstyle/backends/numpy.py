@@ -80,7 +80,7 @@ class Backend:
         """Copy a block of `shape` from `source` at `source_start` to `target` at `target_start` (index per axis)."""
         target[_block(target_start, shape)] = source[_block(source_start, shape)]
 
-    def split(self, array, axis, shapes):
+    def cut(self, array, axis, shapes):
         """Parts of these shapes along an axis; nobody else has the array, so they may be its memory."""
         ends = np.cumsum([shape[axis] for shape in shapes])[:-1]
         return [p if p.flags.c_contiguous else self.copy(p) for p in np.split(array, ends, axis)]

@@ -43,7 +43,7 @@ class Concat(Layer):
         for start, bottom in zip(_starts(shapes, axis), bottoms, strict=True):
             ops.copy_block(top, start, bottom, zero, bottom.shape)
 
-        return [top], lambda g: ops.split(g[0], axis, shapes)
+        return [top], lambda g: ops.cut(g[0], axis, shapes)
 
 
 @register("Slice")

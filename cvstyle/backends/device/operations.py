@@ -131,7 +131,7 @@ class Backend:
     def trim(self):
         self.pool.trim()
 
-    def split(self, array, axis, shapes):
+    def cut(self, array, axis, shapes):
         parts, start = [], [0] * len(array.shape)
         for shape in shapes:
             parts.append(self.empty(shape))
