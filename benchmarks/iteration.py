@@ -25,6 +25,7 @@ from pathlib import Path
 from common import memory_mb, network_files, objective, problem, where
 
 GOAL_ITERATIONS = 200
+PAUSE = 0.3  # seconds between turns: the threads of the one before may wait for work by spinning
 
 
 def main():
@@ -102,6 +103,7 @@ def measure(engines, files, size, rounds, how):
     with workers(engines, files, size, how) as processes:
         for turn in range(rounds + 1):
             for engine in engines:
+                time.sleep(PAUSE)
                 seconds, _ = ask(processes[engine], "step")
                 if turn:
                     times[engine].append(seconds)
