@@ -14,7 +14,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from . import backends, checkpoint, images, optimize, tiles, zoo
+from . import backends, checkpoint, images, optimize, placement, tiles, zoo
 from .errors import CheckpointError, NumericalError, OptionError
 from .network import Network, load_network
 from .objective import Objective, parse_layer
@@ -24,6 +24,7 @@ _LONGEST = 1 << 20  # pixels
 _CHECK = 50  # iterations after which the losses of a device are looked at for NaN and infinity
 _SHARES = (1, 1 / 2, 1 / 5, 1 / 10, 1 / 20)  # of num_iterations for each scale: those of the reference's recipe
 _LARGE = 2_000_000  # pixels from which a plan is made without being asked for
+_LARGEST_TILE = 2048  # what layers are balanced for before automatic tiles are found
 _SMALLEST = 256  # the first of automatic scales is at least as large
 _COMPAT_HISTORY = 100  # neural_style.lua's L-BFGS
 _NOISE = 0.001  # neural_style.lua starts from noise of this standard deviation, in its 0..256 units
@@ -42,6 +43,10 @@ class Options:
         num_iterations, the later ones fewer.
     scale_iterations: iterations of each scale instead; a last number serves all scales that are left.
     tile_size: see `Objective`; "auto" takes the largest that fits into the free memory (see `plan`).
+    split: what several devices share: "tiles", computed at the same time, or "layers", of which each has some: the
+        memory is spread, but one works at a time. None: layers where multigpu_strategy is given, else tiles.
+    multigpu_strategy: the layers after which the next device takes over (see `Network.across`); None: those that
+        balance the memory.
     offload: keep the picture, the optimiser's state and the content's features in host memory ("") or in files in this
         folder, whatever the backend.
     checkpoint: a file to go on from, written every checkpoint_iter iterations, when the run is interrupted and when it
@@ -71,6 +76,8 @@ class Options:
     scales: Sequence[int] | str | None = None
     scale_iterations: Sequence[int] | None = None
     tile_size: int | str | None = None
+    split: str | None = None
+    multigpu_strategy: Sequence[int | str] | None = None
     offload: str | None = None
     checkpoint: str | None = None
     checkpoint_iter: int = 50
@@ -106,6 +113,10 @@ class Options:
             raise OptionError(f"tile_size is '{self.tile_size}'; auto, or a number of pixels, is needed")
         if isinstance(self.tile_size, int) and self.tile_size < 1:
             raise OptionError(f"tile_size is {self.tile_size}; a number of pixels above zero is needed")
+        if self.split not in (None, "tiles", "layers"):
+            raise OptionError(f"split must be tiles or layers, not '{self.split}'")
+        if self.split == "tiles" and self.multigpu_strategy:
+            raise OptionError("multigpu_strategy splits layers and split asks for tiles; leave one of them out")
         if self.offload and not os.path.isdir(self.offload):
             raise OptionError(f"{self.offload}: there is no such folder to offload to")
         self._check_scales()
@@ -196,30 +207,29 @@ def stylize(
 
     content, styles: paths. proto, model: a Caffe network; the embedded one without them. network: one that is loaded
     already, instead. callback is called after every iteration and may raise `optimize.Stop`. Settings are the fields
-    of `Options`, given by name or as one object. devices: backends that share the tiles, the first of which is that of
-    the network; without a tile size, one is chosen that gives each a tile. planned is called before the work starts
-    where a plan is made: for large pictures and automatic tiles.
+    of `Options`, given by name or as one object. devices: backends that share the work (`Options.split`), the first of
+    which is that of the network; for tiles without a tile size, one is chosen that gives each a tile. planned is called
+    before the work starts where a plan is made: for large pictures and automatic tiles.
 
     Raises ImageError, ModelError or OptionError before the work starts. Ctrl-C, NaN and infinity end the run with the
     last good picture (`Result.stopped`); NumericalError where there is none.
     """
-    run = _run(content, styles, proto, model, backend, network, callback, options, settings)
-    run.devices = devices
+    run = _run(content, styles, proto, model, backend, network, devices, callback, options, settings)
     run.begin(planned)
     return run.run()
 
 
 def plan(
-    content, styles, *, proto=None, model=None, backend="auto", network=None, options=None, **settings
+    content, styles, *, proto=None, model=None, backend="auto", network=None, devices=None, options=None, **settings
 ) -> tuple[Plan, int]:
     """(what `stylize` with these arguments would need, the longest side that fits with automatic tiles)."""
-    run = _run(content, styles, proto, model, backend, network, None, options, settings)
+    run = _run(content, styles, proto, model, backend, network, devices, None, options, settings)
     planner, arguments = run.planner()
     _, _, _, *rest = arguments
     return planner.plan(*arguments), planner.largest(run.sizes[-1], *rest)
 
 
-def _run(content, styles, proto, model, backend, network, callback, options, settings):
+def _run(content, styles, proto, model, backend, network, devices, callback, options, settings):
     """A run that has not begun."""
     try:
         options = options or Options(**settings)
@@ -231,7 +241,7 @@ def _run(content, styles, proto, model, backend, network, callback, options, set
     pictures = [images.read(path) for path in (content, *styles)]
     start = images.read(options.init_image) if options.init_image else None
     net = network or (load_network(proto, model, backend) if proto else embedded_network(backend))
-    return _Run(net, pictures[0], pictures[1:], start, options, callback)
+    return _Run(net, devices, pictures[0], pictures[1:], start, options, callback)
 
 
 def embedded_network(backend="auto") -> Network:
@@ -242,7 +252,7 @@ def embedded_network(backend="auto") -> Network:
 class _Run:
     """The scales one after the other. Iterations are counted through all of them."""
 
-    def __init__(self, net, content, styles, start, options, callback):
+    def __init__(self, net, devices, content, styles, start, options, callback):
         self.net, self.content, self.styles, self.start = net, content, styles, start
         self.options, self.callback = options, callback
         self.ops = net.ops if options.offload is None else backends.host(options.offload)
@@ -254,7 +264,32 @@ class _Run:
         self.count = sum(iterations for _, iterations in self.stages)
         self.sizes = [self._size(longest) for longest, _ in self.stages]
         self.tile_size, self.devices = options.tile_size, None
+        if devices and len(devices) > 1:
+            self._share(devices)
         self.good, self.done, self.report, self.state, self.ended = None, 0, ({}, math.nan), None, False
+
+    def _share(self, devices):
+        """Give each device layers or tiles."""
+        cuts, split = self.options.multigpu_strategy, self.options.split
+        if split == "tiles" or (split is None and not cuts):
+            self.devices = devices
+            if self.tile_size is None:
+                self.tile_size = tiles.share(self._program(), self.sizes[-1], len(devices))
+            return
+        side = self.tile_size if isinstance(self.tile_size, int) else _LARGEST_TILE if self.tile_size else math.inf
+        window = tuple(min(n, side) for n in self.sizes[-1])
+        self.net = self.net.across(devices, cuts or placement.balanced(self._program(), window, len(devices)))
+        idle = len(devices) - len(self._program().devices)
+        if idle:
+            raise OptionError(
+                f"the split after layers {','.join(map(str, cuts))} leaves {idle} of {len(devices)} devices without a "
+                "layer that is asked for; split earlier"
+            )
+
+    def _program(self):
+        """What the layers of content and style need, on the devices that have them."""
+        weighted = [parse_layer(n)[0] if isinstance(n, str) else n[0] for names in self.layers.values() for n in names]
+        return self.net.with_pooling(self.options.pooling).program(dict.fromkeys(weighted))
 
     def planner(self):
         """(a planner, the arguments of its `plan` for this run)."""
@@ -263,7 +298,7 @@ class _Run:
         history = options.lbfgs_num_correction or getattr(module, "HISTORY", 0)
         history = min(history, max(count for _, count in self.stages))
         arguments = (self.stages, self.sizes, self.tile_size, options.optimizer, history, options.offload)
-        return Planner(self.net, settings), arguments
+        return Planner(self.net, settings, self.devices), arguments
 
     def begin(self, planned) -> None:
         """Plan where that is worth its time, refuse what cannot be done, and set up the first scale."""
@@ -274,8 +309,8 @@ class _Run:
             self.tile_size = found.tile_size
             if planned:
                 planned(found)
-        if isinstance(self.tile_size, int) or self.devices:
-            self._check_tiles()
+        if isinstance(self.tile_size, int):  # refuse what the last scale cannot be cut into before the first is done
+            tiles.split(self._program(), self.sizes[-1], self.tile_size)
         self._prepare(0)
         if self.options.resume and os.path.exists(self.options.checkpoint):
             self._resume()
@@ -387,15 +422,6 @@ class _Run:
 
     def _size(self, longest):
         return images.target_size(*self.content.rgb.shape[:2], longest, compat=self.options.compat)
-
-    def _check_tiles(self):
-        """Refuse tiles that the last scale cannot be cut into, before the first scale is done."""
-        weighted = [parse_layer(n)[0] if isinstance(n, str) else n[0] for names in self.layers.values() for n in names]
-        program = self.net.with_pooling(self.options.pooling).program(dict.fromkeys(weighted))
-        if self.tile_size is None:
-            seen = max(program.reach(self.sizes[-1], axis).widest[1] for axis in (0, 1))
-            self.tile_size = max(self.sizes[-1]) // len(self.devices) + 1 + seen
-        tiles.split(program, self.sizes[-1], self.tile_size)
 
     # Checkpoints
 

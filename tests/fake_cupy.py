@@ -98,6 +98,10 @@ def make(cl_device, count=2, capability=(9, 0)):
         def __init__(self, mem, offset):
             self.mem, self.offset = mem, offset
 
+        @property
+        def ptr(self):
+            return self
+
         def view(self):
             return cl_device.view(self.mem.buffer, self.offset, self.mem.size - self.offset)
 
@@ -142,6 +146,11 @@ def make(cl_device, count=2, capability=(9, 0)):
 
             return call
 
+    def memcpy_peer(target, target_device, source, source_device, size):
+        not_recording()
+        assert (target.mem.device_id, source.mem.device_id) == (target_device, source_device)
+        cl_device.copy(target.view(), source.view(), size)
+
     cuda = types.SimpleNamespace(
         Memory=Memory, MemoryPointer=MemoryPointer, Stream=Stream,
         compiler=types.SimpleNamespace(CompileException=CompileException),
@@ -149,6 +158,7 @@ def make(cl_device, count=2, capability=(9, 0)):
         nvrtc=types.SimpleNamespace(getVersion=lambda: (13, 0)),
         runtime=types.SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError, getDeviceCount=lambda: count, setDevice=set_device,
+            memcpyPeer=memcpy_peer,
             getDeviceProperties=device_properties, deviceSynchronize=cl_device.synchronize,
         ),
     )  # fmt: skip

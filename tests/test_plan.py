@@ -81,7 +81,7 @@ def test_predicted_peak_of_a_device(monkeypatch):
     objective = Objective(net, x[0], [x[1]], **layers)
     own = [net.ops.asarray(x[:1]) for _ in range(11)]  # what the run and Adam keep, beside the gradient
     objective.evaluate(own[0])
-    assert found.device == pytest.approx(net.ops.pool.allocated, rel=0.15)
+    assert found.needs[0].size == pytest.approx(net.ops.pool.allocated, rel=0.15)
 
 
 def test_automatic_tiles_and_the_summary_of_a_run(pictures, tmp_path, capsys, monkeypatch):
@@ -120,7 +120,7 @@ def test_time_of_tiles_counts_both_passes(monkeypatch):
     net = embedded_network("numpy")
     monkeypatch.setattr(plan, "_PROBES", (64, 96))
     planner = plan.Planner(net, {"content_layers": [], "style_layers": ["octave1", "octave2"]})
-    planner.cost = plan.Cost(0, 0, 1e-6)
+    planner.seconds = 1e-6
     whole = planner.plan([(1000, 10)], [(1000, 1000)], None, "adam", 0)
     assert whole.seconds == pytest.approx(1) and whole.total == pytest.approx(10)
     tiled = planner.plan([(1000, 10)], [(1000, 1000)], 300, "adam", 0)

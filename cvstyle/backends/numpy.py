@@ -70,6 +70,11 @@ class Backend:
         """A copy on the same device."""
         return self.asarray(array)
 
+    def receive(self, array):
+        """An array of any backend in this one's memory: itself where it is there already, not to be changed then."""
+        shared = isinstance(array, np.ndarray) and array.dtype == self.dtype
+        return array if shared else self.asarray(array)
+
     def trim(self):
         """Give memory that no array uses back to the system, as after a change of picture size."""
         self.pool.trim()

@@ -104,10 +104,19 @@ def add_arguments(parser):
         help="what an NVIDIA GPU's tensor cores round to; fp32 (default) rounds nothing",
     )
     group.add_argument("--device", metavar="N or NAME", help="which device of the backend (see 'cvstyle devices')")
-    group.add_argument("--gpu", metavar="N", help="the GPU of this number; several share the tiles; -1: the CPU")
+    group.add_argument(
+        "--gpu", metavar="N[,N]", help="the GPU of this number; several share the work; -1: the CPU. On a CPU backend "
+        "a device is a share of the threads",
+    )
+    group.add_argument(
+        "--split", choices=("tiles", "layers"),
+        help="what several devices share: tiles (default; faster, and each needs the memory of one) or layers",
+    )
     add_threads_argument(group)
     group.add_argument(
-        "--multigpu-strategy", type=_positions, metavar="N,N", help="for neural_style.lua's sake; has no effect"
+        "--multigpu-strategy", type=_cuts, metavar="A,B",
+        help="split layers: the next device takes over after each of these, by name or counted from 1 (default of "
+        "--split layers: as balances memory)",
     )
 
     group = parser.add_argument_group("weights")
@@ -339,10 +348,11 @@ def _blend_weights(text):
     return None if text == "nil" else numbers(text)
 
 
-def _positions(text):
-    """[3, 6] from "3,6": ascending positions from 1 on."""
-    found = [whole(part) for part in comma_list(text)]
-    if found != sorted(set(found)) or min(found, default=1) < 1:
+def _cuts(text):
+    """[3, "pool2"] from "3,pool2": layers by number or name; numbers ascend from 1 on."""
+    found = [int(part) if part.lstrip("+-").isdigit() else part for part in comma_list(text)]
+    counted = [part for part in found if isinstance(part, int)]
+    if counted != sorted(set(counted)) or min(counted, default=1) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a list of ascending positions such as 3,6,12")
     return found
 
@@ -376,7 +386,9 @@ def chosen_backends(args):
         return [backends.get(name, device, args.precision)]
     if backends.is_host(name):
         first = backends.get(name, None, args.precision)
-        threads = max(1, first.workers.count // len(wanted))
+        threads = first.workers.count  # of layers one device works at a time
+        if args.split == "tiles" or not (args.split or args.multigpu_strategy):
+            threads = max(1, threads // len(wanted))
         return [type(first)(threads=threads) for _ in wanted]
     first = backends.get(name, device, args.precision)
     return [first, *(backends.get(name, number, args.precision) for number in wanted[1:])]

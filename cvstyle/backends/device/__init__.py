@@ -13,6 +13,8 @@ A backend (`opencl`, `cuda`) adds a `Device`, which knows memory, copies, the co
     compile(source, options)                   a function from a kernel's name to it; raises CompilerError with the log
     launch(kernel, groups, threads, arguments) arguments: views and NumPy scalars
     synchronize()             wait for all work
+    transfer(target, device, source, size)     where there is one: bytes from a view of another device of this class,
+                              after all that was put on either's queue and before all that will be
     records                   whether there is record(function): what function() puts on the queue, not carried out, as
                               a function that does it, any number of times
     errors          the exceptions that the driver's package raises
