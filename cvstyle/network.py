@@ -398,7 +398,9 @@ class Program:
         """What each position of the taps needs of a picture of this (height, width) along an axis (0: vertical).
 
         A window that holds it, and starts and ends whole units from where the picture does, gives the position its
-        exact value. Raises OptionError where a layer sees the whole picture or joins maps of different scales.
+        exact value. Where layers compute in blocks, units are whole blocks too, so that the window's blocks are the
+        picture's, which round alike. Raises OptionError where a layer sees the whole picture or joins maps of different
+        scales.
         """
         if (size, axis) not in self._reach:
             self._reach[size, axis] = self._find_reach(size, axis, channels)
@@ -423,7 +425,9 @@ class Program:
                     "cannot be computed in tiles; use layers before it, or --tile-size off"
                 )
             steps.update(dict.fromkeys(node.tops, below.pop() * window.stride[axis]))
-        unit = math.lcm(*(step.numerator for step in steps.values()))
+        self.shapes(size, channels)  # loads the weights
+        blocks = {top: network.layer(i).block for i in self.indices for top in network.nodes[i].tops}
+        unit = math.lcm(*((step * blocks.get(value, 1)).numerator for value, step in steps.items()))
         first, end = {}, {}
         for name, tap in self.taps.items():
             count = shapes[tap][2 + axis]

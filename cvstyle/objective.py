@@ -6,12 +6,14 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from itertools import zip_longest
 
 import numpy as np
 
 from . import tiles
 from .backends import numpy as reference
+from .backends.threads import one_thread_each
 from .errors import ImageError, OptionError, ShapeError
 
 _NORM_EPSILON = 1e-8  # neural_style.lua's guard against a gradient of zero
@@ -74,6 +76,7 @@ class Objective:
         self.tiles = [tiles.whole(self.shape[1:])]
         self._parts: dict[str, list] = {}
         self._workers: list[_Worker] = []
+        self._threads: list[ThreadPoolExecutor] = []
         if not (self.content_weights or self.style_weights):
             return  # total variation alone
         program = self.net.program(dict.fromkeys([*self.content_weights, *self.style_weights]))
@@ -87,7 +90,7 @@ class Objective:
             )
             for number, net in enumerate(nets)
         ]  # fmt: skip
-        self._threads = [ThreadPoolExecutor(1) for _ in nets] if len(nets) > 1 else []
+        self._threads = [ThreadPoolExecutor(1) for _ in nets if len(nets) > 1]
         # Several devices read the picture at once, so they read it on the host.
         hosted = isinstance(self.ops, reference.Backend) or not self._threads
         self._table = self.ops if hosted else reference.Backend(self.ops.dtype, threads=1)
@@ -115,7 +118,8 @@ class Objective:
         tiles: then sums pass through the host.
         """
         self._parts = defaultdict(list)
-        gradient = self._gradient(x) if self._workers else self.ops.zeros(x.shape)
+        with one_thread_each() if self._threads else nullcontext():
+            gradient = self._gradient(x) if self._workers else self.ops.zeros(x.shape)
         if self.tv_weight and min(self.shape[1:]) > 1:
             self._add_total_variation(x, gradient)
         return gradient

@@ -470,6 +470,9 @@ class Convolution:
     stride, dilation: (vertical, horizontal). pad is given per call: (top, left, bottom, right).
     """
 
+    block = 1
+    """Positions are computed in squares of this side, counted from the first: rounding depends on what is in one."""
+
     def __init__(self, ops, weight, bias, stride, dilation, group):
         self.ops, self.stride, self.dilation, self.group = ops, stride, dilation, group
         self._source = weight

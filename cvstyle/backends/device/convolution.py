@@ -45,6 +45,8 @@ _SLACK = 128  # floats after the weights that a tile may read
 class Convolution:
     """Convolution with fixed weights on a device; see `numpy.Convolution` for the arguments and methods."""
 
+    block = 1
+
     def __init__(self, ops, weight, bias, stride, dilation, group):
         self.ops, self.stride, self.dilation, self.group = ops, stride, dilation, group
         self.kernel = weight.shape[2:]
