@@ -283,8 +283,8 @@ class Network:
 class Program:
     """The part of a network that the named layers need, run forward and backward on pictures of any size.
 
-    taps: layer names in any order. One forward is followed by at most one backward. Where layers are on several
-    backends, a value goes to each other one that reads it once, and its gradient comes back.
+    taps: layer names in any order. devices: the backends that take part, that of the picture first; a value goes once
+    to each other one that reads it, and its gradient comes back. One forward is followed by at most one backward.
     """
 
     def __init__(self, network: Network, taps):
@@ -308,6 +308,7 @@ class Program:
         steps = self._fused()
         self._places = {self._input: self.ops, **{top: layer.ops for node, layer in steps for top in node.tops}}
         self._steps = self._with_handovers(steps)
+        self.devices = list(dict.fromkeys(self._places.values()))
         self._uses = Counter(b for node, _ in self._steps for b in node.bottoms)
         self._kept = set(self.taps.values()) | {self._input}
         # Taps that one convolution computes from the picture: the largest maps, and the cheapest to compute again.
@@ -353,11 +354,6 @@ class Program:
             bottoms = tuple(brought.get((value, layer.ops), value) for value in node.bottoms)
             found.append((replace(node, bottoms=bottoms), layer))
         return found
-
-    @property
-    def devices(self) -> list:
-        """The backends that take part, that of the picture first."""
-        return list(dict.fromkeys(self._places.values()))
 
     def ops_of(self, name: str):
         """The backend on which a tap's feature map is, and its gradient."""

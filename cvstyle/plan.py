@@ -24,6 +24,8 @@ _PROBES = (192, 384)  # sides of the small pictures
 _TILES = (4096, 3072, 2048, 1536, 1280, 1024, 768, 640, 512, 448, 384, 320, 256, 192, 128, 96, 64)
 _PICTURE = 12  # bytes per pixel: three channels of float32
 _COPIES = 7  # the picture, its gradient, the last two good ones, the content, and two that come and go
+_DEVICE_COPIES = 2  # the last two good ones: the picture and its gradient are in what a window was measured to take
+_WASTE = 1.15  # what a device's pool takes for each byte in use
 _SPARE = 0.9  # of what is free is planned for
 
 
@@ -156,6 +158,7 @@ class Planner:
         picture = _PICTURE * math.prod(size)
         vectors = {"lbfgs": 2 * history + 2, "lbfgsb": 4 * history + 10, "adam": 5}[optimizer]  # lbfgsb: float64
         pictures, (features, hosted) = (_COPIES + vectors) * picture, self._features(size)
+        kept = _DEVICE_COPIES + {"lbfgs": vectors, "lbfgsb": 0, "adam": 2}[optimizer]
         workers = len(self.sharing) if _on_host(self.net.ops) else 1
         host = self.base + workers * self.host(window)
         needs = [cost(window) for cost in self.costs * (1 if _on_host(self.net.ops) else len(self.sharing))]
@@ -164,8 +167,10 @@ class Planner:
         elif offload is not None or not needs or _on_host(self.net.ops):
             host += pictures + hosted + sum(features)
         else:
-            needs[0] += pictures
-            needs = [need + held for need, held in zip(needs, features, strict=True)]
+            measured = window / math.prod(size)  # of picture, gradient and features, in what the window takes
+            needs[0] += (kept + 2 * (1 - measured)) * picture
+            needs = [_WASTE * (need + held * (1 - measured)) for need, held in zip(needs, features, strict=True)]
+            host += vectors * picture if optimizer == "lbfgsb" else 0
             # Several devices that share the tiles read the picture from the host and add the gradients up there.
             host += (3 if len(self.sharing) == 1 else 6) * picture + hosted
         free = [_SPARE * ops.device.memory for ops in self.devices]
@@ -201,6 +206,8 @@ class Planner:
             gc.collect()
             for ops in self.program.devices:
                 ops.trim()
+            for ops in apart:
+                ops.pool.peak = ops.pool.used
             reset_peak()
             pictures = np.random.default_rng(0).uniform(-100, 100, (2, 3, side, side)).astype(np.float32)
             objective = Objective(self.net, pictures[0], [pictures[1]], **self.settings)
@@ -211,7 +218,7 @@ class Planner:
                 float(objective.loss)
                 taken = time.perf_counter() - begin
             seconds.append(taken)
-            peaks.append([peak() - base, *(ops.pool.allocated for ops in apart)])
+            peaks.append([peak() - base, *(ops.pool.peak for ops in apart)])
             del objective, x, pictures
         for ops in self.program.devices:
             ops.trim()

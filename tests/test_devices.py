@@ -251,6 +251,18 @@ def test_splits_from_the_command_line(files, tmp_path):  # noqa: F811
             assert np.abs(found - alone).mean() < 0.5
 
 
+@needs_opencl
+def test_offloading_from_a_device(files, tmp_path):  # noqa: F811
+    """The device computes gradients; picture, optimiser and the content's features stay on the host, or in files."""
+    shallow = ["--style-layers", "relu1_1,relu2_1", "--content-layers", "relu2_1", "--num-iterations", 5]
+    alone, memory, folder, split = (
+        stylized(files, tmp_path, "--backend", "opencl", *shallow, *more)
+        for more in ([], ["--offload"], ["--offload", tmp_path], ["--offload", "--gpu", "0,1", "--split", "layers"])
+    )
+    np.testing.assert_array_equal(folder, memory)
+    assert np.abs(memory - alone).max() <= 1 and np.abs(split - alone).max() <= 1
+
+
 @pytest.mark.parametrize("more, named", [
     (["--gpu", "0,1", "--multigpu-strategy", "3,6"], ["3,6", "3 parts", "2 devices"]),
     (["--gpu", "0,1", "--multigpu-strategy", "99"], ["after layer 99", "1 to "]),

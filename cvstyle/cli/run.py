@@ -203,7 +203,6 @@ def execute(args) -> int:
     _check_nothing_overwritten(args, styles)
     limit_threads(args)
     devices = chosen_backends(args)
-    backend = devices[0]
     metadata = {"Software": f"cvstyle {__version__}", "Command": shlex.join(["cvstyle", *args.command_line])}
 
     interrupted = _handle_signals(args)
@@ -232,12 +231,12 @@ def execute(args) -> int:
                 raise KeyboardInterrupt
 
         result = stylize(
-            args.content, styles, proto=args.proto, model=args.model, backend=backend, callback=after, options=options,
-            devices=devices if len(devices) > 1 else None,
+            args.content, styles, proto=args.proto, model=args.model, backend=devices[0], devices=devices,
+            callback=after, options=options,
             planned=None if args.quiet else lambda plan: print(plan, file=sys.stderr, flush=True),
         )  # fmt: skip
         write(args.output, result.picture, result.iterations, result.seed)
-    return _conclude(args, result, backend)
+    return _conclude(args, result, devices)
 
 
 def run_options(args):
@@ -264,7 +263,7 @@ def _say_what_is_resumed(args):
         )
 
 
-def _conclude(args, result, backend):
+def _conclude(args, result, devices):
     if result.stopped == "interrupted":
         kept = f", and {args.checkpoint} goes on from there with --resume" if args.checkpoint else ""
         print(
@@ -277,8 +276,9 @@ def _conclude(args, result, backend):
         return 2
     if not args.quiet:
         print(f"{args.output}: {result.iterations} iterations, loss {result.loss:.6g}, seed {result.seed}")
-        if hasattr(backend, "device"):
-            print(f"{backend.device.name}: {backend.memory_used()}")
+        for backend in devices:
+            if hasattr(backend, "device"):
+                print(f"{backend.device.name}: {backend.memory_used()}")
     return 0
 
 
