@@ -89,11 +89,11 @@ class Planner:
     """Plans for one network on its backend or backends. Making one takes a few evaluations of small pictures.
 
     settings: weights, layers and the like, as `Objective` takes them. sharing: the backends that share the tiles, of
-    one kind, if there are several.
+    one kind, if there are several. more: pictures that are kept beside the usual ones.
     """
 
-    def __init__(self, net, settings: dict, sharing=None):
-        self.net, self.settings = net, settings
+    def __init__(self, net, settings: dict, sharing=None, more: int = 0):
+        self.net, self.settings, self.more = net, settings, more
         names = [n for kind in ("content_layers", "style_layers") for n in settings[kind]]
         names = dict.fromkeys(parse_layer(n)[0] if isinstance(n, str) else n[0] for n in names)
         self.program = net.with_pooling(settings.get("pooling", "max")).program(names)
@@ -157,8 +157,8 @@ class Planner:
         """What is needed of every device and of the host. window: in pixels."""
         picture = _PICTURE * math.prod(size)
         vectors = {"lbfgs": 2 * history + 2, "lbfgsb": 4 * history + 10, "adam": 5}[optimizer]  # lbfgsb: float64
-        pictures, (features, hosted) = (_COPIES + vectors) * picture, self._features(size)
-        kept = _DEVICE_COPIES + {"lbfgs": vectors, "lbfgsb": 0, "adam": 2}[optimizer]
+        pictures, (features, hosted) = (_COPIES + vectors + self.more) * picture, self._features(size)
+        kept = _DEVICE_COPIES + self.more + {"lbfgs": vectors, "lbfgsb": 0, "adam": 2}[optimizer]
         workers = len(self.sharing) if _on_host(self.net.ops) else 1
         host = self.base + workers * self.host(window)
         needs = [cost(window) for cost in self.costs * (1 if _on_host(self.net.ops) else len(self.sharing))]

@@ -47,6 +47,9 @@ class Options:
         memory is spread, but one works at a time. None: layers where multigpu_strategy is given, else tiles.
     multigpu_strategy: the layers after which the next device takes over (see `Network.across`); None: those that
         balance the memory.
+    average_iterates: the result, and the start of the next scale, is the average of the scale's iterates in which each
+        weighs this much less than the one after it: a_t = d a_{t-1} + (1 - d) x_t over 1 - d^t (Kingma and Ba 2015,
+        section 7.2); 0: the last iterate.
     offload: keep the picture, the optimiser's state and the content's features in host memory ("") or in files in this
         folder, whatever the backend.
     checkpoint: a file to go on from, written every checkpoint_iter iterations, when the run is interrupted and when it
@@ -78,6 +81,7 @@ class Options:
     tile_size: int | str | None = None
     split: str | None = None
     multigpu_strategy: Sequence[int | str] | None = None
+    average_iterates: float = 0.0
     offload: str | None = None
     checkpoint: str | None = None
     checkpoint_iter: int = 50
@@ -113,6 +117,8 @@ class Options:
             raise OptionError(f"tile_size is '{self.tile_size}'; auto, or a number of pixels, is needed")
         if isinstance(self.tile_size, int) and self.tile_size < 1:
             raise OptionError(f"tile_size is {self.tile_size}; a number of pixels above zero is needed")
+        if not 0 <= self.average_iterates < 1:
+            raise OptionError(f"average_iterates is {self.average_iterates}; a number from 0 to below 1 is needed")
         if self.split not in (None, "tiles", "layers"):
             raise OptionError(f"split must be tiles or layers, not '{self.split}'")
         if self.split == "tiles" and self.multigpu_strategy:
@@ -267,6 +273,7 @@ class _Run:
         if devices and len(devices) > 1:
             self._share(devices)
         self.good, self.done, self.report, self.state, self.ended = None, 0, ({}, math.nan), None, False
+        self.average, self.averaged = None, 0  # before its division, and of how many
 
     def _share(self, devices):
         """Give each device layers or tiles."""
@@ -298,7 +305,7 @@ class _Run:
         history = options.lbfgs_num_correction or getattr(module, "HISTORY", 0)
         history = min(history, max(count for _, count in self.stages))
         arguments = (self.stages, self.sizes, self.tile_size, options.optimizer, history, options.offload)
-        return Planner(self.net, settings, self.devices), arguments
+        return Planner(self.net, settings, self.devices, 2 if options.average_iterates else 0), arguments
 
     def begin(self, planned) -> None:
         """Plan where that is worth its time, refuse what cannot be done, and set up the first scale."""
@@ -338,7 +345,7 @@ class _Run:
             if self.done < 2:
                 raise
             stopped, self.latest = str(error), self.good
-        picture = self._render(self.latest)
+        picture = self._render(self.good if stopped and self.latest is self.good else self._result())
         if not np.isfinite(picture.rgb).all():
             stopped = stopped or "the last step gave values that are not finite"
             picture = self._render(self.good)
@@ -362,11 +369,12 @@ class _Run:
             self.done = start + count  # SciPy may find nothing more to gain before that
 
     def _after(self, iteration, x):
-        iterate = Iterate(iteration, self.count, lambda: self.objective.losses, lambda: self._render(picture))
+        iterate = Iterate(iteration, self.count, lambda: self.objective.losses, lambda: self._render(self._result()))
         early = iteration < 3 or iteration % _CHECK == 0
         if not self.ops.asynchronous or early or iteration == self.ends[self.stage]:
             self._check(iterate)
-        self.latest = picture = self.ops.copy(x)
+        average = self._averaged(x)
+        self.latest, self.average, self.averaged = self.ops.copy(x), average, self.averaged + 1
         self.done, self._evaluated = iteration, True
         if iteration % self.options.checkpoint_iter == 0:
             self._save()
@@ -377,6 +385,20 @@ class _Run:
                 self.ended = True
                 self._save()
                 raise
+
+    def _averaged(self, x):
+        """The average with one iterate more, or None where there is none."""
+        decay = self.options.average_iterates
+        if not decay:
+            return None
+        before = self.ops.zeros(x.shape) if self.average is None else self.ops.copy(self.average)
+        return self.ops.add_scaled(self.ops.scale(before, decay), 1 - decay, x)
+
+    def _result(self):
+        """What the run has come to: the last iterate, or the average."""
+        if self.average is None:
+            return self.latest
+        return self.ops.scale(self.ops.copy(self.average), 1 / (1 - self.options.average_iterates**self.averaged))
 
     def _check(self, iterate):
         losses, loss = iterate.losses, iterate.loss
@@ -402,11 +424,12 @@ class _Run:
 
     def _enlarge(self):
         """Go to the next scale from the result of this one; Adam's moments go along, L-BFGS starts its history anew."""
-        x, moments = self.ops.to_host(self.x if self.latest is None else self.latest), None
+        x, moments = self.ops.to_host(self._result()), None
         if self.options.optimizer == "adam":
             moments = [self.ops.to_host(m) for m in (self.state.m, self.state.v)]
             step = self.state.step
-        self.state = self.x = self.latest = self.good = None
+        self.state = self.x = self.latest = self.good = self.average = None
+        self.averaged = 0
         self._prepare(self.stage + 1)
         self.x, self.good = self.ops.asarray(self._enlarged(x)), None
         self.latest = self.ops.copy(self.x)
@@ -433,7 +456,7 @@ class _Run:
         kept |= {name: [str(entry) for entry in layers] for name, layers in self.layers.items()}
         names = (
             "style_scale", "style_blend_weights", "optimizer", "learning_rate", "lbfgs_num_correction", "bounds",
-            "normalize_gradients", "pooling", "compat",
+            "normalize_gradients", "pooling", "compat", "average_iterates",
         )  # fmt: skip
         kept |= {name: getattr(options, name) for name in names}
         kept["scales"] = [size for size, _ in self.stages]
@@ -448,9 +471,11 @@ class _Run:
         host = self.ops.to_host
         header = {
             "settings": self._kept, "stage": self.stage, "iterations": [n for _, n in self.stages], "done": self.done,
-            "seed": self.seed, "losses": self.report[0], "numbers": {},
+            "seed": self.seed, "losses": self.report[0], "averaged": self.averaged, "numbers": {},
         }  # fmt: skip
         arrays = {"x": host(self.latest)}
+        if self.average is not None:
+            arrays["average"] = host(self.average)
         for entry in fields(self.state) if self.state else ():
             value = getattr(self.state, entry.name)
             if isinstance(value, (int, float)):
@@ -478,6 +503,8 @@ class _Run:
             self._prepare(stage)
         take = self.ops.asarray
         self.x = take(arrays["x"])
+        if "average" in arrays:
+            self.average, self.averaged = take(arrays["average"]), header["averaged"]
         state = {name[len("state.") :]: take(array) for name, array in arrays.items() if name.startswith("state.")}
         if state:
             self.state = optimize.get(self.options.optimizer).State(**state, **header["numbers"])

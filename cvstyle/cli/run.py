@@ -145,6 +145,10 @@ def add_arguments(parser):
         "--lbfgs-num-correction", type=whole, default=0, metavar="N",
         help="L-BFGS history (default: 20; under --compat: 100)",
     )  # fmt: skip
+    group.add_argument(
+        "--average-iterates", type=number, nargs="?", const=0.99, default=0.0, metavar="D",
+        help="the result is an average of the iterates, each weighing D (0.99) of the one after it: for adam",
+    )
     group.add_argument("--bounds", action="store_true", help="keep pixels in range while optimising (lbfgsb)")
     group.add_argument(
         "--init",
