@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
 import nets
 import numpy as np
 import pytest
@@ -287,3 +290,27 @@ def test_bad_splits_are_one_clear_line(files, tmp_path, capsys, more, named):  #
     for part in named:
         assert part in message
     assert not list(tmp_path.iterdir())
+
+
+def test_the_recipe_for_four_gpus_as_documented(files, tmp_path, monkeypatch):  # noqa: F811
+    """docs/large-pictures.md's command with every flag; files and numbers are smaller ones."""
+    text = (Path(__file__).parents[1] / "docs" / "large-pictures.md").read_text("utf-8")
+    line = text.partition("    cvstyle run --content hoover")[2].partition("\n\n")[0]
+    words = shlex.split("run --content hoover" + line.replace("\\\n", " "))
+    smaller = {
+        "hoovertowernight.jpg": files["content"], "starry_night_gigapixel.jpg": files["style"],
+        "VGG_ILSVRC_19_layers_deploy.prototxt": files["proto"], "VGG_ILSVRC_19_layers.caffemodel": files["model"],
+        "256,512,1024,2048,3620": "24,32,48,64,200", "1000,500,200,100,50": "3,2,2,1,2",
+    }  # fmt: skip
+    assert set(smaller) < set(words)
+    monkeypatch.chdir(tmp_path)
+    command = [smaller.get(word, word) for word in words] + ["--seed", "1"]
+    pictures = []
+    for more in ([], ["--gpu", "0,1,2,3"], ["--gpu", "0,1,2,3", "--multigpu-strategy", "3,6,12"]):
+        backend = ["--backend", "numpy"] if more else []
+        assert main([*command, *more, *backend, "--resume"]) == 0
+        pictures.append(images.read("out.png").rgb)
+        assert (tmp_path / "run.npz").exists()
+        (tmp_path / "run.npz").unlink()
+    assert [p.shape for p in pictures] == [(150, 200, 3)] * 3
+    assert np.abs(pictures[1] - pictures[2]).mean() < 0.5
