@@ -109,11 +109,9 @@ class Network:
                 "than devices is needed"
             )
         for cut in cuts:
-            if isinstance(cut, str):
-                self.value(cut)
-                if cut not in self._names:
-                    raise OptionError(f"{self.definition.source}: '{cut}' is no layer; {nearest(cut, names)}")
-            elif not 1 <= cut < len(names):
+            if isinstance(cut, str) and cut not in names:
+                raise OptionError(f"{self.definition.source}: there is no layer '{cut}'; {nearest(cut, names)}")
+            if isinstance(cut, int) and not 1 <= cut < len(names):
                 raise OptionError(
                     f"{self.definition.source} cannot be split after layer {cut}; it has layers 1 to {len(names)}, and "
                     "something must be left behind the split"
@@ -412,13 +410,15 @@ class Program:
             if window is None:
                 raise OptionError(
                     f"layer '{layer.name}' ({node.definition.type}) sees the whole picture or depends on the place in "
-                    "it, so this network cannot be computed in tiles; use layers before it, or --tile-size off"
+                    "it, so this network cannot be computed in tiles; use layers before it, or --tile-size off, and "
+                    "--split layers for several devices"
                 )
             below = {steps[b] for b in node.bottoms}
             if len(below) > 1:
                 raise OptionError(
                     f"layer '{layer.name}' ({node.definition.type}) joins maps of different scales, so this network "
-                    "cannot be computed in tiles; use layers before it, or --tile-size off"
+                    "cannot be computed in tiles; use layers before it, or --tile-size off, and --split layers "
+                    "for several devices"
                 )
             steps.update(dict.fromkeys(node.tops, below.pop() * window.stride[axis]))
         self.shapes(size, channels)  # loads the weights

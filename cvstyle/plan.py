@@ -169,13 +169,14 @@ class Planner:
         else:
             measured = window / math.prod(size)  # of picture, gradient and features, in what the window takes
             needs[0] += (kept + 2 * (1 - measured)) * picture
-            needs = [_WASTE * (need + held * (1 - measured)) for need, held in zip(needs, features, strict=True)]
+            needs = [need + held * (1 - measured) for need, held in zip(needs, features, strict=True)]
             host += vectors * picture if optimizer == "lbfgsb" else 0
             # Several devices that share the tiles read the picture from the host and add the gradients up there.
             host += (3 if len(self.sharing) == 1 else 6) * picture + hosted
         free = [_SPARE * ops.device.memory for ops in self.devices]
         names = [f"device {number}" if len(needs) > 1 else "device" for number in range(len(needs))]
-        return (*map(Need, names, needs, free), Need("memory", host, self._free_host()))
+        taken = (_WASTE * need for need in needs)
+        return (*map(Need, names, taken, free), Need("memory", host, self._free_host()))
 
     def _features(self, size):
         """(bytes that the content's features take on every device, and on the host)."""
