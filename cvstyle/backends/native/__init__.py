@@ -163,6 +163,7 @@ class Convolution(reference.Convolution):
             and (*stride, *dilation, group) == (1, 1, 1, 1, 1)
             and min(self.outputs, self.channels) >= _LEAST
         )
+        self.block = 4 if self.winograd else 1
         self._directions = {}
 
     def engine(self, backward=False):
