@@ -1,12 +1,13 @@
-"""Peak memory and seconds per iteration against the size of the picture: tiles, and one device beside two.
+"""Peak memory and seconds per iteration against the size of the picture: tiles, and one device beside several.
 
-usage: python benchmarks/large.py [--megapixels 2,8,32,64] [--tile-size 1024] [--network embedded|vgg19] [--devices 1]
-                                  [--backend native] [--iterations 1] [--offload FOLDER]
-                                  [--style-layers octave1,octave2]
+usage: python benchmarks/large.py [--megapixels 2,8,32,64] [--tile-size 1024] [--network embedded|vgg19]
+                                  [--devices 1,2,2:layers] [--threads N] [--backend native] [--iterations 1]
+                                  [--offload FOLDER] [--style-layers octave1,octave2]
 
-Each size is a process of its own. Adam, so that the state is two pictures; square pictures, one style of a megapixel;
-VGG-19 has random weights. Seconds are those of the last iteration, evaluation and step. With several devices each has
-one thread of the CPU, or is an OpenCL device of that number.
+Each row is a process of its own. Adam, so that the state is two pictures; square pictures, one style of a megapixel;
+VGG-19 has random weights. Seconds are those of the last iteration, evaluation and step. --devices 2: two devices share
+the tiles, 2:layers: the layers. A device is a CPU backend of --threads threads (left out: as many as there are; those
+that share the tiles an equal part of them), or an OpenCL device.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from pathlib import Path
 import numpy as np
 from common import memory_mb, vgg19, where
 
-from cvstyle import Objective, backends, embedded_network, zoo
+from cvstyle import Objective, backends, embedded_network, placement, zoo
+from cvstyle.backends.threads import cpu_count
 from cvstyle.network import Network
 from cvstyle.optimize import adam
 
@@ -31,36 +33,44 @@ def main():
     parser.add_argument("--tile-size", type=int, default=1024)
     parser.add_argument("--network", choices=("embedded", "vgg19"), default="embedded")
     parser.add_argument("--backend", default="native")
-    parser.add_argument("--devices", type=int, default=1)
+    parser.add_argument("--devices", default="1")
+    parser.add_argument("--threads", type=int)
     parser.add_argument("--iterations", type=int, default=1)
     parser.add_argument("--offload")
     parser.add_argument("--style-layers", help="these, and no content (default: the network's own)")
-    parser.add_argument("--worker", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
         return work(args)
     print(where())
-    print(f"{args.network}, {args.backend}, {args.devices} device(s), tile {args.tile_size}")
-    print("   MP      picture  tiles  peak MB  less pictures  s/iteration   s/MP")
+    threads = args.threads or "all"
+    print(f"{args.network}, {args.backend}, {threads} threads a device, tile {args.tile_size}")
+    print("   MP      picture   devices  tiles  peak MB  less pictures  s/iteration   s/MP")
     for size in args.megapixels.split(","):
-        subprocess.run([sys.executable, Path(__file__), *sys.argv[1:], "--worker", size], check=True)
+        for devices in args.devices.split(","):
+            subprocess.run([sys.executable, Path(__file__), *sys.argv[1:], "--worker", size, devices], check=True)
 
 
 def work(args):
-    """One size, one line."""
-    side = int((args.worker * 1e6) ** 0.5)
-    one = args.devices == 1
-    made = [_device(args.backend, None if one else number) for number in range(args.devices)]
+    """One size on so many devices, one line."""
+    megapixels, (count, _, split) = float(args.worker[0]), args.worker[1].partition(":")
+    side, count = int((megapixels * 1e6) ** 0.5), int(count)
+    threads = args.threads or (cpu_count() if split else max(1, cpu_count() // count))
+    made = [_device(args.backend, number, threads) for number in range(count)]
     net = embedded_network(made[0]) if args.network == "embedded" else Network(vgg19(), made[0])
     known = zoo.defaults(net.layer_names)
     styles = args.style_layers.split(",") if args.style_layers else known["style_layers"]
     contents = [] if args.style_layers else known["content_layers"]
+    if split:
+        names = [str(entry).partition(":")[0] for entry in [*contents, *styles]]
+        window = (min(side, args.tile_size),) * 2
+        net = net.across(made, placement.balanced(net.program(dict.fromkeys(names)), window, count))
     rng = np.random.default_rng(0)
     content, style = (rng.random((3, n, n), np.float32) * 255 - 115 for n in (side, 1000))
     home = backends.host(args.offload) if args.offload else None
     objective = Objective(
         net, content, [style], content_layers=contents, style_layers=styles, tile_size=args.tile_size,
-        devices=None if one else made, home=home,
+        devices=made if count > 1 and not split else None, home=home,
     )  # fmt: skip
     ops = objective.ops
     x = ops.asarray(content[None])
@@ -74,16 +84,15 @@ def work(args):
     peak = memory_mb("VmHWM")
     own = 4 * 12 * side**2 / 2**20  # picture, gradient, two moments
     print(
-        f"{args.worker:5g} {side:>6}×{side:<5} {len(objective.tiles):>6} {peak:>8.0f} {peak - own:>14.0f} "
-        f"{seconds:>12.1f} {seconds / side**2 * 1e6:>6.2f}", flush=True,
+        f"{megapixels:5g} {side:>6}×{side:<5} {args.worker[1]:>8} {len(objective.tiles):>6} {peak:>8.0f} "
+        f"{peak - own:>14.0f} {seconds:>12.1f} {seconds / side**2 * 1e6:>6.2f}", flush=True,
     )  # fmt: skip
 
 
-def _device(backend, number):
-    if number is None or backend in ("opencl", "cuda"):
+def _device(backend, number, threads):
+    if not backends.is_host(backend):
         return backends.get(backend, number)
-    ops = backends.get(backend)
-    return type(ops)(threads=1)
+    return type(backends.get(backend))(threads=threads)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +30,7 @@ class _Node:
     definition: LayerDef
     bottoms: tuple[int, ...]
     tops: tuple[int, ...]
+    ops: Any  # the backend that runs it
 
 
 @dataclass(frozen=True)
@@ -41,20 +45,21 @@ class ReceptiveField:
 
 
 class Network:
-    """A network description bound to a backend.
+    """A network description bound to a backend, or to several that have some of its layers each (`across`).
 
     Values are numbered: each blob of the file becomes one value per layer that writes it, and layers that change
     nothing (Dropout, Split) share their input's value. Layers are made, and weights read, when a program needs them.
     """
 
-    def __init__(self, definition: NetDef, ops, pooling: str = "max"):
+    def __init__(self, definition: NetDef, ops, pooling: str = "max", later: Sequence[tuple[int, Any]] = ()):
         """pooling: "max" leaves the network as it is, "avg" replaces max pooling (see `layers.pooling`).
 
+        later: (number, backend) pairs: after so many of the file's layers that backend takes over from `ops`.
         Raises ModelError for a layer that reads a blob that nothing before it produces.
         """
         if pooling not in ("max", "avg"):
             raise OptionError(f"pooling must be max or avg, not '{pooling}'")
-        self.definition, self.ops, self.pooling = definition, ops, pooling
+        self.definition, self.ops, self.pooling, self._later = definition, ops, pooling, tuple(later)
         self.nodes: list[_Node] = []
         self._layers: dict[int, object] = {}
         self._loaded: dict[int, list[tuple[int, ...]]] = {}  # the shapes that the layer's weights have
@@ -62,7 +67,7 @@ class Network:
         self.input_names = tuple(definition.inputs)
         self._names: dict[str, int] = {}
         count = len(current)
-        for layer in definition.layers:
+        for number, layer in enumerate(definition.layers):
             missing = [b for b in layer.bottoms if b not in current]
             if missing:
                 raise ModelError(
@@ -76,7 +81,7 @@ class Network:
             else:
                 tops = tuple(range(count, count + len(layer.tops)))
                 count += len(tops)
-                self.nodes.append(_Node(layer, bottoms, tops))
+                self.nodes.append(_Node(layer, bottoms, tops, [ops, *(b for n, b in self._later if n <= number)][-1]))
             current.update(zip(layer.tops, tops, strict=True))
             if tops:
                 self._names[layer.name] = tops[0]
@@ -84,11 +89,39 @@ class Network:
 
     def with_pooling(self, pooling: str) -> Network:
         """This network with max pooling replaced, or itself if nothing changes."""
-        return self if pooling == self.pooling else Network(self.definition, self.ops, pooling)
+        return self if pooling == self.pooling else Network(self.definition, self.ops, pooling, self._later)
 
     def on(self, ops) -> Network:
         """This network on another backend, with layers of its own."""
         return Network(self.definition, ops, self.pooling)
+
+    def across(self, devices: Sequence, cuts: Sequence[int | str]) -> Network:
+        """This network with its layers on several backends, one after the other.
+
+        cuts: for each backend but the last, the layer after which the next one takes over: its name, or its place in
+        the file, where `layer_names` counts from 1 (as neural_style.lua's -multigpu_strategy, which counts losses too).
+        Raises OptionError for cuts that there are not, that do not ascend, or of another number.
+        """
+        names, told = self.layer_names, ",".join(map(str, cuts))
+        if len(cuts) != len(devices) - 1:
+            raise OptionError(
+                f"a split after layers {told} makes {len(cuts) + 1} parts for {len(devices)} devices; one layer fewer "
+                "than devices is needed"
+            )
+        for cut in cuts:
+            if isinstance(cut, str) and cut not in names:
+                raise OptionError(f"{self.definition.source}: there is no layer '{cut}'; {nearest(cut, names)}")
+            if isinstance(cut, int) and not 1 <= cut < len(names):
+                raise OptionError(
+                    f"{self.definition.source} cannot be split after layer {cut}; it has layers 1 to {len(names)}, and "
+                    "something must be left behind the split"
+                )
+        places = [names.index(cut) + 1 if isinstance(cut, str) else cut for cut in cuts]
+        if any(a >= b for a, b in pairwise(places)):
+            raise OptionError(f"the layers of the split, {told}, are not in the network's order")
+        order = [layer.name for layer in self.definition.layers]
+        later = [(order.index(names[place - 1]) + 1, ops) for place, ops in zip(places, devices[1:])]
+        return Network(self.definition, devices[0], self.pooling, later)
 
     @property
     def layer_names(self) -> list[str]:
@@ -173,7 +206,7 @@ class Network:
                     f"cannot run; {nearest(definition.type, layer_types())}"
                 )
             try:
-                layer = cls(definition, self.ops)
+                layer = cls(definition, self.nodes[index].ops)
             except ModelError as error:
                 raise ModelError(f"{self.definition.source}: {error}") from None
             if hasattr(layer, "replace_max"):
@@ -248,7 +281,8 @@ class Network:
 class Program:
     """The part of a network that the named layers need, run forward and backward on pictures of any size.
 
-    taps: layer names in any order. One forward is followed by at most one backward.
+    taps: layer names in any order. devices: the backends that take part, that of the picture first; a value goes once
+    to each other one that reads it, and its gradient comes back. One forward is followed by at most one backward.
     """
 
     def __init__(self, network: Network, taps):
@@ -269,7 +303,10 @@ class Program:
                 f"{' (' + ', '.join(inputs) + ')' if inputs else ''}; exactly one, the picture, is supported"
             )
         self._input = network.input_names.index(inputs[0])
-        self._steps = self._fused()
+        steps = self._fused()
+        self._places = {self._input: self.ops, **{top: layer.ops for node, layer in steps for top in node.tops}}
+        self._steps = self._with_handovers(steps)
+        self.devices = list(dict.fromkeys(self._places.values()))
         self._uses = Counter(b for node, _ in self._steps for b in node.bottoms)
         self._kept = set(self.taps.values()) | {self._input}
         # Taps that one convolution computes from the picture: the largest maps, and the cheapest to compute again.
@@ -294,13 +331,47 @@ class Program:
             layer = network.layer(index)
             if steps and len(node.bottoms) == 1:
                 last, before = steps[-1]
-                alone = last.tops == node.bottoms and uses[node.bottoms[0]] == 1
+                alone = last.tops == node.bottoms and uses[node.bottoms[0]] == 1 and before.ops is layer.ops
                 fused = before.fused_with(layer) if alone and last.tops[0] not in self.taps.values() else None
                 if fused is not None:
                     steps[-1] = (replace(last, tops=node.tops), fused)
                     continue
             steps.append((node, layer))
         return steps
+
+    def _with_handovers(self, steps):
+        """The steps, with one before the first that reads a value of another backend, which brings it there."""
+        brought, found = {}, []
+        for node, layer in steps:
+            for value in dict.fromkeys(node.bottoms):
+                source, key = self._places[value], (value, layer.ops)
+                if source is not layer.ops and key not in brought:
+                    brought[key] = copy = -1 - len(brought)
+                    self._places[copy] = layer.ops
+                    found.append((replace(node, bottoms=(value,), tops=(copy,)), _Handover(source, layer.ops)))
+            bottoms = tuple(brought.get((value, layer.ops), value) for value in node.bottoms)
+            found.append((replace(node, bottoms=bottoms), layer))
+        return found
+
+    def ops_of(self, name: str):
+        """The backend on which a tap's feature map is, and its gradient."""
+        return self._places[self.taps[name]]
+
+    def memory(self, size: tuple[int, int]) -> list[tuple[str, int, int]]:
+        """(last layer, bytes kept from forward to backward, bytes at work) of every step, for a picture of this size.
+
+        An estimate in float32, of what the graph asks for: filters for both directions, a bit per output, taps, and the
+        inputs and outputs at hand.
+        """
+        shapes = self._all_shapes(size, 3)
+        wanted, found = set(self.taps.values()).difference(self._again), []
+        for node, layer in self._steps:
+            tops = {t: math.prod(shapes[t]) for t in node.tops}
+            kept = sum(n for t, n in tops.items() if t in wanted or layer.retains)
+            filters = sum(self.network.parameter_count(name) for name in layer.names)
+            at_work = sum(tops.values()) + sum(math.prod(shapes[b]) for b in node.bottoms)
+            found.append((layer.names[-1], 4 * (kept + 2 * filters) + sum(tops.values()) // 8, 4 * at_work))
+        return found
 
     def shapes(self, size: tuple[int, int], channels: int = 3) -> dict[str, tuple[int, ...]]:
         """Shape of every tap for a picture of this (height, width). Raises ShapeError where it is too small."""
@@ -321,7 +392,9 @@ class Program:
         """What each position of the taps needs of a picture of this (height, width) along an axis (0: vertical).
 
         A window that holds it, and starts and ends whole units from where the picture does, gives the position its
-        exact value. Raises OptionError where a layer sees the whole picture or joins maps of different scales.
+        exact value. Where layers compute in blocks, units are whole blocks too, so that the window's blocks are the
+        picture's, which round alike. Raises OptionError where a layer sees the whole picture or joins maps of different
+        scales.
         """
         if (size, axis) not in self._reach:
             self._reach[size, axis] = self._find_reach(size, axis, channels)
@@ -337,16 +410,20 @@ class Program:
             if window is None:
                 raise OptionError(
                     f"layer '{layer.name}' ({node.definition.type}) sees the whole picture or depends on the place in "
-                    "it, so this network cannot be computed in tiles; use layers before it, or --tile-size off"
+                    "it, so this network cannot be computed in tiles; use layers before it, or --tile-size off, and "
+                    "--split layers for several devices"
                 )
             below = {steps[b] for b in node.bottoms}
             if len(below) > 1:
                 raise OptionError(
                     f"layer '{layer.name}' ({node.definition.type}) joins maps of different scales, so this network "
-                    "cannot be computed in tiles; use layers before it, or --tile-size off"
+                    "cannot be computed in tiles; use layers before it, or --tile-size off, and --split layers "
+                    "for several devices"
                 )
             steps.update(dict.fromkeys(node.tops, below.pop() * window.stride[axis]))
-        unit = math.lcm(*(step.numerator for step in steps.values()))
+        self.shapes(size, channels)  # loads the weights
+        blocks = {top: network.layer(i).block for i in self.indices for top in network.nodes[i].tops}
+        unit = math.lcm(*((step * blocks.get(value, 1)).numerator for value, step in steps.items()))
         first, end = {}, {}
         for name, tap in self.taps.items():
             count = shapes[tap][2 + axis]
@@ -433,13 +510,14 @@ class Program:
             tops = [self._complete(v, gradients, names, add) for v in node.tops]
             if all(g is None for g in tops):
                 continue
-            tops = [self.ops.zeros(s) if g is None else g for g, s in zip(tops, shapes, strict=False)]
+            ops = self._places[node.tops[0]]
+            tops = [ops.zeros(s) if g is None else g for g, s in zip(tops, shapes, strict=False)]
             bottoms = backward(tops)
             del backward, tops
             for value, g in zip(node.bottoms, bottoms, strict=True):
                 if g is not None:
                     known = gradients.get(value)
-                    gradients[value] = g if known is None else self.ops.add_scaled(known, 1, g)
+                    gradients[value] = g if known is None else self._places[value].add_scaled(known, 1, g)
             del bottoms, g
         gradient = self._complete(self._input, gradients, names, add)
         return self.ops.zeros(shape) if gradient is None else gradient
@@ -454,6 +532,19 @@ class Program:
         for name in names.get(value, ()):
             gradient = add(name, gradient)
         return gradient
+
+
+class _Handover:
+    """A value brought from one backend to another, and its gradient brought back: to `Program`, a layer."""
+
+    names = ("handover",)
+    retains = True  # on the host both may be one array
+
+    def __init__(self, source, target):
+        self.source, self.ops = source, target
+
+    def forward(self, bottoms, keep, overwrite):
+        return [self.ops.receive(bottoms[0])], lambda g: [self.source.receive(g[0])]
 
 
 def _union(intervals):

@@ -6,12 +6,14 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from itertools import zip_longest
 
 import numpy as np
 
 from . import tiles
 from .backends import numpy as reference
+from .backends.threads import one_thread_each
 from .errors import ImageError, OptionError, ShapeError
 
 _NORM_EPSILON = 1e-8  # neural_style.lua's guard against a gradient of zero
@@ -24,7 +26,8 @@ class Objective:
     content `w · mean((F − T)²)`; style `w · mean((G − A)²)` with G = F Fᵀ / N and A = Σ b_i G_i over the styles;
     total variation `w/2 · Σ` of squared differences to the right and lower neighbour over the (H−1)×(W−1) block.
 
-    net: a `Network`. content: (3, H, W), BGR, mean-subtracted, in 0..255 units. styles: the same, each of its own size.
+    net: a `Network`, whose layers may be on several backends (`Network.across`).
+    content: (3, H, W), BGR, mean-subtracted, in 0..255 units. styles: the same, each of its own size.
     content_layers, style_layers: layer names in any order, each "name" or "name:factor" or (name, factor); every
         layer has the full weight times its factor.
     style_blend_weights: one number per style, normalised to sum 1 (equal if None).
@@ -73,6 +76,7 @@ class Objective:
         self.tiles = [tiles.whole(self.shape[1:])]
         self._parts: dict[str, list] = {}
         self._workers: list[_Worker] = []
+        self._threads: list[ThreadPoolExecutor] = []
         if not (self.content_weights or self.style_weights):
             return  # total variation alone
         program = self.net.program(dict.fromkeys([*self.content_weights, *self.style_weights]))
@@ -81,19 +85,19 @@ class Objective:
         nets = [self.net] if devices is None else [self.net.on(ops) for ops in devices[: len(self.tiles)]]
         self._workers = [
             _Worker(
-                net, self.tiles[number :: len(nets)], content, self.ops if home else net.ops,
-                self.content_weights, self.style_weights, normalize_gradients,
+                net, self.tiles[number :: len(nets)], content, home, self.content_weights, self.style_weights,
+                normalize_gradients,
             )
             for number, net in enumerate(nets)
         ]  # fmt: skip
-        self._threads = [ThreadPoolExecutor(1) for _ in nets] if len(nets) > 1 else []
+        self._threads = [ThreadPoolExecutor(1) for _ in nets if len(nets) > 1]
         # Several devices read the picture at once, so they read it on the host.
         hosted = isinstance(self.ops, reference.Backend) or not self._threads
         self._table = self.ops if hosted else reference.Backend(self.ops.dtype, threads=1)
         if self.style_weights:
             self._set_style_targets(styles, blend)
-        for worker in self._workers:
-            worker.ops.trim()  # the pictures may differ in size, and their buffers would lie idle
+        for ops in (ops for worker in self._workers for ops in worker.program.devices):
+            ops.trim()  # the pictures may differ in size, and their buffers would lie idle
 
     def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """(loss, gradient) at a host picture x of the content's shape, or that shape ravelled.
@@ -114,7 +118,8 @@ class Objective:
         tiles: then sums pass through the host.
         """
         self._parts = defaultdict(list)
-        gradient = self._gradient(x) if self._workers else self.ops.zeros(x.shape)
+        with one_thread_each() if self._threads else nullcontext():
+            gradient = self._gradient(x) if self._workers else self.ops.zeros(x.shape)
         if self.tv_weight and min(self.shape[1:]) > 1:
             self._add_total_variation(x, gradient)
         return gradient
@@ -122,7 +127,7 @@ class Objective:
     @property
     def repeats(self):
         """Whether evaluations at the same array are the same work on one device, with nothing decided on the host."""
-        return len(self.tiles) == 1 and all(worker.ops is self.ops for worker in self._workers)
+        return len(self.tiles) == 1 and all(worker.program.devices == [self.ops] for worker in self._workers)
 
     @property
     def program(self):
@@ -157,7 +162,7 @@ class Objective:
     def _gradient(self, x):
         """That of content and style: the tiles are summed over for the Gram matrices, then for the gradient."""
         table, alone = self._table, len(self.tiles) == 1
-        picture = _moved(x, self.ops, table)
+        picture = table.receive(x)
         for worker in self._workers:
             worker.begin(self._parts)
         if self.style_weights and not alone:
@@ -170,12 +175,12 @@ class Objective:
             for worker in self._workers:
                 worker.norms = {name: math.fsum(n[name] for n in norms) for name in norms[0]}
         if alone:
-            return _moved(self._workers[0].gradient(table, picture, self.tiles[0]), self._workers[0].ops, self.ops)
+            return self.ops.receive(self._workers[0].gradient(table, picture, self.tiles[0]))
         gradient = table.zeros(x.shape)
         for tile, part in self._gradients(picture):
             block = _cut(table, gradient, tile.window)
             _paste(table, gradient, tile.window, table.add_scaled(block, 1, part))
-        return _moved(gradient, table, self.ops)
+        return self.ops.receive(gradient)
 
     def _gradients(self, picture):
         """(tile, its gradient on the table), in one order whatever the threads do, since sums depend on it."""
@@ -188,12 +193,12 @@ class Objective:
         ]
         if not self._threads:
             for worker, tile in jobs:
-                yield tile, _moved(worker.gradient(table, picture, tile), worker.ops, table)
+                yield tile, table.receive(worker.gradient(table, picture, tile))
             return
         threads = dict(zip(self._workers, self._threads))
 
         def compute(worker, tile):
-            return _moved(worker.gradient(table, picture, tile), worker.ops, table)
+            return table.receive(worker.gradient(table, picture, tile))
 
         done = [(tile, threads[worker].submit(compute, worker, tile)) for worker, tile in jobs]
         while done:
@@ -213,10 +218,10 @@ class Objective:
         if len(workers) == 1:
             return receive(workers[0], sums[0])
         names = dict.fromkeys(name for part in sums for name in part)
-        hosted = [{name: w.ops.to_host(array) for name, array in part.items()} for w, part in zip(workers, sums)]
+        hosted = [{n: w.ops_of(n).to_host(array) for n, array in part.items()} for w, part in zip(workers, sums)]
         total = {name: sum(part[name] for part in hosted if name in part) for name in names}
         for worker in workers:
-            receive(worker, {name: worker.ops.asarray(array) for name, array in total.items()})
+            receive(worker, {name: worker.ops_of(name).asarray(array) for name, array in total.items()})
 
     def _set_style_targets(self, styles, blend):
         """One blended Gram matrix per layer, computed by the first device."""
@@ -226,18 +231,18 @@ class Objective:
             program = first.net.program(self.style_weights)
             _check_size(program, _checked(style, role), role)
             worker = _Worker(
-                first.net, tiles.split(program, style.shape[1:], self.tile_size), style, first.ops, {},
+                first.net, tiles.split(program, style.shape[1:], self.tile_size), style, None, {},
                 self.style_weights, False,
             )
             for name, gram in worker.sum_grams(first.ops, first.ops.asarray(style[None]), keep=False).items():
+                ops = first.ops_of(name)
                 if name in targets:
-                    first.ops.add_scaled(targets[name], share, gram)
+                    ops.add_scaled(targets[name], share, gram)
                 else:
-                    targets[name] = first.ops.scale(gram, share)
+                    targets[name] = ops.scale(gram, share)
         for worker in self._workers:
             # Copied, now that the style's maps are gone: what stays lies together and leaves the rest of a heap whole.
-            moved = {n: _moved(target, first.ops, worker.ops) for n, target in targets.items()}
-            worker.style_targets = {n: worker.ops.copy(target) for n, target in moved.items()}
+            worker.style_targets = {n: worker.ops_of(n).asarray(target) for n, target in targets.items()}
 
     def _add_total_variation(self, x, gradient):
         """Of the whole picture at once, or in strips of rows no larger than the tiles."""
@@ -253,7 +258,7 @@ class Objective:
 
 
 class _Worker:
-    """Content and style losses of some tiles of a picture, on one device.
+    """Content and style losses of some tiles of a picture, on one device or those of the network's layers.
 
     Gram matrices and norms are those of the tiles' sum until `compare_grams` and `norms` are given the whole's.
     """
@@ -262,6 +267,7 @@ class _Worker:
         self.net, self.ops, self.tiles, self.store, self.normalize = net, net.ops, share, store, normalize
         self.content_weights, self.style_weights = content_weights, style_weights
         self.program = net.program(dict.fromkeys([*content_weights, *style_weights]))
+        self.ops_of = self.program.ops_of
         self._counts = {name: math.prod(s) for name, s in self.program.shapes(tuple(content.shape[1:])).items()}
         self.style_targets: dict[str, object] = {}
         self.norms: dict[str, float] = {}
@@ -275,16 +281,17 @@ class _Worker:
                 rows, columns = _slices(tile.window if tile.owned else whole)
                 features = program.forward(self.ops.asarray(content[None, :, rows, columns]), keep=False)
                 self._content_targets[tile] = {
-                    name: [self._stored(part, part is f) for part in self._parts_of(tile, name, f)]
+                    name: [self._stored(part, name, part is f) for part in self._parts_of(tile, name, f)]
                     for name, f in features.items()
                 }
 
-    def _stored(self, part, shared):
+    def _stored(self, part, name, shared):
         """A target where targets are kept, in memory of its own."""
-        return self.ops.copy(part) if shared and self.store is self.ops else _moved(part, self.ops, self.store)
+        store = self.store or self.ops_of(name)
+        return part if store is self.ops_of(name) and not shared else store.asarray(part)
 
     def _target(self, tile, name, number):
-        return _moved(self._content_targets[tile][name][number], self.store, self.ops)
+        return self.ops_of(name).receive(self._content_targets[tile][name][number])
 
     def begin(self, parts):
         """Start an evaluation, whose losses are appended to parts[name]."""
@@ -295,9 +302,10 @@ class _Worker:
 
         The last tile's forward pass is kept for `gradient`, unless another pass comes between.
         """
-        ops, sums = self.ops, {}
+        sums = {}
         for tile, features in self._forwards(table, picture, keep and not self._needs_norms):
             for name in self.style_weights:
+                ops = self.ops_of(name)
                 for part in self._parts_of(tile, name, features[name]):
                     gram = ops.gram(part, 1 / self._counts[name])
                     sums[name] = ops.add_scaled(sums[name], 1, gram) if name in sums else gram
@@ -305,20 +313,20 @@ class _Worker:
 
     def compare_grams(self, grams):
         """Take the whole picture's Gram matrices."""
-        ops = self.ops
-        self._differences |= {n: ops.add_scaled(gram, -1, self.style_targets[n]) for n, gram in grams.items()}
+        for name, gram in grams.items():
+            self._differences[name] = self.ops_of(name).add_scaled(gram, -1, self.style_targets[name])
 
     def style_loss(self, name, weight):
         """A layer's style loss."""
         difference = self._differences[name]
-        return weight / difference.shape[0] ** 2 * self.ops.dot(difference, difference)
+        return weight / difference.shape[0] ** 2 * self.ops_of(name).dot(difference, difference)
 
     def sum_norms(self, table, picture):
         """("content" or "style", layer) → L1 norm of the layer's own gradient, summed over the tiles."""
-        ops = self.ops
         norms = {(k, n): [] for k, w in (("content", self.content_weights), ("style", self.style_weights)) for n in w}
         for tile, features in self._forwards(table, picture, keep=True):
             for name, f in features.items():
+                ops = self.ops_of(name)
                 for number, part in enumerate(self._parts_of(tile, name, f)):
                     if name in self.content_weights:
                         difference = ops.difference(part, self._target(tile, name, number))
@@ -352,7 +360,7 @@ class _Worker:
             del features
 
     def _window(self, table, picture, tile):
-        return _moved(_cut(table, picture, tile.window) if tile.owned else picture, table, self.ops)
+        return self.ops.receive(_cut(table, picture, tile.window) if tile.owned else picture)
 
     def _parts_of(self, tile, name, features):
         """What the tile owns of a feature map, a strip at a time; the map itself where that is all."""
@@ -360,11 +368,11 @@ class _Worker:
             yield features
             return
         for part in tile.owned[name].strips(features.shape[1]):
-            yield _cut(self.ops, features, part)
+            yield _cut(self.ops_of(name), features, part)
 
     def _add(self, tile, name, features, gradient):
         """Add a layer's own gradients to the one that comes from above (see Program.backward)."""
-        ops, has_target = self.ops, name in self.content_weights
+        ops, has_target = self.ops_of(name), name in self.content_weights
         if not tile.owned:
             return self._add_own(name, features, gradient, self._target(tile, name, 0) if has_target else None)
         for number, part in enumerate(tile.owned[name].strips(features.shape[1])):
@@ -383,7 +391,7 @@ class _Worker:
         return gradient
 
     def _add_content(self, name, features, gradient, target):
-        ops, weight = self.ops, self.content_weights[name]
+        ops, weight = self.ops_of(name), self.content_weights[name]
         difference = ops.difference(features, target)
         self._losses[f"content:{name}"].append(weight / self._counts[name] * ops.dot(difference, difference))
         factor = self._content_factor(name)
@@ -395,7 +403,7 @@ class _Worker:
         return ops.add_scaled(gradient, weight * factor, difference)
 
     def _add_style(self, name, features, gradient):
-        ops, weight = self.ops, self.style_weights[name]
+        ops, weight = self.ops_of(name), self.style_weights[name]
         alone = name not in self._differences  # the only tile: its Gram matrix is the whole picture's
         if alone:
             self.compare_grams({name: ops.gram(features, 1 / self._counts[name])})
@@ -432,11 +440,6 @@ def _cut(ops, array, part):
 def _paste(ops, array, part, block):
     """Put back a rectangle that `_cut` gave."""
     ops.copy_block(array, (0, 0, *part.start), block, (0, 0, 0, 0), block.shape)
-
-
-def _moved(array, source, target):
-    """An array of backend `source` on backend `target`, itself if that is the same."""
-    return array if source is target else target.asarray(source.to_host(array))
 
 
 def _checked(picture, role):

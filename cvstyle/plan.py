@@ -24,65 +24,83 @@ _PROBES = (192, 384)  # sides of the small pictures
 _TILES = (4096, 3072, 2048, 1536, 1280, 1024, 768, 640, 512, 448, 384, 320, 256, 192, 128, 96, 64)
 _PICTURE = 12  # bytes per pixel: three channels of float32
 _COPIES = 7  # the picture, its gradient, the last two good ones, the content, and two that come and go
+_DEVICE_COPIES = 2  # the last two good ones: the picture and its gradient are in what a window was measured to take
+_WASTE = 1.15  # what a device's pool takes for each byte in use
 _SPARE = 0.9  # of what is free is planned for
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a backend was measured to cost: bytes in any case, bytes per pixel of a window, seconds per pixel."""
+    """What a window was measured to cost on a backend: bytes in any case, and bytes per pixel."""
 
     fixed: float
     per_pixel: float
-    seconds: float
+
+    def __call__(self, pixels: float) -> float:
+        return self.fixed + self.per_pixel * pixels
+
+
+@dataclass(frozen=True)
+class Need:
+    """place: "memory" (the host's) or "device N". size, free: bytes; free is None where nobody knows."""
+
+    place: str
+    size: float
+    free: float | None
+
+    @property
+    def fits(self) -> bool:
+        return self.free is None or self.size <= self.free
 
 
 @dataclass(frozen=True)
 class Plan:
     """size: (height, width). tile_size: None for the whole picture at once. windows: number of tiles; window: their
-    shape. device: bytes where the network is computed; host: bytes in host memory, those too where that is the host.
-    free_device, free_host: what there is (None: unknown). seconds: of an iteration. total: of the whole run."""
+    shape. needs: of every device beside the host, in their order, and of the host, where CPU backends compute as well.
+    seconds: of an iteration. total: of the whole run."""
 
     size: tuple[int, int]
     tile_size: int | None
     windows: int
     window: tuple[int, int]
-    device: float | None
-    host: float
-    free_device: float | None
-    free_host: float | None
+    needs: tuple[Need, ...]
     seconds: float
     total: float
 
     @property
     def fits(self) -> bool:
         """Whether there is enough memory, as far as that is known."""
-        needs = ((self.device, self.free_device), (self.host, self.free_host))
-        return all(need is None or free is None or need <= free for need, free in needs)
+        return all(need.fits for need in self.needs)
+
+    @property
+    def memory(self) -> float:
+        """Bytes in all places together."""
+        return sum(need.size for need in self.needs)
 
     def __str__(self):
         height, width = self.size
         cut = f"{self.windows} tiles of {self.window[1]}×{self.window[0]}" if self.tile_size else "no tiles"
-        device = f"{_gb(self.device)} on the device, " if self.device is not None else ""
-        return (
-            f"{width}×{height}, {cut}: {device}{_gb(self.host)} of memory, {self.seconds:.3g} s an iteration, about "
-            f"{_duration(self.total)}"
-        )
+        *devices, host = (f"{_gb(need.size)} of {need.place}" for need in self.needs)
+        where = ", ".join([*(text.replace(" of ", " on ") for text in devices), host])
+        return f"{width}×{height}, {cut}: {where}, {self.seconds:.3g} s an iteration, about {_duration(self.total)}"
 
 
 class Planner:
-    """Plans for one network on its backend. Making one takes a few evaluations of small pictures.
+    """Plans for one network on its backend or backends. Making one takes a few evaluations of small pictures.
 
-    settings: weights, layers and the like, as `Objective` takes them.
+    settings: weights, layers and the like, as `Objective` takes them. sharing: the backends that share the tiles, of
+    one kind, if there are several. more: pictures that are kept beside the usual ones.
     """
 
-    def __init__(self, net, settings: dict):
-        self.net, self.settings = net, settings
-        self.on_host = isinstance(net.ops.empty((1,)), np.ndarray)
+    def __init__(self, net, settings: dict, sharing=None, more: int = 0):
+        self.net, self.settings, self.more = net, settings, more
         names = [n for kind in ("content_layers", "style_layers") for n in settings[kind]]
         names = dict.fromkeys(parse_layer(n)[0] if isinstance(n, str) else n[0] for n in names)
         self.program = net.with_pooling(settings.get("pooling", "max")).program(names)
+        self.sharing = sharing or [net.ops]
+        self.devices = [ops for ops in sharing or self.program.devices if not _on_host(ops)]
         self._known: dict[tuple, list[tiles.Tile]] = {}
-        self.cost, self.base = self._measure()
+        self._measure()
 
     def plan(self, stages, sizes, tile_size, optimizer, history, offload=None) -> Plan:
         """The plan of a run; the last scale decides what it needs.
@@ -93,14 +111,14 @@ class Planner:
         if tile_size != "auto":
             return self._plan(stages, sizes, tile_size, optimizer, history, offload)
         size, least = sizes[-1], self._least()
-        sides = [None, *(t for t in _TILES if t < max(size) and t >= least), *([least] if least < max(size) else [])]
+        most = max(size) if len(self.sharing) == 1 else tiles.share(self.program, size, len(self.sharing))
+        sides = [most, *(t for t in _TILES if t < most and t >= least), *([least] if least < most else [])]
         for side in sides:
-            window = tuple(min(n, side or n) for n in size)
-            needs = self._memory(size, math.prod(window), optimizer, history, offload)
-            if self._fits(*needs):
+            window = tuple(min(n, side) for n in size)
+            needs = self._needs(size, math.prod(window), optimizer, history, offload)
+            if all(need.fits for need in needs):
                 return self._plan(stages, sizes, side, optimizer, history, offload)
-        free = None if self.on_host else self._free_device()
-        return Plan(size, side, 0, window, *needs, free, self._free_host(), math.nan, math.nan)
+        return Plan(size, side, 0, window, needs, math.nan, math.nan)
 
     def _least(self):
         """The least tile size of the network; infinite where it cannot be computed in tiles."""
@@ -108,10 +126,6 @@ class Planner:
             return tiles.least([self.program.reach((2048, 2048), axis) for axis in (0, 1)])
         except OptionError:
             return math.inf
-
-    def _fits(self, device, host):
-        free_device = math.inf if self.on_host else self._free_device()
-        return (device or 0) <= free_device and host <= (self._free_host() or math.inf)
 
     def largest(self, size, optimizer, history, offload=None) -> int:
         """The longest side of a picture of this shape that fits with the smallest tiles that the network allows."""
@@ -121,69 +135,84 @@ class Planner:
             side = (low + high) // 2
             scaled = tuple(max(1, round(n * side / max(size))) for n in size)
             window = math.prod(min(n, least) for n in scaled)
-            fits = self._fits(*self._memory(scaled, window, optimizer, history, offload))
-            low, high = (side, high) if fits else (low, side)
+            fits = [need.fits for need in self._needs(scaled, window, optimizer, history, offload)]
+            low, high = (side, high) if all(fits) else (low, side)
         return low
 
     def _plan(self, stages, sizes, tile_size, optimizer, history, offload):
         size = sizes[-1]
         cut = self._cut(size, tile_size)
         window = cut[0].window.shape
-        device, host = self._memory(size, math.prod(window), optimizer, history, offload)
+        needs = self._needs(size, math.prod(window), optimizer, history, offload)
         seconds = [self._seconds(s, tile_size) for s in sizes]
-        return Plan(
-            size, tile_size if len(cut) > 1 else None, len(cut), window, device, host,
-            None if self.on_host else self._free_device(), self._free_host(), seconds[-1],
-            sum(s * count for s, (_, count) in zip(seconds, stages)),
-        )  # fmt: skip
+        total = sum(s * count for s, (_, count) in zip(seconds, stages))
+        return Plan(size, tile_size if len(cut) > 1 else None, len(cut), window, needs, seconds[-1], total)
 
     def _cut(self, size, tile_size):
         if (size, tile_size) not in self._known:
             self._known[size, tile_size] = tiles.split(self.program, size, tile_size)
         return self._known[size, tile_size]
 
-    def _memory(self, size, window, optimizer, history, offload):
-        """(bytes on the device, or None where that is the host; bytes on the host). window: in pixels."""
-        pixels, pictures = math.prod(size), self._pictures(size, optimizer, history)
-        work = self.cost.fixed + self.cost.per_pixel * window
-        device, host = (None, self.base + work) if self.on_host else (work, self.base)
-        if offload:
-            return device, host + 2 * _PICTURE * pixels  # files need none, but for what comes and goes
-        if offload is not None or self.on_host:
-            return device, host + pictures
-        return device + pictures, host + 3 * _PICTURE * pixels
-
-    def _pictures(self, size, optimizer, history):
-        """Bytes of what has the picture's size, and of the content's features."""
+    def _needs(self, size, window, optimizer, history, offload):
+        """What is needed of every device and of the host. window: in pixels."""
+        picture = _PICTURE * math.prod(size)
         pairs = (2 * history + 2) * self.net.ops.history_itemsize / 4 + 1
         vectors = {"lbfgs": pairs, "lbfgsb": 4 * history + 10, "adam": 5}[optimizer]  # lbfgsb: float64
-        shapes = self.program.shapes(size)
-        names = [parse_layer(n)[0] if isinstance(n, str) else n[0] for n in self.settings["content_layers"]]
-        return (_COPIES + vectors) * _PICTURE * math.prod(size) + sum(4 * math.prod(shapes[n]) for n in names)
+        pictures, (features, hosted) = (_COPIES + vectors + self.more) * picture, self._features(size)
+        kept = _DEVICE_COPIES + self.more + {"lbfgs": vectors, "lbfgsb": 0, "adam": 2}[optimizer]
+        workers = len(self.sharing) if _on_host(self.net.ops) else 1
+        host = self.base + workers * self.host(window)
+        needs = [cost(window) for cost in self.costs * (1 if _on_host(self.net.ops) else len(self.sharing))]
+        if offload:
+            host += 2 * picture  # files need none, but for what comes and goes
+        elif offload is not None or not needs or _on_host(self.net.ops):
+            host += pictures + hosted + sum(features)
+        else:
+            measured = window / math.prod(size)  # of picture, gradient and features, in what the window takes
+            needs[0] += (kept + 2 * (1 - measured)) * picture
+            needs = [need + held * (1 - measured) for need, held in zip(needs, features, strict=True)]
+            host += vectors * picture if optimizer == "lbfgsb" else 0
+            # Several devices that share the tiles read the picture from the host and add the gradients up there.
+            host += (3 if len(self.sharing) == 1 else 6) * picture + hosted
+        free = [_SPARE * ops.device.memory for ops in self.devices]
+        names = [f"device {number}" if len(needs) > 1 else "device" for number in range(len(needs))]
+        taken = (_WASTE * need for need in needs)
+        return (*map(Need, names, taken, free), Need("memory", host, self._free_host()))
+
+    def _features(self, size):
+        """(bytes that the content's features take on every device, and on the host)."""
+        shapes, found = self.program.shapes(size), dict.fromkeys(self.devices, 0)
+        for entry in self.settings["content_layers"]:
+            name = parse_layer(entry)[0] if isinstance(entry, str) else entry[0]
+            holders = self.sharing if len(self.sharing) > 1 else [self.program.ops_of(name)]
+            for ops in holders:
+                found[ops] = found.get(ops, 0) + 4 * math.prod(shapes[name]) / len(holders)
+        return [found[ops] for ops in self.devices], sum(n for ops, n in found.items() if ops not in self.devices)
 
     def _seconds(self, size, tile_size):
         cut = self._cut(size, tile_size)
-        pixels = sum(math.prod(tile.window.shape) for tile in cut)
+        pixels = math.prod(cut[0].window.shape) * -(-len(cut) // len(self.sharing))
         # With tiles the forward pass runs twice: for the Gram matrices, and for the gradient.
-        return self.cost.seconds * pixels * (1.5 - 0.5 / len(cut))
+        return self.seconds * pixels * (1.5 - 0.5 / len(cut))
 
     def _free_host(self):
         free = memory.available()
         return None if free is None else _SPARE * (free + resident())
 
-    def _free_device(self):
-        return _SPARE * self.net.ops.device.memory
-
     def _measure(self):
-        """(cost, host bytes that the process has in any case)."""
-        peaks, seconds = [], []
-        base = resident()
-        ops, tuned = self.net.ops, getattr(self.net.ops, "autotune", False)
-        if tuned:
+        """Find out what a window costs: `costs` of each device beside the host, `host` of the host, `seconds` a pixel;
+        and `base`, the host's bytes in any case. Of devices that share the tiles the first one is measured."""
+        peaks, seconds, base = [], [], resident()
+        apart = [ops for ops in self.program.devices if not _on_host(ops)]
+        tuned = [ops for ops in apart if ops.autotune]
+        for ops in tuned:
             ops.autotune = False  # these shapes do not come again
         for side in (_PROBES[0], *_PROBES):  # the first packs filters, which it need not do again
             gc.collect()
-            self.net.ops.trim()
+            for ops in self.program.devices:
+                ops.trim()
+            for ops in apart:
+                ops.pool.peak = ops.pool.used
             reset_peak()
             pictures = np.random.default_rng(0).uniform(-100, 100, (2, 3, side, side)).astype(np.float32)
             objective = Objective(self.net, pictures[0], [pictures[1]], **self.settings)
@@ -194,15 +223,27 @@ class Planner:
                 float(objective.loss)
                 taken = time.perf_counter() - begin
             seconds.append(taken)
-            peaks.append(peak() - base if self.on_host else self.net.ops.pool.allocated)
+            peaks.append([peak() - base, *(ops.pool.peak for ops in apart)])
             del objective, x, pictures
-        self.net.ops.trim()
-        if tuned:
+        for ops in self.program.devices:
+            ops.trim()
+        for ops in tuned:
             ops.autotune = True
-        small, large = (side**2 for side in _PROBES)
-        per_pixel = max(0.0, (peaks[2] - peaks[1]) / (large - small))
-        fixed = max(0.0, peaks[2] - per_pixel * large)
-        return Cost(fixed, per_pixel, seconds[2] / large), base if self.on_host else resident()
+        self.seconds = seconds[2] / _PROBES[1] ** 2
+        self.host, *self.costs = (_line(*ends) for ends in zip(*peaks[1:]))
+        self.base = base
+        if len(apart) == len(self.program.devices):
+            self.host, self.base = Cost(0, 0), resident()
+
+
+def _line(small, large):
+    """The cost of a window from what two windows cost."""
+    per_pixel = max(0.0, (large - small) / (_PROBES[1] ** 2 - _PROBES[0] ** 2))
+    return Cost(max(0.0, large - per_pixel * _PROBES[1] ** 2), per_pixel)
+
+
+def _on_host(ops):
+    return isinstance(ops.empty((1,)), np.ndarray)
 
 
 def _advice(planner, plan, arguments):
@@ -231,12 +272,11 @@ def refuse_what_cannot_fit(planner: Planner, plan: Plan, arguments: tuple) -> No
     """Raises OptionError for a plan that does not fit, naming options that would. arguments: `Planner.plan`'s."""
     if plan.fits:
         return
-    place, need, free = "memory", plan.host, plan.free_host
-    if plan.device is not None and plan.free_device is not None and plan.device > plan.free_device:
-        place, need, free = "device memory", plan.device, plan.free_device
+    need = next(need for need in plan.needs if not need.fits)
+    where = "memory" if need.place == "memory" else f"the memory of {need.place}"
     height, width = plan.size
     raise OptionError(
-        f"a picture of {width}×{height} needs about {_gb(need)} of {place} and {_gb(free)} can be used; "
+        f"a picture of {width}×{height} needs about {_gb(need.size)} of {where} and {_gb(need.free)} can be used; "
         + _advice(planner, plan, arguments)
     )
 

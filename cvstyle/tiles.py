@@ -99,6 +99,11 @@ def split(program, size: tuple[int, int], tile_size: int | None) -> list[Tile]:
     ]
 
 
+def share(program, size: tuple[int, int], devices: int) -> int:
+    """A tile size with which each of several devices gets a tile, or nearly. Raises OptionError as `split` does."""
+    return max(size) // devices + 1 + max(program.reach(size, axis).widest[1] for axis in (0, 1))
+
+
 @dataclass(frozen=True)
 class _Interval:
     """A window along one axis; owned: layer → (first position in the window's own coordinates, number)."""

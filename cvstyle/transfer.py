@@ -14,7 +14,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from . import backends, checkpoint, images, optimize, tiles, zoo
+from . import backends, checkpoint, images, optimize, placement, tiles, zoo
 from .errors import CheckpointError, NumericalError, OptionError
 from .network import Network, load_network
 from .objective import Objective, parse_layer
@@ -24,6 +24,7 @@ _LONGEST = 1 << 20  # pixels
 _CHECK = 50  # iterations after which the losses of a device are looked at for NaN and infinity
 _SHARES = (1, 1 / 2, 1 / 5, 1 / 10, 1 / 20)  # of num_iterations for each scale: those of the reference's recipe
 _LARGE = 2_000_000  # pixels from which a plan is made without being asked for
+_LARGEST_TILE = 2048  # what layers are balanced for before automatic tiles are found
 _SMALLEST = 256  # the first of automatic scales is at least as large
 _COMPAT_HISTORY = 100  # neural_style.lua's L-BFGS
 _NOISE = 0.001  # neural_style.lua starts from noise of this standard deviation, in its 0..256 units
@@ -42,6 +43,13 @@ class Options:
         num_iterations, the later ones fewer.
     scale_iterations: iterations of each scale instead; a last number serves all scales that are left.
     tile_size: see `Objective`; "auto" takes the largest that fits into the free memory (see `plan`).
+    split: what several devices share: "tiles", computed at the same time, or "layers", of which each has some: the
+        memory is spread, but one works at a time. None: layers where multigpu_strategy is given, else tiles.
+    multigpu_strategy: the layers after which the next device takes over (see `Network.across`); None: those that
+        balance the memory.
+    average_iterates: the result, and the start of the next scale, is the average of the scale's iterates in which each
+        weighs this much less than the one after it: a_t = d a_{t-1} + (1 - d) x_t over 1 - d^t (Kingma and Ba 2015,
+        section 7.2); 0: the last iterate.
     offload: keep the picture, the optimiser's state and the content's features in host memory ("") or in files in this
         folder, whatever the backend.
     checkpoint: a file to go on from, written every checkpoint_iter iterations, when the run is interrupted and when it
@@ -71,6 +79,9 @@ class Options:
     scales: Sequence[int] | str | None = None
     scale_iterations: Sequence[int] | None = None
     tile_size: int | str | None = None
+    split: str | None = None
+    multigpu_strategy: Sequence[int | str] | None = None
+    average_iterates: float = 0.0
     offload: str | None = None
     checkpoint: str | None = None
     checkpoint_iter: int = 50
@@ -106,6 +117,12 @@ class Options:
             raise OptionError(f"tile_size is '{self.tile_size}'; auto, or a number of pixels, is needed")
         if isinstance(self.tile_size, int) and self.tile_size < 1:
             raise OptionError(f"tile_size is {self.tile_size}; a number of pixels above zero is needed")
+        if not 0 <= self.average_iterates < 1:
+            raise OptionError(f"average_iterates is {self.average_iterates}; a number from 0 to below 1 is needed")
+        if self.split not in (None, "tiles", "layers"):
+            raise OptionError(f"split must be tiles or layers, not '{self.split}'")
+        if self.split == "tiles" and self.multigpu_strategy:
+            raise OptionError("multigpu_strategy splits layers and split asks for tiles; leave one of them out")
         if self.offload and not os.path.isdir(self.offload):
             raise OptionError(f"{self.offload}: there is no such folder to offload to")
         self._check_scales()
@@ -206,30 +223,29 @@ def stylize(
 
     content, styles: paths. proto, model: a Caffe network; the embedded one without them. network: one that is loaded
     already, instead. callback is called after every iteration and may raise `optimize.Stop`. Settings are the fields
-    of `Options`, given by name or as one object. devices: backends that share the tiles, the first of which is that of
-    the network; without a tile size, one is chosen that gives each a tile. planned is called before the work starts
-    where a plan is made: for large pictures and automatic tiles.
+    of `Options`, given by name or as one object. devices: backends that share the work (`Options.split`), the first of
+    which is that of the network; for tiles without a tile size, one is chosen that gives each a tile. planned is called
+    before the work starts where a plan is made: for large pictures and automatic tiles.
 
     Raises ImageError, ModelError or OptionError before the work starts. Ctrl-C, NaN and infinity end the run with the
     last good picture (`Result.stopped`); NumericalError where there is none.
     """
-    run = _run(content, styles, proto, model, backend, network, callback, options, settings)
-    run.devices = devices
+    run = _run(content, styles, proto, model, backend, network, devices, callback, options, settings)
     run.begin(planned)
     return run.run()
 
 
 def plan(
-    content, styles, *, proto=None, model=None, backend="auto", network=None, options=None, **settings
+    content, styles, *, proto=None, model=None, backend="auto", network=None, devices=None, options=None, **settings
 ) -> tuple[Plan, int]:
     """(what `stylize` with these arguments would need, the longest side that fits with automatic tiles)."""
-    run = _run(content, styles, proto, model, backend, network, None, options, settings)
+    run = _run(content, styles, proto, model, backend, network, devices, None, options, settings)
     planner, arguments = run.planner()
     _, _, _, *rest = arguments
     return planner.plan(*arguments), planner.largest(run.sizes[-1], *rest)
 
 
-def _run(content, styles, proto, model, backend, network, callback, options, settings):
+def _run(content, styles, proto, model, backend, network, devices, callback, options, settings):
     """A run that has not begun."""
     try:
         options = options or Options(**settings)
@@ -241,7 +257,7 @@ def _run(content, styles, proto, model, backend, network, callback, options, set
     pictures = [images.read(path) for path in (content, *styles)]
     start = images.read(options.init_image) if options.init_image else None
     net = network or (load_network(proto, model, backend) if proto else embedded_network(backend))
-    return _Run(net, pictures[0], pictures[1:], start, options, callback)
+    return _Run(net, devices, pictures[0], pictures[1:], start, options, callback)
 
 
 def embedded_network(backend="auto") -> Network:
@@ -252,7 +268,7 @@ def embedded_network(backend="auto") -> Network:
 class _Run:
     """The scales one after the other. Iterations are counted through all of them."""
 
-    def __init__(self, net, content, styles, start, options, callback):
+    def __init__(self, net, devices, content, styles, start, options, callback):
         self.net, self.content, self.styles, self.start = net, content, styles, start
         self.options, self.callback = options, callback
         self.ops = net.ops if options.offload is None else backends.host(options.offload)
@@ -264,8 +280,34 @@ class _Run:
         self.count = sum(iterations for _, iterations in self.stages)
         self.sizes = [self._size(longest) for longest, _ in self.stages]
         self.tile_size, self.devices = options.tile_size, None
+        if devices and len(devices) > 1:
+            self._share(devices)
         self.good, self.done, self.report, self.state, self.ended = None, 0, ({}, math.nan), None, False
         self._unchecked = None
+        self.average, self.averaged = None, 0  # before its division, and of how many
+
+    def _share(self, devices):
+        """Give each device layers or tiles."""
+        cuts, split = self.options.multigpu_strategy, self.options.split
+        if split == "tiles" or (split is None and not cuts):
+            self.devices = devices
+            if self.tile_size is None:
+                self.tile_size = tiles.share(self._program(), self.sizes[-1], len(devices))
+            return
+        side = self.tile_size if isinstance(self.tile_size, int) else _LARGEST_TILE if self.tile_size else math.inf
+        window = tuple(min(n, side) for n in self.sizes[-1])
+        self.net = self.net.across(devices, cuts or placement.balanced(self._program(), window, len(devices)))
+        idle = len(devices) - len(self._program().devices)
+        if idle:
+            raise OptionError(
+                f"the split after layers {','.join(map(str, cuts))} leaves {idle} of {len(devices)} devices without a "
+                "layer that is asked for; split earlier"
+            )
+
+    def _program(self):
+        """What the layers of content and style need, on the devices that have them."""
+        weighted = [parse_layer(n)[0] if isinstance(n, str) else n[0] for names in self.layers.values() for n in names]
+        return self.net.with_pooling(self.options.pooling).program(dict.fromkeys(weighted))
 
     def planner(self):
         """(a planner, the arguments of its `plan` for this run)."""
@@ -274,7 +316,7 @@ class _Run:
         history = options.lbfgs_num_correction or getattr(module, "HISTORY", 0)
         history = min(history, max(count for _, count in self.stages))
         arguments = (self.stages, self.sizes, self.tile_size, options.optimizer, history, options.offload)
-        return Planner(self.net, settings), arguments
+        return Planner(self.net, settings, self.devices, 2 if options.average_iterates else 0), arguments
 
     def begin(self, planned) -> None:
         """Plan where that is worth its time, refuse what cannot be done, and set up the first scale."""
@@ -285,12 +327,12 @@ class _Run:
             self.tile_size = found.tile_size
             if planned:
                 planned(found)
-        if isinstance(self.tile_size, int) or self.devices:
-            self._check_tiles()
+        if isinstance(self.tile_size, int):  # refuse what the last scale cannot be cut into before the first is done
+            tiles.split(self._program(), self.sizes[-1], self.tile_size)
         resumed = None
         if self.options.resume and os.path.exists(self.options.checkpoint):
             resumed = checkpoint.load(self.options.checkpoint)
-            for ops in self._tuned():
+            for ops in self._tuned:
                 ops.choices.adopt(resumed[0].get("choices", {}))
         self._prepare(0)
         if resumed:
@@ -319,7 +361,7 @@ class _Run:
             if self.done < 2:
                 raise
             stopped, self.latest = str(error), self.good
-        picture = self._render(self.latest)
+        picture = self._render(self.good if stopped and self.latest is self.good else self._result())
         if not np.isfinite(picture.rgb).all():
             stopped = stopped or "the last step gave values that are not finite"
             picture = self._render(self.good)
@@ -345,15 +387,18 @@ class _Run:
     def _after(self, iteration, x):
         self._finish_check()  # of the iteration before: the device has gone on meanwhile
         iterate = Iterate(
-            iteration, self.count, self.ops.asynchronous, self.objective.read_losses, lambda: self._render(picture)
-        )
+            iteration, self.count, self.ops.asynchronous, self.objective.read_losses,
+            lambda: self._render(self._result(at)),
+        )  # fmt: skip
         last = iteration == self.ends[self.stage]
         if not self.ops.asynchronous or iteration < 3 or iteration % _CHECK == 0 or last:
             iterate.fetch()
             self._unchecked = iterate, self.latest
         if not self.ops.asynchronous or iteration < 3 or last:
             self._finish_check()
-        self.latest = picture = self.ops.copy(x)
+        average = self._averaged(x)
+        self.latest, self.average, self.averaged = self.ops.copy(x), average, self.averaged + 1
+        at = self.latest, average, self.averaged
         self.done, self._evaluated = iteration, True
         if iteration % self.options.checkpoint_iter == 0:
             self._save()
@@ -364,6 +409,21 @@ class _Run:
                 self.ended = True
                 self._save()
                 raise
+
+    def _averaged(self, x):
+        """The average with one iterate more, or None where there is none."""
+        decay = self.options.average_iterates
+        if not decay:
+            return None
+        before = self.ops.zeros(x.shape) if self.average is None else self.ops.copy(self.average)
+        return self.ops.add_scaled(self.ops.scale(before, decay), 1 - decay, x)
+
+    def _result(self, at=None):
+        """What the run has come to, or had at (latest, average, averaged): the last iterate, or the average."""
+        latest, average, averaged = at or (self.latest, self.average, self.averaged)
+        if average is None:
+            return latest
+        return self.ops.scale(self.ops.copy(average), 1 / (1 - self.options.average_iterates**averaged))
 
     def _finish_check(self):
         if self._unchecked is None:
@@ -392,11 +452,12 @@ class _Run:
 
     def _enlarge(self):
         """Go to the next scale from the result of this one; Adam's moments go along, L-BFGS starts its history anew."""
-        x, moments = self.ops.to_host(self.x if self.latest is None else self.latest), None
+        x, moments = self.ops.to_host(self._result()), None
         if self.options.optimizer == "adam":
             moments = [self.ops.to_host(m) for m in (self.state.m, self.state.v)]
             step = self.state.step
-        self.state = self.x = self.latest = self.good = None
+        self.state = self.x = self.latest = self.good = self.average = None
+        self.averaged = 0
         self._prepare(self.stage + 1)
         self.x, self.good = self.ops.asarray(self._enlarged(x)), None
         self.latest = self.ops.copy(self.x)
@@ -413,15 +474,6 @@ class _Run:
     def _size(self, longest):
         return images.target_size(*self.content.rgb.shape[:2], longest, compat=self.options.compat)
 
-    def _check_tiles(self):
-        """Refuse tiles that the last scale cannot be cut into, before the first scale is done."""
-        weighted = [parse_layer(n)[0] if isinstance(n, str) else n[0] for names in self.layers.values() for n in names]
-        program = self.net.with_pooling(self.options.pooling).program(dict.fromkeys(weighted))
-        if self.tile_size is None:
-            seen = max(program.reach(self.sizes[-1], axis).widest[1] for axis in (0, 1))
-            self.tile_size = max(self.sizes[-1]) // len(self.devices) + 1 + seen
-        tiles.split(program, self.sizes[-1], self.tile_size)
-
     # Checkpoints
 
     def _settings_kept(self):
@@ -432,7 +484,7 @@ class _Run:
         kept |= {name: [str(entry) for entry in layers] for name, layers in self.layers.items()}
         names = (
             "style_scale", "style_blend_weights", "optimizer", "learning_rate", "lbfgs_num_correction", "bounds",
-            "normalize_gradients", "pooling", "compat",
+            "normalize_gradients", "pooling", "compat", "average_iterates",
         )  # fmt: skip
         kept |= {name: getattr(options, name) for name in names}
         if options.optimizer == "lbfgs":
@@ -450,10 +502,12 @@ class _Run:
         host = self.ops.to_host
         header = {
             "settings": self._kept, "stage": self.stage, "iterations": [n for _, n in self.stages], "done": self.done,
-            "seed": self.seed, "losses": self.report[0], "numbers": {},
-            "choices": {key: choice for ops in self._tuned() for key, choice in ops.choices.kept.items()},
+            "seed": self.seed, "losses": self.report[0], "averaged": self.averaged, "numbers": {},
+            "choices": {key: choice for ops in self._tuned for key, choice in ops.choices.kept.items()},
         }  # fmt: skip
         arrays = {"x": host(self.latest)}
+        if self.average is not None:
+            arrays["average"] = host(self.average)
         for entry in fields(self.state) if self.state else ():
             value = getattr(self.state, entry.name)
             if isinstance(value, (int, float)):
@@ -466,9 +520,10 @@ class _Run:
     def _kept(self):
         return self._settings_kept()
 
+    @cached_property
     def _tuned(self):
         """The backends that measure which way of doing things is fastest: results depend on what they chose."""
-        return [ops for ops in self.devices or [self.net.ops] if getattr(ops, "autotune", False)]
+        return [ops for ops in self.devices or self._program().devices if getattr(ops, "autotune", False)]
 
     def _resume(self, header, arrays):
         path = self.options.checkpoint
@@ -484,6 +539,8 @@ class _Run:
             self._prepare(stage)
         take = self.ops.asarray
         self.x = take(arrays["x"])
+        if "average" in arrays:
+            self.average, self.averaged = take(arrays["average"]), header["averaged"]
         state = {name[len("state.") :]: take(array) for name, array in arrays.items() if name.startswith("state.")}
         if state:
             self.state = optimize.get(self.options.optimizer).State(**state, **header["numbers"])

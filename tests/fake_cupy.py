@@ -179,6 +179,12 @@ def make(cl_device, count=2, capability=(9, 0)):
 
             return call
 
+    def memcpy_peer(target, target_device, source, source_device, size):
+        not_recording()
+        target, source = pointer_at(target), pointer_at(source)
+        assert (target.mem.device_id, source.mem.device_id) == (target_device, source_device)
+        cl_device.copy(target.view(), source.view(), size)
+
     cuda = types.SimpleNamespace(
         alloc_pinned_memory=alloc_pinned_memory, Memory=Memory, MemoryPointer=MemoryPointer, Stream=Stream, Event=Event,
         get_current_stream=lambda: streams[-1] if streams else types.SimpleNamespace(ptr=0),
@@ -188,6 +194,7 @@ def make(cl_device, count=2, capability=(9, 0)):
         nvrtc=types.SimpleNamespace(getVersion=lambda: (13, 0)),
         runtime=types.SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError, getDeviceCount=lambda: count, setDevice=set_device,
+            memcpyPeer=memcpy_peer,
             getDeviceProperties=device_properties, deviceSynchronize=cl_device.synchronize,
             driverGetVersion=lambda: 13000,
         ),

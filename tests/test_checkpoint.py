@@ -60,7 +60,8 @@ def run(files, **settings):
 
 
 @pytest.mark.parametrize("more", [
-    ["--optimizer", "lbfgs", "--lbfgs-num-correction", 7], ["--optimizer", "adam", "--scales", "24,32,48"],
+    ["--optimizer", "lbfgs", "--lbfgs-num-correction", 7],
+    ["--optimizer", "adam", "--scales", "24,32,48", "--average-iterates", 0.9],
 ], ids=lambda more: more[1])  # fmt: skip
 def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bytes(files, tmp_path, more):
     rng = random.Random(5)
@@ -85,7 +86,8 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bytes(files, tmp_
         kills += 1
     assert kills > 1
     (_, known), (_, found) = checkpoint.load(str(whole)), checkpoint.load(str(broken))
-    assert found["x"].tobytes() == known["x"].tobytes()
+    assert set(found) == set(known)
+    assert all(found[name].tobytes() == known[name].tobytes() for name in known)
     np.testing.assert_array_equal(images.read(tmp_path / "broken.png").rgb, images.read(tmp_path / "whole.png").rgb)
 
 
@@ -188,6 +190,8 @@ def test_bad_checkpoints_are_one_clear_line_and_nothing_is_lost(files, tmp_path,
         (["--checkpoint", tmp_path], good, ["place"]),
         (["--checkpoint-iter", 0], good, ["checkpoint_iter"]),
         (["--scales", "64,32"], good, ["ascend"]),
+        (["--average-iterates", 1], good, ["average_iterates", "below 1"]),
+        (["--resume", "--average-iterates", 0.5], good, ["average_iterates"]),
         (["--scales", "x"], good, ["'x'"]),
         (["--num-iterations", "3,4"], good, ["3,4"]),
         (["--tile-size", "0"], good, ["0"]),
@@ -215,6 +219,19 @@ def test_the_file_is_plain_numpy(files, tmp_path):
     with np.load(path, allow_pickle=False) as data:
         assert data["x"].shape == data["state.m"].shape == (1, 3, 36, 48)
         assert json.loads(data["header"].tobytes())["numbers"] == {"step": 3}
+
+
+def test_the_average_of_the_iterates(files, tmp_path):
+    path, iterates = str(tmp_path / "run.npz"), []
+    settings = {"optimizer": "adam", "checkpoint": path, "checkpoint_iter": 1, "average_iterates": 0.8}
+    result = run(files, num_iterations=6, callback=lambda i: iterates.append(checkpoint.load(path)[1]["x"]), **settings)
+    average = np.zeros_like(iterates[0], dtype=np.float64)
+    for x in iterates:
+        average = 0.8 * average + 0.2 * x
+    rgb = images.deprocess((average / (1 - 0.8 ** len(iterates)))[0].astype(np.float32), scale=255.0)
+    np.testing.assert_allclose(result.picture.rgb, rgb, atol=1e-3)
+    last = images.deprocess(iterates[-1][0], scale=255.0)
+    assert np.abs(last - rgb).mean() > 0.1
 
 
 # Scales

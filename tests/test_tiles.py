@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from cvstyle import Objective
 from cvstyle.backends.files import FilePool
 from cvstyle.backends.numpy import Backend
-from cvstyle.backends.opencv import Backend as OpenCV
 from cvstyle.errors import OptionError
 from cvstyle.netdef import LayerDef, NetDef
 from cvstyle.network import Network
@@ -72,21 +71,33 @@ def test_any_size(size):
     assert_same(vgg(Backend("float64")), size, 188, **DEEP)
 
 
-def test_float32():
-    assert_same(vgg(Backend(), 8), (300, 260), 208, 1e-5, **DEEP)
-
-
-def test_float32_where_the_engine_rounds_otherwise_for_each_size():
-    """Winograd blocks start elsewhere in a tile, and rounding then turns a ReLU or a maximum here and there: what tiles
-    differ by from the exact gradient is of the size that the whole picture differs by."""
-    exact = evaluate(vgg(Backend("float64"), 8), (300, 260), None, **DEEP)[1]
-    whole, tiled = (
-        np.linalg.norm(evaluate(vgg(OpenCV(), 8), (300, 260), size, **DEEP)[1] - exact) for size in (None, 208)
+@pytest.mark.parametrize("engine", [name for name in nets.ENGINES if name != "numpy"])
+def test_blocks_of_a_window_are_those_of_the_picture(engine):
+    """Engines that compute in blocks round by what is in a block: well inside, a window has the picture's bytes."""
+    program = vgg(nets.ENGINES[engine](threads=1), 4).program(["relu3_1"])
+    unit = program.reach((300, 300), 0).unit
+    assert unit > 4
+    x = noise(1, 3, 300, 300).astype(np.float32)
+    whole, part = (
+        program.forward(program.ops.asarray(picture), keep=False)["relu3_1"]
+        for picture in (x, np.ascontiguousarray(x[:, :, unit : unit + 228, 2 * unit : 2 * unit + 219]))
     )
-    assert max(whole, tiled) <= 1e-2 * np.linalg.norm(exact)
-    assert tiled <= 5 * whole
-    smooth = {**DEEP, "pooling": "avg", "content_layers": ["conv1_1"], "style_layers": ["conv1_1"]}
-    assert_same(vgg(OpenCV(), 8), (300, 260), 208, 1e-5, **smooth)
+    first, inside = unit // 4, slice(20, 34)
+    assert part[..., inside, inside].any()
+    np.testing.assert_array_equal(
+        part[..., inside, inside], whole[..., first + 20 : first + 34, 2 * first + 20 : 2 * first + 34]
+    )
+
+
+@pytest.mark.parametrize("engine", nets.ENGINES)
+def test_float32_with_every_engine(engine):
+    """A block at the border of what a window knows may round otherwise and turn a ReLU, which is rare, but OpenCV's
+    blocks round most: 2e-4 was seen."""
+    (_, whole, _), (_, tiled, objective) = (
+        evaluate(vgg(nets.ENGINES[engine](), 8), (430, 400), size, **DEEP) for size in (None, 340)
+    )
+    assert len(objective.tiles) > 1
+    assert np.linalg.norm(tiled - whole) <= (1e-3 if engine == "opencv" else 1e-5) * np.linalg.norm(whole)
 
 
 @pytest.mark.parametrize("build, layers, size, tile", [
@@ -139,12 +150,13 @@ def test_windows_cover_the_layers_once_in_one_shape(size, tile):
     assert {s % 16 for t in tiles for s in t.window.start} == {0}
 
 
-def test_overhead_of_large_tiles_is_small():
+@pytest.mark.parametrize("engine, most", [(e, 1.25 if e == "numpy" else 1.3) for e in nets.ENGINES])
+def test_overhead_of_large_tiles_is_small(engine, most):
     """Pixels that VGG-19's tiles of 2048 compute, over those of the picture: issue 5 allows 1.4."""
-    program = vgg(Backend()).program(["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"])
+    program = vgg(nets.ENGINES[engine](), 8).program(["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"])
     for size in ((5464, 8192), (8192, 8192), (3000, 4000)):
         computed = sum(math.prod(t.window.shape) for t in split(program, size, 2048))
-        assert computed / math.prod(size) < 1.25
+        assert computed / math.prod(size) < most
 
 
 def test_a_tile_as_large_as_the_picture_changes_nothing():
@@ -180,13 +192,34 @@ def test_devices_share_the_tiles(count, options):
     assert_same(vgg(Backend("float64")), (211, 307), 200, devices=devices, **DEEP | options)
 
 
-def test_sharing_gives_the_same_bytes_each_time():
-    net = vgg(OpenCV())
+@pytest.mark.parametrize(
+    "engine, threads", [(e, n) for e, n in (("opencv", 1), ("native-avx2", 2)) if e in nets.ENGINES]
+)
+def test_sharing_gives_the_same_bytes_each_time(engine, threads):
+    make = nets.ENGINES[engine]
     results = {
-        evaluate(net, (300, 260), 208, devices=[OpenCV(threads=1), OpenCV(threads=1)], **DEEP)[1].tobytes()
+        evaluate(vgg(make()), (350, 260), 300, devices=[make(threads=threads) for _ in range(2)], **DEEP)[1].tobytes()
         for _ in range(4)
     }
     assert len(results) == 1
+
+
+def test_a_blas_has_one_thread_while_devices_work(monkeypatch):
+    """All the time: with one device done, another is not."""
+    from cvstyle.backends import threads
+
+    def counts():
+        return {library["num_threads"] for library in threads._blas().info() if library["user_api"] == "blas"}
+
+    class Looking(Backend):
+        def gram(self, x, factor):
+            seen.append(counts())
+            return super().gram(x, factor)
+
+    before, seen = counts(), []
+    evaluate(vgg(Backend()), (211, 307), 200, devices=[Looking(threads=2), Looking(threads=2)], **DEEP)
+    assert seen[-1] == {1} and seen[-5] == {1}
+    assert counts() == before
 
 
 def test_more_devices_than_tiles():

@@ -116,6 +116,11 @@ class Device:
         self._use()
         target.copy_from_device_async(source, size)
 
+    def transfer(self, target, device, source, size):
+        # "Serialized with respect to all pending and future asynchronous work" of both devices (CUDA Runtime API).
+        self._use()
+        self._cuda.runtime.memcpyPeer(target.ptr, self._number, source.ptr, device._number, size)
+
     def compile(self, source, options):
         self._use()
         module = self._raw_module(code=source, options=options, backend="nvrtc")

@@ -72,6 +72,11 @@ class Backend:
         """A copy on the same device."""
         return self.asarray(array)
 
+    def receive(self, array):
+        """An array of any backend in this one's memory: itself where it is there already, not to be changed then."""
+        shared = isinstance(array, np.ndarray) and array.dtype == self.dtype
+        return array if shared else self.asarray(array)
+
     def trim(self):
         """Give memory that no array uses back to the system, as after a change of picture size."""
         self.pool.trim()
@@ -475,6 +480,9 @@ class Convolution:
     weight: (output channels, input channels / group, kernel height, kernel width); bias: (output channels,) or None.
     stride, dilation: (vertical, horizontal). pad is given per call: (top, left, bottom, right).
     """
+
+    block = 1
+    """Positions are computed in squares of this side, counted from the first: rounding depends on what is in one."""
 
     def __init__(self, ops, weight, bias, stride, dilation, group):
         self.ops, self.stride, self.dilation, self.group = ops, stride, dilation, group

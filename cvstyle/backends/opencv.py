@@ -40,6 +40,8 @@ class Convolution(reference.Convolution):
 
     def __init__(self, ops, weight, bias, stride, dilation, group):
         super().__init__(ops, weight, bias, stride, dilation, group)
+        # OpenCV's Winograd is F(6×6, 3×3).
+        self.block = 6 if (self.kernel, stride, dilation, group) == ((3, 3), (1, 1), (1, 1), 1) else 1
         self._nets = {}
 
     def forward(self, x, pad):

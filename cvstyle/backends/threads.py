@@ -40,7 +40,7 @@ class Workers:
     def run(self, function, items) -> list:
         """[function(item) for item in items], at the same time."""
         items = list(items)
-        with _blas().limit(limits=1, user_api="blas"):
+        with one_thread_each():
             if self._executor is None or len(items) < 2:
                 return [function(item) for item in items]
             return list(self._executor.map(function, items))
@@ -49,6 +49,14 @@ class Workers:
         """range(count) in one (first, end) per thread, each a multiple of `unit` long but for the last."""
         size = max(unit, -(-count // (self.count * unit)) * unit)
         return [(first, min(first + size, count)) for first in range(0, count, size)]
+
+
+def one_thread_each():
+    """A context in which a BLAS has no threads of its own.
+
+    Threads in `Workers.run` at the same time would undo each other's limit, so who starts them enters this first.
+    """
+    return _blas().limit(limits=1, user_api="blas")
 
 
 @cache

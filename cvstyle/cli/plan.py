@@ -23,15 +23,18 @@ def execute(args) -> int:
 
     styles, options = run_options(args)
     limit_threads(args)
+    devices = chosen_backends(args)
     found, largest = transfer.plan(
-        args.content, styles, proto=args.proto, model=args.model, backend=chosen_backends(args)[0], options=options
+        args.content, styles, proto=args.proto, model=args.model, backend=devices[0], devices=devices, options=options
     )
     rows = [("picture", "{1}×{0}".format(*found.size))]
     tiles = "{2} windows of {1}×{0}".format(*found.window, found.windows) if found.tile_size else "none"
     rows.append(("tiles", tiles))
-    for place, need, free in (("device", found.device, found.free_device), ("memory", found.host, found.free_host)):
-        if need is not None:
-            rows.append((place, f"{need / 1e6:,.0f} MB" + (f" of {free / 1e6:,.0f} MB" if free else "")))
+    for need in found.needs:
+        free = f" of {need.free / 1e6:,.0f} MB" if need.free else ""
+        rows.append((need.place, f"{need.size / 1e6:,.0f} MB{free}"))
+    if len(found.needs) > 1:
+        rows.append(("total", f"{found.memory / 1e6:,.0f} MB"))
     if found.fits:
         rows.append(("iteration", f"{found.seconds:.3g} s at the last scale"))
         rows.append(("run", f"{found.total:.0f} s"))

@@ -106,7 +106,14 @@ def add_arguments(parser):
         "gradient within 1%%; tf32-fast, fp16-fast and bf16-fast, at half the arithmetic, within 2, 2 and 6%%",
     )
     group.add_argument("--device", metavar="N or NAME", help="which device of the backend (see 'cvstyle devices')")
-    group.add_argument("--gpu", metavar="N", help="the GPU of this number; several share the tiles; -1: the CPU")
+    group.add_argument(
+        "--gpu", metavar="N[,N]", help="the GPU of this number; several share the work; -1: the CPU. On a CPU backend "
+        "a device is a share of the threads",
+    )
+    group.add_argument(
+        "--split", choices=("tiles", "layers"),
+        help="what several devices share: tiles (default; faster, and each needs the memory of one) or layers",
+    )
     group.add_argument(
         "--no-autotune", action="store_true",
         help="take the GPU kernels that are estimated to be fastest, instead of trying out each shape once",
@@ -116,7 +123,9 @@ def add_arguments(parser):
     )
     add_threads_argument(group)
     group.add_argument(
-        "--multigpu-strategy", type=_positions, metavar="N,N", help="for neural_style.lua's sake; has no effect"
+        "--multigpu-strategy", type=_cuts, metavar="A,B",
+        help="split layers: the next device takes over after each of these, by name or counted from 1 (default of "
+        "--split layers: as balances memory)",
     )
 
     group = parser.add_argument_group("weights")
@@ -145,6 +154,10 @@ def add_arguments(parser):
         "--lbfgs-num-correction", type=whole, default=0, metavar="N",
         help="L-BFGS history (default: 20; under --compat: 100)",
     )  # fmt: skip
+    group.add_argument(
+        "--average-iterates", type=number, nargs="?", const=0.99, default=0.0, metavar="D",
+        help="the result is an average of the iterates, each weighing D (0.99) of the one after it: for adam",
+    )
     group.add_argument("--bounds", action="store_true", help="keep pixels in range while optimising (lbfgsb)")
     group.add_argument(
         "--init",
@@ -200,7 +213,6 @@ def execute(args) -> int:
     _check_nothing_overwritten(args, styles)
     limit_threads(args)
     devices = chosen_backends(args)
-    backend = devices[0]
     metadata = {"Software": f"cvstyle {__version__}", "Command": shlex.join(["cvstyle", *args.command_line])}
 
     interrupted = _handle_signals(args)
@@ -229,12 +241,12 @@ def execute(args) -> int:
                 raise KeyboardInterrupt
 
         result = stylize(
-            args.content, styles, proto=args.proto, model=args.model, backend=backend, callback=after, options=options,
-            devices=devices if len(devices) > 1 else None,
+            args.content, styles, proto=args.proto, model=args.model, backend=devices[0], devices=devices,
+            callback=after, options=options,
             planned=None if args.quiet else lambda plan: print(plan, file=sys.stderr, flush=True),
         )  # fmt: skip
         write(args.output, result.picture, result.iterations, result.seed)
-    return _conclude(args, result, backend)
+    return _conclude(args, result, devices)
 
 
 def run_options(args):
@@ -261,7 +273,7 @@ def _say_what_is_resumed(args):
         )
 
 
-def _conclude(args, result, backend):
+def _conclude(args, result, devices):
     if result.stopped == "interrupted":
         kept = f", and {args.checkpoint} goes on from there with --resume" if args.checkpoint else ""
         print(
@@ -274,8 +286,9 @@ def _conclude(args, result, backend):
         return 2
     if not args.quiet:
         print(f"{args.output}: {result.iterations} iterations, loss {result.loss:.6g}, seed {result.seed}")
-        if hasattr(backend, "device"):
-            print(f"{backend.device.name}: {backend.memory_used()}")
+        for backend in devices:
+            if hasattr(backend, "device"):
+                print(f"{backend.device.name}: {backend.memory_used()}")
     return 0
 
 
@@ -345,10 +358,11 @@ def _blend_weights(text):
     return None if text == "nil" else numbers(text)
 
 
-def _positions(text):
-    """[3, 6] from "3,6": ascending positions from 1 on."""
-    found = [whole(part) for part in comma_list(text)]
-    if found != sorted(set(found)) or min(found, default=1) < 1:
+def _cuts(text):
+    """[3, "pool2"] from "3,pool2": layers by number or name; numbers ascend from 1 on."""
+    found = [int(part) if part.lstrip("+-").isdigit() else part for part in comma_list(text)]
+    counted = [part for part in found if isinstance(part, int)]
+    if counted != sorted(set(counted)) or min(counted, default=1) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a list of ascending positions such as 3,6,12")
     return found
 
@@ -398,7 +412,9 @@ def _found_backends(args):
         return [backends.get(name, device, args.precision)]
     if backends.is_host(name):
         first = backends.get(name, None, args.precision)
-        threads = max(1, first.workers.count // len(wanted))
+        threads = first.workers.count  # of layers one device works at a time
+        if args.split == "tiles" or not (args.split or args.multigpu_strategy):
+            threads = max(1, threads // len(wanted))
         return [type(first)(threads=threads) for _ in wanted]
     first = backends.get(name, device, args.precision)
     return [first, *(backends.get(name, number, args.precision) for number in wanted[1:])]

@@ -57,6 +57,9 @@ class Layer:
     retains = True
     """The bottoms or tops live on in the backward closure or in each other's memory, so no layer may overwrite them."""
 
+    block = 1
+    """Outputs are computed in blocks that start at multiples of this; known when the weights are loaded."""
+
     def __init__(self, definition: LayerDef, ops):
         self.definition, self.ops = definition, ops
         self.name = definition.name

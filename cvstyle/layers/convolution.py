@@ -38,6 +38,10 @@ class _Filters(Layer):
             raise self.fail(f"axis {p['axis']} is not supported; only axis 1 is")
         self.extent = tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
 
+    @property
+    def block(self):
+        return self.filters.block
+
     def channels(self, bottoms):
         shape = bottoms[0]
         if len(shape) != 4:

@@ -17,6 +17,8 @@ A backend (`opencl`, `cuda`) adds a `Device`, which knows memory, copies, the co
     seconds(function)         how long the device takes for what function() puts on the queue
     driver                    its version
     tunes                     whether ways to do the same are worth comparing by their time
+    transfer(target, device, source, size)     where there is one: bytes from a view of another device of this class,
+                              after all that was put on either's queue and before all that will be
     records                   whether there is record(function): what function() puts on the queue, not carried out, as
                               a function that does it, any number of times
     errors          the exceptions that the driver's package raises

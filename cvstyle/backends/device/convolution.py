@@ -59,6 +59,8 @@ _MOST, _WORTH = 8, 1.7  # so many ways are tried out, and those estimated to tak
 class Convolution:
     """Convolution with fixed weights on a device; see `numpy.Convolution` for the arguments and methods."""
 
+    block = 1
+
     def __init__(self, ops, weight, bias, stride, dilation, group):
         self.ops, self.stride, self.dilation, self.group = ops, stride, dilation, group
         self.kernel = weight.shape[2:]

@@ -83,7 +83,7 @@ class Backend:
         return array
 
     def asarray(self, host):
-        if isinstance(host, Array):
+        if isinstance(host, Array) and host.ops is self:
             return self.copy(host)
         array = self.empty(np.shape(host))
         if array.size:
@@ -126,6 +126,18 @@ class Backend:
     def copy(self, array):
         result = self.empty(array.shape, array.dtype)
         self._checked("copy", self.device.copy, result.block.view, array.block.view, array.nbytes)
+        return result
+
+    def receive(self, array):
+        if not isinstance(array, Array):
+            return self.asarray(array)
+        if array.ops is self:
+            return array
+        transfer = getattr(self.device, "transfer", None)
+        if transfer is None or type(array.ops.device) is not type(self.device):
+            return self.asarray(array.ops.to_host(array))
+        result = self.empty(array.shape, array.dtype)
+        self._checked("transfer", transfer, result.block.view, array.ops.device, array.block.view, array.nbytes)
         return result
 
     def trim(self):

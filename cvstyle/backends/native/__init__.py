@@ -214,6 +214,7 @@ class Convolution(reference.Convolution):
             and (*stride, *dilation, group) == (1, 1, 1, 1, 1)
             and min(self.outputs, self.channels) >= _LEAST
         )
+        self.block = 4 if self.winograd else 1
         self._directions, self._calls = {}, {}  # what was made for a pad, and for a size
 
     def engine(self, backward=False):

@@ -122,12 +122,12 @@ void cvstyle_parallel(int64_t threads, int64_t count, void (*body)(void *, int64
         threads = count;
     if (threads > MAX_THREADS)
         threads = MAX_THREADS;
-    if (threads < 2) {
+    /* Of several callers one has the pool; the others, devices beside it, do not wait but work alone. */
+    if (threads < 2 || pthread_mutex_trylock(&pool.call)) {
         for (int64_t item = 0; item < count; item++)
             body(context, item, 0);
         return;
     }
-    pthread_mutex_lock(&pool.call);
     start(threads);
     pool.count = count, pool.threads = threads, pool.body = body, pool.context = context;
     atomic_store(&pool.next, 0);
