@@ -15,6 +15,7 @@ struct winograd_run {
     int64_t stride_u, stride_v, stride_m;             /* between frequencies */
     int64_t size_v, size_m;                           /* of one panel */
     int64_t first_panel, block, first_k, group;       /* shared: the panels and filters at hand */
+    int64_t most, groups;                             /* panels at a time; groups that a thread does alone, or none */
 };
 
 /* Filters */
@@ -452,10 +453,15 @@ static void filters_item(void *context, int64_t item, int64_t thread)
     (void)thread;
 }
 
-static void transform_filters(const struct winograd_run *run)
+static int64_t filters_items(const struct winograd_run *run)
 {
     int64_t across = up(run->group, PANEL) * up(run->a->channels, ACROSS), along = up(run->a->channels, CHUNK);
-    cvstyle_parallel(run->a->threads, filters_across(run->a) ? across : along, filters_item, (void *)run);
+    return filters_across(run->a) ? across : along;
+}
+
+static void transform_filters(const struct winograd_run *run)
+{
+    cvstyle_parallel(run->a->threads, filters_items(run), filters_item, (void *)run);
 }
 
 static void own_item(void *context, int64_t panel, int64_t thread)
@@ -501,6 +507,22 @@ static void outputs_item(void *context, int64_t item, int64_t thread)
     (void)thread;
 }
 
+/* All of a group of outputs by one thread, so that its filters, most of what is read, stay in the caches of one core. */
+static void group_item(void *context, int64_t item, int64_t thread)
+{
+    struct winograd_run run = *(const struct winograd_run *)context;
+    run.first_k = item * run.group;
+    run.group = MIN(run.group, run.a->outputs - run.first_k);
+    run.u += thread * FREQUENCIES * run.stride_u;
+    run.m += thread * run.most * run.size_m;
+    for (int64_t i = 0; i < filters_items(&run); i++)
+        filters_item(&run, i, thread);
+    for (int64_t i = 0; i < FREQUENCIES * run.block; i++)
+        products_item(&run, i, thread);
+    for (int64_t i = 0; i < run.block * up(run.group, CHUNK); i++)
+        outputs_item(&run, i, thread);
+}
+
 /* Lay out the work; returns the floats of a->work that it takes. */
 static int64_t winograd_plan(const struct winograd *a, struct winograd_run *run, int *own)
 {
@@ -519,12 +541,15 @@ static int64_t winograd_plan(const struct winograd *a, struct winograd_run *run,
     int64_t most = MAX(1, (4 << 20) / run->size_v); /* 16 MB of transformed inputs */
     run->block = *own ? a->threads : MIN(run->panels, most);
     run->group = *own ? a->outputs : group;
+    run->most = run->block;
+    run->groups = !*own && up(a->outputs, group) >= 2 * a->threads ? up(a->outputs, group) : 0;
+    int64_t copies = run->groups ? a->threads : 1;
     int64_t unit = MAX(VL, PANEL); /* outputs: a vector may reach into a panel that nobody uses */
     run->stride_u = up(run->group, unit) * unit / PANEL * panel_size(filters_across(a), a->channels) + LINE;
     run->u = a->work;
-    run->v = run->u + FREQUENCIES * run->stride_u;
+    run->v = run->u + copies * FREQUENCIES * run->stride_u;
     run->m = run->v + run->block * run->size_v;
-    return FREQUENCIES * run->stride_u + run->block * (run->size_v + run->size_m);
+    return copies * FREQUENCIES * run->stride_u + run->block * (run->size_v + copies * run->size_m);
 }
 
 int64_t NAME(winograd_work)(const struct winograd *a)
@@ -548,6 +573,10 @@ void NAME(winograd)(const struct winograd *a)
     for (run.first_panel = 0; run.first_panel < run.panels; run.first_panel += block) {
         run.block = MIN(block, run.panels - run.first_panel);
         cvstyle_parallel(a->threads, run.block * up(a->channels, CHUNK), inputs_item, &run);
+        if (run.groups) {
+            cvstyle_parallel(a->threads, run.groups, group_item, &run);
+            continue;
+        }
         for (run.first_k = 0; run.first_k < a->outputs; run.first_k += group) {
             run.group = MIN(group, a->outputs - run.first_k);
             transform_filters(&run);
