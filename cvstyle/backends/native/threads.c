@@ -29,18 +29,24 @@ static struct {
     _Atomic int64_t ticket;   /* grows with every job */
     _Atomic int64_t sleeping; /* threads */
     _Atomic int64_t gate;     /* OPEN, and how many have joined */
-    _Atomic int64_t next;
     int64_t count, threads;
     void (*body)(void *, int64_t, int64_t);
     void *context;
+    struct {
+        _Alignas(64) _Atomic int64_t item;
+    } next[MAX_THREADS]; /* of each thread's part of the items */
 } pool = {.call = PTHREAD_MUTEX_INITIALIZER, .sleep = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
 
 static const int64_t OPEN = (int64_t)1 << 32;
 
+/* A thread's own part first, which is the same part of the maps in every layer, then what others have left. */
 static void work(int64_t thread)
 {
-    for (int64_t item; (item = atomic_fetch_add(&pool.next, 1)) < pool.count;)
-        pool.body(pool.context, item, thread);
+    for (int64_t i = 0; i < pool.threads; i++) {
+        int64_t part = (thread + i) % pool.threads, end = pool.count * (part + 1) / pool.threads;
+        for (int64_t item; (item = atomic_fetch_add(&pool.next[part].item, 1)) < end;)
+            pool.body(pool.context, item, thread);
+    }
 }
 
 static void join(int64_t thread)
@@ -130,7 +136,8 @@ void cvstyle_parallel(int64_t threads, int64_t count, void (*body)(void *, int64
     }
     start(threads);
     pool.count = count, pool.threads = threads, pool.body = body, pool.context = context;
-    atomic_store(&pool.next, 0);
+    for (int64_t part = 0; part < threads; part++)
+        atomic_store(&pool.next[part].item, count * part / threads);
     atomic_store(&pool.gate, OPEN);
     atomic_fetch_add(&pool.ticket, 1);
     if (atomic_load(&pool.sleeping)) {
