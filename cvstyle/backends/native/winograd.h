@@ -1,9 +1,10 @@
 /* 3×3 convolutions by Winograd's F(4×4, 3×3) (Lavin and Gray 2016, points 0, ±1, ±2, ∞).
 
    A tile is 4×4 outputs from 6×6 inputs; the 36 transformed elements ("frequencies") of all channels are multiplied by
-   36 matrices of transformed filters. NR tiles form a panel. Two ways to go through the work, of the same pieces: where
-   there are many tiles each thread takes whole panels, whose data stays in its cache; where there are few, or the
-   filters are many, all threads do one piece after the other on a block of panels and a group of filters. */
+   36 matrices of transformed filters. NR tiles form a panel. Three ways to go through the work, of the same pieces:
+   where there are many tiles each thread takes whole panels, whose data stays in its cache; where there are few, or the
+   filters are many, each takes groups of outputs on a block of panels; where the groups are fewer than that asks for, all
+   threads do one piece after the other. */
 
 enum { FREQUENCIES = 36, TILE = 4, ROW = TILE * NR + 8 * VL, GROUP_OWN = 32, GROUP_SHARED = 64, CHUNK = 8,
        ACROSS = 256 };
