@@ -466,22 +466,25 @@ def _layer_weights(layers, weight) -> dict[str, float]:
     """Layer name -> weight, from names, "name:factor" strings, (name, factor) pairs or a mapping."""
     result = {}
     for entry in layers.items() if isinstance(layers, Mapping) else layers:
-        name, factor = parse_layer(entry) if isinstance(entry, str) else entry
+        name, factor = parse_layer(entry)
         if name in result:
             raise OptionError(f"layer '{name}' is listed twice")
         result[name] = weight * _weight(factor, f"the weight of layer '{name}'")
     return {name: w for name, w in result.items() if w}
 
 
-def parse_layer(text: str) -> tuple[str, float]:
-    """("relu1_1", 2.0) from "relu1_1:2"; the factor is 1 where none is given."""
-    name, colon, factor = text.rpartition(":")
+def parse_layer(entry) -> tuple[str, float]:
+    """("relu1_1", 2.0) from "relu1_1:2" or from that pair; the factor is 1 where none is given."""
+    if not isinstance(entry, str):
+        name, factor = entry
+        return name, factor
+    name, colon, factor = entry.rpartition(":")
     if not colon:
-        return text, 1.0
+        return entry, 1.0
     try:
         return name, float(factor)
     except ValueError:
-        return text, 1.0
+        return entry, 1.0
 
 
 def _blend(weights, count):

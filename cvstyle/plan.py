@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from . import tiles
-from .backends import memory
+from .backends import is_host, memory
 from .errors import OptionError
 from .objective import Objective, parse_layer
 
@@ -95,10 +95,10 @@ class Planner:
     def __init__(self, net, settings: dict, sharing=None, more: int = 0):
         self.net, self.settings, self.more = net, settings, more
         names = [n for kind in ("content_layers", "style_layers") for n in settings[kind]]
-        names = dict.fromkeys(parse_layer(n)[0] if isinstance(n, str) else n[0] for n in names)
+        names = dict.fromkeys(parse_layer(n)[0] for n in names)
         self.program = net.with_pooling(settings.get("pooling", "max")).program(names)
         self.sharing = sharing or [net.ops]
-        self.devices = [ops for ops in sharing or self.program.devices if not _on_host(ops)]
+        self.devices = [ops for ops in sharing or self.program.devices if not is_host(ops.name)]
         self._known: dict[tuple, list[tiles.Tile]] = {}
         self._measure()
 
@@ -160,12 +160,12 @@ class Planner:
         vectors = {"lbfgs": pairs, "lbfgsb": 4 * history + 10, "adam": 5}[optimizer]  # lbfgsb: float64
         pictures, (features, hosted) = (_COPIES + vectors + self.more) * picture, self._features(size)
         kept = _DEVICE_COPIES + self.more + {"lbfgs": vectors, "lbfgsb": 0, "adam": 2}[optimizer]
-        workers = len(self.sharing) if _on_host(self.net.ops) else 1
+        workers = len(self.sharing) if is_host(self.net.ops.name) else 1
         host = self.base + workers * self.host(window)
-        needs = [cost(window) for cost in self.costs * (1 if _on_host(self.net.ops) else len(self.sharing))]
+        needs = [cost(window) for cost in self.costs * (1 if is_host(self.net.ops.name) else len(self.sharing))]
         if offload:
             host += 2 * picture  # files need none, but for what comes and goes
-        elif offload is not None or not needs or _on_host(self.net.ops):
+        elif offload is not None or not needs or is_host(self.net.ops.name):
             host += pictures + hosted + sum(features)
         else:
             measured = window / math.prod(size)  # of picture, gradient and features, in what the window takes
@@ -183,7 +183,7 @@ class Planner:
         """(bytes that the content's features take on every device, and on the host)."""
         shapes, found = self.program.shapes(size), dict.fromkeys(self.devices, 0)
         for entry in self.settings["content_layers"]:
-            name = parse_layer(entry)[0] if isinstance(entry, str) else entry[0]
+            name = parse_layer(entry)[0]
             holders = self.sharing if len(self.sharing) > 1 else [self.program.ops_of(name)]
             for ops in holders:
                 found[ops] = found.get(ops, 0) + 4 * math.prod(shapes[name]) / len(holders)
@@ -203,7 +203,7 @@ class Planner:
         """Find out what a window costs: `costs` of each device beside the host, `host` of the host, `seconds` a pixel;
         and `base`, the host's bytes in any case. Of devices that share the tiles the first one is measured."""
         peaks, seconds, base = [], [], resident()
-        apart = [ops for ops in self.program.devices if not _on_host(ops)]
+        apart = [ops for ops in self.program.devices if not is_host(ops.name)]
         tuned = [ops for ops in apart if ops.autotune]
         for ops in tuned:
             ops.autotune = False  # these shapes do not come again
@@ -240,10 +240,6 @@ def _line(small, large):
     """The cost of a window from what two windows cost."""
     per_pixel = max(0.0, (large - small) / (_PROBES[1] ** 2 - _PROBES[0] ** 2))
     return Cost(max(0.0, large - per_pixel * _PROBES[1] ** 2), per_pixel)
-
-
-def _on_host(ops):
-    return isinstance(ops.empty((1,)), np.ndarray)
 
 
 def _advice(planner, plan, arguments):

@@ -306,8 +306,10 @@ class _Run:
 
     def _program(self):
         """What the layers of content and style need, on the devices that have them."""
-        weighted = [parse_layer(n)[0] if isinstance(n, str) else n[0] for names in self.layers.values() for n in names]
-        return self.net.with_pooling(self.options.pooling).program(dict.fromkeys(weighted))
+        return self.net.with_pooling(self.options.pooling).program(dict.fromkeys(self._layer_names()))
+
+    def _layer_names(self):
+        return [parse_layer(entry)[0] for layers in self.layers.values() for entry in layers]
 
     def planner(self):
         """(a planner, the arguments of its `plan` for this run)."""
@@ -490,7 +492,7 @@ class _Run:
         if options.optimizer == "lbfgs":
             kept["backend, by the bytes of a value in its L-BFGS history"] = self.ops.history_itemsize
         kept["scales"] = [size for size, _ in self.stages]
-        kept["network"] = self.net.digest([parse_layer(n)[0] for layers in self.layers.values() for n in layers])
+        kept["network"] = self.net.digest(self._layer_names())
         kept["content picture"] = checkpoint.digest(self.content.rgb)
         kept["style pictures"] = [checkpoint.digest(style.rgb) for style in self.styles]
         return kept
@@ -523,7 +525,7 @@ class _Run:
     @cached_property
     def _tuned(self):
         """The backends that measure which way of doing things is fastest: results depend on what they chose."""
-        return [ops for ops in self.devices or self._program().devices if getattr(ops, "autotune", False)]
+        return [ops for ops in self.devices or self._program().devices if ops.autotune]
 
     def _resume(self, header, arrays):
         path = self.options.checkpoint

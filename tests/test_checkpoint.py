@@ -213,6 +213,16 @@ def test_resume_needs_a_checkpoint(files):
         run(files, resume=True, num_iterations=1)
 
 
+def test_layers_may_be_pairs(files, tmp_path):
+    """(name, factor), as `Objective` takes them, name the same layers as text does."""
+    path = str(tmp_path / "run.npz")
+    layers = {"content_layers": [("relu2_2", 1.0)], "style_layers": [("relu1_1", 2.0), ("relu3_1", 1.0)]}
+    pairs = run(files, num_iterations=2, checkpoint=path, **layers)
+    text = run(files, num_iterations=2, style_layers=["relu1_1:2", "relu3_1"])
+    np.testing.assert_array_equal(pairs.picture.rgb, text.picture.rgb)
+    assert checkpoint.load(path)[0]["done"] == 2
+
+
 def test_the_file_is_plain_numpy(files, tmp_path):
     path = str(tmp_path / "run.npz")
     run(files, num_iterations=3, optimizer="adam", checkpoint=path)

@@ -425,4 +425,5 @@ def test_parse_layer():
     assert parse_layer("relu1_1:2.5") == ("relu1_1", 2.5)
     assert parse_layer("inception_3a/1x1:0") == ("inception_3a/1x1", 0)
     assert parse_layer("odd:name") == ("odd:name", 1)
+    assert parse_layer(("odd:name", 2)) == ("odd:name", 2)
     assert parse_layer("odd:name:3") == ("odd:name", 3)

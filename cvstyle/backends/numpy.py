@@ -35,6 +35,8 @@ class Backend:
     """Whether its convolutions can do the ReLU and a max pool that follow (`fuses_pool`, `forward_relu_pool`)."""
     history_itemsize = 4
     """Bytes of a value in the history of L-BFGS."""
+    autotune = False
+    """Whether it measures which way of doing a convolution is fastest."""
     asynchronous = False
     """Whether `float()` of a scalar, like `to_host`, waits for work that is still under way."""
 
@@ -343,8 +345,7 @@ class Backend:
     def lbfgs_products(self, g, steps, changes, ring, rows):
         """Complete the newest pair, y ← g − y in its row; return (2, rows, 2): s and y of each row times y and g."""
         slot, g = int(ring[0]), g.reshape(-1)
-        if int(ring[1]) < len(steps) - 1:  # rows skipped after a pair was rejected hold nothing yet
-            steps[slot + 1 : rows], changes[slot + 1 : rows] = 0, 0
+        self._clear_skipped(steps, changes, ring, rows)
         y = np.subtract(g, changes[slot], out=changes[slot])
 
         def piece(ends):
@@ -358,6 +359,13 @@ class Backend:
             return sums
 
         return sum(self.workers.run(piece, self.workers.split(len(g), 64)))
+
+    @staticmethod
+    def _clear_skipped(steps, changes, ring, rows):
+        """Zero the rows that were skipped after a pair was rejected and hold nothing yet."""
+        if int(ring[1]) < len(steps) - 1:
+            for array in (steps, changes):
+                array[int(ring[0]) + 1 : rows].view(np.uint8)[...] = 0
 
     def lbfgs_coefficients(self, measured, products, ring, curvature, rate):
         """Keep the newest pair if y · s > curvature; return what `lbfgs_step` multiplies vectors by for −rate · H g.

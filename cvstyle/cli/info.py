@@ -97,7 +97,7 @@ def _timings(args):
     where = ops.device.name if ops.asynchronous else f"{ops.workers.count} threads"
     print(f"{net.definition.name}: {width}×{height}, {ops.name} backend, {where}")
     print(table(rows))
-    if getattr(ops, "autotune", False):
+    if ops.autotune:
         print(f"Tiles and shares are the fastest of those tried on this device, kept in {ops.choices.path}")
     print("GFLOP/s are those of a direct convolution; Winograd's multiplies a quarter of that.")
     return 0

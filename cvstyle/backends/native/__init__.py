@@ -160,9 +160,7 @@ class Backend(reference.Backend):
 
     def lbfgs_products(self, g, steps, changes, ring, rows):
         slot, capacity = int(ring[0]), len(steps)
-        if int(ring[1]) < capacity - 1:  # rows skipped after a pair was rejected hold nothing yet
-            for array in (steps, changes):
-                array[slot + 1 : rows].view(np.uint16)[...] = 0
+        self._clear_skipped(steps, changes, ring, rows)
         products = np.empty((2, rows, 2))
         work = self.pool.empty((_PARTS * products.size,), "float64")
         self.call(
