@@ -174,7 +174,7 @@ def iteration(ops, definition, size, args):
             ops.device.synchronize()
             marks.append(time.perf_counter())
 
-    lbfgs.minimize(function, x, _WARM + 3 * args.iterations, callback, state=state, **lbfgs.STEPS)
+    lbfgs.minimize(function, x, _WARM + 3 * args.iterations, callback, state=state, **lbfgs.FOR_PICTURES)
     times = [(b - a) / args.iterations * 1e3 for a, b in itertools.pairwise(marks)]
     recorded = "no" if ops.recording_problem or not ops.recorded_peak else "yes"
     history = state.steps.nbytes + state.changes.nbytes
@@ -325,7 +325,8 @@ def pictures(report, args, sizes):
         known = zoo.defaults(net.layer_names)
         names = ("content_weight", "style_weight", "tv_weight", "content_layers", "style_layers")
         function = Objective(net, content, [style], **{name: known[name] for name in names})
-        x = lbfgs.minimize(function, net.ops.asarray(content[None]), args.pictures, lambda i, x: None, **lbfgs.STEPS)
+        x = net.ops.asarray(content[None])
+        x = lbfgs.minimize(function, x, args.pictures, lambda i, x: None, **lbfgs.FOR_PICTURES)
         rgb = np.clip(images.deprocess(net.ops.to_host(x)[0]), 0, 1)
         images.write(str(report.path.with_name(f"{report.path.stem}-{precision}.png")), rgb)
         base = rgb if base is None else base

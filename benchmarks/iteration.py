@@ -53,7 +53,7 @@ def main():
         files = {network: network_files(network, Path(folder)) for network in args.networks.split(",")}
         print(f"\n{'':<20}" + "".join(f"{e:>48}" for e in engines))
         for network, paths in files.items():
-            for size in map(int, args.sizes.split(",")):
+            for size in map(int, filter(None, args.sizes.split(","))):
                 measured = measure(engines, paths, size, args.rounds, how)
                 base = measured.get("torch")
                 cells = []
@@ -186,7 +186,7 @@ def cvstyle_step(engine, proto, model, size, threads):
 
     def step():
         gradient = function.evaluate(x)
-        lbfgs.update(net.ops, x, gradient, state, 1.0, **lbfgs.STEPS)
+        lbfgs.update(net.ops, x, gradient, state, 1.0, **lbfgs.FOR_PICTURES)
         return function.loss
 
     return step

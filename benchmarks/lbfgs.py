@@ -1,13 +1,13 @@
-"""What L-BFGS's history and the limits of its steps are worth: loss against iterations and time.
+"""What L-BFGS's history, the limits of its steps and its preconditioner are worth: loss against iterations and time.
 
 usage: python benchmarks/lbfgs.py [--size 256] [--iterations 300] [--lengths 5,10,20,50,100] [--networks vgg19,wavelets]
        python benchmarks/lbfgs.py --steps [--size 256] [--iterations 60] [--networks wavelets]
-           [--content FILE --style FILE] [--enlarge]
+           [--content FILE --style FILE] [--enlarge] [--starts 4]
 
 The picture starts as the networks' defaults say. Losses are relative to the lowest that any run reached, so 1.00 is the
 best; seconds are those of the optimiser and the objective together. --steps compares the reference's steps with
-cvstyle's. --enlarge starts from the result at half the size, as the second scale of a run does. Without files the
-pictures are synthetic.
+cvstyle's. --enlarge starts from the result at half the size, as the second scale of a run does. --starts: the geometric
+mean over so many starts, each with noise of its own (deviation 0.001). Without files the pictures are synthetic.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from cvstyle.optimize import lbfgs
 MARKS = (5, 10, 15, 20, 25, 30, 50, 60, 100, 200, 300, 500, 1000)
 STEPS = {
     "reference": {},
-    "first 0.001": {"first": 1e-3},
-    "first 1": {"first": 1.0},
-    "longest 10": {"longest": 10.0},
-    "cvstyle": lbfgs.STEPS,
+    "not smooth": {**lbfgs.FOR_PICTURES, "smooth": 0.0},
+    "smooth 0.25": {**lbfgs.FOR_PICTURES, "smooth": 0.25},
+    "cvstyle": lbfgs.FOR_PICTURES,
+    "smooth 0.75": {**lbfgs.FOR_PICTURES, "smooth": 0.75},
 }
 
 
@@ -46,6 +46,7 @@ def main():
     parser.add_argument("--content")
     parser.add_argument("--style")
     parser.add_argument("--enlarge", action="store_true")
+    parser.add_argument("--starts", type=int, default=1)
     args = parser.parse_args()
     print(where())
     for network in args.networks.split(","):
@@ -55,22 +56,26 @@ def main():
         if args.enlarge:
             smaller, x = prepare(net, args, args.size // 2)
             x = smaller.ops.asarray(x[None])
-            x = lbfgs.minimize(smaller, x, 60, lambda *_: None, **lbfgs.STEPS)
+            x = lbfgs.minimize(smaller, x, 60, lambda *_: None, **lbfgs.FOR_PICTURES)
             x = smaller.ops.to_host(x)[0].transpose(1, 2, 0)
             start = cv2.resize(x, start.shape[:0:-1]).transpose(2, 0, 1)
-        run = partial(curve, function, start, args.iterations)
+        starts = [start]
+        if args.starts > 1:
+            noise = (np.random.default_rng(seed).standard_normal(start.shape) for seed in range(args.starts))
+            starts = [(start + 1e-3 * n).astype(np.float32) for n in noise]
+        run = partial(curve, function, starts, args.iterations)
         if args.steps:
             curves = {name: run("lbfgs", **steps) for name, steps in STEPS.items()}
         else:
             lengths = [int(n) for n in args.lengths.split(",")]
-            curves = {f"history {n}": run("lbfgs", history=n, **lbfgs.STEPS) for n in lengths}
+            curves = {f"history {n}": run("lbfgs", history=n, **lbfgs.FOR_PICTURES) for n in lengths}
             curves["adam"] = run("adam")
         best = min(losses.min() for _, losses in curves.values())
         marks = [m for m in MARKS if m <= args.iterations]
         print(f"\n{network}, {args.size} pixels: loss / best loss after n iterations (seconds)")
         print(f"{'':<14}{'largest':>9}" + "".join(f"{m:>15}" for m in marks))
         for name, (seconds, losses) in curves.items():
-            cells = (f"{losses[: m].min() / best:.3f} ({seconds[m - 1]:.1f})" for m in marks)
+            cells = (f"{losses[:m].min() / best:.3f} ({seconds[m - 1]:.1f})" for m in marks)
             print(f"{name:<14}{losses.max() / best:>9.2g}" + "".join(f"{c:>15}" for c in cells), flush=True)
 
 
@@ -88,18 +93,20 @@ def read(path, size):
     return images.preprocess(images.resize(rgb, images.target_size(*rgb.shape[:2], size)))
 
 
-def curve(function, start, iterations, optimizer, **options):
-    """(seconds, losses) after each iteration."""
-    seconds, losses = [], []
-    x = function.ops.asarray(start[None])
-    begin = time.perf_counter()
+def curve(function, starts, iterations, optimizer, **options):
+    """(seconds, losses) after each iteration, mean and geometric mean over the starts."""
+    seconds, losses = np.empty((2, len(starts), iterations))
 
-    def report(iteration, x):
-        losses.append(function.loss)
-        seconds.append(time.perf_counter() - begin)
+    for i, start in enumerate(starts):
+        x = function.ops.asarray(start[None])
+        begin = time.perf_counter()
 
-    optimize.get(optimizer).minimize(function, x, iterations, report, **options)
-    return np.array(seconds), np.array(losses)
+        def report(iteration, x, i=i, begin=begin):
+            losses[i, iteration - 1] = function.loss
+            seconds[i, iteration - 1] = time.perf_counter() - begin
+
+        optimize.get(optimizer).minimize(function, x, iterations, report, **options)
+    return seconds.mean(0), np.exp(np.log(losses).mean(0))
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def converge(definition, p, modes, count):
 
         losses = []
         x = np.array(p.start[None], np.float32)
-        lbfgs.minimize(Function(), x, count, lambda i, x: None, **lbfgs.STEPS)
+        lbfgs.minimize(Function(), x, count, lambda i, x: None, **lbfgs.FOR_PICTURES)
         shown = [n for n in (10, 20, 40, 80, 160, 320, 640) if n <= count]
         print(f"{mode}: " + ", ".join(f"{n}: {losses[n - 1]:.3g}" for n in shown), flush=True)
 

@@ -25,6 +25,7 @@ _TILES = (4096, 3072, 2048, 1536, 1280, 1024, 768, 640, 512, 448, 384, 320, 256,
 _PICTURE = 12  # bytes per pixel: three channels of float32
 _COPIES = 7  # the picture, its gradient, the last two good ones, the content, and two that come and go
 _DEVICE_COPIES = 2  # the last two good ones: the picture and its gradient are in what a window was measured to take
+_PYRAMID = 4 / 3  # what L-BFGS smooths its step in (see optimize/pyramid.py)
 _WASTE = 1.15  # what a device's pool takes for each byte in use
 _SPARE = 0.9  # of what is free is planned for
 
@@ -156,7 +157,7 @@ class Planner:
     def _needs(self, size, window, optimizer, history, offload):
         """What is needed of every device and of the host. window: in pixels."""
         picture = _PICTURE * math.prod(size)
-        pairs = (2 * history + 2) * self.net.ops.history_itemsize / 4 + 1
+        pairs = (2 * history + 2) * self.net.ops.history_itemsize / 4 + 1 + _PYRAMID
         vectors = {"lbfgs": pairs, "lbfgsb": 4 * history + 10, "adam": 5}[optimizer]  # lbfgsb: float64
         pictures, (features, hosted) = (_COPIES + vectors + self.more) * picture, self._features(size)
         kept = _DEVICE_COPIES + self.more + {"lbfgs": vectors, "lbfgsb": 0, "adam": 2}[optimizer]

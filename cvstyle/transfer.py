@@ -38,6 +38,8 @@ class Options:
     compat: the numbers of neural_style.lua: values times 256, and its way of resizing.
     bounds: keep the pixels in 0..255 (optimizer lbfgsb only).
     seed: None or a negative number draws one; it is reported in the result.
+    lbfgs_smooth: by how much L-BFGS favours the picture's long waves (`optimize.pyramid`); 0: not at all, as the
+        reference; None: by what is best for most pictures, or not at all under compat.
     scales: sizes to go through, ascending, each from the result of the one before; "auto": from 256 or more up to
         image_size by doubling; None: image_size alone. The last is the size of the result. The first has
         num_iterations, the later ones fewer.
@@ -68,6 +70,7 @@ class Options:
     optimizer: str = "lbfgs"
     learning_rate: float = 10.0
     lbfgs_num_correction: int = 0
+    lbfgs_smooth: float | None = None
     bounds: bool = False
     init: str | None = None
     init_image: str | None = None
@@ -102,6 +105,8 @@ class Options:
                 raise OptionError(f"{name} is {value}; a finite number that is not negative is needed")
         if self.lbfgs_num_correction < 0:
             raise OptionError(f"lbfgs_num_correction is {self.lbfgs_num_correction}; it cannot be negative")
+        if self.lbfgs_smooth is not None and not 0 <= self.lbfgs_smooth <= 2:
+            raise OptionError(f"lbfgs_smooth is {self.lbfgs_smooth}; a number from 0 to 2 is needed")
         if self.init not in (None, "random", "image"):
             raise OptionError(f"init must be random or image, not '{self.init}'")
         if self.init == "random" and self.init_image:
@@ -485,8 +490,8 @@ class _Run:
         kept = {name: self._setting(name) for name in names}
         kept |= {name: [str(entry) for entry in layers] for name, layers in self.layers.items()}
         names = (
-            "style_scale", "style_blend_weights", "optimizer", "learning_rate", "lbfgs_num_correction", "bounds",
-            "normalize_gradients", "pooling", "compat", "average_iterates",
+            "style_scale", "style_blend_weights", "optimizer", "learning_rate", "lbfgs_num_correction", "lbfgs_smooth",
+            "bounds", "normalize_gradients", "pooling", "compat", "average_iterates",
         )  # fmt: skip
         kept |= {name: getattr(options, name) for name in names}
         if options.optimizer == "lbfgs":
@@ -585,7 +590,9 @@ class _Run:
             history = _COMPAT_HISTORY
         chosen = {"history": history} if history else {}
         if options.optimizer == "lbfgs" and not options.compat:
-            chosen |= optimize.get("lbfgs").STEPS
+            chosen |= optimize.get("lbfgs").FOR_PICTURES
+        if options.optimizer == "lbfgs" and options.lbfgs_smooth is not None:
+            chosen["smooth"] = options.lbfgs_smooth
         if options.bounds:
             ends = (np.full((1, 1, 3), value, np.float32) for value in (0, 255))
             chosen["bounds"] = tuple(self._preprocess(end)[None] for end in ends)

@@ -22,7 +22,8 @@ TILES = [convolution._defines(tile, **kind) for tile in convolution.TILES for ki
 OTHERS = [
     ("adam", ()), ("channels", ()), ("copy", ()), ("elementwise", ()), ("finish", ()), ("gram", ()), ("reduce", ()),
     ("lbfgs", (("CAPACITY", 101),)), ("pooling", ()), ("pooling", (("INDEX", "uchar"),)),
-    ("pooling", (("INDEX", "uint"),)), ("variation", ()), *(("functions", (("FUNCTION", i),)) for i in range(8)),
+    ("pooling", (("INDEX", "uint"),)), ("pyramid", ()), ("variation", ()),
+    *(("functions", (("FUNCTION", i),)) for i in range(8)),
 ]  # fmt: skip
 
 

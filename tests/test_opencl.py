@@ -187,6 +187,15 @@ def test_total_variation(device, size):
     close(results[1], results[0])
 
 
+@pytest.mark.parametrize("size", [(1, 9), (2, 4), (31, 17), (64, 65)])
+def test_halving_and_doubling(device, size):
+    x, half = noise(1, 2, *size), noise(1, 2, *(-(-n // 2) for n in size), seed=1)
+    results = []
+    for ops in (EXACT, device):
+        results.append([ops.halve(ops.asarray(x)), ops.add_doubled(ops.asarray(x), 0.7, ops.asarray(half))])
+    close(*results[::-1])
+
+
 @pytest.mark.parametrize("n", [1, 255, 256, 257, 8192, 100_003])
 def test_reductions(device, n):
     x, y = noise(n), noise(n, seed=1)
@@ -371,7 +380,7 @@ def test_memory_of_vgg19_at_512(device, monkeypatch, units):
 @pytest.mark.parametrize("name, function, options", [
     ("adam", quadratic, {"learning_rate": 1.0}), ("lbfgs", quadratic, {}), ("lbfgs", quadratic, {"history": 3}),
     ("lbfgs", rosenbrock, {"history": 1, "learning_rate": 0.01}),
-    ("lbfgs", quadratic, {"history": 3, "first": 0.3, "longest": 0.2}),
+    ("lbfgs", quadratic, {"history": 3, "first": 0.3, "longest": 0.2, "smooth": 0.5}),
 ], ids=str)  # fmt: skip
 def test_optimizer(device, name, function, options):
     results = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 
+import cv2
 import nets
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import scipy.optimize
 from cvstyle import optimize
 from cvstyle.backends.numpy import Backend
 from cvstyle.errors import OptionError
-from cvstyle.optimize import lbfgs
+from cvstyle.optimize import lbfgs, pyramid
 
 
 class Function:
@@ -90,6 +91,98 @@ def test_adam_in_float32():
 def test_adam_epsilon_counts_where_gradients_vanish():
     result, _, _ = run("adam", lambda v: (0.0, np.full(12, 1e-8)), 1, learning_rate=1.0)
     np.testing.assert_allclose(start(Backend("float64")) - result, 0.5, rtol=1e-6)
+
+
+# The preconditioner
+
+
+def doubling(height, width):
+    """What doubles a map of ⌈height/2⌉ × ⌈width/2⌉, as a matrix, by OpenCV."""
+    small = (-(-height // 2), -(-width // 2))
+    unit = np.eye(small[0] * small[1]).reshape(-1, *small)
+    size = (2 * small[1], 2 * small[0])
+    return np.stack([cv2.resize(u, size, interpolation=cv2.INTER_LINEAR)[:height, :width].ravel() for u in unit], 1)
+
+
+def preconditioner(height, width, exponent, levels):
+    """P as a matrix, from its definition."""
+    total, product, weight = np.eye(height * width), np.eye(height * width), 1.0
+    for level in range(1, levels + 1):
+        product = product @ doubling(height, width) / 2
+        height, width = -(-height // 2), -(-width // 2)
+        weight = 2 ** (exponent * level) - 2 ** (exponent * (level - 1))
+        total = total + weight * product @ product.T
+    return total
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 1), (3, 3), (8, 6), (7, 12), (5, 17)])
+def test_halving_is_the_adjoint_of_doubling(size):
+    ops, rng = Backend("float64"), np.random.default_rng(0)
+    matrix = doubling(*size)
+    half = rng.normal(size=(1, 2, *(-(-n // 2) for n in size)))
+    x = rng.normal(size=(1, 2, *size))
+    doubled = (half.reshape(2, -1) @ matrix.T).reshape(x.shape)
+    np.testing.assert_allclose(ops.add_doubled(ops.asarray(x), 0.3, ops.asarray(half)), 0.3 * x + doubled, atol=1e-6)
+    np.testing.assert_allclose(ops.halve(ops.asarray(x)).reshape(2, -1), x.reshape(2, -1) @ matrix / 4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", nets.ENGINES)
+@pytest.mark.parametrize("size", [(1, 9), (2, 4), (31, 17), (8, 1023), (9, 1024), (3, 2051)])
+def test_halving_and_doubling_of_every_engine(name, size):
+    rng = np.random.default_rng(0)
+    x, half = rng.normal(size=(1, 2, *size)), rng.normal(size=(1, 2, *(-(-n // 2) for n in size)))
+    results = []
+    for ops in (nets.ENGINES[name](), Backend("float64")):
+        results.append([ops.halve(ops.asarray(x)), ops.add_doubled(ops.asarray(x), 0.7, ops.asarray(half))])
+    for ours, exact in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, exact, atol=1e-6)
+
+
+@pytest.mark.parametrize("size, levels", [((24, 17), pyramid.LEVELS), ((6, 5), 3), ((1, 8), 0)])
+def test_the_preconditioner_is_its_definition(size, levels):
+    ops, exponent = Backend("float64"), 0.5
+    matrix = preconditioner(*size, exponent, levels)  # few rows: down to one alone
+    x = np.random.default_rng(0).normal(size=(1, 3, *size))
+    expected = (x.reshape(3, -1) @ matrix).reshape(x.shape)
+    np.testing.assert_allclose(pyramid.apply(ops, ops.asarray(x), exponent), expected, atol=1e-6)
+    assert np.linalg.eigvalsh(matrix).min() >= 1 - 1e-6
+
+
+def test_long_waves_come_out_larger():
+    ops, length = Backend("float64"), 256
+    gains = []
+    for period in (2, 4, 8, 16, 32, 128):
+        wave = np.cos(2 * np.pi * np.arange(length) / period)
+        x = np.broadcast_to(wave, (1, 1, 64, length))
+        out = pyramid.apply(ops, ops.asarray(x), 0.5)[0, 0, 32]
+        gains.append(float(out @ wave / (wave @ wave)))
+    assert gains[0] == pytest.approx(1, abs=0.01) and gains[-1] == pytest.approx(pyramid.gain(0.5), rel=0.06)
+    assert all(b > 1.03 * a for a, b in itertools.pairwise(gains)), gains
+
+
+def test_smooth_lbfgs_is_lbfgs_in_the_smooth_space():
+    """x = P z where L-BFGS minimises f(P z) over z."""
+    height, width, count, rng = 6, 5, 25, np.random.default_rng(3)
+    single = preconditioner(height, width, 0.5, 3)
+    matrix = np.kron(np.eye(3), single)
+    basis = np.linalg.qr(rng.normal(size=(90, 90)))[0]
+    hessian, minimum = basis @ np.diag(np.geomspace(0.1, 10, 90)) @ basis.T, rng.normal(size=90)
+
+    def bowl(v):
+        return (v - minimum) @ hessian @ (v - minimum) / 2, hessian @ (v - minimum)
+
+    def in_z(z):
+        loss, gradient = bowl(matrix @ z)
+        return loss, matrix @ gradient
+
+    ours, x = [], np.zeros((1, 3, height, width))
+    lbfgs.minimize(
+        Function(bowl), x, count, lambda i, x: ours.append(x.copy().ravel()), history=4, first=0.1, longest=0.2,
+        smooth=0.5,
+    )  # fmt: skip
+    expected = dense_lbfgs(in_z, np.zeros(90), count, 4, 1.0, first=0.1, longest=0.2 / pyramid.gain(0.5) ** 0.5)
+    np.testing.assert_allclose(ours, [matrix @ z for z in expected], atol=1e-5)
+    assert bowl(ours[-1])[0] < 1e-2 * bowl(np.zeros(90))[0]
 
 
 # L-BFGS of the reference

@@ -311,6 +311,41 @@ class Backend:
 
     # Optimisers
 
+    def halve(self, x):
+        """x (1, C, H, W) at half the size, ⌈H/2⌉ × ⌈W/2⌉: a quarter of the adjoint of what `add_doubled` adds.
+
+        Along an axis ¼ x[2i−1] + ¾ x[2i] + ¾ x[2i+1] + ¼ x[2i+2] over 2; beyond an end lies the last value again where
+        the length is even, and nothing behind an odd one.
+        """
+        for axis in (2, 3):
+            x = np.moveaxis(x, axis, 0)
+            even, odd = x[::2], x[1::2]
+            half = np.multiply(even, self._scalar(0.375))
+            half[: len(odd)] += self._scalar(0.375) * odd
+            half[0] += self._scalar(0.125) * x[0]
+            half[1:] += self._scalar(0.125) * odd[: len(even) - 1]
+            half[:-1] += self._scalar(0.125) * even[1:]
+            if len(odd) == len(even):
+                half[-1] += self._scalar(0.125) * odd[-1]
+            x = np.moveaxis(half, 0, axis)
+        return self.asarray(x)
+
+    def add_doubled(self, x, factor, half):
+        """x ← factor · x + half at twice the size, in place, for a half of ⌈H/2⌉ × ⌈W/2⌉.
+
+        Bilinear: along an axis position 2i gets ¾ half[i] + ¼ half[i−1] and 2i + 1 gets ¾ half[i] + ¼ half[i+1], with
+        the last value again beyond an end.
+        """
+        for axis in (2, 3):
+            half = np.moveaxis(half, axis, 0)
+            before, after = np.concatenate([half[:1], half[:-1]]), np.concatenate([half[1:], half[-1:]])
+            doubled = np.empty((2 * len(half), *half.shape[1:]), self.dtype)
+            doubled[::2] = self._scalar(0.75) * half + self._scalar(0.25) * before
+            doubled[1::2] = self._scalar(0.75) * half + self._scalar(0.25) * after
+            half = np.moveaxis(doubled[: x.shape[axis]], 0, axis)
+        np.multiply(x, self._scalar(factor), out=x)
+        return np.add(x, half, out=x)
+
     def repeated(self, function):
         """What `function()` does, as a function of `steady`: a device may replay what a steady call put on its queue.
 

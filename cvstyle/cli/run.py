@@ -155,6 +155,10 @@ def add_arguments(parser):
         help="L-BFGS history (default: 20; under --compat: 100)",
     )  # fmt: skip
     group.add_argument(
+        "--lbfgs-smooth", type=number, metavar="X",
+        help="by how much lbfgs favours the picture's long waves, 0 to 2 (default: 0.5; under --compat: 0, not at all)",
+    )  # fmt: skip
+    group.add_argument(
         "--average-iterates", type=number, nargs="?", const=0.99, default=0.0, metavar="D",
         help="the result is an average of the iterates, each weighing D (0.99) of the one after it: for adam",
     )

@@ -4,10 +4,13 @@ Directions are those of the two-loop recursion (Nocedal and Wright 2006, algorit
 first step is min(1, 1/‖g‖₁) times −g, later ones `learning_rate` times the direction; a pair with y·s ≤ 1e-10 is not
 stored. One iteration is one evaluation.
 
-Two numbers mend what that lacks; None is the reference. `first`: the mean change of a value in the first step. The
+Three numbers mend what that lacks; None is the reference. `first`: the mean change of a value in the first step. The
 reference's is 2e-6 for a picture of 512×384, and less for larger ones: values about 100 round it away, or leave of the
 first pair's curvature nothing but rounding, and the second step is too long by orders of magnitude. `longest`: the root
-mean square that a step is shortened to, for curvature grows as a step goes on (docs/performance.md).
+mean square that a step is shortened to, for curvature grows as a step goes on. `smooth`: the exponent of the
+preconditioner in `pyramid`; steps and gradients are then those of z in x = P z, so H₀ is a multiple of P² instead of I,
+and a picture takes half as many iterations. `longest` is then that of x for a step halfway between the waves that P
+leaves as they are and those it lengthens most. docs/performance.md has what each is worth.
 
 The recursion runs on inner products alone, kept from one iteration to the next (Chen, Wang and Zhou 2014, "Large-scale
 L-BFGS using MapReduce"), so an iteration reads the history twice instead of five times: once for the products with the
@@ -20,10 +23,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from . import Stop
+from . import Stop, pyramid
 
 HISTORY = 20  # pairs; what longer ones are worth is in docs/performance.md
-STEPS = {"first": 1.0, "longest": 10.0}  # for pictures in 0..255 units
+FOR_PICTURES = {"first": 1.0, "longest": 10.0, "smooth": 0.5}  # in 0..255 units
 _CURVATURE = 1e-10
 _MOST = 1e20  # times −g at most, so that a gradient of zero stays
 
@@ -51,15 +54,18 @@ def init(ops, x, history: int = HISTORY) -> State:
 
 
 def update(
-    ops, x, gradient, state: State, learning_rate: float, first: float | None = None, longest: float | None = None
-) -> None:
-    """One step, in place on x and the state; the gradient is that at x, and is not changed."""
-    _step(ops, x, gradient, state, learning_rate, first, longest)
+    ops, x, gradient, state: State, learning_rate: float, first: float | None = None, longest: float | None = None,
+    smooth: float | None = None,
+) -> None:  # fmt: skip
+    """One step, in place on x and the state; the gradient is that at x, and `smooth` changes it."""
+    _step(ops, x, gradient, state, learning_rate, first, longest, smooth)
     state.iteration += 1
 
 
-def _step(ops, x, gradient, state, learning_rate, first, longest):
+def _step(ops, x, gradient, state, learning_rate, first, longest, smooth):
     """What `update` does on the device: the same each time once the history is full."""
+    if smooth:
+        pyramid.apply(ops, gradient, smooth)
     history, capacity = (state.steps, state.changes), state.steps.shape[0]
     rows = min(state.iteration, capacity)
     if rows:
@@ -69,18 +75,21 @@ def _step(ops, x, gradient, state, learning_rate, first, longest):
         sum_of_changes, most = (1, 1) if first is None else (first * math.prod(x.shape), _MOST)
         scaled = ops.l1(gradient) / sum_of_changes
         coefficients = ops.lbfgs_first_coefficients(scaled, most, capacity, learning_rate)
-    norm = math.inf if longest is None else longest * math.sqrt(math.prod(x.shape))
-    ops.lbfgs_step(x, gradient, *history, coefficients, state.ring, rows, norm)
+    norm = math.inf if longest is None else longest * math.sqrt(math.prod(x.shape) / pyramid.gain(smooth or 0))
+    moved = ops.zeros(x.shape) if smooth else x
+    ops.lbfgs_step(moved, gradient, *history, coefficients, state.ring, rows, norm)
+    if smooth:
+        ops.add_scaled(x, 1, pyramid.apply(ops, moved, smooth))
 
 
 def minimize(
-    objective, x, num_iterations, callback, learning_rate=1.0, history=HISTORY, first=None, longest=None, state=None,
-    done=0,
+    objective, x, num_iterations, callback, learning_rate=1.0, history=HISTORY, first=None, longest=None, smooth=None,
+    state=None, done=0,
 ):  # fmt: skip
     """Run up to iteration num_iterations from x, which is changed in place; state, done: to go on after so many."""
     ops = objective.ops
     state = state or init(ops, x, min(history, num_iterations))
-    repeated = ops.repeated(lambda: _step(ops, x, objective.evaluate(x), state, learning_rate, first, longest))
+    repeated = ops.repeated(lambda: _step(ops, x, objective.evaluate(x), state, learning_rate, first, longest, smooth))
     for iteration in range(done + 1, num_iterations + 1):
         repeated(objective.repeats and state.iteration >= state.steps.shape[0])
         state.iteration += 1

@@ -396,6 +396,15 @@ class Backend:
 
     # Optimisers
 
+    def halve(self, x):
+        half = self.empty((*x.shape[:2], *(-(-n // 2) for n in x.shape[2:])))
+        self._each("pyramid", "halve", half.size, x, half, *x.shape[2:], half.size)
+        return half
+
+    def add_doubled(self, x, factor, half):
+        self._each("pyramid", "add_doubled", x.size, x, float(factor), half, *x.shape[2:], x.size)
+        return x
+
     def repeated(self, function):
         if not self.device.records:
             return lambda steady=True: function()

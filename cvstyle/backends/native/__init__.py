@@ -145,6 +145,15 @@ class Backend(reference.Backend):
         work = self.pool.empty((x.shape[1] * x.shape[2],), "float64")
         return self.call("total_variation", x, *x.shape[1:], float(weight), out, work, self.workers.count)
 
+    def halve(self, x):
+        half = self.empty((*x.shape[:2], *(-(-n // 2) for n in x.shape[2:])))
+        self.call("halve", x, *x.shape[1:], half, self.workers.count)
+        return half
+
+    def add_doubled(self, x, factor, half):
+        self.call("add_doubled", x, *x.shape[1:], float(factor), half, self.workers.count)
+        return x
+
     def asarray(self, host):
         if getattr(host, "dtype", None) != _HALF:
             return super().asarray(host)
@@ -441,6 +450,8 @@ _SIGNATURES = {
     "dot": (_double, (_pointer, _pointer, _int, _pointer, _int)),
     "lbfgs_products": (None, (*[_pointer] * 3, *[_int] * 4, _pointer, _pointer, _int)),
     "lbfgs_step": (None, (*[_pointer] * 5, *[_int] * 4, _double, _pointer, _int)),
+    "halve": (None, (_pointer, _int, _int, _int, _pointer, _int)),
+    "add_doubled": (None, (_pointer, _int, _int, _int, _float, _pointer, _int)),
     "total_variation": (_double, (_pointer, _int, _int, _int, _float, _pointer, _pointer, _int)),
 }
 

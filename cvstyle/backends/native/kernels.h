@@ -171,3 +171,4 @@ INLINE void multiply_store(int nv, int across, int64_t depth, const float *a, co
 #include "general.h"
 #include "elementwise.h"
 #include "lbfgs.h"
+#include "pyramid.h"
