@@ -1,4 +1,5 @@
-/* 3×3 convolutions by Winograd's F(4×4, 3×3) (Lavin and Gray 2016, points 0, ±1, ±2, ∞).
+/* 3×3 convolutions by Winograd's F(4×4, 3×3) (Lavin and Gray 2016) at the points 0, ±5/8, ±3/2, ∞, which round half as
+   much as 0, ±1, ±2, ∞ (docs/performance.md).
 
    A tile is 4×4 outputs from 6×6 inputs; the 36 transformed elements ("frequencies") of all channels are multiplied by
    36 matrices of transformed filters. NR tiles form a panel. Three ways to go through the work, of the same pieces:
@@ -44,13 +45,20 @@ INLINE void load_taps(const float *w, int64_t count, vf g[9])
         thirds(third[3 * j], third[3 * j + 1], third[3 * j + 2], g + j, 3);
 }
 
+/* The points, and the coefficients that follow from them; all but the divisions are exact. */
+#define A 0.625f
+#define B 1.5f
+#define AA (A * A)
+#define BB (B * B)
+
 INLINE void filter_column(const vf g[3], vf t[6])
 {
-    vf even = (g[0] + g[2]) * splat(1.f / 6), odd = g[1] * splat(1.f / 6);
-    vf outer = g[0] * splat(1.f / 24) + g[2] * splat(1.f / 6), middle = g[1] * splat(1.f / 12);
-    t[0] = g[0] * splat(.25f);
-    t[1] = -even - odd;
-    t[2] = odd - even;
+    const float a = 1 / (2 * AA * (AA - BB)), b = 1 / (2 * BB * (BB - AA));
+    vf even = splat(a) * g[0] + splat(a * AA) * g[2], odd = splat(a * A) * g[1];
+    vf outer = splat(b) * g[0] + splat(b * BB) * g[2], middle = splat(b * B) * g[1];
+    t[0] = g[0] * splat(1 / (AA * BB));
+    t[1] = even + odd;
+    t[2] = even - odd;
     t[3] = outer + middle;
     t[4] = outer - middle;
     t[5] = g[2];
@@ -184,14 +192,14 @@ INLINE void prefetch_row(const struct winograd *a, int64_t c, int64_t y, int64_t
 
 INLINE void input_transform(const vf d[6], vf t[6])
 {
-    vf two = splat(2), four = splat(4), five = splat(5);
-    vf p = d[4] - four * d[2], q = d[3] - four * d[1], r = d[4] - d[2], s = two * (d[3] - d[1]);
-    t[0] = four * d[0] - five * d[2] + d[4];
-    t[1] = p + q;
-    t[2] = p - q;
-    t[3] = r + s;
-    t[4] = r - s;
-    t[5] = four * d[1] - five * d[3] + d[5];
+    vf a = splat(A), b = splat(B), aa = splat(AA), bb = splat(BB), sum = splat(AA + BB), product = splat(AA * BB);
+    vf p = d[4] - bb * d[2], q = d[3] - bb * d[1], r = d[4] - aa * d[2], s = d[3] - aa * d[1];
+    t[0] = product * d[0] - sum * d[2] + d[4];
+    t[1] = p + a * q;
+    t[2] = p - a * q;
+    t[3] = r + b * s;
+    t[4] = r - b * s;
+    t[5] = product * d[1] - sum * d[3] + d[5];
 }
 
 /* The horizontal half of the transform for n tiles from tile i of the rows on. */
@@ -279,12 +287,11 @@ static void multiply_panels(const struct winograd_run *run, int64_t k0, int64_t 
 
 INLINE void output_transform(const vf m[6], vf o[4])
 {
-    vf two = splat(2), four = splat(4), eight = splat(8);
     vf sum = m[1] + m[2], difference = m[1] - m[2], outer = m[3] + m[4], outer_difference = m[3] - m[4];
     o[0] = m[0] + sum + outer;
-    o[1] = difference + two * outer_difference;
-    o[2] = sum + four * outer;
-    o[3] = difference + eight * outer_difference + m[5];
+    o[1] = splat(A) * difference + splat(B) * outer_difference;
+    o[2] = splat(AA) * sum + splat(BB) * outer;
+    o[3] = splat(AA * A) * difference + splat(BB * B) * outer_difference + m[5];
 }
 
 /* Where up to VL tiles in a row of tiles, or in several, go. */
