@@ -21,6 +21,7 @@ from .tiles import Reach
 
 # Outputs beyond both are not meant: the pads and strides of a damaged file ask for any amount of memory.
 _MOST_VALUES, _MOST_VALUES_PER_PIXEL = 1 << 28, 1 << 14
+_LONG = 600  # pixels of an axis from which on blocks are moved along it: the blocks more are below 2 % of an iteration
 
 
 @dataclass(frozen=True)
@@ -136,9 +137,12 @@ class Network:
             return self._blob_names[name]
         raise OptionError(f"{self.definition.source}: there is no layer '{name}'; {nearest(name, self.layer_names)}")
 
-    def program(self, taps) -> Program:
-        """What computes the named layers and, back from them, the gradient for the picture."""
-        return Program(self, taps)
+    def program(self, taps, like: Program | None = None) -> Program:
+        """What computes the named layers and, back from them, the gradient for the picture.
+
+        like: a program whose blocks start at the same places, so that both round alike.
+        """
+        return Program(self, taps, like)
 
     def shapes(self, size: tuple[int, int], channels: int = 3, strict: bool = True) -> dict[int, tuple[int, ...]]:
         """Shape of every value for a picture of this (height, width).
@@ -285,7 +289,7 @@ class Program:
     to each other one that reads it, and its gradient comes back. One forward is followed by at most one backward.
     """
 
-    def __init__(self, network: Network, taps):
+    def __init__(self, network: Network, taps, like: Program | None = None):
         self.network, self.ops = network, network.ops
         self.taps = {name: network.value(name) for name in taps}
         needed = set(self.taps.values())
@@ -318,6 +322,7 @@ class Program:
         for node, layer in self._steps:
             if layer.retains:
                 self._kept.update(node.bottoms, node.tops)
+        self._moved = like._moved if like else self._find_moved()
         self._checked = {}
         self._reach = {}
         self._tape = None
@@ -338,6 +343,36 @@ class Program:
                     continue
             steps.append((node, layer))
         return steps
+
+    def _find_moved(self):
+        """The nodes whose blocks start half a block before the map, if they can be moved.
+
+        A block of 3×3 filters needs inputs one position beyond its own extent. Blocks below that start at the same
+        places would be needed whole on both sides; those that start half a block from there end there as well.
+        """
+        moved, asked = set(), {}  # asked: value → the (first, end) along each axis that blocks above need, modulo 4
+        for index in reversed(self.indices):
+            node, layer = self.network.nodes[index], self.network.layer(index)
+            above = [bounds for top in node.tops for bounds in asked.get(top, ())]
+            window = layer.window()
+            if window is None or any(Fraction(n).denominator > 1 for n in (*window.stride, *window.pad)):
+                continue
+            if hasattr(layer, "move") and window.extent == (3, 3) and window.stride == (1, 1):
+                missed = [sum((a - o) % 4 + (o - b) % 4 for bounds in above for a, b in bounds) for o in (0, 2)]
+                start = 2 if missed[1] < missed[0] else 0
+                if start:
+                    moved.add(index)
+                above = [((start, start),) * 2]
+            needs = [
+                tuple(
+                    ((a * s - p) % 4, ((b - 1) * s + e - p) % 4)
+                    for (a, b), s, p, e in zip(bounds, window.stride, window.pad, window.extent, strict=True)
+                )
+                for bounds in above
+            ]
+            for bottom in node.bottoms:
+                asked.setdefault(bottom, set()).update(needs)
+        return frozenset(moved)
 
     def _with_handovers(self, steps):
         """The steps, with one before the first that reads a value of another backend, which brings it there."""
@@ -393,8 +428,9 @@ class Program:
 
         A window that holds it, and starts and ends whole units from where the picture does, gives the position its
         exact value. Where layers compute in blocks, units are whole blocks too, so that the window's blocks are the
-        picture's, which round alike. Raises OptionError where a layer sees the whole picture or joins maps of different
-        scales.
+        picture's, which round alike; and where blocks can be moved, along a long axis, what is needed are whole blocks,
+        so that the value has the picture's bits. Raises OptionError where a layer sees the whole picture or joins maps
+        of different scales.
         """
         if (size, axis) not in self._reach:
             self._reach[size, axis] = self._find_reach(size, axis, channels)
@@ -449,6 +485,10 @@ class Program:
             if not tops:
                 continue
             low, high = _union(tops)
+            if layer.movable and shapes[self._input][2 + axis] >= _LONG:
+                count, start = shapes[node.tops[0]][2 + axis], layer.block // 2 * (index in self._moved)
+                low = np.maximum(0, (low - start) // layer.block * layer.block + start)
+                high = np.minimum(count, -((start - high) // layer.block) * layer.block + start)
             window = layer.window()
             stride, pad = Fraction(window.stride[axis]), Fraction(window.pad[axis])
             low = _ceil(low, stride, pad)
@@ -460,14 +500,23 @@ class Program:
                 needs[bottom] = _union([part, needs[bottom]]) if bottom in needs else part
         yield from needs.items()
 
-    def forward(self, x, keep: bool = True, again: bool = False) -> dict:
+    def _move_blocks(self, size):
+        """Blocks start where they do in a picture of this size."""
+        for index in self.indices:
+            layer = self.network.layer(index)
+            if layer.movable:
+                layer.move([index in self._moved and n >= _LONG for n in size])
+
+    def forward(self, x, keep: bool = True, again: bool = False, of: tuple[int, int] | None = None) -> dict:
         """The taps' feature maps, by name, for a picture x (1, C, H, W) on the backend; x is not changed.
 
         keep: a backward pass will follow. Everything that neither the taps nor the backward pass need is dropped on
         the way. again: maps that are one layer from the picture are dropped as well and computed once more when
-        they are read from the result, from an x that must not have changed.
+        they are read from the result, from an x that must not have changed. of: the (height, width) of the picture
+        that x is a window of, where it is one.
         """
         self.shapes(tuple(x.shape[2:]), x.shape[1])
+        self._move_blocks(of or x.shape[2:])
         uses = dict(self._uses)
         values = {self._input: x}
         wanted = set(self.taps.values()).difference(self._again if again else ())

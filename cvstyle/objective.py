@@ -265,21 +265,21 @@ class _Worker:
 
     def __init__(self, net, share, content, store, content_weights, style_weights, normalize):
         self.net, self.ops, self.tiles, self.store, self.normalize = net, net.ops, share, store, normalize
-        self.content_weights, self.style_weights = content_weights, style_weights
+        self.content_weights, self.style_weights, self.size = content_weights, style_weights, content.shape[1:]
         self.program = net.program(dict.fromkeys([*content_weights, *style_weights]))
         self.ops_of = self.program.ops_of
-        self._counts = {name: math.prod(s) for name, s in self.program.shapes(tuple(content.shape[1:])).items()}
+        self._counts = {name: math.prod(s) for name, s in self.program.shapes(tuple(self.size)).items()}
         self.style_targets: dict[str, object] = {}
         self.norms: dict[str, float] = {}
         self._differences: dict[str, object] = {}
         self._held = None
         self._content_targets = {}
         if content_weights:
-            program = net.program(content_weights)
+            program = net.program(content_weights, like=self.program)
             for tile in share:
                 whole = tiles.Part((0, 0), content.shape[1:])
                 rows, columns = _slices(tile.window if tile.owned else whole)
-                features = program.forward(self.ops.asarray(content[None, :, rows, columns]), keep=False)
+                features = program.forward(self.ops.asarray(content[None, :, rows, columns]), keep=False, of=self.size)
                 self._content_targets[tile] = {
                     name: [self._stored(part, name, part is f) for part in self._parts_of(tile, name, f)]
                     for name, f in features.items()
@@ -343,7 +343,7 @@ class _Worker:
             features = held[1]
         else:
             del held
-            features = self.program.forward(self._window(table, picture, tile), again=True)
+            features = self.program.forward(self._window(table, picture, tile), again=True, of=self.size)
         return self.program.backward(lambda name, gradient: self._add(tile, name, features.pop(name), gradient))
 
     @property
@@ -354,7 +354,8 @@ class _Worker:
         """(tile, features) for every tile; the last is kept for a backward pass if asked for."""
         for tile in self.tiles:
             last = keep and tile is self.tiles[-1]
-            features = self.program.forward(self._window(table, picture, tile), keep=last, again=True)
+            window = self._window(table, picture, tile)
+            features = self.program.forward(window, keep=last, again=True, of=self.size)
             yield tile, features
             self._held = (tile, features) if last else None
             del features

@@ -527,6 +527,11 @@ class Convolution:
     block = 1
     """Positions are computed in squares of this side, counted from the first: rounding depends on what is in one."""
 
+    movable = False
+    """Whether squares start `shift` positions before the first along each axis: 0 or half a side."""
+
+    shift = (0, 0)
+
     def __init__(self, ops, weight, bias, stride, dilation, group):
         self.ops, self.stride, self.dilation, self.group = ops, stride, dilation, group
         self._source = weight

@@ -60,6 +60,9 @@ class Layer:
     block = 1
     """Outputs are computed in blocks that start at multiples of this; known when the weights are loaded."""
 
+    movable = False
+    """Whether blocks can start half a block earlier along an axis; `move` says where."""
+
     def __init__(self, definition: LayerDef, ops):
         self.definition, self.ops = definition, ops
         self.name = definition.name

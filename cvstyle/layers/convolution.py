@@ -71,6 +71,14 @@ class Convolution(_Filters):
             raise self.fail(f"its input of {_size(bottoms[0][2:])} is too small for a window of {_size(self.extent)}")
         return [(1, self.num_output, *size)]
 
+    @property
+    def movable(self):
+        return self.filters.movable
+
+    def move(self, axes):
+        """Start blocks half a block before the map along these axes (vertical, horizontal)."""
+        self.filters.shift = tuple(self.block // 2 * axis for axis in axes)
+
     def blob_shapes(self, bottoms):
         return self.blobs_of(self.num_output, self.channels(bottoms))
 

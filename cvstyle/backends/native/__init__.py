@@ -210,7 +210,7 @@ class Backend(reference.Backend):
 
 
 class Convolution(reference.Convolution):
-    """Convolution by the engine. `mask` is bits or, where the Winograd kernel wrote it, bits of tiles."""
+    """Convolution by the engine. `mask` is bits or, from the Winograd kernel, (bits of tiles, their shift)."""
 
     def __init__(self, ops, weight, bias, stride, dilation, group):
         super().__init__(ops, weight, bias, stride, dilation, group)
@@ -221,7 +221,7 @@ class Convolution(reference.Convolution):
             and (*stride, *dilation, group) == (1, 1, 1, 1, 1)
             and min(self.outputs, self.channels) >= _LEAST
         )
-        self.block = 4 if self.winograd else 1
+        self.block, self.movable = (4, True) if self.winograd else (1, False)
         self._directions, self._calls = {}, {}  # what was made for a pad, and for a size
 
     def engine(self, backward=False):
@@ -252,7 +252,8 @@ class Convolution(reference.Convolution):
 
     def backward_relu(self, g, mask, size, pad):
         if self.winograd:
-            return self._winograd_backward(g, size, pad, 1, mask, g.shape[2:])
+            bits, shift = mask
+            return self._winograd_backward(g, size, pad, 1, bits, g.shape[2:], shift)
         return self._general_backward(g, size, pad, mask)
 
     def backward_relu_pool(self, g, winners, size, pad):
@@ -267,13 +268,13 @@ class Convolution(reference.Convolution):
         ops = self.ops
         height, width = self.output_size(x.shape[2:], pad)
         shape = (1, self.outputs * self.group, height, width)
-        tiles = -(-height // 4) * -(-width // 4)
+        tiles = math.prod(-(-(n + shift) // 4) for n, shift in zip((height, width), self.shift))
         size = 16 * 48 * -(-tiles // 48) if self.winograd else height * width
         mask = ops.bits(shape[1], size) if keep else None  # first: see forward_relu_pool
         y = ops.empty(shape)
         if self.winograd:
             self._winograd_forward(x, pad, y, relu, mask, (0, 0))
-            return y, mask
+            return y, (mask, self.shift)
         few = self.outputs <= _FEW
         if height * width < _MATRIX:
             y = super().forward(x, pad)
@@ -337,25 +338,25 @@ class Convolution(reference.Convolution):
 
     def _winograd_forward(self, x, pad, y, relu, mask, pool):
         size = x.shape[2:]
-        key = size, pad, relu, pool
+        key = size, pad, relu, pool, self.shift
         if key not in self._calls:
             height, width = self.output_size(size, pad)
             self._calls[key] = self.ops.prepared(
                 "winograd", Winograd, channels=self.channels, height=size[0], width=size[1], weight=self._weight,
                 outputs=self.outputs, output_step=9 * self.channels, input_step=9, bias=self.bias, pad_top=pad[0],
-                pad_left=pad[1], out_height=height, out_width=width, relu=relu, pool_height=pool[0],
-                pool_width=pool[1],
+                pad_left=pad[1], out_height=height, out_width=width, shift_y=self.shift[0], shift_x=self.shift[1],
+                relu=relu, pool_height=pool[0], pool_width=pool[1],
             )  # fmt: skip
         self._calls[key](x=x, y=y, keep=mask)
 
-    def _winograd_backward(self, g, size, pad, source, saved, map_size):
-        key = size, pad, source, g.shape[2:]
+    def _winograd_backward(self, g, size, pad, source, saved, map_size, saved_shift=(0, 0)):
+        key = size, pad, source, g.shape[2:], saved_shift
         if key not in self._calls:
             self._calls[key] = self.ops.prepared(
                 "winograd", Winograd, channels=self.outputs, height=map_size[0], width=map_size[1], source=source,
-                pooled_height=g.shape[2], pooled_width=g.shape[3], weight=self._weight, outputs=self.channels,
-                output_step=9, input_step=9 * self.channels, flip=True, pad_top=2 - pad[0], pad_left=2 - pad[1],
-                out_height=size[0], out_width=size[1],
+                saved_y=saved_shift[0], saved_x=saved_shift[1], pooled_height=g.shape[2], pooled_width=g.shape[3],
+                weight=self._weight, outputs=self.channels, output_step=9, input_step=9 * self.channels, flip=True,
+                pad_top=2 - pad[0], pad_left=2 - pad[1], out_height=size[0], out_width=size[1],
             )  # fmt: skip
         gx = self.ops.empty((1, self.channels, *size))
         self._calls[key](x=g, saved=saved, y=gx)
@@ -416,8 +417,9 @@ class Winograd(ctypes.Structure):
 
     _fields_ = _structure(
         _POINTERS,
-        "x channels height width source saved pooled_height pooled_width weight outputs output_step input_step flip "
-        "bias pad_top pad_left out_height out_width y relu pool_height pool_width keep work threads",
+        "x channels height width source saved saved_y saved_x pooled_height pooled_width weight outputs output_step "
+        "input_step flip bias pad_top pad_left out_height out_width shift_y shift_x y relu pool_height pool_width keep "
+        "work threads",
     )
 
 

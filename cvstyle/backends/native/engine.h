@@ -15,11 +15,13 @@ struct winograd {
     int64_t source;              /* 0: x is the map; 1: masked by `saved`, bits as `keep` writes them; 2: x is the
                                     gradient of a 2×2 max pool of the map, `saved` its winners */
     const void *saved;
+    int64_t saved_y, saved_x;    /* shift_y and shift_x of what wrote `saved`, where source is 1 */
     int64_t pooled_height, pooled_width; /* of x where source is 2 */
     const float *weight;         /* filter (k, c) is 9 floats at k * output_step + c * input_step; any alignment */
     int64_t outputs, output_step, input_step, flip;
     const float *bias;           /* (outputs) or NULL */
     int64_t pad_top, pad_left, out_height, out_width;
+    int64_t shift_y, shift_x;    /* 0 or 2: how far before the outputs their tiles start */
     float *y;                    /* (outputs, out_height, out_width), or pooled */
     int64_t relu;
     int64_t pool_height, pool_width; /* 0: no pool; else that of a 2×2 max pool of stride 2 after the ReLU */

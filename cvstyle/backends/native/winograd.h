@@ -162,8 +162,9 @@ INLINE void load_row(const struct winograd *a, int64_t c, int64_t y, int64_t x0,
     } else {
         const float *x = a->x + (c * a->height + y) * a->width + x0;
         if (a->source == 1) {
-            const uint8_t *bits = (const uint8_t *)a->saved + (4 * c + y % TILE) * bits_row(a->height, a->width);
-            int64_t start = y / TILE * up(a->width, TILE) * TILE + x0;
+            int64_t height = a->height + a->saved_y, width = a->width + a->saved_x, row_y = y + a->saved_y;
+            const uint8_t *bits = (const uint8_t *)a->saved + (4 * c + row_y % TILE) * bits_row(height, width);
+            int64_t start = row_y / TILE * up(width, TILE) * TILE + x0 + a->saved_x;
             for (int64_t i = lo; i < hi; i += VL) {
                 uint32_t word;
                 memcpy(&word, bits + (start + i) / 8, sizeof word); /* little-endian */
@@ -235,7 +236,7 @@ static void transform_inputs(const struct winograd_run *run, int64_t panel, int6
             int64_t ty = tile / run->tiles_x, tx = tile % run->tiles_x;
             n = MIN(last - tile, run->tiles_x - tx);
             for (int r = 0; r < 6; r++) {
-                int64_t y = TILE * ty + r - a->pad_top, x = TILE * tx - a->pad_left;
+                int64_t y = TILE * ty + r - a->pad_top - a->shift_y, x = TILE * tx - a->pad_left - a->shift_x;
                 if (c + AHEAD < c1)
                     prefetch_row(a, c + AHEAD, y, x, TILE * n + 2);
                 load_row(a, c, y, x, TILE * n + 2, buffer[r] + VL);
@@ -315,8 +316,9 @@ INLINE int segments_of(const struct winograd_run *run, int64_t tile, int64_t cou
 INLINE void prefetch_tiles(const struct winograd *a, int64_t k, const struct segment *segments, int count)
 {
     for (int s = 0; s < count; s++) {
-        int64_t y = TILE * segments[s].ty, x = TILE * segments[s].tx, end = MIN(x + TILE * segments[s].count, a->out_width);
-        for (int64_t row = y; row < MIN(y + TILE, a->out_height); row++)
+        int64_t y = TILE * segments[s].ty - a->shift_y, x = TILE * segments[s].tx - a->shift_x;
+        int64_t end = MIN(x + TILE * segments[s].count, a->out_width);
+        for (int64_t row = MAX(0, y); row < MIN(y + TILE, a->out_height); row++)
             for (int64_t i = x; i < end + LINE; i += LINE)
                 __builtin_prefetch(a->y + (k * a->out_height + row) * a->out_width + i, 1);
     }
@@ -327,7 +329,7 @@ INLINE void store_tiles(const struct winograd *a, int64_t k, int64_t tile, vf o[
                         int count)
 {
     float *plane = a->y + k * a->out_height * a->out_width;
-    int64_t line = bits_row(a->out_height, a->out_width);
+    int64_t line = bits_row(a->out_height + a->shift_y, a->out_width + a->shift_x);
     float rows[4][4 * VL] __attribute__((aligned(64)));
     UNROLL for (int i = 0; i < 4; i++) {
         vf low02 = SHUFFLE(o[i][0], o[i][2], LOW), high02 = SHUFFLE(o[i][0], o[i][2], HIGH);
@@ -346,12 +348,12 @@ INLINE void store_tiles(const struct winograd *a, int64_t k, int64_t tile, vf o[
         }
     }
     for (int s = 0; s < count; s++) {
-        int64_t y = TILE * segments[s].ty, x = TILE * segments[s].tx;
+        int64_t y = TILE * segments[s].ty - a->shift_y, x = TILE * segments[s].tx - a->shift_x;
         int64_t width = MIN(TILE * segments[s].count, a->out_width - x), height = MIN(TILE, a->out_height - y);
-        for (int64_t i = 0; i < height; i++) {
+        for (int64_t i = MAX(0, -y); i < height; i++) {
             float *out = plane + (y + i) * a->out_width + x;
             const float *row = rows[i] + TILE * segments[s].lane;
-            int64_t j = 0;
+            int64_t j = MAX(0, -x);
             for (; j + VL <= width; j += VL)
                 store(out + j, load(row + j));
             if (j < width)
@@ -385,13 +387,14 @@ INLINE void store_pooled(const struct winograd *a, int64_t k, vf o[4][4], const 
         }
     }
     for (int s = 0; s < count; s++) {
-        int64_t y = 2 * segments[s].ty, x = 2 * segments[s].tx;
-        int64_t width = MIN(2 * segments[s].count, a->pool_width - x), height = MIN(2, a->pool_height - y);
-        for (int64_t i = 0; i < height && width > 0; i++) {
-            int64_t at = plane + (y + i) * a->pool_width + x;
-            memcpy(a->y + at, rows[i] + 2 * segments[s].lane, width * sizeof(float));
+        int64_t y = 2 * segments[s].ty - a->shift_y / 2, x = 2 * segments[s].tx - a->shift_x / 2;
+        int64_t from = MAX(0, -x), lane = 2 * segments[s].lane + from;
+        int64_t width = MIN(2 * segments[s].count, a->pool_width - x) - from, height = MIN(2, a->pool_height - y);
+        for (int64_t i = MAX(0, -y); i < height && width > 0; i++) {
+            int64_t at = plane + (y + i) * a->pool_width + x + from;
+            memcpy(a->y + at, rows[i] + lane, width * sizeof(float));
             if (a->keep)
-                memcpy((uint8_t *)a->keep + at, codes[i] + 2 * segments[s].lane, width);
+                memcpy((uint8_t *)a->keep + at, codes[i] + lane, width);
         }
     }
 }
@@ -410,8 +413,8 @@ static void transform_outputs(const struct winograd_run *run, int64_t panel, int
         if (ragged)
             for (int lane = 0; lane < VL; lane++)
                 for (int i = 0; i < 4; i++) {
-                    inside_x[i][lane] = -((tile + lane) % run->tiles_x * TILE + i < a->out_width);
-                    inside_y[i][lane] = -((tile + lane) / run->tiles_x * TILE + i < a->out_height);
+                    inside_x[i][lane] = -((tile + lane) % run->tiles_x * TILE + i < a->out_width + a->shift_x);
+                    inside_y[i][lane] = -((tile + lane) / run->tiles_x * TILE + i < a->out_height + a->shift_y);
                 }
         for (int64_t k = k0; k < k1; k++) {
             const float *p = m + (k - k0) * NR + tile - first;
@@ -536,8 +539,8 @@ static int64_t winograd_plan(const struct winograd *a, struct winograd_run *run,
 {
     memset(run, 0, sizeof *run);
     run->a = a;
-    run->tiles_x = up(a->out_width, TILE);
-    run->tiles = run->tiles_x * up(a->out_height, TILE);
+    run->tiles_x = up(a->out_width + a->shift_x, TILE);
+    run->tiles = run->tiles_x * up(a->out_height + a->shift_y, TILE);
     run->panels = up(run->tiles, NR);
     run->panels_k = up(a->outputs, PANEL);
     *own = run->panels >= 2 * a->threads && a->channels * a->outputs <= 256 * 256;
