@@ -36,7 +36,8 @@ class Objective:
     pooling: "max" (the network's own) or "avg".
     tile_size: the longest side, in pixels, of what is computed at a time; None: the whole picture. Loss and gradient
         are those of the whole picture (see `tiles`); memory, but for the picture's own, is that of one tile.
-    devices: backends that share the tiles; None: the network's.
+    devices: backends that share the tiles, of which there are then at least as many where the network allows it; None:
+        the network's.
     home: the backend on which the picture, its gradient and the content's features live; None: the network's.
 
     Raises OptionError for unknown layers, contradictory weights and tiles that the network cannot be computed in,
@@ -81,7 +82,9 @@ class Objective:
             return  # total variation alone
         program = self.net.program(dict.fromkeys([*self.content_weights, *self.style_weights]))
         _check_size(program, content, "content")
-        self.tiles = tiles.split(program, self.shape[1:], tile_size)
+        self.tiles = tiles.split(program, self.shape[1:], tile_size, len(devices or [None]))
+        if len(self.tiles) > 1:
+            self.tile_size = tile_size or max(self.tiles[0].window.shape)  # for the styles
         nets = [self.net] if devices is None else [self.net.on(ops) for ops in devices[: len(self.tiles)]]
         self._workers = [
             _Worker(

@@ -112,10 +112,11 @@ class Planner:
         if tile_size != "auto":
             return self._plan(stages, sizes, tile_size, optimizer, history, offload)
         size, least = sizes[-1], self._least()
-        most = max(size) if len(self.sharing) == 1 else tiles.share(self.program, size, len(self.sharing))
+        most = max(size)
         sides = [most, *(t for t in _TILES if t < most and t >= least), *([least] if least < most else [])]
         for side in sides:
-            window = tuple(min(n, side) for n in size)
+            window = self._cut(size, most)[0].window.shape if side == most else size
+            window = tuple(min(n, side) for n in window)
             needs = self._needs(size, math.prod(window), optimizer, history, offload)
             if all(need.fits for need in needs):
                 return self._plan(stages, sizes, side, optimizer, history, offload)
@@ -147,11 +148,12 @@ class Planner:
         needs = self._needs(size, math.prod(window), optimizer, history, offload)
         seconds = [self._seconds(s, tile_size) for s in sizes]
         total = sum(s * count for s, (_, count) in zip(seconds, stages))
+        tile_size = tile_size or max(window)
         return Plan(size, tile_size if len(cut) > 1 else None, len(cut), window, needs, seconds[-1], total)
 
     def _cut(self, size, tile_size):
         if (size, tile_size) not in self._known:
-            self._known[size, tile_size] = tiles.split(self.program, size, tile_size)
+            self._known[size, tile_size] = tiles.split(self.program, size, tile_size, len(self.sharing))
         return self._known[size, tile_size]
 
     def _needs(self, size, window, optimizer, history, offload):
@@ -192,9 +194,7 @@ class Planner:
 
     def _seconds(self, size, tile_size):
         cut = self._cut(size, tile_size)
-        pixels = math.prod(cut[0].window.shape) * -(-len(cut) // len(self.sharing))
-        # With tiles the forward pass runs twice: for the Gram matrices, and for the gradient.
-        return self.seconds * pixels * (1.5 - 0.5 / len(cut))
+        return self.seconds * math.prod(cut[0].window.shape) * tiles.passes(-(-len(cut) // len(self.sharing)))
 
     def _free_host(self):
         free = memory.available()

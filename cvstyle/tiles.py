@@ -72,21 +72,27 @@ def whole(size: tuple[int, int]) -> Tile:
     return Tile(Part((0, 0), tuple(size)))
 
 
-def split(program, size: tuple[int, int], tile_size: int | None) -> list[Tile]:
-    """The tiles of a picture of (height, width) `size`, windows of at most tile_size pixels a side; None: one tile.
+def split(program, size: tuple[int, int], tile_size: int | None, devices: int = 1) -> list[Tile]:
+    """The tiles of a picture of (height, width) `size`, windows of at most tile_size pixels a side; None: any.
 
-    Raises OptionError where a layer sees the whole picture, or more than a tile of this size.
+    Several devices that share them get the grid of windows with which they are done first: two, where nothing else asks
+    for more, two strips across the longer side. Raises OptionError where a layer sees the whole picture, or more than a
+    tile of this size.
     """
-    if tile_size is None or max(size) <= tile_size:
+    tile_size = tile_size or max(size)
+    if devices == 1 and max(size) <= tile_size:
         return [whole(size)]
     reaches = [program.reach(size, axis) for axis in (0, 1)]
-    axes = [_windows(reach, tile_size) for reach in reaches]
-    if None in axes:
+    axes = [_choices(reach, tile_size, devices) for reach in reaches]
+    if not all(axes):
         name, seen = max((reach.widest for reach in reaches), key=lambda widest: widest[1])
         raise OptionError(
             f"a tile of {tile_size} pixels is too small: a position of layer '{name}' needs {seen} pixels at once, and "
             f"tiles start at multiples of {max(r.unit for r in reaches)}; use a tile size of {least(reaches)} or more"
         )
+    rows, columns = min(product(*axes), key=lambda grid: _cost(*grid, devices))
+    if len(rows) * len(columns) == 1:
+        return [whole(size)]
     return [
         Tile(
             Part((y.first, x.first), (y.length, x.length)),
@@ -95,13 +101,19 @@ def split(program, size: tuple[int, int], tile_size: int | None) -> list[Tile]:
                 for name in y.owned
             },
         )
-        for y, x in product(*axes)
+        for y, x in product(rows, columns)
     ]
 
 
-def share(program, size: tuple[int, int], devices: int) -> int:
-    """A tile size with which each of several devices gets a tile, or nearly. Raises OptionError as `split` does."""
-    return max(size) // devices + 1 + max(program.reach(size, axis).widest[1] for axis in (0, 1))
+def passes(count: int) -> float:
+    """What `count` windows cost a device, in evaluations of one: all but the last go forward twice."""
+    return 1.5 * count - 0.5
+
+
+def _cost(rows, columns, devices):
+    """(pixels of evaluations until the last device is done, windows)."""
+    count = len(rows) * len(columns)
+    return rows[0].length * columns[0].length * passes(-(-count // devices)), count
 
 
 @dataclass(frozen=True)
@@ -118,11 +130,14 @@ def least(reaches) -> int:
     return max(_shortest(reach, None) for reach in reaches)
 
 
-def _windows(reach: Reach, tile_size: int) -> list[_Interval] | None:
-    """Windows of one length, as few as the tile size allows, then as short as that number allows; None: too small."""
+def _choices(reach: Reach, tile_size: int, devices: int) -> list[list[_Interval]]:
+    """Windows along one axis: as few as the tile size allows, and more for several devices; each as short as their
+    number allows. None at all where the tile size is too small."""
     longest = reach.length - max(0, -(-(reach.length - tile_size) // reach.unit)) * reach.unit
-    found = _cover(reach, longest) if longest > 0 else None
-    return found and _cover(reach, _shortest(reach, len(found)))
+    fewest = _cover(reach, longest) if longest > 0 else None
+    if fewest is None:
+        return []
+    return [_cover(reach, _shortest(reach, len(fewest) + more)) for more in range(devices)]
 
 
 def _shortest(reach, most):

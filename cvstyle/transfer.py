@@ -296,8 +296,6 @@ class _Run:
         cuts, split = self.options.multigpu_strategy, self.options.split
         if split == "tiles" or (split is None and not cuts):
             self.devices = devices
-            if self.tile_size is None:
-                self.tile_size = tiles.share(self._program(), self.sizes[-1], len(devices))
             return
         side = self.tile_size if isinstance(self.tile_size, int) else _LARGEST_TILE if self.tile_size else math.inf
         window = tuple(min(n, side) for n in self.sizes[-1])
@@ -334,8 +332,8 @@ class _Run:
             self.tile_size = found.tile_size
             if planned:
                 planned(found)
-        if isinstance(self.tile_size, int):  # refuse what the last scale cannot be cut into before the first is done
-            tiles.split(self._program(), self.sizes[-1], self.tile_size)
+        if self.tile_size or self.devices:  # refuse what the last scale cannot be cut into before the first is done
+            tiles.split(self._program(), self.sizes[-1], self.tile_size, len(self.devices or [None]))
         resumed = None
         if self.options.resume and os.path.exists(self.options.checkpoint):
             resumed = checkpoint.load(self.options.checkpoint)

@@ -254,6 +254,23 @@ def test_a_blas_has_one_thread_while_devices_work(monkeypatch):
     assert counts() == before
 
 
+@pytest.mark.parametrize("size, devices, grid", [
+    ((800, 1000), 2, (1, 2)), ((1000, 800), 2, (2, 1)), ((3000, 3200), 2, (1, 2)), ((600, 3000), 3, (1, 3)),
+    ((2000, 2000), 4, (2, 2)), ((150, 150), 2, (1, 1)),
+])  # fmt: skip
+def test_devices_get_as_few_windows_as_they_need(size, devices, grid):
+    tiles = split(vgg(Backend()).program(["relu1_1", "relu5_1"]), size, None, devices)
+    assert tuple(len({t.window.start[axis] for t in tiles}) for axis in (0, 1)) == grid
+
+
+def test_devices_share_windows_of_a_size_evenly():
+    """Three windows would be enough, but of four each of two devices gets two, which are smaller."""
+    program = vgg(Backend()).program(["relu1_1", "relu3_1"])
+    assert len(split(program, (300, 1700), 640)) == 3
+    shared = split(program, (300, 1700), 640, 2)
+    assert len(shared) == 4 and shared[0].window.shape[1] < 500
+
+
 def test_more_devices_than_tiles():
     assert_same(vgg(Backend("float64")), (32, 40), 64, devices=[Backend("float64") for _ in range(3)], **DEEP)
 

@@ -60,6 +60,7 @@ class Convolution:
     """Convolution with fixed weights on a device; see `numpy.Convolution` for the arguments and methods."""
 
     block = 1
+    movable = False
 
     def __init__(self, ops, weight, bias, stride, dilation, group):
         self.ops, self.stride, self.dilation, self.group = ops, stride, dilation, group
