@@ -117,7 +117,7 @@ class Planner:
         for side in sides:
             window = self._cut(size, most)[0].window.shape if side == most else size
             window = tuple(min(n, side) for n in window)
-            needs = self._needs(size, math.prod(window), optimizer, history, offload)
+            needs = self._needs(size, window, optimizer, history, offload)
             if all(need.fits for need in needs):
                 return self._plan(stages, sizes, side, optimizer, history, offload)
         return Plan(size, side, 0, window, needs, math.nan, math.nan)
@@ -136,7 +136,7 @@ class Planner:
         while high - low > 16:
             side = (low + high) // 2
             scaled = tuple(max(1, round(n * side / max(size))) for n in size)
-            window = math.prod(min(n, least) for n in scaled)
+            window = tuple(min(n, least) for n in scaled)
             fits = [need.fits for need in self._needs(scaled, window, optimizer, history, offload)]
             low, high = (side, high) if all(fits) else (low, side)
         return low
@@ -145,7 +145,7 @@ class Planner:
         size = sizes[-1]
         cut = self._cut(size, tile_size)
         window = cut[0].window.shape
-        needs = self._needs(size, math.prod(window), optimizer, history, offload)
+        needs = self._needs(size, window, optimizer, history, offload)
         seconds = [self._seconds(s, tile_size) for s in sizes]
         total = sum(s * count for s, (_, count) in zip(seconds, stages))
         tile_size = tile_size or max(window)
@@ -157,15 +157,17 @@ class Planner:
         return self._known[size, tile_size]
 
     def _needs(self, size, window, optimizer, history, offload):
-        """What is needed of every device and of the host. window: in pixels."""
+        """What is needed of every device and of the host."""
+        strip = self._strip(window) if window != tuple(size) else 0
+        window = math.prod(window)
         picture = _PICTURE * math.prod(size)
         pairs = (2 * history + 2) * self.net.ops.history_itemsize / 4 + 1 + _PYRAMID
         vectors = {"lbfgs": pairs, "lbfgsb": 4 * history + 10, "adam": 5}[optimizer]  # lbfgsb: float64
         pictures, (features, hosted) = (_COPIES + vectors + self.more) * picture, self._features(size)
         kept = _DEVICE_COPIES + self.more + {"lbfgs": vectors, "lbfgsb": 0, "adam": 2}[optimizer]
         workers = len(self.sharing) if is_host(self.net.ops.name) else 1
-        host = self.base + workers * self.host(window)
-        needs = [cost(window) for cost in self.costs * (1 if is_host(self.net.ops.name) else len(self.sharing))]
+        host = self.base + workers * (self.host(window) + strip)
+        needs = [cost(window) + strip for cost in self.costs * (1 if is_host(self.net.ops.name) else len(self.sharing))]
         if offload:
             host += 2 * picture  # files need none, but for what comes and goes
         elif offload is not None or not needs or is_host(self.net.ops.name):
@@ -181,6 +183,10 @@ class Planner:
         names = [f"device {number}" if len(needs) > 1 else "device" for number in range(len(needs))]
         taken = (_WASTE * need for need in needs)
         return (*map(Need, names, taken, free), Need("memory", host, self._free_host()))
+
+    def _strip(self, window):
+        """Bytes of what a window cuts out of its largest map at a time."""
+        return 4 * min(tiles.STRIP, max(map(math.prod, self.program.shapes(window).values())))
 
     def _features(self, size):
         """(bytes that the content's features take on every device, and on the host)."""

@@ -20,7 +20,7 @@ import numpy as np
 
 from .errors import OptionError
 
-_STRIP = 1 << 21  # elements of a feature map that are cut out at a time (8 MB in float32)
+STRIP = 1 << 21  # elements of a feature map that are cut out at a time (8 MB in float32)
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class Part:
     shape: tuple[int, int]
 
     def strips(self, channels: int) -> list[Part]:
-        """The rectangle in parts of whole rows, each of two million elements or so of a map with that many channels."""
+        """The rectangle in parts of whole rows, each of STRIP elements or so of a map with that many channels."""
         height, width = self.shape
-        rows = max(1, _STRIP // (channels * width)) if width else 1
+        rows = max(1, STRIP // (channels * width)) if width else 1
         return [
             Part((self.start[0] + first, self.start[1]), (min(rows, height - first), width))
             for first in range(0, height if width else 0, rows)

@@ -1,10 +1,10 @@
 """A pool of device memory: an array that is dropped leaves its bytes to later ones of any size.
 
-Large arrays are cut from chunks, each from the smallest hole that is large enough, and holes side by side become one
-again. A chunk is added where no hole is large enough, and takes the place of smaller ones that are wholly free; once,
-when most is free again, as between two iterations, the free chunks make room for one of the size that proved necessary.
-After a few iterations nothing is allocated any more, since each asks for the same sizes in the same order. Small arrays
-have blocks of their own, by size, so that they do not break up the holes.
+Arrays are cut from chunks, each from the smallest hole that is large enough, and holes side by side become one again. A
+chunk is added where no hole is large enough, and takes the place of smaller ones that are wholly free; once, when an
+iteration has gone by without a new one and most is free again, the free chunks make room for one of the size that
+proved necessary. After a few iterations nothing is allocated any more, since each asks for the same sizes in the same
+order. Small arrays have blocks of their own, by size, so that they do not break up the holes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from bisect import insort
 from collections import defaultdict, deque
 
-_SMALL = 1 << 20
+_SMALL = 1 << 16
 _STEP = 4096  # chunks are cut at multiples of this (sub-buffers of OpenCL devices must start at some multiple)
 _SMALL_STEP = 256
 
@@ -35,6 +35,8 @@ class Block:
 
 
 class _Chunk:
+    """lasting: it was made for one array, which is still there."""
+
     def __init__(self, memory, size, lasting):
         self.memory, self.size, self.lasting = memory, size, lasting
         self.holes = [(0, size)]  # (start, size), by start
@@ -56,9 +58,12 @@ class DevicePool:
         self._chunks: list[_Chunk] = []
         self._small = defaultdict(list)
         self._used = 0
-        # Bytes in use that were cut from chunks: now, the least and the most so far.
+        # Bytes in use that were cut from chunks, those of lasting arrays apart: now, the most so far, and the least
+        # since a chunk was added.
         self._cut = self._least_cut = self._most_cut = 0
-        self._grown = self._joined = False  # whether chunks were added, and then replaced by one
+        # Whether chunks were added, whether as much was in use again since without another, and whether they were
+        # replaced by one.
+        self._grown = self._repeated = self._joined = False
         self.returned = deque()
         self.allocated = self.peak = 0
 
@@ -87,7 +92,7 @@ class DevicePool:
             chunk, at = self._new_chunk(size, True)
         else:
             self._join(size)
-            chunk, at = self._hole(size)
+            chunk, at = self._hole(size) or self._grow(size)
             self._cut += size
             self._most_cut = max(self._most_cut, self._cut)
         start, room = chunk.holes.pop(at)
@@ -102,26 +107,33 @@ class DevicePool:
         """Give memory that no array uses back to the device."""
         self._collect()
         self._least_cut = self._most_cut = self._cut
-        self._grown = self._joined = False
+        self._grown = self._repeated = self._joined = False
         for size, free in self._small.items():
             self.allocated -= size * len(free)
             free.clear()
         self._drop(lambda chunk: True)
 
     def _hole(self, size):
+        """(chunk, index) of the smallest hole that is large enough, or None."""
         fits = [(hole[1], c, at) for c, chunk in enumerate(self._chunks)
                 for at, hole in enumerate(chunk.holes) if hole[1] >= size]  # fmt: skip
-        if fits:
-            _, c, at = min(fits)
-            return self._chunks[c], at
-        self._drop(lambda chunk: chunk.size < size)  # whatever they served fits into the new one
-        self._grown = True
+        if not fits:
+            return None
+        _, c, at = min(fits)
+        return self._chunks[c], at
+
+    def _grow(self, size):
+        """A chunk more, in place of smaller ones that are free: whatever they served fits into it."""
+        self._drop(lambda chunk: chunk.size < size)
+        self._grown, self._repeated, self._least_cut = True, False, self._cut
         return self._new_chunk(size)
 
     def _join(self, size):
-        """Replace the free chunks by one, once, when about as much is free again as before they were added."""
+        """Replace the free chunks by one, once, when as little is in use again as at the least while they sufficed."""
         self._least_cut = min(self._least_cut, self._cut)
-        if self._joined or not self._grown or 8 * (self._cut - self._least_cut) > self._most_cut - self._least_cut:
+        span = self._most_cut - self._least_cut
+        self._repeated = self._repeated or 8 * (self._most_cut - self._cut - size) < span
+        if self._joined or not (self._grown and self._repeated) or 8 * (self._cut - self._least_cut) > span:
             return
         kept = [c for c in self._chunks if not (c.is_free or c.lasting)]
         room = sum(hole for c in kept for _, hole in c.holes)
@@ -153,6 +165,7 @@ class DevicePool:
                 continue
             if not chunk.lasting:
                 self._cut -= size
+            chunk.lasting = False
             end, holes = start + size, []
             for hole in chunk.holes:
                 if hole[0] + hole[1] == start:
