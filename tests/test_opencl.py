@@ -281,6 +281,22 @@ def test_memory_is_reused_and_holes_join(device):
     assert pool.allocated == 0
 
 
+def test_chunks_become_one_though_something_stays(device):
+    """As between iterations, where picture and moments stay: what shapes of several sizes left is not kept for good."""
+    from cvstyle.backends.device.pool import DevicePool
+
+    pool, mb = DevicePool(device.device), 1 << 20
+    stays = pool.empty(2 * mb)
+    for _ in range(4):
+        maps = [pool.empty(n * mb) for n in (3, 4, 5)]
+        del maps
+        a, b = pool.empty(6 * mb), pool.empty(1 << 17)
+        del a, b
+    assert pool.peak == 14 * mb
+    assert pool.allocated == 14 * mb
+    del stays
+
+
 # Whole nets and the objective
 
 
