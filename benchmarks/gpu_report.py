@@ -281,9 +281,9 @@ def layers(report, args, sizes):
             x, g = (ops.asarray(rng.standard_normal(s, dtype=np.float32)) for s in (inner, outer))
             filters, pad = layer.filters, layer.pad
             _, mask = filters.forward_relu(x, pad, True)
-            filters.backward_relu(g, mask, inner[2:], pad)
+            ops.settled(filters.backward_relu(g, mask, inner[2:], pad))
             forward = ops.device.seconds(lambda: filters.forward_relu(x, pad, True))
-            backward = ops.device.seconds(lambda: filters.backward_relu(g, mask, inner[2:], pad))
+            backward = ops.device.seconds(lambda: ops.settled(filters.backward_relu(g, mask, inner[2:], pad)))
             flops = 2 * 9 * inner[1] * math.prod(outer[1:]) / 1e12
             report.table(
                 layer.name, precision, f"{forward * 1e3:.3f}", f"{flops / forward:.1f}", filters.engine(),

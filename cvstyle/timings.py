@@ -40,13 +40,13 @@ class _Timed:
         self.shape = bottoms[0].shape
         start = time.perf_counter()
         tops, backward = self.layer.forward(bottoms, keep, overwrite)
-        self.wait()
+        self.wait(tops)
         self.seconds[0].append(time.perf_counter() - start)
 
         def timed(g):
             begin = time.perf_counter()
             gradients = backward(g)
-            self.wait()
+            self.wait(gradients)
             self.seconds[1].append(time.perf_counter() - begin)
             return gradients
 
@@ -75,9 +75,10 @@ def _convolution(layer):
 def measure(net, content_layers, style_layers, size, rounds=5) -> tuple[list[Row], float]:
     """(rows in the network's order, seconds of a whole evaluation) on noise of (height, width) `size`.
 
-    A device is waited for after each step, which adds some microseconds to it.
+    A device is waited for after each step, which adds some microseconds to it, and keeps style gradients out of the
+    convolutions that they would be part of.
     """
-    wait = net.ops.device.synchronize if net.ops.asynchronous else lambda: None
+    wait = net.ops.finish if net.ops.asynchronous else lambda arrays: None
     pictures = np.random.default_rng(0).uniform(-100, 100, (2, 3, *size)).astype(np.float32)
     objective = Objective(net, pictures[0], [pictures[1]], content_layers=content_layers, style_layers=style_layers)
     program = objective.program
@@ -85,8 +86,7 @@ def measure(net, content_layers, style_layers, size, rounds=5) -> tuple[list[Row
     x, whole = net.ops.asarray(pictures[:1]), []
     for turn in range(rounds + 1):
         start = time.perf_counter()
-        objective.evaluate(x)
-        wait()
+        wait([objective.evaluate(x)])
         whole.append(time.perf_counter() - start)
         if not turn:  # the first touches memory and packs filters
             whole.clear()

@@ -167,6 +167,66 @@ def test_gram(backends, precision, shape):
         np.testing.assert_array_equal(np.array(results[1]), results[0])
 
 
+def gradient_and_style(ops, weight, g, kind, d, x, factor, additions=1):
+    """A convolution's gradient, plain or through a ReLU or a pool after it, with factor · D X added to it."""
+    size = x.shape[2:]
+    filters = ops.convolution(weight, None, (1, 1), (1, 1), 1)
+    g, x = ops.asarray(g), ops.asarray(x)
+    if kind == "plain":
+        gradient = filters.backward(g, size, PADS)
+    elif kind == "relu" or ops is EXACT:
+        rectified, mask = filters.forward_relu(x, PADS, True)
+        if kind == "pool":
+            geometry = ((2, 2), (2, 2), (0, 0))
+            _, winners = ops.max_pool(rectified, *geometry, g.shape[2:])
+            g = ops.max_pool_backward(g, winners, rectified.shape, *geometry)
+        gradient = filters.backward_relu(g, mask, size, PADS)
+    else:
+        gradient = filters.backward_relu_pool(g, filters.forward_relu_pool(x, PADS, True, g.shape[2:])[1], size, PADS)
+    for _ in range(additions):
+        gradient = ops.gram_backward(ops.asarray(d), x, factor, out=gradient)
+    return gradient
+
+
+@pytest.mark.parametrize("precision, kind, tile, split", [
+    ("fp16-fast", "plain", tensor.TILES[1], 2), ("tf32-fast", "plain", tensor.TILES[2], 3),
+    ("fp16-fast", "pool", tensor.TILES[3], 1),
+])  # fmt: skip
+def test_a_style_gradient_is_part_of_the_sum_it_is_added_to(backends, monkeypatch, precision, kind, tile, split):
+    set_plan(monkeypatch, tile, split)
+    ops, launched, launch = backends[precision], [], common.Backend.launch
+    monkeypatch.setattr(ops, "launch", lambda *all, **more: launched.append(all[:2]) or launch(ops, *all, **more))
+    x, weight, d = integers(1, 64, 5, 19), integers(32, 64, 3, 3, seed=1, most=3), integers(64, 64, seed=2, most=3)
+    d += d.T
+    g = integers(1, 32, *((3, 10) if kind == "pool" else (5, 19)), seed=3)
+    ours = gradient_and_style(ops, weight, g, kind, d, x, 0.25)
+    exact = gradient_and_style(EXACT, weight, g, kind, d, x, 0.25)
+    np.testing.assert_array_equal(np.array(ours), exact)
+    assert launched.count(("cuda/convolution", "convolution")) == (1 if kind == "plain" else 2)  # with the forward one
+    assert np.array(ops.peak(ours))[0] == (np.abs(exact).max() if "fp16" in precision else 1)
+    if kind == "pool":  # a second product is added in the usual way
+        twice = gradient_and_style(ops, weight, g, kind, d, x, 0.25, additions=2)
+        alone = gradient_and_style(EXACT, weight, g, kind, d, x, 0.25, additions=0)
+        np.testing.assert_array_equal(np.array(twice), 2 * exact - alone)
+        assert launched.count(("cuda/convolution", "convolution")) == 2 + 3
+
+
+def test_a_sum_of_two_products_keeps_the_scale_of_each(backends, monkeypatch):
+    """fp16's powers of two for the gradient and the filters differ by far from those for features and matrix."""
+    set_plan(monkeypatch, tensor.TILES[1], 1)
+    ops = backends["fp16-fast"]
+    x, weight, d = noise(1, 64, 6, 17) * 2e4, noise(32, 64, 3, 3, seed=1) * 1e-3, noise(64, 64, seed=2) * 1e-15
+    d, g = (d + d.T).astype(np.float32), noise(1, 32, 6, 17, seed=3) * 1e-9
+    arrays = [as_rounded(a, "fp16") for a in (weight, g, d, x)]
+    exact = gradient_and_style(EXACT, arrays[0], arrays[1], "plain", arrays[2], arrays[3], 0.3)
+    alone = gradient_and_style(EXACT, arrays[0], arrays[1], "plain", arrays[2], arrays[3], 0.0)
+    assert 0.1 < np.linalg.norm(alone) / np.linalg.norm(exact) < 0.9  # neither is lost in the other
+    close([gradient_and_style(ops, weight, g, "plain", d, x, 0.3)], [exact], 1e-6)
+    nothing = np.zeros_like(g)
+    exact = gradient_and_style(EXACT, arrays[0], nothing, "plain", arrays[2], arrays[3], 0.3)
+    close([gradient_and_style(ops, weight, nothing, "plain", d, x, 0.3)], [exact], 1e-6)
+
+
 @pytest.mark.parametrize("tile, split", [(tensor.TILES[1], 1), (tensor.TILES[-1], 2)])
 def test_kernels_leave_the_largest_magnitude_behind(backends, monkeypatch, tile, split):
     """fp16's scale comes from who wrote the array, and from the array itself once somebody else has changed it."""
@@ -205,6 +265,8 @@ KERNELS = [
       for tile in tensor.TILES
       for word, split, masked in (("tf32", 0, 1), ("tf32", 1, 0), ("fp16", 1, 0), ("fp16", 0, 1), ("fp16", 0, 2))),
     *(("cuda/convolution", tensor._macros(tile, 1, "fp16", 0, 0)) for tile in tensor.tiles(1)),
+    *(("cuda/convolution", tensor._macros(tile, 3, word, 0, masked, True))
+      for tile in tensor.TILES for word, masked in (("tf32", 1), ("fp16", 1), ("fp16", 2))),
     ("cuda/convolution", tensor._macros(tensor.TILES[1], 3, "bf16", 1, 0)),
     *((f"cuda/{name}", tensor.defines(word)) for name in ("gram", "pack") for word in tensor.WORDS),
 ]  # fmt: skip
@@ -227,7 +289,7 @@ def check_compiled(name, defines, architecture):
             assert usage.registers * threads * values["RESIDENT"] <= 65536
             assert usage.shared <= 48 << 10 and usage.shared * values["RESIDENT"] <= 100 << 10
             products = values["BM"] // values["WM"] // 16 * (values["PH"] * 2 // values["WN"])
-            assert codes[kernel][HMMA] == products * (3 if values["SIDE"] == 3 else 2)
+            assert codes[kernel][HMMA] == products * ((3 if values["SIDE"] == 3 else 2) + values["PLUS"])
             assert codes[kernel][LDGSTS]
         elif kernel == "gram_parts":
             assert codes[kernel][HMMA] == 16

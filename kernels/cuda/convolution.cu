@@ -13,8 +13,9 @@
    The weights then have two chunks, words and rests, for each of the channels.
 
    y[o, p] = (sum + bias) through a ReLU where `relu` is set, its bits kept where it is 2; or y += factor · sum where
-   `accumulate` is set (the Gram gradient: SIDE 1, weights from pack.cu). Where positions are few, groups share out the
-   channels (splits > 1) and leave their sums to `finish`.
+   `accumulate` is set (the Gram gradient: SIDE 1, weights from pack.cu). With PLUS the sum begins with factor times that
+   product, of `plus_w` and `plus_x` (as many channels as outputs): a Gram gradient, and the gradient it is added to, in
+   one pass. Where positions are few, groups share out the channels (splits > 1) and leave their sums to `finish`.
    Bits, of masks and results: 16 to a word, rows of whole words: (channels, height, ceil(width / 16)).
    With relu 3 a 2×2 max pool follows, whose windows lie in one lane each: y and `bits` are (channels, ceil(height / 2),
    ceil(width / 2)), and a winner is one byte, 0 to 3 row by row, 4 where all are 0.
@@ -25,7 +26,8 @@
    -D SIDE, STAGES    taps along an axis, buffers for weights
    -D SPLIT           1: numbers are the sum of two words
    -D MASKED          1: x counts only where its bit is set (the gradient of a ReLU); 2: x is that of a pooled map, and
-                      goes to the winners (mask) */
+                      goes to the winners (mask)
+   -D PLUS            1: with SIDE 3, another product comes first */
 
 #define PW 16
 #if MASKED == 2
@@ -44,6 +46,9 @@
 #define BLOCK (SIDE * (KW / 8) * 32)                 /* quads of weights for 16 outputs and one row of taps */
 #define COPIES ((BM / 16 * BLOCK + THREADS - 1) / THREADS)
 #define PASSES (SPLIT ? 3 : 1)
+#define PLUS_PLANE (PH * PW + 8) /* of a word without margin */
+#define PLUS_ITEMS (KW * PH * PW / THREADS / 2) /* that a work-item fetches at a time */
+#define PLUS_COPIES ((BM / 16 * 32 + THREADS - 1) / THREADS)
 
 #define BEATS(a, b) ((a) > (b) || (a) != (a)) /* NaN wins */
 
@@ -51,16 +56,115 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
                        GLOBAL const float *RESTRICT bias, GLOBAL float *RESTRICT y,
                        GLOBAL const MASK *RESTRICT mask, GLOBAL ushort *RESTRICT bits,
                        GLOBAL const float *RESTRICT peak_x, GLOBAL const float *RESTRICT peak_w,
-                       GLOBAL float *RESTRICT largest_y, FACTOR, int channels,
-                       int height, int width, int outputs, int splits, int relu, int accumulate) {
+                       GLOBAL float *RESTRICT largest_y, GLOBAL const float *RESTRICT plus_x,
+                       GLOBAL const uint4 *RESTRICT plus_w, GLOBAL const float *RESTRICT peak_plus_x,
+                       GLOBAL const float *RESTRICT peak_plus_w, FACTOR, int channels, int height, int width,
+                       int outputs, int splits, int relu, int accumulate) {
     LOCAL uint4 tile_w[STAGES][BM / 16 * BLOCK];
     LOCAL uint tile_x[2][KW * PLANE];
+    LOCAL float scales[4]; /* of x, the result, plus_x, the sum that it begins with; here they take no registers */
     FRAGMENTS(MT, NT, WM * WN)
     ASYNC_STATE(COPIES, STAGES)
     const int id = LOCAL_ID, lane = LANE, warp_m = WARP / WN, warp_n = WARP % WN;
     const int across = (width + PW - 1) / PW, plane = height * width;
     const int first_row = GROUP_ID(0) / across * PH, first_column = GROUP_ID(0) % across * PW;
     const int first_block = GROUP_ID(1) * (BM / 16), blocks = outputs / 16;
+    if (id == 0) {
+        const float scale_x = fitting(peak_x[0]), scale_w = fitting(peak_w[0]);
+        scales[0] = scale_x;
+        scales[1] = (PLUS ? 1 : FACTOR_VALUE) / scale_x / scale_w;
+        if (PLUS) { /* each is a power of two, and in this order no quotient and no product overflows */
+            scales[2] = fitting(peak_plus_x[0]);
+            scales[3] = FACTOR_VALUE / scales[2] * scale_x / fitting(peak_plus_w[0]) * scale_w;
+        }
+    }
+    BARRIER;
+    float sums[MT][NT][4];
+    UNROLL for (int i = 0; i < MT; i++) {
+        UNROLL for (int j = 0; j < NT; j++) {
+            UNROLL for (int r = 0; r < 4; r++) sums[i][j][r] = 0;
+        }
+    }
+
+#if PLUS
+    /* Chunks of KW words of the other product's channels, shared out as the first one's are; one barrier for each,
+       since words and weights have two buffers. */
+    {
+        const int plus_chunks = outputs / (KW * WIDTH), plus_share = (plus_chunks + splits - 1) / splits;
+        const int start = GROUP_ID(2) * plus_share;
+        const int end = start + plus_share < plus_chunks ? start + plus_share : plus_chunks;
+        const float plus_scale = scales[2];
+        float plus_fetched[PLUS_ITEMS][WIDTH];
+        plus_x += start * KW * WIDTH * plane; /* the chunk that is fetched next */
+#define PLUS_FETCH(part)                                                                                            \
+    {                                                                                                               \
+        UNROLL for (int i_ = 0; i_ < PLUS_ITEMS; i_++) {                                                            \
+            const int item_ = id + ((part)*PLUS_ITEMS + i_) * THREADS, at_ = item_ % (PH * PW);                     \
+            const int row_ = first_row + at_ / PW, column_ = first_column + at_ % PW;                               \
+            UNROLL for (int c_ = 0; c_ < WIDTH; c_++) {                                                             \
+                const int channel_ = item_ / (PH * PW) * WIDTH + c_;                                                \
+                float value_ = 0;                                                                                   \
+                if (row_ < height && column_ < width) value_ = plus_x[channel_ * plane + row_ * width + column_];   \
+                plus_fetched[i_][c_] = value_;                                                                      \
+            }                                                                                                       \
+        }                                                                                                           \
+    }
+#define PLUS_STORE(part, buffer)                                                                                    \
+    {                                                                                                               \
+        UNROLL for (int i_ = 0; i_ < PLUS_ITEMS; i_++) {                                                            \
+            const int item_ = id + ((part)*PLUS_ITEMS + i_) * THREADS;                                              \
+            tile_x[buffer][item_ + item_ / (PH * PW) * (PLUS_PLANE - PH * PW)] =                                    \
+                word(plus_fetched[i_][0] * plus_scale, plus_fetched[i_][WIDTH - 1] * plus_scale);                   \
+        }                                                                                                           \
+    }
+#define PLUS_WEIGHTS(chunk, buffer) /* two of these chunks are one of pack.cu's */                                   \
+    {                                                                                                               \
+        UNROLL for (int i_ = 0; i_ < PLUS_COPIES; i_++) {                                                           \
+            const int quad_ = id + i_ * THREADS, block_ = first_block + quad_ / 32, valid_ = block_ < blocks;       \
+            const int from_ = (((chunk) / 2 * blocks + block_) * 2 + (chunk) % 2) * 32 + quad_ % 32;                \
+            if (quad_ < BM / 16 * 32)                                                                               \
+                ASYNC_COPY(i_, &tile_w[buffer][quad_], plus_w + (valid_ ? from_ : 0), valid_);                      \
+        }                                                                                                           \
+        ASYNC_COMMIT;                                                                                               \
+    }
+        if (start < end) {
+            PLUS_WEIGHTS(start, 0)
+            for (int part = 0; part < 2; part++) {
+                PLUS_FETCH(part)
+                PLUS_STORE(part, 0)
+            }
+        }
+        for (int chunk = start; chunk < end; chunk++) {
+            const int at = (chunk - start) % 2, fetches = chunk + 1 < end;
+            ASYNC_WAIT(0);
+            BARRIER;
+            if (fetches) PLUS_WEIGHTS(chunk + 1, at ^ 1)
+            plus_x += KW * WIDTH * plane;
+            COOPERATE for (int part = 0; part < 2; part++) { /* half of the outputs, while half of the words come */
+                uint4 a[MT / 2];
+                uint2 b[NT];
+                if (fetches) PLUS_FETCH(part)
+                UNROLL for (int j = 0; j < NT; j++) {
+                    LOCAL_POINTER const uint *from = tile_x[at] + lane % 4 * PLUS_PLANE + lane / 4;
+                    b[j].x = from[(warp_n * NT + j) * 8];
+                    b[j].y = from[(warp_n * NT + j) * 8 + 4 * PLUS_PLANE];
+                }
+                UNROLL for (int i = 0; i < MT / 2; i++)
+                    a[i] = tile_w[at][(warp_m * MT + part * (MT / 2) + i) * 32 + lane];
+                MULTIPLY((sums + part * (MT / 2)), a, b, MT / 2, NT)
+                if (fetches) PLUS_STORE(part, at ^ 1)
+                IN_ORDER;
+            }
+        }
+        BARRIER;
+        const float ratio = scales[3];
+        UNROLL for (int i = 0; i < MT; i++) {
+            UNROLL for (int j = 0; j < NT; j++) {
+                UNROLL for (int r = 0; r < 4; r++) sums[i][j][r] *= ratio;
+            }
+        }
+    }
+#endif
     const int pooled_height = (height + 1) / 2, pooled_width = (width + 1) / 2;
     const int pooled_plane = pooled_height * pooled_width;
 #if MASKED == 2
@@ -72,7 +176,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
     const int first_chunk = GROUP_ID(2) * share;
     const int count = PASSES * (first_chunk + share < chunks ? share : chunks - first_chunk); /* may be 0 or less */
     const int steps = count > 0 ? count * SIDE : 0;
-    const float scale = fitting(peak_x[0]);
+    const float scale = scales[0];
 
     x += first_chunk * KW * WIDTH * source_plane;
     mask += first_chunk * KW * WIDTH * mask_plane;
@@ -148,16 +252,10 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
         ASYNC_COMMIT;                                                                                               \
     }
 
-    float sums[MT][NT][4];
-    UNROLL for (int i = 0; i < MT; i++) {
-        UNROLL for (int j = 0; j < NT; j++) {
-            UNROLL for (int r = 0; r < 4; r++) sums[i][j][r] = 0;
-        }
-    }
     int pass = 0; /* of the chunk of x that is fetched next */
     UNROLL for (int s = 0; s < STAGES - 1; s++) COPY_WEIGHTS(s, s)
     if (steps > 0) {
-        for (int part = 0; part < SIDE; part++) {
+        NO_UNROLL for (int part = 0; part < SIDE; part++) {
             FETCH(part)
             STORE(part, 0)
         }
@@ -200,7 +298,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
 
     y += GROUP_ID(2) * outputs * plane;
     const int finished = splits == 1, pools = finished && relu == 3;
-    const float unscale = FACTOR_VALUE / scale / fitting(peak_w[0]);
+    const float unscale = scales[1];
     uint top = 0;
     COOPERATE for (int i = 0; i < MT; i++) {
         COOPERATE for (int half_ = 0; half_ < 2; half_++) {

@@ -18,6 +18,8 @@
 #ifdef __CUDACC__
 #define UNROLL _Pragma("unroll")
 #define COOPERATE UNROLL /* on a loop in whose body lanes exchange data */
+#define NO_UNROLL _Pragma("unroll 1")
+#define IN_ORDER asm volatile("" ::: "memory") /* later loads stay behind it, so that they take no registers before */
 typedef unsigned short ushort;
 
 INLINE uint word(float first, float second) {
@@ -84,6 +86,8 @@ INLINE float half_value(uint bits) {
 #else
 #define UNROLL
 #define COOPERATE
+#define NO_UNROLL
+#define IN_ORDER
 
 INLINE float as_number(uint bits) { return as_float(bits); }
 INLINE uint as_bits(float number) { return as_uint(number); }

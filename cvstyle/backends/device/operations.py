@@ -140,6 +140,18 @@ class Backend:
         self._checked("transfer", transfer, result.block.view, array.ops.device, array.block.view, array.nbytes)
         return result
 
+    def settled(self, array):
+        """The array, with the work that fills it on the queue: that of a gradient may be put off (`Block.pending`)."""
+        array.block.settle()
+        return array
+
+    def finish(self, arrays):
+        """Wait until these arrays hold their numbers; None counts as none."""
+        for array in arrays:
+            if array is not None:
+                self.settled(array)
+        self.device.synchronize()
+
     def trim(self):
         self.pool.trim()
 

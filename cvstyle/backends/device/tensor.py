@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .array import Array
 from .convolution import Convolution, Way, best_of
 
 WORDS = ("tf32", "bf16", "fp16")  # what a word holds, in the order of PRECISION in tensor.h
@@ -81,7 +82,7 @@ class TensorConvolution(Convolution):
     def backward(self, g, size, pad):
         if not _same(pad):
             return super().backward(g, size, pad)
-        return self._multiplied(g, self._adjoint_words, None, self.inputs)
+        return self._gradient(g)
 
     def forward_relu(self, x, pad, keep):
         if not _same(pad):
@@ -93,7 +94,7 @@ class TensorConvolution(Convolution):
     def backward_relu(self, g, mask, size, pad):
         if not _same(pad):
             return super().backward_relu(g, mask, size, pad)
-        return self._multiplied(g, self._adjoint_words, None, self.inputs, mask=mask)
+        return self._gradient(g, mask)
 
     def forward_relu_pool(self, x, pad, keep, output):
         if not _same(pad):
@@ -104,7 +105,7 @@ class TensorConvolution(Convolution):
     def backward_relu_pool(self, g, winners, size, pad):
         if not _same(pad):
             return super().backward_relu_pool(g, winners, size, pad)
-        return self._multiplied(g, self._adjoint_words, None, self.inputs, mask=winners, size=size)
+        return self._gradient(g, winners, size)
 
     @cached_property
     def _words(self):
@@ -119,14 +120,46 @@ class TensorConvolution(Convolution):
         words, peak = packed(weight, self.ops.word, split)
         return Words(self.ops.filters(words), self.ops.constant(peak), split)
 
-    def _multiplied(self, x, words, bias, outputs, relu=0, bits=None, mask=None, pooled=None, size=None):
-        """pooled: the size of y, where a pool follows. size: that of the map, where x is the pooled one's gradient."""
-        size = size or x.shape[2:]
+    def _multiplied(self, x, words, bias, outputs, relu=0, bits=None, pooled=None):
+        """pooled: the size of y, where a pool follows."""
+        size = x.shape[2:]
         y = self.ops.empty((1, outputs, *(pooled or size)))
         bias = self._no_bias if bias is None else bias
-        way = multiply(self.ops, x, words, bias, y, size, side=3, relu=relu, bits=bits, mask=mask)
-        self._taken[int(words is self._adjoint_words)] = f"{self.ops.word}{' + rest' if words.split else ''}, {way}"
+        way = multiply(self.ops, x, words, bias, y, size, side=3, relu=relu, bits=bits)
+        self._taken[0] = f"{self.ops.word}{' + rest' if words.split else ''}, {way}"
         return y
+
+    def _gradient(self, g, mask=None, size=None):
+        """size: that of the map, where g is the pooled one's gradient."""
+        size = size or g.shape[2:]
+        y = self.ops.empty((1, self.inputs, *size))
+        y.block.pending = _Sum(self, g, mask, y.shape)
+        return y
+
+
+class _Sum:
+    """The work of a gradient, put off until somebody reads it: a product that is added before becomes part of its sum.
+
+    That saves a reading and a writing of the gradient. plus: the `Product`, or None.
+    """
+
+    def __init__(self, filters, g, mask, shape):
+        self.filters, self.g, self.mask, self.shape, self.plus = filters, g, mask, shape, None
+
+    def __call__(self, block):
+        filters, ops = self.filters, self.filters.ops
+        words, bias = filters._adjoint_words, filters._no_bias
+        y = Array(ops, block, self.shape, np.dtype(np.float32))
+        way = multiply(ops, self.g, words, bias, y, self.shape[2:], side=3, mask=self.mask, plus=self.plus)
+        filters._taken[1] = f"{ops.word}, {way}"
+
+
+class Product(NamedTuple):
+    """factor · (words ⋆ x) with words of one tap."""
+
+    x: object
+    words: Words
+    factor: object
 
 
 class Words(NamedTuple):
@@ -137,18 +170,27 @@ class Words(NamedTuple):
     split: bool = False
 
 
-def multiply(ops, x, words, bias, y, size, side, relu=0, bits=None, mask=None, factor=1.0, accumulate=False):
-    """y ← factor · (words ⋆ x) + bias on a map of this size, with `side`² taps; returns the `Way` that was taken."""
+def multiply(
+    ops, x, words, bias, y, size, side, relu=0, bits=None, mask=None, factor=1.0, accumulate=False, plus=None
+):
+    """y ← factor · (words ⋆ x) + bias on a map of this size, with `side`² taps; returns the `Way` that was taken.
+
+    accumulate: y is added to. plus: a `Product` that is added, where there are nine taps and the factor is 1.
+    """
     masked = 0 if mask is None else 2 if mask.dtype == np.uint8 else 1
     channels, outputs = x.shape[1], y.shape[1]
     choices = _SPLITS if side == 3 else (1,)  # the Gram gradient is added to y, so one group has the whole sum
     shape = channels, *size, outputs, side, ops.word, words.split, ops.device.units, choices
-    peak = ops.peak(x)
+    peak, added = ops.peak(x), (None, None, None, None)
+    peaks = {x: peak}
+    if plus is not None:
+        factor, peaks[plus.x] = plus.factor, ops.peak(plus.x)
+        added = plus.x, plus.words.array, peaks[plus.x], plus.words.peak
 
     def run(way):
         """Returns the largest magnitudes in parts of y."""
         tile, splits = way
-        macros = _macros(tile, side, ops.word, words.split, masked)
+        macros = _macros(tile, side, ops.word, words.split, masked, plus is not None)
         target = y if splits == 1 else ops.empty((splits, outputs, *size))
         grid = (-(-size[0] // tile.rows) * -(-size[1] // COLUMNS), -(-outputs // tile.bm), splits)
         places = math.prod(y.shape[2:]) if relu == 3 else size[0] * -(-size[1] // COLUMNS) * COLUMNS
@@ -156,8 +198,8 @@ def multiply(ops, x, words, bias, y, size, side, relu=0, bits=None, mask=None, f
         parts = ops.empty((math.prod(grid[:2] if splits == 1 else ends),)) if ops.word == "fp16" else None
         ops.launch(
             "cuda/convolution", "convolution", grid,
-            (x, words.array, bias, target, mask, bits, peak, words.peak, parts, *ops.factor(factor), channels, *size,
-             outputs, splits, relu, int(accumulate)),
+            (x, words.array, bias, target, mask, bits, peak, words.peak, parts, *added, *ops.factor(factor), channels,
+             *size, outputs, splits, relu, int(accumulate)),
             tile.threads, macros,
         )  # fmt: skip
         if splits > 1:
@@ -169,12 +211,13 @@ def multiply(ops, x, words, bias, y, size, side, relu=0, bits=None, mask=None, f
         return parts
 
     if ops.autotune and side == 3:  # what is added to cannot be tried out
-        key = ("cuda/convolution", *shape[:-2], masked, relu)
+        key = ("cuda/convolution", *shape[:-2], masked, relu, int(plus is not None))
         way = ops.choices.pick(key, ranked(*shape), run)
     else:
         way = plan(*shape)
     remember(y, run(way))
-    remember(x, peak)
+    for array, largest in peaks.items():
+        remember(array, largest)
     return way
 
 
@@ -263,11 +306,11 @@ def tiles(side):
 
 
 @cache
-def _macros(tile, side, word, split, masked):
+def _macros(tile, side, word, split, masked, plus=False):
     names = ("BM", "PH", "WM", "WN", "STAGES")
     return (
         *zip(names, tile, strict=False), ("RESIDENT", resident(tile, side)), ("SIDE", side), ("SPLIT", int(split)),
-        ("MASKED", masked), *defines(word),
+        ("MASKED", masked), ("PLUS", int(plus)), *defines(word),
     )  # fmt: skip
 
 
@@ -291,4 +334,8 @@ def gram_backward(ops, d, x, factor, target, accumulate):
     words = Words(ops.empty((size * size // width(ops.word),), np.uint32), ops.peak(d))
     groups = (-(-words.array.size // 256), 1, 1)
     ops.launch("cuda/pack", "pack", groups, (d, *words[:2], size), defines=defines(ops.word))
-    multiply(ops, x, words, None, target, x.shape[2:], side=1, factor=factor, accumulate=accumulate)
+    pending = target.block.pending
+    if accumulate and isinstance(pending, _Sum) and pending.plus is None:
+        pending.plus = Product(x, words, factor)
+    else:
+        multiply(ops, x, words, None, target, x.shape[2:], side=1, factor=factor, accumulate=accumulate)
