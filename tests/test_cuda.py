@@ -12,7 +12,7 @@ from test_objective import reference_objective
 
 from cvstyle import backends, images, optimize
 from cvstyle.backends import cuda
-from cvstyle.backends.device import CompilerError, compiler, convolution
+from cvstyle.backends.device import CompilerError, compiler, convolution, picture
 from cvstyle.backends.numpy import Backend
 from cvstyle.errors import DeviceError, OptionError
 
@@ -23,6 +23,7 @@ OTHERS = [
     ("adam", ()), ("channels", ()), ("copy", ()), ("elementwise", ()), ("finish", ()), ("gram", ()), ("reduce", ()),
     ("lbfgs", (("CAPACITY", 101),)), ("pooling", ()), ("pooling", (("INDEX", "uchar"),)),
     ("pooling", (("INDEX", "uint"),)), ("pyramid", ()), ("variation", ()),
+    *(("picture", picture.defines(side, 3, masked)) for side, masked in ((3, 0), (3, 1), (7, 1))),
     *(("functions", (("FUNCTION", i),)) for i in range(8)),
 ]  # fmt: skip
 

@@ -21,6 +21,7 @@ from test_optimize import Function, quadratic, rosenbrock
 from cvstyle import Objective, optimize
 from cvstyle.backends import device as common
 from cvstyle.backends.device import convolution
+from cvstyle.backends.device.picture import PictureConvolution
 from cvstyle.backends.numpy import Backend
 from cvstyle.errors import DeviceError, OptionError
 from cvstyle.network import Network
@@ -89,6 +90,17 @@ def check_convolution(device, monkeypatch, tile, split, shape, outputs, group, k
                 g = ops.max_pool_backward(g, winner, y.shape, *window)
                 results[-1] += [pooled, filters.backward_relu(g, mask, size, pad)]
     close(results[1], results[0])
+
+
+@pytest.mark.parametrize("shape, outputs, side, pad", [
+    ((3, 17, 36), 32, 3, (1, 1, 1, 1)), ((4, 5, 33), 16, 5, (0, 2, 1, 4)), ((1, 34, 9), 16, 7, (3, 3, 3, 3)),
+], ids=str)  # fmt: skip
+def test_convolution_of_a_picture(device, monkeypatch, shape, outputs, side, pad):
+    filters = device.convolution(np.ones((outputs, shape[0], side, side)), None, (1, 1), (1, 1), 1)
+    assert isinstance(filters, PictureConvolution)
+    check_convolution(
+        device, monkeypatch, convolution.TILES[-1], 1, shape, outputs, 1, (side, side), (1, 1), (1, 1), pad
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("tile", convolution.TILES, ids=lambda t: f"{t.bm}x{t.bn}")

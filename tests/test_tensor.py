@@ -248,6 +248,10 @@ def test_kernels_leave_the_largest_magnitude_behind(backends, monkeypatch, tile,
     for array in results:
         assert np.array(ops.peak(array))[0] == np.abs(np.array(array)).max() > 0
     assert len(read) <= count + 1
+    first = ops.convolution(noise(32, 3, 3, 3), noise(32, seed=1), (1, 1), (1, 1), 1)
+    y = first.forward_relu(ops.asarray(noise(1, 3, 17, 33, seed=2)), PADS, True)[0]
+    count = len(read)
+    assert np.array(ops.peak(y))[0] == np.array(y).max() and len(read) == count
     ones = np.ones(y.shape, np.float32)
     for change in (lambda: ops.scale(y, 3), lambda: ops.add_scaled(y, 2, y), lambda: ops.upload(y, ones)):
         change()

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from ...errors import DeviceError, OptionError, nearest
-from . import tensor
+from . import picture, tensor
 from .array import Array, Scalar
 from .compiler import Kernels, digest
 from .convolution import Convolution, matrix_product
@@ -333,6 +333,8 @@ class Backend:
     def convolution(self, weight, bias, stride, dilation, group):
         if self._tensor and tensor.fits(weight.shape, stride, dilation, group, self.word):
             return tensor.TensorConvolution(self, weight, bias, stride, dilation, group)
+        if picture.fits(weight.shape, stride, dilation, group):
+            return picture.PictureConvolution(self, weight, bias, stride, dilation, group)
         return Convolution(self, weight, bias, stride, dilation, group)
 
     def max_pool(self, x, kernel, stride, pad, output):
