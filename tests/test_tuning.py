@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import numpy as np
 import pytest
 import test_checkpoint
 from test_objective import reference_objective
@@ -125,6 +126,23 @@ def test_a_convolution_takes_the_way_that_was_fastest(ops, monkeypatch):
     assert ours.engine() == str(ways[-1]) and not ours.engine(backward=True)
     ours.forward(ops.asarray(x), pads)
     assert clock.asked == 3 * len(ways)
+
+
+def test_what_is_added_to_is_tried_out_beside_it(ops, monkeypatch):
+    """A Gram gradient on (emulated) tensor cores is measured on an array that nobody reads; Gram matrices as well."""
+    monkeypatch.setattr(ops.device, "no_tensor_cores", None)
+    backend = common.Backend(ops.device, "tf32-fast")
+    backend.autotune = True
+    clock, ways = Clock(monkeypatch, ops.device, lambda n: -float(n)), tensor.ranked
+    monkeypatch.setattr(tensor, "ranked", lambda *shape: ways(*shape)[-2:])
+    x, base = (np.round(noise(1, 64, 5, 40, seed=i) * 2) for i in (1, 2))
+    results = []
+    for b in (EXACT, backend):
+        gram = b.gram(b.asarray(x), 1.0)
+        results.append([gram, b.gram_backward(gram, b.asarray(x), 1 / 64, out=b.asarray(base))])
+    close(results[1], results[0], 1e-6)
+    assert clock.asked
+    assert {key.split()[0] for key in backend.choices.kept} == {"gram", "cuda/convolution"}
 
 
 def test_ways_worth_trying_are_few_and_the_estimated_one_is_first():

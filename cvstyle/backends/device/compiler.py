@@ -32,7 +32,7 @@ def source(name: str) -> str:
 @cache
 def digest() -> str:
     """A short name for the sources of all kernels."""
-    names = ("convolution", "finish", "cuda/convolution")  # those that there is a choice among
+    names = ("convolution", "finish", "gram", "cuda/convolution", "cuda/gram")  # those that there is a choice among
     return hashlib.sha256("".join(map(source, names)).encode()).hexdigest()[:16]
 
 

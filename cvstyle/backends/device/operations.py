@@ -380,18 +380,28 @@ class Backend:
         across = -(-channels // _GRAM_TILE)
         tiles = across * (across + 1) // 2
         most = max(1, min(_GRAM_WORKSPACE // (tiles * _GRAM_TILE**2 * 4), -(-positions // 256)))
-        shares = min(most, -(-4 * self.device.units // tiles))
-        span = _rounded_up(-(-positions // shares), 32)
-        shares = -(-positions // span)
-        parts, g = self.empty((shares, tiles, _GRAM_TILE, _GRAM_TILE)), self.empty((channels, channels))
-        if self._tensor and tensor.gram_fits(channels):
-            peak, defines = self.peak(x), tensor.defines(self.word)
-            arguments = (x, parts, peak, channels, positions, span)
-            self.launch("cuda/gram", "gram_parts", (tiles, shares, 1), arguments, threads=128, defines=defines)
-            tensor.remember(x, peak)
-        else:
-            self.launch("gram", "gram_parts", (tiles, shares, 1), (x, parts, channels, positions, span), threads=64)
-        self._each("gram", "gram_total", g.size, parts, g, channels, shares, tiles, float(factor))
+        g, on_tensor_cores = self.empty((channels, channels)), self._tensor and tensor.gram_fits(channels)
+
+        def run(shares):
+            span = _rounded_up(-(-positions // shares), 32)
+            shares = -(-positions // span)
+            parts = self.empty((shares, tiles, _GRAM_TILE, _GRAM_TILE))
+            if on_tensor_cores:
+                peak, defines = self.peak(x), tensor.defines(self.word)
+                arguments = (x, parts, peak, channels, positions, span)
+                self.launch("cuda/gram", "gram_parts", (tiles, shares, 1), arguments, threads=128, defines=defines)
+                tensor.remember(x, peak)
+            else:
+                self.launch("gram", "gram_parts", (tiles, shares, 1), (x, parts, channels, positions, span), threads=64)
+            self._each("gram", "gram_total", g.size, parts, g, channels, shares, tiles, float(factor))
+
+        # Groups for each multiprocessor, the estimate first.
+        ways = list(dict.fromkeys(min(most, -(-n * self.device.units // tiles)) for n in (4, 2, 8, 1)))
+        shares = ways[0]
+        if self.autotune:
+            key = ("gram", self.word if on_tensor_cores else "fp32", channels, positions)
+            shares = self.choices.pick(key, ways, run)
+        run(shares)
         return g
 
     def gram_backward(self, d, x, factor, out=None):

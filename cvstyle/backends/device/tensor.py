@@ -187,7 +187,7 @@ def multiply(
         factor, peaks[plus.x] = plus.factor, ops.peak(plus.x)
         added = plus.x, plus.words.array, peaks[plus.x], plus.words.peak
 
-    def run(way):
+    def run(way, y=y):
         """Returns the largest magnitudes in parts of y."""
         tile, splits = way
         macros = _macros(tile, side, ops.word, words.split, masked, plus is not None)
@@ -210,9 +210,11 @@ def multiply(
                 ops.launch("cuda/convolution", "finish", ends, (*arguments, relu), defines=macros)
         return parts
 
-    if ops.autotune and side == 3:  # what is added to cannot be tried out
-        key = ("cuda/convolution", *shape[:-2], masked, relu, int(plus is not None))
-        way = ops.choices.pick(key, ranked(*shape), run)
+    if ops.autotune:
+        key = ("cuda/convolution", *shape[:-2], masked, relu, int(plus is not None), int(accumulate))
+        # What is added to is tried out on an array that nobody reads.
+        trial = (lambda way: run(way, ops.empty(y.shape))) if accumulate else run
+        way = ops.choices.pick(key, ranked(*shape), trial)
     else:
         way = plan(*shape)
     remember(y, run(way))
