@@ -8,13 +8,25 @@ import numpy as np
 
 
 class Array:
-    """A contiguous array in device memory; its memory returns to the pool with the last array that shares it."""
+    """A contiguous array in device memory; its memory returns to the pool with the last array that shares it.
 
-    __slots__ = ("block", "dtype", "ops", "shape", "size")
+    pending: in place of memory, a function that gives an array with the numbers, all of its work on the queue. It is
+    called when somebody asks for the memory, and not at all where nobody does.
+    """
 
-    def __init__(self, ops, block, shape: tuple[int, ...], dtype: np.dtype):
-        self.ops, self.block, self.shape, self.dtype = ops, block, shape, dtype
+    __slots__ = ("_block", "dtype", "ops", "pending", "shape", "size")
+
+    def __init__(self, ops, block, shape: tuple[int, ...], dtype: np.dtype, pending=None):
+        self.ops, self._block, self.shape, self.dtype, self.pending = ops, block, shape, dtype, pending
         self.size = math.prod(shape)
+
+    @property
+    def block(self):
+        """Its memory."""
+        if self.pending is not None:
+            work, self.pending = self.pending, None
+            self._block = work().block
+        return self._block
 
     @property
     def ndim(self):

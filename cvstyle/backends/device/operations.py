@@ -141,8 +141,8 @@ class Backend:
         return result
 
     def settled(self, array):
-        """The array, with the work that fills it on the queue: that of a gradient may be put off (`Block.pending`)."""
-        array.block.settle()
+        """The array, with the work that fills it on the queue: that of a gradient may be put off (`Array.pending`)."""
+        _ = array.block
         return array
 
     def finish(self, arrays):

@@ -18,44 +18,20 @@ _SMALL_STEP = 256
 
 
 class Block:
-    """Memory of one array. It returns to the pool when dropped.
+    """Memory of one array; `view` is what kernels take. It returns to the pool when dropped.
 
-    pending: None, or a function of the block that puts on the queue what fills it; it is called when somebody asks for
-    `view` or `largest`, and not at all where nobody does.
+    largest: None, or an array of numbers the largest of which is the largest magnitude in it.
     """
 
-    __slots__ = ("_largest", "_view", "chunk", "pending", "pool", "size", "start")
+    __slots__ = ("chunk", "largest", "pool", "size", "start", "view")
 
     def __init__(self, pool, chunk, start, size, view):
-        self.pool, self.chunk, self.start, self.size, self._view = pool, chunk, start, size, view
-        self._largest = self.pending = None
-
-    @property
-    def view(self):
-        """What kernels take."""
-        self.settle()
-        return self._view
-
-    @property
-    def largest(self):
-        """None, or an array of numbers the largest of which is the largest magnitude in it."""
-        self.settle()
-        return self._largest
-
-    @largest.setter
-    def largest(self, array):
-        self.settle()
-        self._largest = array
-
-    def settle(self):
-        """Put on the queue what is pending."""
-        if self.pending is not None:
-            work, self.pending = self.pending, None
-            work(self)
+        self.pool, self.chunk, self.start, self.size, self.view = pool, chunk, start, size, view
+        self.largest = None
 
     def __del__(self):
         # May run inside any allocation (garbage collection), so only this: appending is atomic.
-        self.pool.returned.append((self.chunk, self.start, self.size, self._view))
+        self.pool.returned.append((self.chunk, self.start, self.size, self.view))
 
 
 class _Chunk:

@@ -131,10 +131,10 @@ class TensorConvolution(Convolution):
 
     def _gradient(self, g, mask=None, size=None):
         """size: that of the map, where g is the pooled one's gradient."""
+        self.ops.settled(g)  # else what fills it, and all that it needs, would be put off as well
         size = size or g.shape[2:]
-        y = self.ops.empty((1, self.inputs, *size))
-        y.block.pending = _Sum(self, g, mask, y.shape)
-        return y
+        shape = 1, self.inputs, *size
+        return Array(self.ops, None, shape, self.ops.dtype, pending=_Sum(self, g, mask, shape))
 
 
 class _Sum:
@@ -146,12 +146,12 @@ class _Sum:
     def __init__(self, filters, g, mask, shape):
         self.filters, self.g, self.mask, self.shape, self.plus = filters, g, mask, shape, None
 
-    def __call__(self, block):
+    def __call__(self):
         filters, ops = self.filters, self.filters.ops
-        words, bias = filters._adjoint_words, filters._no_bias
-        y = Array(ops, block, self.shape, np.dtype(np.float32))
+        words, bias, y = filters._adjoint_words, filters._no_bias, ops.empty(self.shape)
         way = multiply(ops, self.g, words, bias, y, self.shape[2:], side=3, mask=self.mask, plus=self.plus)
         filters._taken[1] = f"{ops.word}, {way}"
+        return y
 
 
 class Product(NamedTuple):
@@ -336,8 +336,7 @@ def gram_backward(ops, d, x, factor, target, accumulate):
     words = Words(ops.empty((size * size // width(ops.word),), np.uint32), ops.peak(d))
     groups = (-(-words.array.size // 256), 1, 1)
     ops.launch("cuda/pack", "pack", groups, (d, *words[:2], size), defines=defines(ops.word))
-    pending = target.block.pending
-    if accumulate and isinstance(pending, _Sum) and pending.plus is None:
-        pending.plus = Product(x, words, factor)
+    if isinstance(target.pending, _Sum) and target.pending.plus is None:
+        target.pending.plus = Product(x, words, factor)
     else:
         multiply(ops, x, words, None, target, x.shape[2:], side=1, factor=factor, accumulate=accumulate)
