@@ -111,7 +111,7 @@ class Planner:
         """
         if tile_size != "auto":
             return self._plan(stages, sizes, tile_size, optimizer, history, offload)
-        size, least = sizes[-1], self._least()
+        size, least = sizes[-1], self._least(sizes[-1])
         most = max(size)
         sides = [most, *(t for t in _TILES if t < most and t >= least), *([least] if least < most else [])]
         for side in sides:
@@ -122,10 +122,10 @@ class Planner:
                 return self._plan(stages, sizes, side, optimizer, history, offload)
         return Plan(size, side, 0, window, needs, math.nan, math.nan)
 
-    def _least(self):
-        """The least tile size of the network; infinite where it cannot be computed in tiles."""
+    def _least(self, size=(2048, 2048)):
+        """The least tile size for a picture; infinite where the network cannot be computed in tiles."""
         try:
-            return tiles.least([self.program.reach((2048, 2048), axis) for axis in (0, 1)])
+            return tiles.least([self.program.reach(size, axis) for axis in (0, 1)])
         except OptionError:
             return math.inf
 
