@@ -28,9 +28,10 @@ _GENERAL = {
     "content_weight": 5.0,
     "style_weight": 100.0,
     "tv_weight": 1e-3,
-    "num_iterations": 1000,
+    "num_iterations": 400,
     "init": "random",
 }
+_COMPAT_ITERATIONS = 1000  # neural_style.lua's
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ _WAVELET = Family(
         "content_layers": ("octave3",),
         "style_layers": ("octave1", "octave2", "octave3", "octave4", "octave5:0.1"),
         "content_weight": 12.0,
-        "num_iterations": 150,
+        "num_iterations": 100,
         "init": "image",
     },
 )
@@ -315,6 +316,7 @@ def defaults(layer_names: list[str], compat: bool = False) -> dict:
     known = next((card.family.settings for card in CARDS.values() if card.family.recognises(layer_names)), {})
     if compat:
         known = {name: value for name, value in known.items() if name.endswith("_layers")}
+        known["num_iterations"] = _COMPAT_ITERATIONS
     return {name: list(value) if isinstance(value, tuple) else value for name, value in (_GENERAL | known).items()}
 
 

@@ -395,7 +395,7 @@ def test_defaults(build, content, weights):
     names = [layer.name for layer in build().layers]
     found = zoo.defaults(names)
     assert found["content_layers"] == content and (found["content_weight"], found["style_weight"]) == weights
-    assert (found["tv_weight"], found["num_iterations"]) == (1e-3, 1000)
+    assert (found["tv_weight"], found["num_iterations"]) == (1e-3, 400)
     assert set(found["style_layers"] or ()) <= set(names) and bool(found["style_layers"]) == bool(content)
     if content:
         found["style_layers"].clear()  # a caller may change what it was given
@@ -406,8 +406,9 @@ def test_the_embedded_network_is_recognised():
     names = ["gabor1", "octave1", "octave2"]
     ours, reference = zoo.defaults(names), zoo.defaults(names, compat=True)
     assert ours["content_layers"] == reference["content_layers"] and ours["init"] == "image"
-    vgg = zoo.defaults(["conv1_1"])
+    vgg = zoo.defaults(["conv1_1"], compat=True)
     assert all(reference[name] == vgg[name] for name in vgg if not name.endswith("_layers"))
+    assert vgg["num_iterations"] == 1000 > zoo.defaults(["conv1_1"])["num_iterations"]
 
 
 def test_default_folder(monkeypatch):
