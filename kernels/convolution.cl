@@ -13,7 +13,8 @@
 
    -D BM, BN, BK, TM, TN   the tile
    -D MASKED               0; 1: x counts only where its bit is set (the gradient of a ReLU); 2: x is the gradient of a
-                           2×2 max pool after the ReLU, and counts at the winners
+                           2×2 max pool after the ReLU, and counts at the winners; 3: as 1, where winograd.cl wrote the
+                           bits, 16 for each 4×4 block
    -D MATRIX               0; 1: w is a (channels, outputs) matrix without padding, scaled by a factor on the device, and
                            y is added to when `accumulate` is set
    relu: 0; 1: max(y, 0); 2: and store one bit per element, 1 where y > 0; 3: and take the largest of each 2×2 window
@@ -23,11 +24,9 @@
    Weights: (group, tap, channels rounded up to 8, outputs rounded up to 4), zero where rounded up, and 128 more floats
    that may be read. Bits: rows of whole words, one row per channel. */
 
-#define THREADS ((BM / TM) * (BN / TN))
 #define COLUMNS (BN > THREADS ? BN / THREADS : 1)  /* positions that a work-item fetches */
 #define ROW_STEP (BN > THREADS ? 1 : THREADS / BN)
 #define ROWS (BK / ROW_STEP)                       /* channels that it fetches at each of them */
-#define QUADS ((BK * BM / 4 + THREADS - 1) / THREADS)
 
 /* Constants of a launch that all work-items share, as the host lays them out. */
 #define LAYOUT                                                                                                         \
@@ -42,13 +41,7 @@ INLINE int first_tap(int remainder, int pad, int dilation, int stride, int step)
     return tap;
 }
 
-INLINE float rectified(float value) { return value < 0 ? 0 : value; } /* NaN stays */
-
-/* Whether a candidate takes the place of the largest so far; NaN does, and stays. */
-#define BEATS(candidate, best) ((candidate) > (best) || (candidate) != (candidate))
-
-/* In groups of 64 each work-item fetches more and needs more registers. */
-KERNEL_RESIDENT(THREADS, (MATRIX || THREADS == 64 ? 384 : 512) / THREADS) convolution(GLOBAL const float *RESTRICT x, GLOBAL const float *RESTRICT w,
+KERNEL_RESIDENT(THREADS, (MATRIX ? 384 : RESIDENT) / THREADS) convolution(GLOBAL const float *RESTRICT x, GLOBAL const float *RESTRICT w,
                             GLOBAL const float *RESTRICT bias, GLOBAL float *RESTRICT y,
                             GLOBAL const uint *RESTRICT mask, GLOBAL uint *RESTRICT bits, FACTOR, int accumulate,
                             LAYOUT) {
@@ -165,6 +158,11 @@ KERNEL_RESIDENT(THREADS, (MATRIX || THREADS == 64 ? 384 : 512) / THREADS) convol
     GLOBAL const uchar *winners = (GLOBAL const uchar *)mask + group * channels * input_plane;
 #define MASK_VALUE \
     if (winners[channel * input_plane + place] != ((iy & 1) << 1 | (ix & 1))) value = 0;
+#elif MASKED == 3
+    const int across = (width + 3) / 4, blocks = (height + 3) / 4 * across;
+    GLOBAL const ushort *block = (GLOBAL const ushort *)mask + group * channels * blocks;
+#define MASK_VALUE                                                                                   \
+    if (!(block[channel * blocks + (iy >> 2) * across + (ix >> 2)] >> ((iy & 3) << 2 | (ix & 3)) & 1)) value = 0;
 #elif MASKED
     mask += group * channels * ((input_plane + 31) / 32);
 #define MASK_VALUE \
@@ -199,7 +197,6 @@ KERNEL_RESIDENT(THREADS, (MATRIX || THREADS == 64 ? 384 : 512) / THREADS) convol
         }                                                                                                              \
     }
 
-    /* Rows ty · 4 .. + 3 of each BM / (TM / 4) outputs, columns likewise: neighbours read neighbouring quads. */
     const int ty = id / (BN / TN), tx = id % (BN / TN);
     float sums[TM][TN];
 #pragma unroll
@@ -215,30 +212,7 @@ KERNEL_RESIDENT(THREADS, (MATRIX || THREADS == 64 ? 384 : 512) / THREADS) convol
     BARRIER;
     for (int step = 1; step <= steps; step++) {
         if (step < steps) FETCH
-#pragma unroll 2 /* more of it needs more registers than two groups per multiprocessor leave (sm_90) */
-        for (int k = 0; k < BK; k++) {
-            float a[TM], b[TN];
-#pragma unroll
-            for (int i = 0; i < TM / 4; i++) {
-                const float4 quad = *(LOCAL_POINTER const float4 *)&tile_w[buffer][k][i * (BM * 4 / TM) + ty * 4];
-                a[i * 4] = quad.x;
-                a[i * 4 + 1] = quad.y;
-                a[i * 4 + 2] = quad.z;
-                a[i * 4 + 3] = quad.w;
-            }
-#pragma unroll
-            for (int j = 0; j < TN / 4; j++) {
-                const float4 quad = *(LOCAL_POINTER const float4 *)&tile_x[buffer][k][j * (BN * 4 / TN) + tx * 4];
-                b[j * 4] = quad.x;
-                b[j * 4 + 1] = quad.y;
-                b[j * 4 + 2] = quad.z;
-                b[j * 4 + 3] = quad.w;
-            }
-#pragma unroll
-            for (int i = 0; i < TM; i++)
-#pragma unroll
-                for (int j = 0; j < TN; j++) sums[i][j] += a[i] * b[j];
-        }
+        multiply(&tile_w[buffer][0][0], &tile_x[buffer][0][0], sums, ty, tx);
         if (step < steps) STORE(buffer ^ 1)
         BARRIER;
         buffer ^= 1;
@@ -250,14 +224,14 @@ KERNEL_RESIDENT(THREADS, (MATRIX || THREADS == 64 ? 384 : 512) / THREADS) convol
     if (!finished || relu != 3) y += part * outputs * output_plane;
 #pragma unroll
     for (int i = 0; i < TM; i++) {
-        const int row = i / 4 * (BM * 4 / TM) + ty * 4 + i % 4, output = first_output + row;
+        const int row = ROW_OF(i, ty), output = first_output + row;
         float shift = 0;
 #if !MATRIX
         if (finished && output < outputs) shift = bias[part * outputs + output];
 #endif
 #pragma unroll
         for (int j = 0; j < TN; j += 4) {
-            const int column = j / 4 * (BN * 4 / TN) + tx * 4, p = first_position + column;
+            const int column = COLUMN_OF(j, tx), p = first_position + column;
             float v0 = sums[i][j] + shift, v1 = sums[i][j + 1] + shift;
             float v2 = sums[i][j + 2] + shift, v3 = sums[i][j + 3] + shift;
             if (finished && relu == 3) {

@@ -17,6 +17,7 @@
 #define GROUPS(axis) ((int)(axis == 0 ? gridDim.x : axis == 1 ? gridDim.y : gridDim.z))
 typedef unsigned int uint;
 typedef unsigned char uchar;
+typedef unsigned short ushort;
 typedef double wide;
 #else
 #define KERNEL(threads) __kernel __attribute__((reqd_work_group_size(threads, 1, 1))) void

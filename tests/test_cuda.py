@@ -12,17 +12,20 @@ from test_objective import reference_objective
 
 from cvstyle import backends, images, optimize
 from cvstyle.backends import cuda
-from cvstyle.backends.device import CompilerError, compiler, convolution, picture
+from cvstyle.backends.device import CompilerError, compiler, convolution, picture, winograd
+from cvstyle.backends.device.ways import TILES
 from cvstyle.backends.numpy import Backend
 from cvstyle.errors import DeviceError, OptionError
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90")  # Turing, Ampere, Hopper
-KINDS = ({}, {"masked": 1}, {"masked": 2}, {"matrix": 1})
-TILES = [convolution._defines(tile, **kind) for tile in convolution.TILES for kind in KINDS]
+KINDS = ({}, {"masked": 1}, {"masked": 2}, {"masked": 3}, {"matrix": 1})
+PRODUCTS = [("convolution", convolution._defines(tile, **kind)) for tile in TILES for kind in KINDS]
+PRODUCTS += [("winograd", winograd.product_macros(tile, adjoint)) for tile in TILES for adjoint in (0, 1)]
 OTHERS = [
     ("adam", ()), ("channels", ()), ("copy", ()), ("elementwise", ()), ("finish", ()), ("gram", ()), ("reduce", ()),
     ("lbfgs", (("CAPACITY", 101),)), ("pooling", ()), ("pooling", (("INDEX", "uchar"),)),
-    ("pooling", (("INDEX", "uint"),)), ("pyramid", ()), ("variation", ()),
+    ("pooling", (("INDEX", "uint"),)), ("pyramid", ()), ("variation", ()), ("winograd", winograd._POINTS),
+    *(("winograd", winograd.input_macros(masked)) for masked in range(4)),
     *(("picture", picture.defines(side, 3, masked)) for side, masked in ((3, 0), (3, 1), (7, 1))),
     *(("functions", (("FUNCTION", i),)) for i in range(8)),
 ]  # fmt: skip
@@ -35,14 +38,16 @@ def compiled(name, defines, architecture):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("defines", TILES, ids=lambda d: "-".join(str(v) for _, v in d))
-def test_convolution_compiles_without_spills(defines, architecture):
-    usage = compiled("convolution", defines, architecture)["convolution"]
+@pytest.mark.parametrize("name, defines", PRODUCTS, ids=lambda d: d if isinstance(d, str) else "-".join(
+    str(v) for _, v in d
+))  # fmt: skip
+def test_convolution_compiles_without_spills(name, defines, architecture):
+    (usage,) = compiled(name, defines, architecture).values()
     values = dict(defines)
     threads = values["BM"] // values["TM"] * (values["BN"] // values["TN"])
     assert usage.spills == 0
     # Two groups of 256 on a multiprocessor of 64 K registers, or about as many work-items in smaller ones.
-    resident = 384 if values["MATRIX"] or threads == 64 else 512
+    resident = 384 if values.get("MATRIX") or threads == 64 else 512
     assert usage.registers * resident <= 64 << 10
     assert usage.shared * (resident // threads) <= (64 << 10 if threads > 64 else 128 << 10)
 
@@ -89,9 +94,9 @@ def test_objective_and_optimizers_through_the_wrapper(fake, case):
         gradients.append(objective(x)[1])
         for name in ("lbfgs", "adam"):
             run = lambda i, _, objective=objective: losses.append(objective.loss)  # noqa: E731
-            optimize.get(name).minimize(objective, ops.asarray(x[None]), 4, run)
+            optimize.get(name).minimize(objective, ops.asarray(x[None]), 3, run)
     assert np.linalg.norm(gradients[1] - gradients[0]) <= 1e-4 * np.linalg.norm(gradients[0])
-    assert losses[8:] == pytest.approx(losses[:8], rel=0.03)  # lbfgs amplifies float32's rounding
+    assert losses[6:] == pytest.approx(losses[:6], rel=0.03)  # lbfgs amplifies float32's rounding, by 1e5 already
 
 
 @pytest.mark.parametrize("name, options, recorded", [("lbfgs", {"history": 3}, 4 + 2), ("adam", {}, 2)])

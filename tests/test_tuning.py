@@ -43,7 +43,7 @@ def folder(tmp_path, monkeypatch):
 def ops(folder, monkeypatch):
     """A backend that tunes, on the first OpenCL device, among few ways, since PoCL takes seconds to compile each."""
     ranked = convolution.ranked
-    monkeypatch.setattr(convolution, "ranked", lambda *shape: ranked(*shape)[:2])
+    monkeypatch.setattr(convolution, "ranked", lambda *shape, **options: ranked(*shape, **options)[:2])
     backend = common.Backend(opencl.devices()[0])
     assert not backend.autotune  # a CPU does not by itself
     backend.autotune = True
@@ -121,7 +121,7 @@ def test_a_convolution_takes_the_way_that_was_fastest(ops, monkeypatch):
     ours, exact = (b.convolution(weight, None, (1, 1), (1, 1), 1) for b in (ops, EXACT))
     pads = (1, 1, 1, 1)
     close([ours.forward(ops.asarray(x), pads)], [exact.forward(x, pads)])
-    ways = convolution.ranked(70, 99, 40, 9, 1, ops.device.units)
+    ways = convolution.ranked(70, 99, 40, 9, 1, ops.device.units, blocks=9)
     assert len(ways) == 2 and clock.asked == 3 * len(ways)
     assert ours.engine() == str(ways[-1]) and not ours.engine(backward=True)
     ours.forward(ops.asarray(x), pads)
@@ -149,6 +149,8 @@ def test_ways_worth_trying_are_few_and_the_estimated_one_is_first():
     for shape in ((512, 96 * 128, 512, 9, 1, 132), (64, 512 * 384, 3, 9, 1, 132), (512, 16 * 12, 512, 9, 1, 132)):
         ways = convolution.ranked(*shape)
         assert 1 <= len(ways) == len(set(ways)) <= 8 and ways[0] == convolution.plan(*shape)
+        both = convolution.ranked(*shape, blocks=shape[1] // 16)
+        assert len(both) == len(set(both)) <= 10 and {way.winograd for way in both} == {False, True}
     for word, split in (("tf32", True), ("fp16", False)):
         ways = tensor.ranked(512, 96, 128, 512, 3, word, split, 132)
         assert 1 < len(ways) == len(set(map(str, ways))) <= 8

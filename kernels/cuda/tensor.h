@@ -20,7 +20,6 @@
 #define COOPERATE UNROLL /* on a loop in whose body lanes exchange data */
 #define NO_UNROLL _Pragma("unroll 1")
 #define IN_ORDER asm volatile("" ::: "memory") /* later loads stay behind it, so that they take no registers before */
-typedef unsigned short ushort;
 
 INLINE uint word(float first, float second) {
     uint result;

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from ...errors import DeviceError
 
+_HEADERS = {"convolution": ("product.h",), "winograd": ("product.h",)}  # beside portable.h
+
 
 class CompilerError(Exception):
     """A source that does not compile; the text is the compiler's log."""
@@ -15,15 +17,15 @@ class CompilerError(Exception):
 
 @cache
 def source(name: str) -> str:
-    """The text of a file in kernels/ behind that of portable.h, which maps the dialects.
+    """The text of a file in kernels/ behind that of portable.h, which maps the dialects, and of its other headers.
 
-    NAME is that of a .cl file; cuda/NAME is a .cu file, which tensor.h goes before as well.
+    NAME is that of a .cl file; cuda/NAME is a .cu file.
     """
     package = Path(__file__).resolve().parents[2]
     for folder in (package / "kernels", package.parent / "kernels"):
         path = folder / file_name(name)
         if path.is_file():
-            headers = ["portable.h", "cuda/tensor.h"] if path.suffix == ".cu" else ["portable.h"]
+            headers = ["portable.h", *(["cuda/tensor.h"] if path.suffix == ".cu" else _HEADERS.get(name, ()))]
             parts = [(folder / h).read_text("utf-8") for h in headers]
             return "\n".join([*parts, f'#line 1 "{path.name}"', path.read_text("utf-8")])
     raise DeviceError(f"{package / 'kernels' / file_name(name)} is missing from this installation; reinstall cvstyle")
@@ -32,7 +34,8 @@ def source(name: str) -> str:
 @cache
 def digest() -> str:
     """A short name for the sources of all kernels."""
-    names = ("convolution", "finish", "gram", "cuda/convolution", "cuda/gram")  # those that there is a choice among
+    # Those that there is a choice among.
+    names = ("convolution", "finish", "gram", "winograd", "cuda/convolution", "cuda/gram")
     return hashlib.sha256("".join(map(source, names)).encode()).hexdigest()[:16]
 
 

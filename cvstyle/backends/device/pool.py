@@ -113,6 +113,11 @@ class DevicePool:
             free.clear()
         self._drop(lambda chunk: True)
 
+    def trim_lasting(self) -> None:
+        """Give back what lasting arrays left behind."""
+        self._collect()
+        self._drop(lambda chunk: chunk.lasting)
+
     def _hole(self, size):
         """(chunk, index) of the smallest hole that is large enough, or None."""
         fits = [(hole[1], c, at) for c, chunk in enumerate(self._chunks)

@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .array import Array
-from .convolution import Convolution, Way, best_of
+from .convolution import Convolution
+from .ways import Way, best_of
 
 WORDS = ("tf32", "bf16", "fp16")  # what a word holds, in the order of PRECISION in tensor.h
 PRECISIONS = (*WORDS, *(f"{word}-fast" for word in WORDS))
@@ -189,7 +190,7 @@ def multiply(
 
     def run(way, y=y):
         """Returns the largest magnitudes in parts of y."""
-        tile, splits = way
+        tile, splits = way[:2]
         macros = _macros(tile, side, ops.word, words.split, masked, plus is not None)
         target = y if splits == 1 else ops.empty((splits, outputs, *size))
         grid = (-(-size[0] // tile.rows) * -(-size[1] // COLUMNS), -(-outputs // tile.bm), splits)

@@ -1,0 +1,122 @@
+"""Ways to carry a convolution out by the portable kernels, and an estimate of which is fastest."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+
+class Tile(NamedTuple):
+    """What one group computes (see product.h): bm outputs × bn positions, tm × tn of them per work-item.
+
+    efficiency: arithmetic per access to local memory, relative to the largest tile.
+    """
+
+    bm: int
+    bn: int
+    tm: int
+    tn: int
+    efficiency: float
+
+    def __str__(self):
+        return f"{self.bm}×{self.bn}"
+
+    @property
+    def threads(self):
+        return self.bm // self.tm * (self.bn // self.tn)
+
+    @property
+    def resident(self):
+        """Work-items that a multiprocessor holds (product.h gives the registers for that)."""
+        return 384 if self.threads == 64 else 512
+
+    @property
+    def macros(self):
+        """What the kernels know of it."""
+        return (("BM", self.bm), ("BN", self.bn), ("BK", 8), ("TM", self.tm), ("TN", self.tn))
+
+
+class Way(NamedTuple):
+    """A way to carry a convolution out: a tile, how many groups share the channels, and whether by winograd.cl."""
+
+    tile: object
+    splits: int
+    winograd: bool = False
+
+    def __str__(self):
+        algorithm = "Winograd, " if self.winograd else ""
+        return f"{algorithm}tile {self.tile}, {self.splits} share{'s' if self.splits > 1 else ''}"
+
+
+TILES = (
+    Tile(128, 128, 8, 8, 1.0), Tile(64, 128, 8, 8, 0.95), Tile(64, 64, 8, 8, 0.85), Tile(32, 128, 4, 8, 0.65),
+    Tile(4, 256, 4, 4, 0.2),
+)  # fmt: skip
+_SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
+_WORKSPACE = 4 << 20  # floats that the shares may take together
+_SLAB = 8 << 20  # floats that Winograd's slab may take, of inputs and outputs
+_FULL = 384  # work-items that keep a multiprocessor busy
+_TRAFFIC = 40  # multiply-adds that take as long as moving one float through memory
+_MOST, _WORTH = 8, 1.7  # so many ways are tried out, and those estimated to take so much more than the best
+
+
+def plan(*shape, **options):
+    """The `Way` of the least estimated time; see `ranked`."""
+    return ranked(*shape, **options)[0]
+
+
+@cache
+def ranked(outputs, positions, channels, taps, repeats, units, splits=_SPLITS, blocks=0):
+    """The ways that are worth trying, by their estimated time.
+
+    outputs, channels: of one of the repeats. units: multiprocessors. blocks: tiles of 4×4 outputs that Winograd's
+    algorithm would have, 0 where it does not apply; where it does, its best way is among those returned, and so is the
+    best one without it, for the estimate knows nothing of the device but its multiprocessors.
+    """
+    direct = list(_estimates(outputs, positions, channels, taps, repeats, units, splits))
+    if not blocks:
+        return best_of(direct)
+    both, other = repeats * channels, repeats * outputs
+    winograd = []
+    for split in splits:
+        size = slab(both, other, split, blocks)
+        slabs = -(-blocks // size)
+        moved = blocks * ((16 + 2 * 36) * both + (16 + 2 * 36 * split) * other)
+        for time, way in _estimates(outputs, size, channels, 1, 36 * repeats, units, (split,), shares_cost=False):
+            winograd.append((slabs * time + moved * _TRAFFIC / units, way._replace(winograd=True)))
+    return list(dict.fromkeys((*best_of(direct + winograd), best_of(direct)[0], best_of(winograd)[0])))
+
+
+def _estimates(outputs, positions, channels, taps, repeats, units, splits, shares_cost=True):
+    """(time, way) of a product: the busiest multiprocessor's multiply-adds, slowed where too few work-items hide its
+    latency, and the traffic of the shares."""
+    chunks = -(-channels // 8)
+    for tile in TILES:
+        groups = -(-outputs // tile.bm) * -(-positions // tile.bn) * repeats
+        for split in splits:
+            if split > 1 and (split > chunks or (shares_cost and split * outputs * positions * repeats > _WORKSPACE)):
+                break
+            turns = -(-groups * split // units)
+            resident = min(turns * tile.threads, tile.resident)
+            work = turns * tile.bm * tile.bn * -(-chunks // split) * 8 * taps
+            time = work / (tile.efficiency * min(1, resident / _FULL))
+            if split > 1 and shares_cost:
+                time += (2 * split + 1) * outputs * positions * repeats * _TRAFFIC / units
+            yield time, Way(tile, split)
+
+
+def best_of(found):
+    """The ways worth trying of (estimated time, way), best first."""
+    found = sorted(found, key=lambda pair: pair[0])
+    return [way for time, way in found[:_MOST] if time <= _WORTH * found[0][0]]
+
+
+def slab(channels, outputs, splits, blocks):
+    """How many of these Winograd tiles are treated at a time: a multiple of four, so many for even slabs."""
+    step = 128  # the most that a group takes
+    most = max(4, _SLAB // (36 * (channels + splits * outputs)) // 4 * 4)
+    if blocks <= most:
+        return -(-blocks // 4) * 4
+    most = max(step, most // step * step) if most >= step else most
+    even = -(-blocks // -(-blocks // most))
+    return min(most, -(-even // step) * step)

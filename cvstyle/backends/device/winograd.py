@@ -1,0 +1,84 @@
+"""3×3 convolution by Winograd's F(4×4, 3×3) (kernels/winograd.cl): its filters, and its launches.
+
+Interpolation is at 0, ±5/8, ±3/2 and ∞. These points leave less than half the error of the usual ±1 and ±2
+(docs/performance-gpu.md), and all constants but the filters' are exact in float32.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .ways import slab
+
+NEAR, FAR = 5 / 8, 3 / 2
+_POINTS = (("NEAR", f"{NEAR}f"), ("FAR", f"{FAR}f"))
+_GROUP = 256  # GROUP in portable.h
+_AT_ONCE = 64  # channels whose filters are transformed at a time
+
+
+def fits(kernel, stride, dilation):
+    """Whether the algorithm applies."""
+    return kernel == (3, 3) and stride == dilation == (1, 1)
+
+
+def blocks(size):
+    """Rows and columns of tiles of 4×4 on a map of this size."""
+    return tuple(-(-n // 4) for n in size)
+
+
+def transformed(weight):
+    """Filters (group, outputs, inputs, 9) as winograd.cl reads them, in both directions.
+
+    (36, group, inputs, outputs), the last two rounded up to eights; computed in float64 and rounded once.
+    """
+    groups, outputs, inputs, _ = weight.shape
+    host = np.zeros((36, groups, -(-inputs // 8) * 8, -(-outputs // 8) * 8), np.float32)
+    both = np.kron(_evaluation(), _evaluation())
+    for first in range(0, inputs, _AT_ONCE):
+        part = weight[:, :, first : first + _AT_ONCE].transpose(3, 0, 2, 1)
+        found = both @ part.reshape(9, -1).astype(np.float64)
+        host[:, :, first : first + part.shape[2], :outputs] = found.reshape(36, *part.shape[1:])
+    return host
+
+
+def _evaluation():
+    """The matrix (6, 3) of a filter's values at the points, divided by the product of a point's distances to others."""
+    points = np.array([0, NEAR, -NEAR, FAR, -FAR])
+    distances = points[:, None] - points + np.eye(5)
+    values = points[:, None] ** np.arange(3) / distances.prod(axis=1)[:, None]
+    return np.vstack([values, [0, 0, 1]])
+
+
+def convolve(ops, way, x, source, filters, bias, y, size, pad, group, adjoint, relu, masked, mask, bits, pooled):
+    """y ← filters ⋆ x + bias on a map of this size, by `way`; arguments as in `Convolution._run`.
+
+    source: the size of the map that x is, or stands for. bits: for each tile 16 of them, or the winners of a pool.
+    """
+    channels, outputs, (tile, splits, _) = x.shape[1], y.shape[1], way
+    count, across = math.prod(blocks(size)), blocks(size)[1]
+    width = slab(channels, outputs, splits, count)
+    v, m = ops.empty((36, channels, width)), ops.empty((splits, 36, outputs, width))
+    window = tuple(pooled or (1, 1))
+    for first in range(0, count, width):
+        place = first, min(width, count - first), width, across, adjoint
+        grid = (-(-channels * width // _GROUP), 1, 1)
+        arguments = (x, mask, v, *place, channels, *source, *pad[:2], *window)
+        ops.launch("winograd", "winograd_input", grid, arguments, defines=input_macros(masked))
+        grid = (-(-width // tile.bn), -(-(outputs // group) // tile.bm), splits * 36 * group)
+        arguments = (v, filters, m, channels // group, outputs // group, width, splits)
+        ops.launch("winograd", "winograd_product", grid, arguments, tile.threads, product_macros(tile, adjoint))
+        grid = (-(-outputs * width // _GROUP), 1, 1)
+        arguments = (m, bias, y, bits, *place, splits, outputs, *size, relu, *window)
+        ops.launch("winograd", "winograd_output", grid, arguments, defines=_POINTS)
+
+
+def input_macros(masked):
+    """The first kernel's macros; the last one has only the points."""
+    return (*_POINTS, ("MASKED", masked))
+
+
+def product_macros(tile, adjoint):
+    """Those of the product between them."""
+    return (*tile.macros, ("TRANSPOSED", adjoint))

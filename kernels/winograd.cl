@@ -1,0 +1,299 @@
+/* 3×3 convolution of stride 1 by Winograd's F(4×4, 3×3) (Lavin and Gray 2016): a tile of 4×4 outputs comes from 6×6
+   inputs, of which 36 numbers ("frequencies") are made; those of all channels are multiplied by 36 matrices of
+   transformed filters, and 36 sums make the tile's outputs: 2.25 products per output and channel instead of 9. Three
+   kernels, on a slab of tiles at a time:
+
+   winograd_input     v[frequency, channel, tile] from x
+   winograd_product   m[share, frequency, output, tile] = Σ_channel u[frequency, channel, output] · v
+   winograd_output    y from m, with bias, ReLU and pool
+
+   The gradient for the input is the same convolution with filters turned by 180°. A tile that is read and written
+   turned by 180° as well needs no other transformed filters (adjoint = 1), only their matrices transposed.
+
+   -D NEAR, FAR            the transforms interpolate at 0, ±NEAR, ±FAR and ∞
+   -D BM, BN, BK, TM, TN   the product's tile
+   -D TRANSPOSED           1: u is [frequency, output, channel]
+   -D MASKED               0; 1: x counts only where its bit is set; 2: x is the gradient of a 2×2 max pool after the
+                           ReLU, and counts at the winners; 3: as 1, with 16 bits for each tile
+
+   `slab` is a multiple of four, the tiles that v and m have room for; `count` of them, from `first` on, are there. Rows
+   and columns of u are rounded up to multiples of eight, with zeros. */
+
+#define SIDE 6 /* of a tile's inputs */
+#define FREQUENCIES (SIDE * SIDE)
+
+/* What the kernels know of a slab and of the map of tiles, as the host lays it out. */
+#define SLAB int first, int count, int slab, int across, int adjoint
+
+#ifdef MASKED
+/* Row i of the transform is the polynomial that is zero at all finite points but the i-th; the last one's at all. */
+INLINE void transform_input(const float d[SIDE], float t[SIDE]) {
+    const float squares = NEAR * NEAR + FAR * FAR, product = NEAR * NEAR * FAR * FAR;
+    const float even_near = d[4] - FAR * FAR * d[2], odd_near = NEAR * (d[3] - FAR * FAR * d[1]);
+    const float even_far = d[4] - NEAR * NEAR * d[2], odd_far = FAR * (d[3] - NEAR * NEAR * d[1]);
+    t[0] = product * d[0] - squares * d[2] + d[4];
+    t[1] = even_near + odd_near;
+    t[2] = even_near - odd_near;
+    t[3] = even_far + odd_far;
+    t[4] = even_far - odd_far;
+    t[5] = product * d[1] - squares * d[3] + d[5];
+}
+
+KERNEL(GROUP) winograd_input(GLOBAL const float *RESTRICT x, GLOBAL const uint *RESTRICT mask, GLOBAL float *RESTRICT v,
+                             SLAB, int channels, int height, int width, int pad_y, int pad_x, int pooled_height,
+                             int pooled_width) {
+    const int at = ELEMENT, channel = at / slab, tile = first + at % slab;
+    if (channel >= channels || at % slab >= count) return;
+    const int step = adjoint ? -1 : 1;
+    const int iy0 = tile / across * 4 + (adjoint ? 3 + pad_y : -pad_y);
+    const int ix0 = tile % across * 4 + (adjoint ? 3 + pad_x : -pad_x);
+#if MASKED == 2
+    GLOBAL const uchar *winners = (GLOBAL const uchar *)mask + channel * pooled_height * pooled_width;
+    x += channel * pooled_height * pooled_width;
+#else
+    x += channel * height * width;
+#endif
+#if MASKED == 1
+    mask += channel * ((height * width + 31) / 32);
+#elif MASKED == 3
+    const int mask_width = (width + 3) / 4;
+    GLOBAL const ushort *blocks = (GLOBAL const ushort *)mask + channel * ((height + 3) / 4) * mask_width;
+#endif
+    float rows[SIDE][SIDE];
+#pragma unroll
+    for (int i = 0; i < SIDE; i++) {
+        float d[SIDE];
+        const int iy = iy0 + i * step;
+#pragma unroll
+        for (int j = 0; j < SIDE; j++) {
+            const int ix = ix0 + j * step;
+            d[j] = 0;
+            if ((uint)iy < (uint)height && (uint)ix < (uint)width) {
+#if MASKED == 2
+                const int place = (iy >> 1) * pooled_width + (ix >> 1);
+                if (winners[place] == ((iy & 1) << 1 | (ix & 1))) d[j] = x[place];
+#elif MASKED == 3
+                if (blocks[(iy >> 2) * mask_width + (ix >> 2)] >> ((iy & 3) * 4 + (ix & 3)) & 1)
+                    d[j] = x[iy * width + ix];
+#elif MASKED
+                if (BIT(mask, iy * width + ix)) d[j] = x[iy * width + ix];
+#else
+                d[j] = x[iy * width + ix];
+#endif
+            }
+        }
+        transform_input(d, rows[i]);
+    }
+    v += at;
+#pragma unroll
+    for (int j = 0; j < SIDE; j++) {
+        float column[SIDE], t[SIDE];
+#pragma unroll
+        for (int i = 0; i < SIDE; i++) column[i] = rows[i][j];
+        transform_input(column, t);
+#pragma unroll
+        for (int i = 0; i < SIDE; i++) v[(i * SIDE + j) * channels * slab] = t[i];
+    }
+}
+
+#elif defined(BM)
+/* The third axis of groups counts shares × frequencies × groups of channels; channels, outputs: of one group. */
+KERNEL_RESIDENT(THREADS, RESIDENT / THREADS) winograd_product(GLOBAL const float *RESTRICT v,
+                                                              GLOBAL const float *RESTRICT u, GLOBAL float *RESTRICT m,
+                                                              int channels, int outputs, int slab, int splits) {
+    LOCAL ALIGNED float tile_u[2][BK][BM];
+    LOCAL ALIGNED float tile_v[2][BK][BN];
+    const int id = LOCAL_ID, ty = id / (BN / TN), tx = id % (BN / TN);
+    const int first_output = GROUP_ID(1) * BM, first_tile = GROUP_ID(0) * BN;
+    const int matrices = GROUPS(2) / splits, matrix = GROUP_ID(2) % matrices;
+    const int rows = (channels + 7) / 8 * 8, columns = (outputs + 7) / 8 * 8;
+    const int chunks = (channels + BK - 1) / BK, share = (chunks + splits - 1) / splits;
+    int chunk = GROUP_ID(2) / matrices * share;
+    const int end = chunk + share < chunks ? chunk + share : chunks;
+    v += matrix * channels * slab;
+    u += matrix * rows * columns;
+
+#define QUADS_V ((BK * BN / 4 + THREADS - 1) / THREADS)
+    float4 fetched_u[QUADS], fetched_v[QUADS_V], zero;
+    zero.x = zero.y = zero.z = zero.w = 0;
+
+    /* Where the work-item's i-th quad of u lies in its tile; transposed, a quad is four channels of one output. */
+#if TRANSPOSED
+#define ROW_OF_QUAD (quad % (BK / 4) * 4)
+#define COLUMN_OF_QUAD (quad / (BK / 4))
+#define PLACE_OF_QUAD ((first_output + COLUMN_OF_QUAD) * rows + chunk * BK + ROW_OF_QUAD)
+#else
+#define ROW_OF_QUAD (quad / (BM / 4))
+#define COLUMN_OF_QUAD (quad % (BM / 4) * 4)
+#define PLACE_OF_QUAD ((chunk * BK + ROW_OF_QUAD) * columns + first_output + COLUMN_OF_QUAD)
+#endif
+#define IN_TILE (QUADS * THREADS == BK * BM / 4 || quad < BK * BM / 4)
+
+#define FETCH                                                                                                          \
+    {                                                                                                                  \
+        _Pragma("unroll") for (int i = 0; i < QUADS_V; i++) {                                                          \
+            const int quad = id + i * THREADS, p = first_tile + quad % (BN / 4) * 4;                                   \
+            const int channel = chunk * BK + quad / (BN / 4);                                                          \
+            fetched_v[i] =                                                                                             \
+                channel < channels && p < slab ? *(GLOBAL const float4 *)(v + channel * slab + p) : zero;              \
+        }                                                                                                              \
+        _Pragma("unroll") for (int i = 0; i < QUADS; i++) {                                                            \
+            const int quad = id + i * THREADS;                                                                         \
+            if (IN_TILE)                                                                                               \
+                fetched_u[i] =                                                                                         \
+                    first_output + COLUMN_OF_QUAD < columns ? *(GLOBAL const float4 *)(u + PLACE_OF_QUAD) : zero;      \
+        }                                                                                                              \
+        chunk++;                                                                                                       \
+    }
+
+#define STORE(buffer)                                                                                                  \
+    {                                                                                                                  \
+        _Pragma("unroll") for (int i = 0; i < QUADS_V; i++) {                                                          \
+            const int quad = id + i * THREADS;                                                                         \
+            *(LOCAL_POINTER float4 *)&tile_v[buffer][quad / (BN / 4)][quad % (BN / 4) * 4] = fetched_v[i];             \
+        }                                                                                                              \
+        _Pragma("unroll") for (int i = 0; i < QUADS; i++) {                                                            \
+            const int quad = id + i * THREADS;                                                                         \
+            if (IN_TILE) STORE_QUAD(tile_u[buffer], fetched_u[i])                                                      \
+        }                                                                                                              \
+    }
+#if TRANSPOSED
+#define STORE_QUAD(to, quad_u)                           \
+    {                                                    \
+        to[ROW_OF_QUAD][COLUMN_OF_QUAD] = quad_u.x;      \
+        to[ROW_OF_QUAD + 1][COLUMN_OF_QUAD] = quad_u.y;  \
+        to[ROW_OF_QUAD + 2][COLUMN_OF_QUAD] = quad_u.z;  \
+        to[ROW_OF_QUAD + 3][COLUMN_OF_QUAD] = quad_u.w;  \
+    }
+#else
+#define STORE_QUAD(to, quad_u) *(LOCAL_POINTER float4 *)&to[ROW_OF_QUAD][COLUMN_OF_QUAD] = quad_u;
+#endif
+
+    float sums[TM][TN];
+#pragma unroll
+    for (int i = 0; i < TM; i++)
+#pragma unroll
+        for (int j = 0; j < TN; j++) sums[i][j] = 0;
+    int buffer = 0;
+    const int steps = end - chunk; /* none in a share beyond the last */
+    if (steps > 0) {
+        FETCH
+        STORE(0)
+    }
+    BARRIER;
+    for (int step = 1; step <= steps; step++) {
+        if (step < steps) FETCH
+        multiply(&tile_u[buffer][0][0], &tile_v[buffer][0][0], sums, ty, tx);
+        if (step < steps) STORE(buffer ^ 1)
+        BARRIER;
+        buffer ^= 1;
+    }
+
+    m += GROUP_ID(2) * outputs * slab;
+#pragma unroll
+    for (int i = 0; i < TM; i++) {
+        const int output = first_output + ROW_OF(i, ty);
+#pragma unroll
+        for (int j = 0; j < TN; j += 4) {
+            const int p = first_tile + COLUMN_OF(j, tx);
+            float4 quad;
+            quad.x = sums[i][j];
+            quad.y = sums[i][j + 1];
+            quad.z = sums[i][j + 2];
+            quad.w = sums[i][j + 3];
+            if (output < outputs && p < slab) *(GLOBAL float4 *)(m + output * slab + p) = quad;
+        }
+    }
+}
+
+#else
+/* The values of a polynomial's powers at the points, summed: the transpose of evaluation. */
+INLINE void transform_output(const float m[SIDE], float y[4]) {
+    const float even_near = m[1] + m[2], odd_near = NEAR * (m[1] - m[2]);
+    const float even_far = m[3] + m[4], odd_far = FAR * (m[3] - m[4]);
+    y[0] = m[0] + even_near + even_far;
+    y[1] = odd_near + odd_far;
+    y[2] = NEAR * NEAR * even_near + FAR * FAR * even_far;
+    y[3] = NEAR * NEAR * odd_near + FAR * FAR * odd_far + m[5];
+}
+
+/* relu: as in convolution.cl, but 2 stores 16 bits for each tile, row by row, the lowest first. */
+KERNEL(GROUP) winograd_output(GLOBAL const float *RESTRICT m, GLOBAL const float *RESTRICT bias,
+                              GLOBAL float *RESTRICT y, GLOBAL ushort *RESTRICT bits, SLAB, int splits, int outputs,
+                              int height, int width, int relu, int pooled_height, int pooled_width) {
+    const int at = ELEMENT, output = at / slab, tile = first + at % slab;
+    if (output >= outputs || at % slab >= count) return;
+    const int row0 = tile / across * 4, column0 = tile % across * 4, plane = outputs * slab;
+    float columns[4][SIDE];
+    m += at;
+#pragma unroll
+    for (int j = 0; j < SIDE; j++) {
+        float sums[SIDE], t[4];
+#pragma unroll
+        for (int i = 0; i < SIDE; i++) sums[i] = m[(i * SIDE + j) * plane];
+        for (int share = 1; share < splits; share++)
+#pragma unroll
+            for (int i = 0; i < SIDE; i++) sums[i] += m[(share * FREQUENCIES + i * SIDE + j) * plane];
+        transform_output(sums, t);
+#pragma unroll
+        for (int i = 0; i < 4; i++) columns[i][j] = t[i];
+    }
+    float tile_y[4][4];
+    const float shift = bias[output];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        float t[4];
+        transform_output(columns[i], t);
+#pragma unroll
+        for (int j = 0; j < 4; j++) tile_y[i][j] = t[adjoint ? 3 - j : j] + shift;
+    }
+
+    if (relu == 3) {
+#pragma unroll
+        for (int i = 0; i < 4; i += 2)
+#pragma unroll
+            for (int j = 0; j < 4; j += 2) {
+                const int row = row0 + i, column = column0 + j;
+                const int right = column + 1 < width, below = row + 1 < height;
+                float best = tile_y[i][j];
+                int winner = 0;
+                if (right && BEATS(tile_y[i][j + 1], best)) best = tile_y[i][j + 1], winner = 1;
+                if (below && BEATS(tile_y[i + 1][j], best)) best = tile_y[i + 1][j], winner = 2;
+                if (right && below && BEATS(tile_y[i + 1][j + 1], best)) best = tile_y[i + 1][j + 1], winner = 3;
+                if (row / 2 < pooled_height && column / 2 < pooled_width) {
+                    const int to = (output * pooled_height + row / 2) * pooled_width + column / 2;
+                    y[to] = rectified(best);
+                    ((GLOBAL uchar *)bits)[to] = (uchar)(best > 0 ? winner : 4);
+                }
+            }
+        return;
+    }
+    uint flags = 0;
+    y += output * height * width;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int row = row0 + (adjoint ? 3 - i : i);
+        if (row < height) {
+            GLOBAL float *to = y + row * width + column0;
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                flags |= (uint)(column0 + j < width && tile_y[i][j] > 0) << (i * 4 + j);
+                if (relu) tile_y[i][j] = rectified(tile_y[i][j]);
+            }
+            if (width % 4 == 0) {
+                float4 quad;
+                quad.x = tile_y[i][0];
+                quad.y = tile_y[i][1];
+                quad.z = tile_y[i][2];
+                quad.w = tile_y[i][3];
+                *(GLOBAL float4 *)to = quad;
+            } else {
+#pragma unroll
+                for (int j = 0; j < 4; j++)
+                    if (column0 + j < width) to[j] = tile_y[i][j];
+            }
+        }
+    }
+    if (relu == 2) bits[(output * ((height + 3) / 4) + row0 / 4) * across + column0 / 4] = (ushort)flags;
+}
+#endif

@@ -1,0 +1,168 @@
+"""Winograd convolution on an OpenCL device against numpy in float64, alone and mixed with the direct kernel."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_network import Projection, picture
+from test_opencl import EXACT, NETS, check_convolution, noise
+from test_tuning import Clock, folder, ops  # fixtures
+
+from cvstyle.backends import device as common
+from cvstyle.backends.device import convolution, ways, winograd
+from cvstyle.backends.device.ways import TILES, Way
+
+__all__ = ["folder", "ops"]
+_CALLS = (0, 0, 0, 1, 1, 0, 1, 0, 1)  # check_convolution's, 1: backward
+
+
+def in_turn(forward, backward):
+    """Ways for check_convolution: one forward, one backward."""
+    return [backward if call else forward for call in _CALLS]
+
+
+@pytest.mark.parametrize("tile", TILES, ids=str)
+@pytest.mark.parametrize("splits", [1, 3])
+@pytest.mark.parametrize("shape, outputs", [((20, 9, 16), 70), ((9, 17, 19), 133), ((130, 1, 1), 6)], ids=str)
+def test_every_tile(device, monkeypatch, tile, splits, shape, outputs):
+    way = Way(tile, splits, True)
+    check_convolution(device, monkeypatch, [way], shape, outputs, 1, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (4, 8), (5, 7), (33, 6)], ids=str)
+@pytest.mark.parametrize("forward, backward", [(True, False), (False, True)])
+def test_masks_go_from_one_kernel_to_the_other(device, monkeypatch, size, forward, backward):
+    turns = in_turn(Way(TILES[2], 1, forward), Way(TILES[2], 1, backward))
+    check_convolution(device, monkeypatch, turns, (5, *size), 6, 1, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1))
+
+
+@settings(
+    max_examples=60, deadline=None, derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)  # fmt: skip
+@given(st.data())
+def test_any_convolution(device, monkeypatch, data):
+    """Any padding, size, number of groups and of slabs."""
+    draw = data.draw
+    group, pad = draw(st.sampled_from([1, 1, 2, 3])), draw(st.tuples(*[st.integers(0, 4)] * 4))
+    size = [draw(st.integers(max(1, 3 - pad[i] - pad[i + 2]), 20)) for i in (0, 1)]
+    channels, outputs = group * draw(st.integers(1, 11)), group * draw(st.integers(1, 9))
+    monkeypatch.setattr(ways, "_SLAB", 36 * (channels + outputs) * draw(st.sampled_from([4, 8, 132, 1 << 20])))
+    kinds = [Way(TILES[2], draw(st.sampled_from([1, 1, 2])), kind) for kind in (True, draw(st.booleans()))]
+    turns = in_turn(*draw(st.permutations(kinds)))
+    check_convolution(device, monkeypatch, turns, (channels, *size), outputs, group, (3, 3), (1, 1), (1, 1), pad)
+
+
+def bound(x, weight):
+    """How far each output of F(4×4, 3×3) on one tile may be from the exact one in float32.
+
+    x: (channels, 6, 6), weight: (outputs, channels, 3, 3). An expression of sums and products, each rounded by at most
+    u = 2^-24 relative, is at most γ = n u / (1 − n u) of its value with all signs taken away from the exact one, n the
+    longest chain of roundings (Higham 2002, section 3.1). Here: twice four in the input's transform and twice five in
+    the output's, one for the filter's and two and the number of channels in the product.
+    """
+    channels = x.shape[0]
+    n = (8 + 10 + 1 + 2 + channels) * 2.0**-24
+    at_points = np.abs(winograd._evaluation())
+    near, far = winograd.NEAR**2, winograd.FAR**2
+    points = np.abs([0, winograd.NEAR, -winograd.NEAR, winograd.FAR, -winograd.FAR])
+    inputs = np.zeros((6, 6))
+    inputs[0, [0, 2, 4]] = inputs[5, [1, 3, 5]] = near * far, near + far, 1
+    for rows, point, other in (((1, 2), winograd.NEAR, far), ((3, 4), winograd.FAR, near)):
+        for row in rows:
+            inputs[row, 1:5] = point * other, other, point, 1
+    outputs = np.vstack([points**i for i in range(4)])
+    outputs = np.hstack([outputs, [[0], [0], [0], [1]]])
+    v = np.einsum("ia,cab,jb->cij", inputs, np.abs(x.astype(float)), inputs)
+    u = np.einsum("ia,ocab,jb->ocij", at_points, np.abs(weight.astype(float)), at_points)
+    return n / (1 - n) * np.einsum("ia,oab,jb->oij", outputs, np.einsum("cij,ocij->oij", v, u), outputs)
+
+
+@pytest.mark.parametrize("channels", [1, 8, 100])
+def test_each_number_is_within_the_proven_bound(device, monkeypatch, channels):
+    monkeypatch.setattr(convolution, "plan", lambda *_, splits=None, blocks=0: Way(TILES[2], 1, True))
+    x, weight = noise(1, channels, 6, 6), noise(7, channels, 3, 3, seed=1)
+    ours, exact = (b.convolution(weight, None, (1, 1), (1, 1), 1) for b in (device, EXACT))
+    y, reference = (np.array(c.forward(c.ops.asarray(x), (0,) * 4), float)[0] for c in (ours, exact))
+    assert np.all(np.abs(y - reference) <= bound(x[0], weight))
+    assert bound(x[0], weight).max() < 1e-2 * np.abs(reference).max()  # it says something
+
+
+def test_512_channels_are_within_three_times_the_direct_kernels_error(device, monkeypatch):
+    x, weight = np.maximum(noise(1, 512, 8, 8), 0), noise(64, 512, 3, 3, seed=1)
+    exact = EXACT.convolution(weight, None, (1, 1), (1, 1), 1).forward(EXACT.asarray(x), (1,) * 4)
+    errors = []
+    for by_winograd in (False, True):
+        way = Way(TILES[2], 1, by_winograd)
+        monkeypatch.setattr(convolution, "plan", lambda *_, splits=None, blocks=0, way=way: way)
+        y = device.convolution(weight, None, (1, 1), (1, 1), 1).forward(device.asarray(x), (1,) * 4)
+        errors.append(np.linalg.norm(np.array(y, float) - exact) / np.linalg.norm(exact))
+    assert errors[1] <= 3 * errors[0] and errors[1] < 3e-6
+
+
+@pytest.mark.parametrize("kinds", [(True, True), (False, True), (True, False)])
+def test_gradient_of_vgg19(device, monkeypatch, kinds):
+    """Within 1e-4 at an eighth of the width, by Winograd in both directions and in one."""
+    net = NETS["vgg19"]()
+    taps = ["relu1_1", "relu3_1", "conv5_1"]
+    exact = Projection(net, taps, EXACT).gradient(picture(net))
+
+    def plan(outputs, positions, channels, *_, splits=None, blocks=0):
+        return Way(TILES[2], 1, bool(blocks) and kinds[channels >= outputs])
+
+    monkeypatch.setattr(convolution, "plan", plan)
+    gradient = Projection(net, taps, device).gradient(picture(net))
+    assert np.linalg.norm(gradient - exact) <= 1e-4 * np.linalg.norm(exact)
+
+
+def test_what_is_not_3x3_of_stride_1_is_done_without(device):
+    for kernel, stride, dilation in (((3, 3), (1, 2), (1, 1)), ((3, 3), (1, 1), (2, 2)), ((3, 1), (1, 1), (1, 1))):
+        filters = device.convolution(noise(64, 64, *kernel), None, stride, dilation, 1)
+        filters.backward(filters.forward(device.asarray(noise(1, 64, 20, 20)), (1,) * 4), (20, 20), (1,) * 4)
+        assert filters.block == 1 and not filters.winograd
+        assert "Winograd" not in filters.engine() + filters.engine(backward=True)
+
+
+def test_slabs_are_even_and_their_memory_is_bounded():
+    for channels, outputs, splits, blocks in (
+        (64, 64, 1, 12288), (512, 512, 16, 192), (3, 64, 1, 7), (9000, 9000, 4, 50)
+    ):  # fmt: skip
+        size = ways.slab(channels, outputs, splits, blocks)
+        assert size % 4 == 0 and 36 * size * (channels + splits * outputs) * 4 <= 32 << 20
+        count = -(-blocks // size)
+        assert size * (count - 1) < blocks <= size * count < blocks + 128 * count
+    assert ways.slab(1 << 20, 1 << 20, 1, 50) == 4
+
+
+def test_what_was_tried_and_not_taken_is_forgotten(ops, monkeypatch):
+    """Both directions share one copy of transformed filters; the direct kernel's are given back, and the other way."""
+    weight, x, pads = noise(128, 128, 3, 3), ops.asarray(noise(1, 128, 16, 16)), (1, 1, 1, 1)
+    pair = Way(TILES[2], 1, True), Way(TILES[2], 1)
+    monkeypatch.setattr(convolution, "ranked", lambda *_, **__: pair)
+    for fastest, size in ((0, 36), (1, 2 * 9)):
+        Clock(monkeypatch, ops.device, lambda n, fastest=fastest: float((n - 1) // 3 % 2 != fastest))
+        ops.__dict__.pop("choices", None)
+        ops.choices.kept.clear()
+        before, taken = ops.weights, ops.pool.allocated
+        filters = ops.convolution(weight, None, (1, 1), (1, 1), 1)
+        y, bits = filters.forward_relu(x, pads, True)
+        filters.backward_relu(y, bits, (16, 16), pads)
+        assert [filters.engine(d) for d in (False, True)] == [str(pair[fastest])] * 2
+        assert ops.weights - before == pytest.approx(size * 4 * 128 * 128, rel=1e-2)
+        assert ops.pool.allocated - taken < size * 4 * 128 * 128 + (4 << 20)
+
+
+def test_an_iteration_allocates_nothing(device, monkeypatch):
+    """With slabs and shares, after the first."""
+    monkeypatch.setattr(convolution, "plan", lambda *_, splits=None, blocks=0: Way(TILES[2], 2, True))
+    ops = common.Backend(device.device)
+    filters = ops.convolution(noise(64, 64, 3, 3), None, (1, 1), (1, 1), 1)
+    x, taken = ops.asarray(noise(1, 64, 130, 130)), []
+    for _ in range(4):
+        y, bits = filters.forward_relu(x, (1,) * 4, True)
+        g = filters.backward_relu(y, bits, (130, 130), (1,) * 4)
+        taken.append(ops.pool.allocated)
+        del y, bits, g
+    assert taken[1] == taken[2] == taken[3]
