@@ -1,21 +1,25 @@
 """The least time that VGG-19's convolutions and Gram matrices can take on a GPU: a prediction from its rates.
 
 usage: python benchmarks/gpu_roofline.py [--size 512] [--bandwidth 2850] [--cache 5500] [--tf32 296] [--fp16 593]
-                                         [--fp32 47]
+                                         [--fp32 47] [--units 132]
 
 GB/s and TFLOP/s; the defaults are an H100's datasheet rates times 0.85 for memory, 0.6 for tensor cores through
 mma.sync and 0.7 for fp32. Bytes are each map once, in float32, and one bit per output. 3-channel layers run in fp32.
 "forward" has two words per number, three products for each; "backward" has one, as both have with "-fast".
 A Gram matrix reads its features from memory once, and from the cache as often as its tiles do; its parts stay there.
+
+The last table is fp32, one direction: the direct kernel, bound by arithmetic or by its maps, and Winograd's three, of
+which two are bound by memory, and which follow one another. No cache is counted on, except for maps read once.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 
 from common import VGG19
 
-from cvstyle.backends.device import tensor
+from cvstyle.backends.device import tensor, ways, winograd
 
 
 def main():
@@ -25,34 +29,44 @@ def main():
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=value)
     args = parser.parse_args()
-    print("| layer | positions | GFLOP | MB | tf32 forward, backward, µs | fp16 forward, backward, µs | forward by |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    channels, height, width, totals = 3, args.size * 3 // 4, args.size, {}
+    tensor_cores(args)
+    grams(args)
+    fp32(args)
+
+
+def layers(size):
+    """(name, channels, outputs, height, width) of VGG-19 up to conv5_1."""
+    channels, height, width = 3, size * 3 // 4, size
     for block, (outputs, count) in enumerate(VGG19, 1):
         for index in range(1, (1 if block == 5 else count) + 1):
-            operations = 18 * channels * outputs * height * width
-            moved = 4 * height * width * (channels + outputs) + height * width * outputs // 8
-            cells = []
-            for word, rate in (("tf32", args.tf32), ("fp16", args.fp16)):
-                arithmetic = operations / (args.fp32 if channels == 3 else rate) / 1e6
-                memory = moved / args.bandwidth / 1e3
-                forward = max(arithmetic * (1 if channels == 3 else 3), memory)
-                backward = max(arithmetic, memory)
-                totals[word] = totals.get(word, 0) + forward + backward
-                totals[word + "-fast"] = totals.get(word + "-fast", 0) + 2 * backward
-                cells.append(", ".join(f"{t:.0f}{' (memory)' if t == memory else ''}" for t in (forward, backward)))
-            if channels == 3:
-                tile = "picture.cl"
-            else:
-                tile = str(tensor.plan(channels, height, width, outputs, 3, "fp16", True, args.units))
-            print(
-                f"| conv{block}_{index} | {width}×{height} | {operations / 1e9:.1f} | {moved / 1e6:.0f} | {cells[0]} | "
-                f"{cells[1]} | {tile} |"
-            )
+            yield f"conv{block}_{index}", channels, outputs, height, width
             channels = outputs
         height, width = -(-height // 2), -(-width // 2)
+
+
+def tensor_cores(args):
+    print("| layer | positions | GFLOP | MB | tf32 forward, backward, µs | fp16 forward, backward, µs | forward by |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    totals = {}
+    for name, channels, outputs, height, width in layers(args.size):
+        operations = 18 * channels * outputs * height * width
+        moved = maps(channels, outputs, height, width)
+        cells, tile = [], "picture.cl"
+        for word, rate in (("tf32", args.tf32), ("fp16", args.fp16)):
+            arithmetic = operations / (args.fp32 if channels == 3 else rate) / 1e6
+            memory = moved / args.bandwidth / 1e3
+            forward = max(arithmetic * (1 if channels == 3 else 3), memory)
+            backward = max(arithmetic, memory)
+            totals[word] = totals.get(word, 0) + forward + backward
+            totals[word + "-fast"] = totals.get(word + "-fast", 0) + 2 * backward
+            cells.append(", ".join(f"{t:.0f}{' (memory)' if t == memory else ''}" for t in (forward, backward)))
+        if channels != 3:
+            tile = str(tensor.plan(channels, height, width, outputs, 3, "fp16", True, args.units))
+        print(
+            f"| {name} | {width}×{height} | {operations / 1e9:.1f} | {moved / 1e6:.0f} | {cells[0]} | "
+            f"{cells[1]} | {tile} |"
+        )
     print("\nForward and backward: " + ", ".join(f"{name} {t / 1e3:.2f} ms" for name, t in totals.items()))
-    grams(args)
 
 
 def grams(args):
@@ -73,6 +87,37 @@ def grams(args):
         print(f"| conv{block}_1 | {features / 1e6:.0f} | " + " | ".join(f"{t:.0f}" for t in times) + " |")
         height, width = -(-height // 2), -(-width // 2)
     print("| all | | " + " | ".join(f"{t:.0f}" for t in totals) + " |")
+
+
+def fp32(args):
+    print("\n| layer | positions | direct, µs | Winograd, µs: in, product, out | ratio | estimate takes |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    totals = [0.0, 0.0]
+    for name, channels, outputs, height, width in layers(args.size):
+        microseconds = lambda floats: 4 * floats / args.bandwidth / 1e3  # noqa: E731
+        blocks = math.prod(winograd.blocks((height, width)))
+        arithmetic = 18 * channels * outputs * height * width / args.fp32 / 1e6
+        direct = max(arithmetic, maps(channels, outputs, height, width) / args.bandwidth / 1e3)
+        slabs = -(-blocks // ways.slab(channels, outputs, 1, blocks))
+        product = 72 * channels * outputs * blocks / args.fp32 / 1e6
+        product_memory = microseconds(36 * (blocks * (channels + outputs) + slabs * channels * outputs))
+        parts = (16 + 36) * blocks * channels, (16 + 36) * blocks * outputs
+        first, last = map(microseconds, parts)
+        middle = max(product, product_memory)
+        way = "picture.cl"
+        if channels != 3:
+            way = ways.plan(outputs, height * width, channels, 9, 1, args.units, blocks=blocks)
+        both = direct, first + middle + last
+        totals = [totals[0] + both[0], totals[1] + min(both)]
+        cell = f"{both[1]:.0f}: {first:.0f}, {middle:.0f}{' (memory)' if middle == product_memory else ''}, {last:.0f}"
+        print(f"| {name} | {width}×{height} | {direct:.0f} | {cell} | {both[0] / both[1]:.2f} | {way} |")
+    direct, faster = (2 * total / 1e3 for total in totals)
+    print(f"\nForward and backward: {direct:.2f} ms directly, {faster:.2f} ms by the faster way each")
+
+
+def maps(channels, outputs, height, width):
+    """Bytes of a layer's maps, and of a bit per output."""
+    return 4 * height * width * (channels + outputs) + height * width * outputs // 8
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@
                            ReLU, and counts at the winners; 3: as 1, with 16 bits for each tile
 
    `slab` is a multiple of four, the tiles that v and m have room for; `count` of them, from `first` on, are there. Rows
-   and columns of u are rounded up to multiples of eight, with zeros. */
+   and columns of u are rounded up to multiples of eight, with zeros. v and m are parts of one array, since the pool
+   wastes less on one block than on two. */
 
 #define SIDE 6 /* of a tile's inputs */
 #define FREQUENCIES (SIDE * SIDE)
@@ -100,7 +101,8 @@ KERNEL(GROUP) winograd_input(GLOBAL const float *RESTRICT x, GLOBAL const uint *
 /* The third axis of groups counts shares × frequencies × groups of channels; channels, outputs: of one group. */
 KERNEL_RESIDENT(THREADS, RESIDENT / THREADS) winograd_product(GLOBAL const float *RESTRICT v,
                                                               GLOBAL const float *RESTRICT u, GLOBAL float *RESTRICT m,
-                                                              int channels, int outputs, int slab, int splits) {
+                                                              int start_of_m, int channels, int outputs, int slab,
+                                                              int splits) {
     LOCAL ALIGNED float tile_u[2][BK][BM];
     LOCAL ALIGNED float tile_v[2][BK][BN];
     const int id = LOCAL_ID, ty = id / (BN / TN), tx = id % (BN / TN);
@@ -189,7 +191,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT / THREADS) winograd_product(GLOBAL const float
         buffer ^= 1;
     }
 
-    m += GROUP_ID(2) * outputs * slab;
+    m += start_of_m + GROUP_ID(2) * outputs * slab;
 #pragma unroll
     for (int i = 0; i < TM; i++) {
         const int output = first_output + ROW_OF(i, ty);
@@ -218,14 +220,14 @@ INLINE void transform_output(const float m[SIDE], float y[4]) {
 }
 
 /* relu: as in convolution.cl, but 2 stores 16 bits for each tile, row by row, the lowest first. */
-KERNEL(GROUP) winograd_output(GLOBAL const float *RESTRICT m, GLOBAL const float *RESTRICT bias,
+KERNEL(GROUP) winograd_output(GLOBAL const float *RESTRICT m, int start_of_m, GLOBAL const float *RESTRICT bias,
                               GLOBAL float *RESTRICT y, GLOBAL ushort *RESTRICT bits, SLAB, int splits, int outputs,
                               int height, int width, int relu, int pooled_height, int pooled_width) {
     const int at = ELEMENT, output = at / slab, tile = first + at % slab;
     if (output >= outputs || at % slab >= count) return;
     const int row0 = tile / across * 4, column0 = tile % across * 4, plane = outputs * slab;
     float columns[4][SIDE];
-    m += at;
+    m += start_of_m + at;
 #pragma unroll
     for (int j = 0; j < SIDE; j++) {
         float sums[SIDE], t[4];
@@ -277,7 +279,7 @@ KERNEL(GROUP) winograd_output(GLOBAL const float *RESTRICT m, GLOBAL const float
             GLOBAL float *to = y + row * width + column0;
 #pragma unroll
             for (int j = 0; j < 4; j++) {
-                flags |= (uint)(column0 + j < width && tile_y[i][j] > 0) << (i * 4 + j);
+                flags |= (uint)(tile_y[i][j] > 0) << (i * 4 + j); /* those beyond the border are not read */
                 if (relu) tile_y[i][j] = rectified(tile_y[i][j]);
             }
             if (width % 4 == 0) {

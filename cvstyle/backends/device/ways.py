@@ -76,14 +76,14 @@ def ranked(outputs, positions, channels, taps, repeats, units, splits=_SPLITS, b
     direct = list(_estimates(outputs, positions, channels, taps, repeats, units, splits))
     if not blocks:
         return best_of(direct)
-    both, other = repeats * channels, repeats * outputs
-    winograd = []
+    both, other, winograd = repeats * channels, repeats * outputs, []
     for split in splits:
         size = slab(both, other, split, blocks)
-        slabs = -(-blocks // size)
-        moved = blocks * ((16 + 2 * 36) * both + (16 + 2 * 36 * split) * other)
+        read = 36 * (repeats * channels * outputs + size * (both + split * other))  # and written, by one product
+        moved = blocks * ((16 + 36) * both + (16 + 36 * split) * other)  # by the transforms
         for time, way in _estimates(outputs, size, channels, 1, 36 * repeats, units, (split,), shares_cost=False):
-            winograd.append((slabs * time + moved * _TRAFFIC / units, way._replace(winograd=True)))
+            time = -(-blocks // size) * max(time, read * _TRAFFIC / units) + moved * _TRAFFIC / units
+            winograd.append((time, way._replace(winograd=True)))
     return list(dict.fromkeys((*best_of(direct + winograd), best_of(direct)[0], best_of(winograd)[0])))
 
 

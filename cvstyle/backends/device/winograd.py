@@ -59,18 +59,18 @@ def convolve(ops, way, x, source, filters, bias, y, size, pad, group, adjoint, r
     channels, outputs, (tile, splits, _) = x.shape[1], y.shape[1], way
     count, across = math.prod(blocks(size)), blocks(size)[1]
     width = slab(channels, outputs, splits, count)
-    v, m = ops.empty((36, channels, width)), ops.empty((splits, 36, outputs, width))
+    work, start_of_m = ops.empty((36 * (channels + splits * outputs) * width,)), 36 * channels * width
     window = tuple(pooled or (1, 1))
     for first in range(0, count, width):
         place = first, min(width, count - first), width, across, adjoint
         grid = (-(-channels * width // _GROUP), 1, 1)
-        arguments = (x, mask, v, *place, channels, *source, *pad[:2], *window)
+        arguments = (x, mask, work, *place, channels, *source, *pad[:2], *window)
         ops.launch("winograd", "winograd_input", grid, arguments, defines=input_macros(masked))
         grid = (-(-width // tile.bn), -(-(outputs // group) // tile.bm), splits * 36 * group)
-        arguments = (v, filters, m, channels // group, outputs // group, width, splits)
+        arguments = (work, filters, work, start_of_m, channels // group, outputs // group, width, splits)
         ops.launch("winograd", "winograd_product", grid, arguments, tile.threads, product_macros(tile, adjoint))
         grid = (-(-outputs * width // _GROUP), 1, 1)
-        arguments = (m, bias, y, bits, *place, splits, outputs, *size, relu, *window)
+        arguments = (work, start_of_m, bias, y, bits, *place, splits, outputs, *size, relu, *window)
         ops.launch("winograd", "winograd_output", grid, arguments, defines=_POINTS)
 
 
