@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import nets
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,9 +11,11 @@ from test_network import Projection, picture
 from test_opencl import EXACT, NETS, check_convolution, noise
 from test_tuning import Clock, folder, ops  # fixtures
 
+from cvstyle import images, plan, transfer
 from cvstyle.backends import device as common
 from cvstyle.backends.device import convolution, ways, winograd
 from cvstyle.backends.device.ways import TILES, Way
+from cvstyle.network import Network
 
 __all__ = ["folder", "ops"]
 _CALLS = (0, 0, 0, 1, 1, 0, 1, 0, 1)  # check_convolution's, 1: backward
@@ -109,20 +112,44 @@ def test_gradient_of_vgg19(device, monkeypatch, kinds):
     taps = ["relu1_1", "relu3_1", "conv5_1"]
     exact = Projection(net, taps, EXACT).gradient(picture(net))
 
-    def plan(outputs, positions, channels, *_, splits=None, blocks=0):
+    def chosen(outputs, positions, channels, *_, splits=None, blocks=0):
         return Way(TILES[2], 1, bool(blocks) and kinds[channels >= outputs])
 
-    monkeypatch.setattr(convolution, "plan", plan)
+    monkeypatch.setattr(convolution, "plan", chosen)
     gradient = Projection(net, taps, device).gradient(picture(net))
     assert np.linalg.norm(gradient - exact) <= 1e-4 * np.linalg.norm(exact)
 
 
-def test_what_is_not_3x3_of_stride_1_is_done_without(device):
-    for kernel, stride, dilation in (((3, 3), (1, 2), (1, 1)), ((3, 3), (1, 1), (2, 2)), ((3, 1), (1, 1), (1, 1))):
-        filters = device.convolution(noise(64, 64, *kernel), None, stride, dilation, 1)
-        filters.backward(filters.forward(device.asarray(noise(1, 64, 20, 20)), (1,) * 4), (20, 20), (1,) * 4)
-        assert filters.block == 1 and not filters.winograd
-        assert "Winograd" not in filters.engine() + filters.engine(backward=True)
+@pytest.mark.parametrize("shape, stride, dilation, group", [
+    ((64, 64, 3, 3), (1, 2), (1, 1), 1), ((64, 64, 3, 3), (1, 1), (2, 2), 1), ((64, 64, 3, 1), (1, 1), (1, 1), 1),
+    ((64, 3, 3, 3), (1, 1), (1, 1), 1), ((64, 8, 3, 3), (1, 1), (1, 1), 8),
+], ids=str)  # fmt: skip
+def test_what_is_done_without(device, shape, stride, dilation, group):
+    """All but 3×3 of stride 1, and few channels."""
+    filters = device.convolution(noise(*shape), None, stride, dilation, group)
+    filters.backward(filters.forward(device.asarray(noise(1, shape[1] * group, 20, 20)), (1,) * 4), (20, 20), (1,) * 4)
+    assert filters.block == 1 and not filters.winograd
+    assert "Winograd" not in filters.engine() + filters.engine(backward=True)
+
+
+def test_predicted_memory(device, monkeypatch, tmp_path):
+    """What was in use in a run of which every layer but the first is done by Winograd's algorithm, within 15 %."""
+    files = [str(tmp_path / f"{name}.png") for name in "ab"]
+    for name in files:
+        images.write(name, np.random.default_rng(0).uniform(0, 1, (48, 64, 3)).astype(np.float32))
+    monkeypatch.setattr(plan, "_PROBES", (96, 192))
+    monkeypatch.setattr(convolution, "plan", lambda *_, splits=None, blocks=0: Way(TILES[2], 1, bool(blocks)))
+    ops = common.Backend(device.device)
+    ops.autotune = False
+    options = {
+        "network": Network(nets.vgg(16, 2, (64, 64), classifier=False), ops), "image_size": 256,
+        "content_layers": ["relu2_2"], "style_layers": ["relu1_1", "relu3_2"], "optimizer": "adam",
+        "num_iterations": 2, "init": "image",
+    }  # fmt: skip
+    found, _ = transfer.plan(files[0], files[1:], **options)
+    transfer.stylize(files[0], files[1:], **options)
+    assert ops.pool.peak > 16e6
+    assert found.needs[0].size == pytest.approx(plan._WASTE * ops.pool.peak, rel=0.15)
 
 
 def test_slabs_are_even_and_their_memory_is_bounded():

@@ -24,7 +24,7 @@ class Convolution:
         self.kernel = weight.shape[2:]
         self.extent = tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, dilation, strict=True))
         self.outputs, self.inputs = weight.shape[0], weight.shape[1] * group
-        self.winograd = winograd.fits(self.kernel, stride, dilation)
+        self.winograd = winograd.fits(weight.shape, stride, dilation, group)
         self.block = 4 if self.winograd else 1
         self._source = weight
         self._bias = None if bias is None else ops.asarray(bias)

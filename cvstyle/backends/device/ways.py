@@ -55,6 +55,7 @@ TILES = (
 _SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
 _WORKSPACE = 4 << 20  # floats that the shares may take together
 _SLAB = 8 << 20  # floats that Winograd's slab may take, of inputs and outputs
+_BLOCKS = 2048  # tiles in it that fill every device
 _FULL = 384  # work-items that keep a multiprocessor busy
 _TRAFFIC = 40  # multiply-adds that take as long as moving one float through memory
 _MOST, _WORTH = 8, 1.7  # so many ways are tried out, and those estimated to take so much more than the best
@@ -114,7 +115,7 @@ def best_of(found):
 def slab(channels, outputs, splits, blocks):
     """How many of these Winograd tiles are treated at a time: a multiple of four, so many for even slabs."""
     step = 128  # the most that a group takes
-    most = max(4, _SLAB // (36 * (channels + splits * outputs)) // 4 * 4)
+    most = min(_BLOCKS, max(4, _SLAB // (36 * (channels + splits * outputs)) // 4 * 4))
     if blocks <= most:
         return -(-blocks // 4) * 4
     most = max(step, most // step * step) if most >= step else most
