@@ -133,6 +133,22 @@ def test_what_is_done_without(device, monkeypatch, shape, stride, dilation, grou
     assert filters.block == 1 and asked == [0, 0]
 
 
+def test_blocks_of_a_window_are_those_of_the_picture(device, monkeypatch):
+    """Well inside, a window that starts where `reach` says has the picture's bytes."""
+    monkeypatch.setattr(convolution, "plan", lambda *_, splits=None, blocks=0: Way(TILES[2], 1, bool(blocks)))
+    program = Network(nets.vgg(19, 4, (64, 64), classifier=False), device).program(["relu3_1"])
+    unit = program.reach((140, 120), 0).unit
+    assert unit == 16
+    x = noise(1, 3, 140, 120)
+    whole, part = (
+        np.array(program.forward(device.asarray(picture), keep=False)["relu3_1"])
+        for picture in (x, np.ascontiguousarray(x[:, :, unit : unit + 99, 2 * unit : 2 * unit + 85]))
+    )
+    inside = slice(10, 16)
+    assert part[..., inside, inside].any()
+    np.testing.assert_array_equal(part[..., inside, inside], whole[..., 14:20, 18:24])
+
+
 def test_predicted_memory(device, monkeypatch, tmp_path):
     """What was in use in a run of which every layer but the first is done by Winograd's algorithm, within 15 %."""
     files = [str(tmp_path / f"{name}.png") for name in "ab"]

@@ -25,10 +25,13 @@ class Convolution:
         self.extent = tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, dilation, strict=True))
         self.outputs, self.inputs = weight.shape[0], weight.shape[1] * group
         self.winograd = winograd.fits(weight.shape, stride, dilation, group)
-        self.block = 4 if self.winograd else 1
         self._source = weight
         self._bias = None if bias is None else ops.asarray(bias)
         self._taken, self._needed = {}, set()
+
+    @property
+    def block(self):
+        return 4 if self.winograd else 1
 
     def output_size(self, size, pad):
         """(height, width) of the output for an input of this (height, width)."""

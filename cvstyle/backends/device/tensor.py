@@ -75,6 +75,8 @@ def fits(weight, stride, dilation, group, word):
 class TensorConvolution(Convolution):
     """A 3×3 convolution on tensor cores; with another padding than 1 it is an ordinary one."""
 
+    block = 1
+
     def forward(self, x, pad):
         if not _same(pad):
             return super().forward(x, pad)
