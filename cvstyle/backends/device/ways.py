@@ -54,7 +54,7 @@ TILES = (
 )  # fmt: skip
 _SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
 _WORKSPACE = 4 << 20  # floats that the shares may take together
-_SLAB = 8 << 20  # floats that Winograd's slab may take, of inputs and outputs
+_SLAB = 8 << 20  # floats that a slab of Winograd tiles may take, inputs and outputs together
 _BLOCKS = 2048  # tiles in it that fill every device
 _FULL = 384  # work-items that keep a multiprocessor busy
 _TRAFFIC = 40  # multiply-adds that take as long as moving one float through memory
@@ -113,11 +113,11 @@ def best_of(found):
 
 
 def slab(channels, outputs, splits, blocks):
-    """How many of these Winograd tiles are treated at a time: a multiple of four, so many for even slabs."""
-    step = 128  # the most that a group takes
+    """How many of these Winograd tiles are treated at a time: a multiple of four, and few enough to be even slabs."""
+    step = 128  # what a group of the product takes
     most = min(_BLOCKS, max(4, _SLAB // (36 * (channels + splits * outputs)) // 4 * 4))
     if blocks <= most:
         return -(-blocks // 4) * 4
-    most = max(step, most // step * step) if most >= step else most
+    most = most // step * step or most
     even = -(-blocks // -(-blocks // most))
     return min(most, -(-even // step) * step)
