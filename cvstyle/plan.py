@@ -214,7 +214,8 @@ class Planner:
         tuned = [ops for ops in apart if ops.autotune]
         for ops in tuned:
             ops.autotune = False  # these shapes do not come again
-        for side in (_PROBES[0], *_PROBES):  # the first packs filters, which it need not do again
+        # The first packs filters, which it need not do again; on a device those of the larger one are another choice's.
+        for side in (_PROBES[1 if apart else 0], *_PROBES):
             gc.collect()
             for ops in self.program.devices:
                 ops.trim()
