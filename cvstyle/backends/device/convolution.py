@@ -165,7 +165,11 @@ class Convolution:
         """Give filters up that were needed for ways that were tried and not taken."""
         self._needed.add("_frequencies" if way.winograd else "_adjoint" if adjoint else "_weights")
         for name in {"_frequencies", "_adjoint", "_weights"} & vars(self).keys() - self._needed:
-            self.ops.discard(vars(self).pop(name))
+            filters = vars(self).pop(name)
+            self.ops.weights -= filters.nbytes
+            pool = filters.block.pool
+            del filters
+            pool.trim_lasting()
 
 
 def matrix_product(ops, d, x, factor, target, accumulate):

@@ -102,12 +102,6 @@ class Backend:
         self.weights += array.nbytes
         return array
 
-    def discard(self, filters):
-        """Give back the memory of filters that are no longer used."""
-        self.weights -= filters.nbytes
-        pool, filters.block = filters.block.pool, None
-        pool.trim_lasting()
-
     def to_host(self, array):
         host = np.empty(array.shape, array.dtype)
         if host.size:
