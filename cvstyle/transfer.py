@@ -488,11 +488,12 @@ class _Run:
         kept = {name: self._setting(name) for name in names}
         kept |= {name: [str(entry) for entry in layers] for name, layers in self.layers.items()}
         names = (
-            "style_scale", "style_blend_weights", "optimizer", "learning_rate", "lbfgs_num_correction", "lbfgs_smooth",
-            "bounds", "normalize_gradients", "pooling", "compat", "average_iterates",
+            "style_scale", "style_blend_weights", "optimizer", "learning_rate", "lbfgs_num_correction", "bounds",
+            "normalize_gradients", "pooling", "compat", "average_iterates",
         )  # fmt: skip
         kept |= {name: getattr(options, name) for name in names}
         if options.optimizer == "lbfgs":
+            kept["lbfgs_smooth"] = self._optimizer_options().get("smooth") or None  # runs before there was one had none
             kept["backend, by the bytes of a value in its L-BFGS history"] = self.ops.history_itemsize
         kept["scales"] = [size for size, _ in self.stages]
         kept["network"] = self.net.digest(self._layer_names())

@@ -144,6 +144,18 @@ def test_a_history_of_another_kind_is_refused(files, tmp_path):
         run(files, num_iterations=3, checkpoint=path, resume=True, backend="native")
 
 
+def test_a_checkpoint_from_before_long_waves_were_favoured(files, tmp_path):
+    """Its settings say nothing of it: that is a run without."""
+    path = str(tmp_path / "run.npz")
+    run(files, num_iterations=2, lbfgs_smooth=0.0, checkpoint=path)
+    header, arrays = checkpoint.load(path)
+    del header["settings"]["lbfgs_smooth"]
+    checkpoint.save(path, header, arrays)
+    with pytest.raises(CheckpointError, match=r"another lbfgs_smooth \(None; here 0\.5\)"):
+        run(files, num_iterations=3, checkpoint=path, resume=True)
+    assert run(files, num_iterations=3, lbfgs_smooth=0.0, checkpoint=path, resume=True).iterations == 3
+
+
 def test_scipy_starts_anew_from_the_checkpoints_picture(files, tmp_path, capsys):
     path = tmp_path / "run.npz"
     more = ["--optimizer", "lbfgsb", "--checkpoint", path]
