@@ -5,7 +5,8 @@ usage: python benchmarks/gpu_report.py [--backend cuda] [--sizes 256,512,1024,20
 Ceilings (a large copy, large matrix products) are measured in the same run. Iterations are L-BFGS with cvstyle's
 history; each time is that of so many iterations between two synchronisations, after enough to compile, to fill the
 history and to record the graph; the median of three. Kernels are those that were measured to be fastest. TFLOP/s are
-those of direct convolutions. What is not installed or does not fit is left out and the reason is given. --emulate takes
+those of direct convolutions. What is not installed or does not fit is left out and the reason is given. With
+CVSTYLE_WGMMA=1 Hopper's own instruction is among the kernels, in a report of its own without peers. --emulate takes
 a device without tensor cores for one that has them (OpenCL on a CPU): it shows that the report works and says nothing
 about time.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
+import os
 import statistics
 import subprocess
 import time
@@ -51,9 +53,11 @@ def main():
     parser.add_argument("--output", default=str(Path(__file__).parent / "results"))
     args = parser.parse_args()
     sizes = [int(n) for n in args.sizes.split(",")]
+    if os.environ.get("CVSTYLE_WGMMA") == "1" and not backends.get(args.backend, args.device).device.wgmma:
+        parser.exit(message="CVSTYLE_WGMMA=1 is for NVIDIA GPUs of compute capability 9.0: nothing to report\n")
     report = Report(args)
     report.head()
-    for section in (ceilings, iterations, peers, layers, gradients, pictures):
+    for section in (iterations, layers, gradients) if report.wgmma else SECTIONS:
         try:
             section(report, args, sizes)
         except (CvstyleError, MemoryError, ImportError, RuntimeError) as error:
@@ -66,17 +70,19 @@ class Report:
 
     def __init__(self, args):
         self.args = args
-        self.name = self.ops("fp32").device.name
+        device = self.ops("fp32").device
+        self.name, self.wgmma = device.name, device.wgmma
         slug = "".join(c if c.isalnum() else "-" for c in self.name.lower()).strip("-")
-        self.path = Path(args.output) / f"gpu-{slug}{'-emulated' if args.emulate else ''}.md"
+        slug += ("-emulated" if args.emulate else "") + ("-wgmma" if self.wgmma else "")
+        self.path = Path(args.output) / f"gpu-{slug}.md"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text("", "utf-8")
 
     def configurations(self):
         """(name, a function that makes the backend) of all that is compared."""
-        for precision in PRECISIONS:
+        for precision in tensor.PRECISIONS if self.wgmma else PRECISIONS:
             yield precision, lambda precision=precision: self.ops(precision)
-        if self.args.backend == "cuda":
+        if self.args.backend == "cuda" and not self.wgmma:
             for precision in CUDNN:
                 yield f"cuDNN {precision}, autotuned", lambda precision=precision: self.cudnn(precision)
 
@@ -334,6 +340,9 @@ def pictures(report, args, sizes):
         blocks = np.abs(mean_blocks(rgb) - mean_blocks(base)).max() * 255
         decibels = f"{-10 * math.log10(error):.1f}" if error else "same"
         report.table(precision, f"{function.loss:.6g}", decibels, f"{blocks:.2f}")
+
+
+SECTIONS = (ceilings, iterations, peers, layers, gradients, pictures)
 
 
 def mean_blocks(rgb, side=16):

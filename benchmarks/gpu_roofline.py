@@ -1,12 +1,14 @@
 """The least time that VGG-19's convolutions and Gram matrices can take on a GPU: a prediction from its rates.
 
 usage: python benchmarks/gpu_roofline.py [--size 512] [--bandwidth 2850] [--cache 5500] [--tf32 296] [--fp16 593]
-                                         [--fp32 47] [--units 132]
+                                         [--fp32 47] [--units 132] [--wgmma]
 
 GB/s and TFLOP/s; the defaults are an H100's datasheet rates times 0.85 for memory, 0.6 for tensor cores through
 mma.sync and 0.7 for fp32. Bytes are each map once, in float32, and one bit per output. 3-channel layers run in fp32.
 "forward" has two words per number, three products for each; "backward" has one, as both have with "-fast".
 A Gram matrix reads its features from memory once, and from the cache as often as its tiles do; its parts stay there.
+--wgmma takes tensor cores for 0.75 of their rate and Hopper's tiles for candidates; "busy" is the share of the
+multiprocessors' time that the groups of the forward tile leave them work, which the other figures do not count.
 
 The last table is fp32, one direction: the direct kernel, bound by arithmetic or by its maps, and Winograd's three, of
 which two are bound by memory, and which follow one another. No cache is counted on, except for maps read once.
@@ -28,6 +30,7 @@ def main():
         ("size", 512), ("bandwidth", 2850), ("cache", 5500), ("tf32", 296), ("fp16", 593), ("fp32", 47), ("units", 132),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--wgmma", action="store_true")
     args = parser.parse_args()
     tensor_cores(args)
     grams(args)
@@ -45,13 +48,15 @@ def layers(size):
 
 
 def tensor_cores(args):
-    print("| layer | positions | GFLOP | MB | tf32 forward, backward, µs | fp16 forward, backward, µs | forward by |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    if args.wgmma:
+        args.tf32, args.fp16 = (round(rate / 0.6 * 0.75) for rate in (args.tf32, args.fp16))
+    times = "tf32 forward, backward, µs | fp16 forward, backward, µs"
+    print(f"| layer | positions | GFLOP | MB | {times} | forward by | busy |\n|{' --- |' * 8}")
     totals = {}
     for name, channels, outputs, height, width in layers(args.size):
         operations = 18 * channels * outputs * height * width
         moved = maps(channels, outputs, height, width)
-        cells, tile = [], "picture.cl"
+        cells, way, busy = [], "picture.cl", 1
         for word, rate in (("tf32", args.tf32), ("fp16", args.fp16)):
             arithmetic = operations / (args.fp32 if channels == 3 else rate) / 1e6
             memory = moved / args.bandwidth / 1e3
@@ -61,10 +66,13 @@ def tensor_cores(args):
             totals[word + "-fast"] = totals.get(word + "-fast", 0) + 2 * backward
             cells.append(", ".join(f"{t:.0f}{' (memory)' if t == memory else ''}" for t in (forward, backward)))
         if channels != 3:
-            tile = str(tensor.plan(channels, height, width, outputs, 3, "fp16", True, args.units))
+            way = tensor.plan(channels, height, width, outputs, 3, "fp16", True, args.units, args.wgmma)
+            tile = way.tile
+            groups = -(-outputs // tile.bm) * -(-height // tile.rows) * -(-width // tensor.COLUMNS) * way.splits
+            busy = groups / (-(-groups // args.units) * args.units)
         print(
             f"| {name} | {width}×{height} | {operations / 1e9:.1f} | {moved / 1e6:.0f} | {cells[0]} | "
-            f"{cells[1]} | {tile} |"
+            f"{cells[1]} | {way} | {busy:.2f} |"
         )
     print("\nForward and backward: " + ", ".join(f"{name} {t / 1e3:.2f} ms" for name, t in totals.items()))
 

@@ -164,20 +164,68 @@ def make(cl_device, count=2, capability=(9, 0)):
                 raise CompileException(str(error)) from None
 
         def get_function(self, name):
-            kernel = self.kernels(name)
+            return function_of(self.kernels(name), self.device)
 
-            def call(grid, block, args, *, shared_mem=0):
-                assert isinstance(grid, tuple) and isinstance(block, tuple) and isinstance(args, tuple)
-                assert current[0] == self.device
-                if block[0] * block[1] * block[2] > 1024:
-                    raise CUDADriverError("CUDA_ERROR_INVALID_VALUE: invalid argument")
-                for a in args:
-                    assert isinstance(a, (MemoryPointer, np.int32, np.float32))
-                    assert not isinstance(a, MemoryPointer) or a.mem.device_id == self.device
-                views = [a.view() if isinstance(a, MemoryPointer) else a for a in args]
-                enqueue(lambda: cl_device.launch(kernel, grid, block[0], views))
+    def function_of(kernel, device):
+        def call(grid, block, args, *, shared_mem=0):
+            assert isinstance(grid, tuple) and isinstance(block, tuple) and isinstance(args, tuple)
+            assert current[0] == device
+            if block[0] * block[1] * block[2] > 1024:
+                raise CUDADriverError("CUDA_ERROR_INVALID_VALUE: invalid argument")
+            for a in args:
+                assert isinstance(a, (MemoryPointer, np.int32, np.float32))
+                assert not isinstance(a, MemoryPointer) or a.mem.device_id == device
+            views = [a.view() if isinstance(a, MemoryPointer) else a for a in args]
+            enqueue(lambda: cl_device.launch(kernel, grid, block[0], views))
 
-            return call
+        return call
+
+    programs, images = {}, {}
+
+    class NVRTC:
+        """The low-level compiler; an image is the bytes of a program's number."""
+
+        NVRTCError = NVRTCError
+
+        @staticmethod
+        def getVersion():
+            return (13, 0)
+
+        @staticmethod
+        def createProgram(source, name, headers, include_names):
+            number = len(images) + len(programs) + 1
+            programs[number] = source
+            return number
+
+        @staticmethod
+        def compileProgram(program, options):
+            from cvstyle.backends.device import CompilerError
+
+            assert options[-2:] == ("-ftz=true", "--gpu-architecture=sm_90a")
+            try:
+                images[b"%d" % program] = cl_device.compile(programs[program], options[:-2])
+            except CompilerError as error:
+                programs[program] = str(error)
+                raise NVRTCError("NVRTC_ERROR_COMPILATION (6)") from None
+
+        @staticmethod
+        def getCUBIN(program):
+            return b"%d" % program
+
+        @staticmethod
+        def getProgramLog(program):
+            return programs[program]
+
+        @staticmethod
+        def destroyProgram(program):
+            del programs[program]
+
+    class Module:
+        def load(self, image):
+            self.kernels, self.device = images[image], current[0]
+
+        def get_function(self, name):
+            return function_of(self.kernels(name), self.device)
 
     def memcpy_peer(target, target_device, source, source_device, size):
         not_recording()
@@ -191,7 +239,7 @@ def make(cl_device, count=2, capability=(9, 0)):
         get_elapsed_time=lambda start, end: (end.seconds - start.seconds) * 1e3,
         compiler=types.SimpleNamespace(CompileException=CompileException),
         driver=types.SimpleNamespace(CUDADriverError=CUDADriverError),
-        nvrtc=types.SimpleNamespace(getVersion=lambda: (13, 0)),
+        nvrtc=NVRTC, function=types.SimpleNamespace(Module=Module),
         runtime=types.SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError, getDeviceCount=lambda: count, setDevice=set_device,
             memcpyPeer=memcpy_peer,

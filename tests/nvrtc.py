@@ -56,6 +56,7 @@ def _compiled(source, options, architecture):
     buffer = ctypes.create_string_buffer(size.value)
     nvrtc.nvrtcGetProgramLog(program, buffer)
     log = buffer.value.decode()
+    assert "Potential Performance Loss" not in log, log  # of wgmma: products that cannot run beside other work
     if result:
         nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
         raise ValueError(f"{nvrtc.nvrtcGetErrorString(result).decode()}\n{log}")

@@ -12,7 +12,7 @@ from test_objective import reference_objective
 
 from cvstyle import backends, images, optimize
 from cvstyle.backends import cuda
-from cvstyle.backends.device import CompilerError, compiler, convolution, picture, winograd
+from cvstyle.backends.device import CompilerError, compiler, convolution, picture, tensor, winograd
 from cvstyle.backends.device.ways import TILES
 from cvstyle.backends.numpy import Backend
 from cvstyle.errors import DeviceError, OptionError
@@ -145,6 +145,27 @@ def test_tensor_cores_need_their_generation(fake, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", old)
     with pytest.raises(OptionError, match=r"fp16 cannot be had: Fake GPU 0 has compute capability 7.5, and 8.0"):
         backends.get("cuda", precision="fp16")
+
+
+def test_hoppers_instruction_is_used_when_asked_for(fake, monkeypatch):
+    """Only with CVSTYLE_WGMMA=1 and on compute capability 9.0; then it is compiled for sm_90a and launched."""
+    for wanted, capability, expected in (("", (9, 0), False), ("1", (10, 0), False), ("1", (9, 0), True)):
+        monkeypatch.setenv("CVSTYLE_WGMMA", wanted)
+        monkeypatch.setitem(sys.modules, "cupy", fake_cupy.make(fake.cl_device, capability=capability))
+        ops = backends.get("cuda", precision="tf32-fast")
+        assert ops.device.wgmma == expected
+        found = tensor.ranked(16, 4, 5, 16, 3, "tf32", False, 4, ops.device.wgmma)
+        assert any(tile.wgmma for tile, _ in found) == expected
+    ops.autotune = False
+    weight, x, pads = np.ones((16, 16, 3, 3), np.float32), np.ones((1, 16, 4, 5), np.float32), (1, 1, 1, 1)
+    results = []
+    for backend in (Backend(), ops):
+        filters = backend.convolution(weight, None, (1, 1), (1, 1), 1)
+        results.append(np.array(filters.forward(backend.asarray(x), pads)))
+    assert "by wgmma" in filters.engine()
+    np.testing.assert_array_equal(*results)
+    with pytest.raises(CompilerError, match="nonsense"):
+        ops.device.compile("nonsense", ("-DWGMMA=1",))
 
 
 def test_auto_prefers_cuda_and_devices_are_chosen_by_number_or_name(fake):

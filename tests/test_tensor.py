@@ -18,14 +18,18 @@ from cvstyle.backends.device import compiler, tensor
 from cvstyle.errors import OptionError
 from cvstyle.network import Network
 
+ON_GPU = os.environ.get("CVSTYLE_TEST_BACKEND") == "cuda"
 PADS = (1, 1, 1, 1)
 SHAPES = [((16, 9, 17), 16), ((32, 5, 33), 48), ((32, 17, 16), 80), ((16, 1, 1), 32), ((16, 2, 40), 64)]
 
 
 @pytest.fixture(scope="module")
 def backends():
-    """Backends by precision: on a GPU (CVSTYLE_TEST_BACKEND=cuda), or emulated tensor cores taken for real ones."""
-    if os.environ.get("CVSTYLE_TEST_BACKEND") == "cuda":
+    """Backends by precision: on a GPU (CVSTYLE_TEST_BACKEND=cuda), or emulated tensor cores taken for real ones.
+
+    On a GPU, Hopper's own instruction is tried where CVSTYLE_WGMMA=1 makes the backend use it (`make gpu-wgmma`).
+    """
+    if ON_GPU:
         found = {precision: all_backends.get("cuda", precision=precision) for precision in tensor.PRECISIONS}
         for backend in found.values():
             backend.autotune = False
@@ -62,7 +66,9 @@ def as_rounded(x, precision):
     return bits.astype(np.uint32).view(np.float32).astype(np.float64)
 
 
-def set_plan(monkeypatch, tile, split):
+def set_plan(monkeypatch, tile, split, ops=None):
+    if tile.wgmma and ON_GPU and not ops.device.wgmma:
+        pytest.skip("wgmma is tried on a GPU of compute capability 9.0 with CVSTYLE_WGMMA=1; emulated without a GPU")
     monkeypatch.setattr(tensor, "plan", lambda *arguments: (tile, split if len(arguments[-1]) > 1 else 1))
 
 
@@ -76,11 +82,21 @@ def test_convolution_is_exact_on_integers(backends, monkeypatch, tile, split, sh
 
 
 @pytest.mark.parametrize("precision", ["bf16-fast", "fp16-fast"])
-@pytest.mark.parametrize("tile, split", [(tensor.TILES[1], 1), (tensor.TILES[-1], 2)])
+@pytest.mark.parametrize("tile, split", [(tensor.TILES[1], 1), (tensor.TILES[-1], 2)], ids=str)
 def test_words_of_two_are_exact_on_integers(backends, monkeypatch, precision, tile, split):
     """The types differ in rounding and in the product alone, so here two tiles suffice."""
     for shape, outputs in SHAPES[1:]:
         check_integers(backends[precision], monkeypatch, tile, split, shape, outputs)
+
+
+@pytest.mark.parametrize("precision, tile, split", [
+    ("fp16-fast", 1, 2), ("tf32-fast", 2, 1),
+    *([(p, t, 1) for p in ("tf32-fast", "fp16-fast", "bf16-fast") for t in (0, 3)] if ON_GPU else []),
+])  # fmt: skip
+def test_hoppers_instruction_is_exact_on_integers(backends, monkeypatch, precision, tile, split):
+    """Descriptors, fragments, stages and fences of wgmma; tiles differ in their sizes alone, so here two suffice."""
+    for shape, outputs in SHAPES[1:]:
+        check_integers(backends[precision], monkeypatch, tensor.HOPPER_TILES[tile], split, shape, outputs)
 
 
 def pooled(ops, filters, x, size):
@@ -98,7 +114,7 @@ def pooled(ops, filters, x, size):
 
 def check_integers(ops, monkeypatch, tile, split, shape, outputs):
     """Sums of small whole numbers are exact in every precision, so one wrong index shows."""
-    set_plan(monkeypatch, tile, split)
+    set_plan(monkeypatch, tile, split, ops)
     weight, bias, results = integers(outputs, shape[0], 3, 3, seed=1), integers(outputs, seed=2), []
     for backend in (EXACT, ops):
         filters = backend.convolution(weight, bias, (1, 1), (1, 1), 1)
@@ -114,12 +130,15 @@ def check_integers(ops, monkeypatch, tile, split, shape, outputs):
         np.testing.assert_array_equal(np.array(ours), exact)
 
 
-@pytest.mark.parametrize("precision", tensor.WORDS)
+TWO_WORDS = [(precision, *way) for way in ((tensor.TILES[0], 1), (tensor.TILES[-1], 2)) for precision in tensor.WORDS]
+TWO_WORDS += [(precision, tensor.HOPPER_TILES[3], 1) for precision in (tensor.WORDS if ON_GPU else ("fp16",))]
+
+
+@pytest.mark.parametrize("precision, tile, split", TWO_WORDS)
 @pytest.mark.parametrize("most_x, most_weight", [(LONG, 2), (2, LONG)])
-@pytest.mark.parametrize("tile, split", [(tensor.TILES[0], 1), (tensor.TILES[-1], 2)])
 def test_two_words_hold_long_integers(backends, monkeypatch, precision, most_x, most_weight, tile, split):
     """The forward pass takes numbers of twice a word's bits: words, rests and passes each in their place."""
-    set_plan(monkeypatch, tile, split)
+    set_plan(monkeypatch, tile, split, backends[precision])
     shape, outputs, results = (48, 6, 19), 32, []
     weight, bias = integers(outputs, shape[0], 3, 3, seed=1, most=most_weight), integers(outputs, seed=2)
     for backend in (EXACT, backends[precision]):
@@ -263,7 +282,9 @@ def test_kernels_leave_the_largest_magnitude_behind(backends, monkeypatch, tile,
 
 # What CUDA's compiler makes of the sources
 
-HMMA, LDGSTS = 0x23C, 0xFAE  # operation codes of a tensor-core product and an asynchronous copy (nvdisasm 13.5)
+# Operation codes of a tensor-core product, an asynchronous copy, a product of a warpgroup, beginning such products or
+# waiting for them, the fence between stores and them, a barrier, and a branch (nvdisasm 13.5).
+HMMA, LDGSTS, HGMMA, WARPGROUP, FENCE, BARRIER, BRANCH = 0x23C, 0xFAE, 0xDF0, 0x9C5, 0x3C6, 0xB1D, 0x947
 KERNELS = [
     *(("cuda/convolution", tensor._macros(tile, 3, word, split, masked))
       for tile in tensor.TILES
@@ -278,6 +299,15 @@ KERNELS = [
 
 def name_of(value):
     return value if isinstance(value, str) else "-".join(str(number) for _, number in value)
+
+
+HOPPER_KERNELS = [
+    tensor._macros(tensor.HOPPER_TILES[tile], 3, word, split, masked)
+    for tile, word, split, masked in (
+        (0, "fp16", 1, 0), (0, "bf16", 0, 1), (1, "fp16", 1, 0), (1, "fp16", 0, 2), (1, "tf32", 0, 2),
+        (2, "bf16", 1, 0), (3, "fp16", 0, 1),
+    )
+]  # fmt: skip
 
 
 def check_compiled(name, defines, architecture):
@@ -303,6 +333,37 @@ def check_compiled(name, defines, architecture):
 @pytest.mark.parametrize("name, defines", KERNELS, ids=name_of)
 def test_hopper_runs_every_kernel_on_tensor_cores(name, defines):
     check_compiled(name, defines, "sm_90")
+
+
+@pytest.mark.parametrize("defines", HOPPER_KERNELS, ids=name_of)
+def test_hoppers_instruction_is_what_the_compiler_makes(defines):
+    """A step's products go together, none serialised (see `nvrtc`), nothing spilt, barriers and fences in place."""
+    if nvrtc.library() is None:
+        pytest.skip("CUDA's compiler is not installed (it comes with the extra 'test' on Linux on x86-64)")
+    options, values = tuple(f"-D{k}={v}" for k, v in defines), dict(defines)
+    usages, codes = nvrtc.compile_to_instructions(compiler.source("cuda/convolution"), options, "sm_90a")
+    usage, codes = usages["convolution"], codes["convolution"]
+    parts = 1 + values["SPLIT"]
+    assert usage.spills == 0 and usage.registers * values["BM"] * 2 * values["RESIDENT"] <= 65536
+    area = (values["PH"] + 2) * 18
+    assert 2 * parts * 2 * area * 16 <= usage.shared <= min(2 * parts * 2 * area * 16 + 16, 48 << 10)  # and scales
+    assert codes[HGMMA] == 9 * 2 * (3 if values["SPLIT"] else 1)  # taps, halves of the columns, products of two words
+    assert codes[WARPGROUP] == 2 * 3 * parts + 1  # steps of a chunk: begun and waited for; the last wait
+    assert codes[FENCE] == 2 and codes[HMMA] == codes[LDGSTS] == 0
+    reduction = (values["BM"] * 2).bit_length() if values["PRECISION"] == 2 else 0  # of the largest magnitude
+    assert codes[BARRIER] == 4 + reduction  # scales, the first patch, two a chunk
+
+
+def test_marks_are_not_waited_for_one_by_one():
+    """A branch on each mark makes a wait of every read of memory; there are hardly more of them than without a mask."""
+    if nvrtc.library() is None:
+        pytest.skip("CUDA's compiler is not installed (it comes with the extra 'test' on Linux on x86-64)")
+    branches = []
+    for masked in (0, 1, 2):
+        options = tuple(f"-D{k}={v}" for k, v in tensor._macros(tensor.TILES[1], 3, "fp16", 0, masked))
+        codes = nvrtc.compile_to_instructions(compiler.source("cuda/convolution"), options, "sm_90")[1]
+        branches.append(codes["convolution"][BRANCH])
+    assert max(branches[1:]) <= branches[0] + 8  # 14 and 33 more once
 
 
 @pytest.mark.parametrize("name, defines", KERNELS[::3], ids=name_of)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import os
 import sys
 from functools import cache
 
@@ -14,6 +15,7 @@ PRIORITY = 30
 
 _ROUNDS = 3  # of what is timed
 _TENSOR_CORES = (8, 0)  # compute capability of the first with TF32 and BF16 (Ampere)
+_WGMMA = (9, 0)  # of those with the instruction wgmma (Hopper), which has neither before it nor after it
 
 
 @cache
@@ -83,6 +85,7 @@ class Device:
         self.no_tensor_cores = None
         if generation < _TENSOR_CORES:
             self.no_tensor_cores = f"{self.name} has compute capability {self._capability}, and {need} is needed"
+        self.wgmma = generation == _WGMMA and os.environ.get("CVSTYLE_WGMMA") == "1"
 
     def allocate(self, size):
         self._use()
@@ -123,8 +126,10 @@ class Device:
 
     def compile(self, source, options):
         self._use()
-        module = self._raw_module(code=source, options=options, backend="nvrtc")
         try:
+            if "-DWGMMA=1" in options:
+                return self._compiled_for_hopper(source, options)
+            module = self._raw_module(code=source, options=options, backend="nvrtc")
             module.compile()
         except self._cuda.compiler.CompileException as error:
             if "gpu-architecture" in str(error):  # CUDA 13 compiles for 7.5 (Turing) and later
@@ -133,6 +138,21 @@ class Device:
                     "knows: pip install 'cvstyle[cuda12]', or use --backend opencl"
                 ) from None
             raise devices_in_common.CompilerError(str(error)) from None
+        return module.get_function
+
+    def _compiled_for_hopper(self, source, options):
+        """For sm_90a, which CuPy's RawModule does not ask for, with the options that it gives."""
+        nvrtc = self._cuda.nvrtc
+        program = nvrtc.createProgram(source, "kernel.cu", (), ())
+        try:
+            nvrtc.compileProgram(program, (*options, "-ftz=true", "--gpu-architecture=sm_90a"))
+            image = nvrtc.getCUBIN(program)
+        except nvrtc.NVRTCError:
+            raise devices_in_common.CompilerError(nvrtc.getProgramLog(program)) from None
+        finally:
+            nvrtc.destroyProgram(program)
+        module = self._cuda.function.Module()
+        module.load(image)
         return module.get_function
 
     def launch(self, kernel, groups, threads, arguments):

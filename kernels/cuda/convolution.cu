@@ -12,6 +12,11 @@
    word × first, first × rest of the weights, rest of x × first: about float32's precision for three times the products.
    The weights then have two chunks, words and rests, for each of the channels.
 
+   With WGMMA (wgmma.h) four warps compute 64 outputs at the whole patch, as two halves of 8 columns each. The patch lies
+   as 4 words of one position after the other, in which a tap is another place for the descriptor to start; the weights,
+   in the lanes' order already, go from memory into registers. Of split numbers both words are there at once, and a chunk
+   takes two rounds: words of the weights × both, rests × words.
+
    y[o, p] = (sum + bias) through a ReLU where `relu` is set, its bits kept where it is 2; or y += factor · sum where
    `accumulate` is set (the Gram gradient: SIDE 1, weights from pack.cu). With PLUS the sum begins with factor times that
    product, of `plus_w` and `plus_x` (as many channels as outputs): a Gram gradient, and the gradient it is added to, in
@@ -27,7 +32,8 @@
    -D SPLIT           1: numbers are the sum of two words
    -D MASKED          1: x counts only where its bit is set (the gradient of a ReLU); 2: x is that of a pooled map, and
                       goes to the winners (mask)
-   -D PLUS            1: with SIDE 3, another product comes first */
+   -D PLUS            1: with SIDE 3, another product comes first
+   -D WGMMA           1: by warpgroups; WN is 1 then, SIDE 3, STAGES without meaning, PLUS 0 */
 
 #define PW 16
 #if MASKED == 2
@@ -42,10 +48,17 @@
 #define PITCH (PW + SIDE - 1)
 #define AREA ((PH + SIDE - 1) * PITCH)
 #define PLANE ((AREA + 7) / 16 * 16 + 8)
-#define ITEMS ((KW * AREA + THREADS * SIDE - 1) / (THREADS * SIDE)) /* words that a work-item fetches at a time */
+#if WGMMA
+#define NUMBERS (4 * WIDTH) /* of one position in an item, which a work-item fetches and stores as a whole */
+#else
+#define NUMBERS WIDTH
+#endif
+#define COUNT (KW * WIDTH / NUMBERS * AREA)                     /* items of a chunk */
+#define ITEMS ((COUNT + THREADS * SIDE - 1) / (THREADS * SIDE)) /* that a work-item fetches at a time */
 #define BLOCK (SIDE * (KW / 8) * 32)                 /* quads of weights for 16 outputs and one row of taps */
 #define COPIES ((BM / 16 * BLOCK + THREADS - 1) / THREADS)
-#define PASSES (SPLIT ? 3 : 1)
+#define PARTS (SPLIT + 1) /* of a number: its word, and the rest */
+#define PASSES (SPLIT ? WGMMA ? 2 : 3 : 1)
 #define PLUS_PLANE (PH * PW + 8) /* of a word without margin */
 #define PLUS_ITEMS (KW * PH * PW / THREADS / 2) /* that a work-item fetches at a time */
 #define PLUS_COPIES ((BM / 16 * 32 + THREADS - 1) / THREADS)
@@ -60,12 +73,19 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
                        GLOBAL const uint4 *RESTRICT plus_w, GLOBAL const float *RESTRICT peak_plus_x,
                        GLOBAL const float *RESTRICT peak_plus_w, FACTOR, int channels, int height, int width,
                        int outputs, int splits, int relu, int accumulate) {
+    LOCAL float scales[4]; /* of x, the result, plus_x, the sum that it begins with; here they take no registers */
+#if WGMMA
+    SHARED(tile_x, 2 * PARTS * COUNT)
+    REGISTERS(a, SIDE * SIDE) /* the weights of three steps */
+    PRODUCT_STATE(4 * SIDE * PARTS)
+#else
     LOCAL uint4 tile_w[STAGES][BM / 16 * BLOCK];
     LOCAL uint tile_x[2][KW * PLANE];
-    LOCAL float scales[4]; /* of x, the result, plus_x, the sum that it begins with; here they take no registers */
-    FRAGMENTS(MT, NT, WM * WN)
     ASYNC_STATE(COPIES, STAGES)
-    const int id = LOCAL_ID, lane = LANE, warp_m = WARP / WN, warp_n = WARP % WN;
+#endif
+    FRAGMENTS(MT, NT, WM * WN)
+    int id = LOCAL_ID;
+    const int lane = LANE, warp_m = WARP / WN, warp_n = WARP % WN;
     const int across = (width + PW - 1) / PW, plane = height * width;
     const int first_row = GROUP_ID(0) / across * PH, first_column = GROUP_ID(0) % across * PW;
     const int first_block = GROUP_ID(1) * (BM / 16), blocks = outputs / 16;
@@ -167,33 +187,33 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
 #endif
     const int pooled_height = (height + 1) / 2, pooled_width = (width + 1) / 2;
     const int pooled_plane = pooled_height * pooled_width;
-#if MASKED == 2
-    const int source_plane = pooled_plane, mask_plane = pooled_plane;
-#else
-    const int source_plane = plane, mask_plane = height * across;
-#endif
     const int chunks = channels / (KW * WIDTH), share = (chunks + splits - 1) / splits;
     const int first_chunk = GROUP_ID(2) * share;
     const int count = PASSES * (first_chunk + share < chunks ? share : chunks - first_chunk); /* may be 0 or less */
     const int steps = count > 0 ? count * SIDE : 0;
-    const float scale = scales[0];
 
-    x += first_chunk * KW * WIDTH * source_plane;
-    mask += first_chunk * KW * WIDTH * mask_plane;
-    float fetched[ITEMS][WIDTH];
+    int channel = first_chunk * KW * WIDTH; /* the first of the chunk that is fetched next */
+    float fetched[ITEMS][NUMBERS];
+    MASK marks[ITEMS][NUMBERS]; /* what the mask has for them (as wider numbers, PoCL 3.0 mixes them up) */
 
-    /* A chunk is fetched in SIDE parts, one with each row of taps, so that little of it is in registers at a time. */
+    /* A chunk is fetched in SIDE parts, one with each row of taps, so that little of it is in registers at a time. Numbers
+       do not wait for their marks, which are looked at when they are stored: else each would be a branch to wait at. */
 #define FETCH(part)                                                                                                 \
     {                                                                                                               \
         UNROLL for (int i_ = 0; i_ < ITEMS; i_++) {                                                                 \
             const int item_ = id + ((part)*ITEMS + i_) * THREADS, at_ = item_ % AREA;                               \
             const int row_ = first_row + at_ / PITCH - SIDE / 2, column_ = first_column + at_ % PITCH - SIDE / 2;   \
-            const int inside_ = item_ < KW * AREA && (uint)row_ < (uint)height && (uint)column_ < (uint)width;      \
-            UNROLL for (int c_ = 0; c_ < WIDTH; c_++) {                                                             \
-                const int line_ = (item_ / AREA * WIDTH + c_) * LINES + row_ / STEP;                                \
+            const int inside_ = item_ < COUNT && (uint)row_ < (uint)height && (uint)column_ < (uint)width;          \
+            UNROLL for (int c_ = 0; c_ < NUMBERS; c_++) {                                                           \
+                const int line_ = (channel + item_ / AREA * NUMBERS + c_) * LINES + row_ / STEP;                    \
                 float value_ = 0;                                                                                   \
-                if (inside_) value_ = COUNTING(x[line_ * LENGTH + column_ / STEP]);                                 \
+                MASK mark_ = 0;                                                                                     \
+                if (inside_) {                                                                                      \
+                    value_ = x[line_ * LENGTH + column_ / STEP];                                                    \
+                    mark_ = MARK;                                                                                   \
+                }                                                                                                   \
                 fetched[i_][c_] = value_;                                                                           \
+                marks[i_][c_] = mark_;                                                                              \
             }                                                                                                       \
         }                                                                                                           \
     }
@@ -201,26 +221,97 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
 #define LINES pooled_height
 #define LENGTH pooled_width
 #define STEP 2
+#define MARK mask[line_ * pooled_width + column_ / 2]
+#define COUNTS(mark, row, column) ((mark) == (((row)&1) * 2 + ((column)&1)))
 #else
 #define LINES height
 #define LENGTH width
 #define STEP 1
-#endif
-#if MASKED == 2
-#define COUNTING(value) (mask[line_ * pooled_width + column_ / 2] == (row_ & 1) * 2 + (column_ & 1) ? (value) : 0)
-#elif MASKED
-#define COUNTING(value) ((uint)mask[line_ * across + (column_ >> 4)] >> (column_ & 15) & 1u ? (value) : 0)
+#if MASKED
+#define MARK mask[line_ * across + (column_ >> 4)]
+#define COUNTS(mark, row, column) (((mark)&1u << ((column)&15)) != 0)
 #else
-#define COUNTING(value) (value)
+#define MARK 0
+#define COUNTS(mark, row, column) 1
 #endif
+#endif
+/* A number on its way into a word. Groups begin at even rows and at multiples of 16 columns, so its place in the patch
+   says which mark counts. */
+#define NUMBER(item, i, c)                                                                                          \
+    (COUNTS(marks[i][c], (item) % AREA / PITCH - SIDE / 2, (item) % AREA % PITCH - SIDE / 2) ? fetched[i][c] * scales[0] : 0)
 
+#if WGMMA
+    /* A step is a row of taps of the words' weights and then, where numbers are split, of the rests'. While its products
+       run, the weights of the next step but one come out of memory, and a part of the next chunk. */
+#define STORE(part, buffer)                                                                                         \
+    {                                                                                                               \
+        UNROLL for (int i_ = 0; i_ < ITEMS; i_++) {                                                                 \
+            const int item_ = id + ((part)*ITEMS + i_) * THREADS, to_ = (buffer)*PARTS * COUNT + item_;             \
+            if (item_ < COUNT) {                                                                                    \
+                SHARED_STORE(tile_x, to_, ITEM(word, i_))                                                           \
+                if (SPLIT) SHARED_STORE(tile_x, to_ + COUNT, ITEM(rest, i_))                                        \
+            }                                                                                                       \
+        }                                                                                                           \
+    }
+#define ITEM(kind, i) QUAD(PAIR(kind, i, 0), PAIR(kind, i, 1), PAIR(kind, i, 2), PAIR(kind, i, 3))
+#define PAIR(kind, i, k) kind(NUMBER(item_, i, (k)*WIDTH), NUMBER(item_, i, (k)*WIDTH + WIDTH - 1))
+
+#define FETCH_WEIGHTS(set, step)                                                                                    \
+    {                                                                                                               \
+        const int from_ = ((step) < steps ? (step) : steps - 1) * blocks * BLOCK;                                   \
+        UNROLL for (int t_ = 0; t_ < SIDE; t_++) OWN(a, (set)*SIDE + t_) = w[from_ + t_ * 32];                      \
+    }
+
+#define ROUND (SIDE * PARTS) /* steps of a chunk */
+#define NEXT_CHUNK channel += KW * WIDTH;
+
+    const int block = first_block + WARP < blocks ? first_block + WARP : blocks - 1;
+    w += (first_chunk * PARTS * SIDE * blocks + block) * BLOCK + lane;
+    if (steps > 0) {
+        FETCH_WEIGHTS(0, 0)
+        FETCH_WEIGHTS(1, 1)
+        UNROLL for (int part = 0; part < SIDE; part++) {
+            FETCH(part)
+            STORE(part, 0)
+        }
+        NEXT_CHUNK
+        if (ROUND < steps) FETCH(0)
+    }
+    SHARED_PUBLISH(tile_x)
+    int buffer = 0;
+    for (int first_step = 0; first_step < steps; first_step += ROUND) {
+        const ulong patch = DESCRIPTOR(SHARED_ADDRESS(tile_x, buffer * PARTS * COUNT), AREA, PITCH);
+        COOPERATE for (int r = 0; r < ROUND; r++) {
+            PRODUCT_BEGIN;
+            COOPERATE for (int t = 0; t < SIDE * 2; t++) { /* taps, and halves of the patch's columns */
+                const ulong at = patch + r % SIDE * PITCH + t / 2 + t % 2 * 8;
+                PRODUCT(sums[0], t % 2, a, r % SIDE * SIDE + t / 2, at)
+                if (SPLIT && r < SIDE) PRODUCT(sums[0], t % 2, a, r % SIDE * SIDE + t / 2, at + COUNT)
+            }
+            PRODUCT_COMMIT;
+            /* With the first step's, nobody's products read the other buffer any more. */
+            PRODUCT_WAIT(sums[0], 1, a, tile_x, r == 0)
+            FETCH_WEIGHTS((r + 2) % SIDE, first_step + r + 2)
+            ANEW(id); /* else all that comes of it stays in registers */
+            if (r < SIDE && first_step + ROUND < steps) {
+                STORE(r, buffer ^ 1)
+                if (r < SIDE - 1) FETCH(r + 1)
+                else NEXT_CHUNK
+            }
+            if (r == ROUND - 1 && first_step + 2 * ROUND < steps) FETCH(0)
+        }
+        SHARED_PUBLISH(tile_x)
+        buffer ^= 1;
+    }
+    PRODUCT_WAIT(sums[0], 0, a, tile_x, 0)
+#else
 #define STORE(part, buffer)                                                                                         \
     {                                                                                                               \
         UNROLL for (int i_ = 0; i_ < ITEMS; i_++) {                                                                 \
             const int item_ = id + ((part)*ITEMS + i_) * THREADS;                                                   \
-            if (item_ < KW * AREA)                                                                                  \
+            if (item_ < COUNT)                                                                                      \
                 tile_x[buffer][item_ + item_ / AREA * (PLANE - AREA)] =                                             \
-                    WORD(fetched[i_][0] * scale, fetched[i_][WIDTH - 1] * scale);                                   \
+                    WORD(NUMBER(item_, i_, 0), NUMBER(item_, i_, WIDTH - 1));                                       \
         }                                                                                                           \
     }
 #if SPLIT
@@ -234,8 +325,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
 #define NEXT_CHUNK                           \
     if (++pass == PASSES) {                  \
         pass = 0;                            \
-        x += KW * WIDTH * source_plane;      \
-        mask += KW * WIDTH * mask_plane;     \
+        channel += KW * WIDTH;               \
     }
 
 #define COPY_WEIGHTS(step, buffer)                                                                                  \
@@ -270,6 +360,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
             COPY_WEIGHTS(step + STAGES - 1, free_stage)
         }
         const int fetches = chunk + 1 < count && !(SPLIT && pass == 1); /* that pass has the words of the one before */
+        ANEW(id); /* else all that comes of it stays in registers */
         if (fetches) FETCH(tap_row)
         LOCAL_POINTER const uint *from_x = tile_x[buffer] + lane % 4 * PLANE + lane / 4 + tap_row * PITCH;
         COOPERATE for (int t = 0; t < SIDE * (KW / 8); t++) {
@@ -295,6 +386,8 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
         }
         if (++stage == STAGES) stage = 0;
     }
+
+#endif
 
     y += GROUP_ID(2) * outputs * plane;
     const int finished = splits == 1, pools = finished && relu == 3;
@@ -367,7 +460,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
         }
     }
 #if PRECISION == 2
-    top = group_largest(tile_x[0], top, THREADS);
+    top = group_largest((LOCAL_POINTER uint *)tile_x, top, THREADS);
     if (finished && id == 0) largest_y[GROUP_ID(1) * GROUPS(0) + GROUP_ID(0)] = as_number(top);
 #endif
 }

@@ -18,6 +18,7 @@
 #ifdef __CUDACC__
 #define UNROLL _Pragma("unroll")
 #define COOPERATE UNROLL /* on a loop in whose body lanes exchange data */
+#define ANEW(number) asm volatile("" : "+r"(number)) /* what was computed from it is not known any more */
 #define NO_UNROLL _Pragma("unroll 1")
 #define IN_ORDER asm volatile("" ::: "memory") /* later loads stay behind it, so that they take no registers before */
 
@@ -85,6 +86,7 @@ INLINE float half_value(uint bits) {
 #else
 #define UNROLL
 #define COOPERATE
+#define ANEW(number)
 #define NO_UNROLL
 #define IN_ORDER
 

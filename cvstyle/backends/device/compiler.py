@@ -19,13 +19,14 @@ class CompilerError(Exception):
 def source(name: str) -> str:
     """The text of a file in kernels/ behind that of portable.h, which maps the dialects, and of its other headers.
 
-    NAME is that of a .cl file; cuda/NAME is a .cu file.
+    NAME is that of a .cl file; cuda/NAME is a .cu file, which tensor.h and wgmma.h go before as well.
     """
     package = Path(__file__).resolve().parents[2]
     for folder in (package / "kernels", package.parent / "kernels"):
         path = folder / file_name(name)
         if path.is_file():
-            headers = ["portable.h", *(["cuda/tensor.h"] if path.suffix == ".cu" else _HEADERS.get(name, ()))]
+            cuda = ("cuda/tensor.h", "cuda/wgmma.h")
+            headers = ["portable.h", *(cuda if path.suffix == ".cu" else _HEADERS.get(name, ()))]
             parts = [(folder / h).read_text("utf-8") for h in headers]
             return "\n".join([*parts, f'#line 1 "{path.name}"', path.read_text("utf-8")])
     raise DeviceError(f"{package / 'kernels' / file_name(name)} is missing from this installation; reinstall cvstyle")

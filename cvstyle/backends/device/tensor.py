@@ -29,7 +29,8 @@ class Tile(NamedTuple):
     """What one group computes (see convolution.cu): bm outputs at rows × 16 positions, by warps_m × warps_n warps.
 
     stages: buffers for weights. resident: groups that a multiprocessor holds (one less where side is 1, which takes
-    more registers). efficiency: arithmetic per access to shared memory, relative to the largest tile.
+    more registers). efficiency: arithmetic per access to shared memory, relative to the largest tile. wgmma: by
+    Hopper's own instruction (wgmma.h), of which four warps do 64 outputs at all positions; stages has no meaning then.
     """
 
     bm: int
@@ -39,9 +40,10 @@ class Tile(NamedTuple):
     stages: int
     resident: int
     efficiency: float
+    wgmma: bool = False
 
     def __str__(self):
-        return f"{self.bm}×{self.rows * COLUMNS}"
+        return f"{self.bm}×{self.rows * COLUMNS}{' by wgmma' if self.wgmma else ''}"
 
     @property
     def threads(self):
@@ -51,6 +53,11 @@ class Tile(NamedTuple):
 TILES = (
     Tile(128, 16, 2, 4, 2, 1, 1.0), Tile(128, 8, 2, 4, 3, 2, 0.95), Tile(64, 16, 1, 8, 3, 2, 0.9),
     Tile(64, 4, 2, 2, 3, 3, 0.7),
+)  # fmt: skip
+# A group of four warps keeps a multiprocessor's tensor cores busy alone, but not while it begins or ends.
+HOPPER_TILES = (
+    Tile(128, 16, 8, 1, 0, 1, 1.6, True), Tile(64, 16, 4, 1, 0, 2, 1.5, True), Tile(128, 8, 8, 1, 0, 1, 1.5, True),
+    Tile(64, 8, 4, 1, 0, 2, 1.3, True),
 )  # fmt: skip
 _SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
 _FULL = 8  # warps that keep a multiprocessor's tensor cores busy
@@ -183,7 +190,8 @@ def multiply(
     masked = 0 if mask is None else 2 if mask.dtype == np.uint8 else 1
     channels, outputs = x.shape[1], y.shape[1]
     choices = _SPLITS if side == 3 else (1,)  # the Gram gradient is added to y, so one group has the whole sum
-    shape = channels, *size, outputs, side, ops.word, words.split, ops.device.units, choices
+    wgmma = ops.device.wgmma and plus is None  # of which the kernel knows no other product
+    shape = channels, *size, outputs, side, ops.word, words.split, ops.device.units, wgmma, choices
     peak, added = ops.peak(x), (None, None, None, None)
     peaks = {x: peak}
     if plus is not None:
@@ -214,7 +222,7 @@ def multiply(
         return parts
 
     if ops.autotune:
-        key = ("cuda/convolution", *shape[:-2], masked, relu, int(plus is not None), int(accumulate))
+        key = ("cuda/convolution", *shape[:-1], masked, relu, int(plus is not None), int(accumulate))
         # What is added to is tried out on an array that nobody reads.
         trial = (lambda way: run(way, ops.empty(y.shape))) if accumulate else run
         way = ops.choices.pick(key, ranked(*shape), trial)
@@ -279,12 +287,12 @@ def plan(*shape):
 
 
 @cache
-def ranked(channels, height, columns, outputs, side, word, split_words, units, splits=_SPLITS):
+def ranked(channels, height, columns, outputs, side, word, split_words, units, wgmma=False, splits=_SPLITS):
     """The ways that are worth trying, by their estimated time, as `convolution.ranked`."""
     found = []
     chunks = channels // ((8 if side == 3 else 16) * width(word))
     passes = 3 if split_words else 1
-    for tile in tiles(side):
+    for tile in (*tiles(side), *(HOPPER_TILES if wgmma and side == 3 else ())):
         groups = -(-outputs // tile.bm) * -(-height // tile.rows) * -(-columns // COLUMNS)
         for split in splits:
             if split > chunks:
@@ -315,7 +323,7 @@ def _macros(tile, side, word, split, masked, plus=False):
     names = ("BM", "PH", "WM", "WN", "STAGES")
     return (
         *zip(names, tile, strict=False), ("RESIDENT", resident(tile, side)), ("SIDE", side), ("SPLIT", int(split)),
-        ("MASKED", masked), ("PLUS", int(plus)), *defines(word),
+        ("MASKED", masked), ("PLUS", int(plus)), ("WGMMA", int(tile.wgmma)), *defines(word),
     )  # fmt: skip
 
 
