@@ -155,7 +155,7 @@ def test_hoppers_instruction_is_used_when_asked_for(fake, monkeypatch):
         ops = backends.get("cuda", precision="tf32-fast")
         assert ops.device.wgmma == expected
         found = tensor.ranked(16, 4, 5, 16, 3, "tf32", False, 4, ops.device.wgmma)
-        assert any(tile.wgmma for tile, _ in found) == expected
+        assert any(way.tile.wgmma for way in found) == expected
     ops.autotune = False
     weight, x, pads = np.ones((16, 16, 3, 3), np.float32), np.ones((1, 16, 4, 5), np.float32), (1, 1, 1, 1)
     results = []

@@ -200,11 +200,11 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
        do not wait for their marks, which are looked at when they are stored: else each would be a branch to wait at. */
 #define FETCH(part)                                                                                                 \
     {                                                                                                               \
-        UNROLL for (int i_ = 0; i_ < ITEMS; i_++) {                                                                 \
+        UNROLL_EVERYWHERE for (int i_ = 0; i_ < ITEMS; i_++) {                                                      \
             const int item_ = id + ((part)*ITEMS + i_) * THREADS, at_ = item_ % AREA;                               \
             const int row_ = first_row + at_ / PITCH - SIDE / 2, column_ = first_column + at_ % PITCH - SIDE / 2;   \
             const int inside_ = item_ < COUNT && (uint)row_ < (uint)height && (uint)column_ < (uint)width;          \
-            UNROLL for (int c_ = 0; c_ < NUMBERS; c_++) {                                                           \
+            UNROLL_EVERYWHERE for (int c_ = 0; c_ < NUMBERS; c_++) {                                                \
                 const int line_ = (channel + item_ / AREA * NUMBERS + c_) * LINES + row_ / STEP;                    \
                 float value_ = 0;                                                                                   \
                 MASK mark_ = 0;                                                                                     \
@@ -245,7 +245,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
        run, the weights of the next step but one come out of memory, and a part of the next chunk. */
 #define STORE(part, buffer)                                                                                         \
     {                                                                                                               \
-        UNROLL for (int i_ = 0; i_ < ITEMS; i_++) {                                                                 \
+        UNROLL_EVERYWHERE for (int i_ = 0; i_ < ITEMS; i_++) {                                                      \
             const int item_ = id + ((part)*ITEMS + i_) * THREADS, to_ = (buffer)*PARTS * COUNT + item_;             \
             if (item_ < COUNT) {                                                                                    \
                 SHARED_STORE(tile_x, to_, ITEM(word, i_))                                                           \

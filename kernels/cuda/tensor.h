@@ -18,6 +18,7 @@
 #ifdef __CUDACC__
 #define UNROLL _Pragma("unroll")
 #define COOPERATE UNROLL /* on a loop in whose body lanes exchange data */
+#define UNROLL_EVERYWHERE UNROLL
 #define ANEW(number) asm volatile("" : "+r"(number)) /* what was computed from it is not known any more */
 #define NO_UNROLL _Pragma("unroll 1")
 #define IN_ORDER asm volatile("" ::: "memory") /* later loads stay behind it, so that they take no registers before */
@@ -86,6 +87,8 @@ INLINE float half_value(uint bits) {
 #else
 #define UNROLL
 #define COOPERATE
+/* PoCL 3.0 vectorises some loops wrongly whose private arrays live across a barrier. */
+#define UNROLL_EVERYWHERE _Pragma("unroll")
 #define ANEW(number)
 #define NO_UNROLL
 #define IN_ORDER
