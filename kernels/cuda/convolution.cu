@@ -292,7 +292,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
             /* With the first step's, nobody's products read the other buffer any more. */
             PRODUCT_WAIT(sums[0], 1, a, tile_x, r == 0)
             FETCH_WEIGHTS((r + 2) % SIDE, first_step + r + 2)
-            ANEW(id); /* else all that comes of it stays in registers */
+            ANEW(id); /* all that comes of it has no place in registers */
             if (r < SIDE && first_step + ROUND < steps) {
                 STORE(r, buffer ^ 1)
                 if (r < SIDE - 1) FETCH(r + 1)
@@ -360,7 +360,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
             COPY_WEIGHTS(step + STAGES - 1, free_stage)
         }
         const int fetches = chunk + 1 < count && !(SPLIT && pass == 1); /* that pass has the words of the one before */
-        ANEW(id); /* else all that comes of it stays in registers */
+        if (ITEMS * NUMBERS > 2) ANEW(id); /* where much is fetched, all that comes of it has no place in registers */
         if (fetches) FETCH(tap_row)
         LOCAL_POINTER const uint *from_x = tile_x[buffer] + lane % 4 * PLANE + lane / 4 + tap_row * PITCH;
         COOPERATE for (int t = 0; t < SIDE * (KW / 8); t++) {

@@ -89,7 +89,7 @@ INLINE float half_value(uint bits) {
 #define COOPERATE
 /* PoCL 3.0 vectorises some loops wrongly whose private arrays live across a barrier. */
 #define UNROLL_EVERYWHERE _Pragma("unroll")
-#define ANEW(number)
+#define ANEW(number) (void)number
 #define NO_UNROLL
 #define IN_ORDER
 

@@ -82,22 +82,18 @@ typedef unsigned long long ulong;
 #else
 #define QUAD(x, y, z, w) ((uint4)(x, y, z, w))
 #define SHARED_BASE 0x41 /* where an array might begin */
-#define SHARED(name, count)             \
-    __local uint4 name[count];          \
-    __local uint4 unpublished[count];   \
-    const int eager = GROUP_ID(0) & 1;
+#define SHARED(name, count)              \
+    __local uint4 name[2 * (count)];     \
+    const int eager = GROUP_ID(0) & 1, unpublished = eager * (count);
 #define SHARED_ADDRESS(array, offset) (SHARED_BASE + (offset))
-#define SHARED_STORE(array, offset, quad)      \
-    {                                          \
-        if (eager) unpublished[offset] = quad; \
-        else (array)[offset] = quad;           \
-    }
-#define SHARED_PUBLISH(array)                                                                           \
-    {                                                                                                   \
-        BARRIER;                                                                                        \
-        if (eager)                                                                                      \
-            for (int i_ = LOCAL_ID; i_ < (int)(sizeof(array) / 16); i_ += THREADS) array[i_] = unpublished[i_]; \
-        BARRIER;                                                                                        \
+#define SHARED_SIZE(array) ((int)(sizeof(array) / 32))
+#define SHARED_STORE(array, offset, quad) (array)[unpublished + (offset)] = quad;
+#define SHARED_PUBLISH(array)                                         \
+    {                                                                 \
+        BARRIER;                                                      \
+        for (int i_ = LOCAL_ID; i_ < SHARED_SIZE(array); i_ += THREADS) \
+            (array)[i_] = (array)[unpublished + i_];                  \
+        BARRIER;                                                      \
     }
 
 #define REGISTERS(name, count) __local uint4 name[(count) * THREADS];
@@ -126,7 +122,7 @@ typedef unsigned long long ulong;
         for (; done < (eager ? asked : committed[pending]); done++)                                                \
             multiply_shared(sums, asked_first[done % asked_most],                                                   \
                             &a[asked_a[done % asked_most] * THREADS + WARP * 32], asked_b[done % asked_most],       \
-                            array, sizeof(array) / 16);                                                            \
+                            array, SHARED_SIZE(array));                                                            \
         BARRIER;                                                                                                   \
     }
 /* PoCL 3.0 reads other memory than the array's if this is not inlined. */
