@@ -22,7 +22,10 @@ setup(
         Extension(
             "cvstyle.backends.native._engine",
             [f"{_ENGINE}/{name}.c" for name in ("threads", "portable", "avx2", "avx512")],
-            depends=[f"{_ENGINE}/{n}.h" for n in ("engine", "kernels", "winograd", "general", "elementwise", "lbfgs")],
+            depends=[
+                f"{_ENGINE}/{name}.h"
+                for name in ("engine", "kernels", "winograd", "general", "elementwise", "lbfgs", "pyramid")
+            ],
             extra_compile_args=["-O3", "-pthread", "-Wno-psabi"],
             extra_link_args=["-pthread"],
             optional=True,  # without a compiler the backend opencv is what there is
