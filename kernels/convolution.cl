@@ -161,8 +161,8 @@ KERNEL_RESIDENT(THREADS, (MATRIX ? 384 : RESIDENT) / THREADS) convolution(GLOBAL
 #elif MASKED == 3
     const int across = (width + 3) / 4, blocks = (height + 3) / 4 * across;
     GLOBAL const ushort *block = (GLOBAL const ushort *)mask + group * channels * blocks;
-#define MASK_VALUE                                                                                   \
-    if (!(block[channel * blocks + (iy >> 2) * across + (ix >> 2)] >> ((iy & 3) << 2 | (ix & 3)) & 1)) value = 0;
+#define MASK_VALUE \
+    if (!BLOCK_BIT(block + channel * blocks, across, iy, ix)) value = 0;
 #elif MASKED
     mask += group * channels * ((input_plane + 31) / 32);
 #define MASK_VALUE \
@@ -198,25 +198,7 @@ KERNEL_RESIDENT(THREADS, (MATRIX ? 384 : RESIDENT) / THREADS) convolution(GLOBAL
     }
 
     const int ty = id / (BN / TN), tx = id % (BN / TN);
-    float sums[TM][TN];
-#pragma unroll
-    for (int i = 0; i < TM; i++)
-#pragma unroll
-        for (int j = 0; j < TN; j++) sums[i][j] = 0;
-
-    int buffer = 0;
-    if (steps > 0) {
-        FETCH
-        STORE(0)
-    }
-    BARRIER;
-    for (int step = 1; step <= steps; step++) {
-        if (step < steps) FETCH
-        multiply(&tile_w[buffer][0][0], &tile_x[buffer][0][0], sums, ty, tx);
-        if (step < steps) STORE(buffer ^ 1)
-        BARRIER;
-        buffer ^= 1;
-    }
+    ACCUMULATE(sums, steps, tile_w, tile_x, ty, tx)
 
     const int positions = kept[0], row_length = kept[1], phase_y = kept[2], phase_x = kept[3], part = kept[4];
     const int output_plane = relu == 3 ? positions : out_height * out_width;
@@ -238,9 +220,7 @@ KERNEL_RESIDENT(THREADS, (MATRIX ? 384 : RESIDENT) / THREADS) convolution(GLOBAL
                 const int window = p / 4, row0 = window / pooled_width * 2, column0 = window % pooled_width * 2;
                 const int right = column0 + 1 < out_width, below = row0 + 1 < out_height;
                 int winner = 0;
-                if (right && BEATS(v1, v0)) v0 = v1, winner = 1;
-                if (below && BEATS(v2, v0)) v0 = v2, winner = 2;
-                if (right && below && BEATS(v3, v0)) v0 = v3, winner = 3;
+                TAKE_LARGEST(v0, winner, right, below, v1, v2, v3)
                 if (output < outputs && p < positions) {
                     const int to = (part * outputs + output) * pooled_plane + window;
                     y[to] = rectified(v0);
@@ -280,12 +260,7 @@ KERNEL_RESIDENT(THREADS, (MATRIX ? 384 : RESIDENT) / THREADS) convolution(GLOBAL
                     SCATTER(p + 2, v2)
                     SCATTER(p + 3, v3)
                 } else if (p + 3 < positions && output_plane % 4 == 0) {
-                    float4 quad;
-                    quad.x = v0;
-                    quad.y = v1;
-                    quad.z = v2;
-                    quad.w = v3;
-                    *(GLOBAL float4 *)(to + p) = quad;
+                    *(GLOBAL float4 *)(to + p) = together(v0, v1, v2, v3);
                 } else {
                     if (p < positions) to[p] = v0;
                     if (p + 1 < positions) to[p + 1] = v1;

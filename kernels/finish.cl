@@ -8,7 +8,7 @@ KERNEL(GROUP) finish(GLOBAL const float *RESTRICT shares, GLOBAL const float *RE
     if (p < plane) {
         for (int i = 0; i < splits; i++) value += shares[(i * outputs + output) * plane + p];
         value += bias[output];
-        y[output * plane + p] = relu && value < 0 ? 0 : value;
+        y[output * plane + p] = relu ? rectified(value) : value;
     }
     store_bits(bits + output * ((plane + 31) / 32), flags, p < plane && value > 0, relu == 2 ? plane : 0);
 }
@@ -27,12 +27,12 @@ KERNEL(GROUP) finish_pool(GLOBAL const float *RESTRICT shares, GLOBAL const floa
             float value = 0;
             for (int i = 0; i < splits; i++) value += shares[((i * outputs + output) * windows + window) * 4 + place];
             value += bias[output];
-            if (place == 0 || value > best || value != value) {
+            if (place == 0 || BEATS(value, best)) {
                 best = value;
                 winner = place;
             }
         }
     }
-    y[output * windows + window] = best < 0 ? 0 : best;
+    y[output * windows + window] = rectified(best);
     winners[output * windows + window] = (uchar)(best > 0 ? winner : 4);
 }

@@ -15,17 +15,6 @@
 #define AREA ((ROWS + SIDE - 1) * PITCH)
 
 #define FOUR_OF(array, at) (*(LOCAL_POINTER const float4 *)&(array)[at])
-#define SPREAD(to, at, quad) \
-    {                        \
-        to[at] = (quad).x;   \
-        to[(at) + 1] = (quad).y; \
-        to[(at) + 2] = (quad).z; \
-        to[(at) + 3] = (quad).w; \
-    }
-
-/* NaN counts as larger, and stays. */
-#define LARGER(a, b) ((b) > (a) || (b) != (b) ? (b) : (a))
-
 /* A patch of maps `from`, whose first row and column are given, with zeros around; `count` channels from the first. */
 #define FETCH_PATCH(to, from, count, condition)                                                                   \
     _Pragma("unroll 4") for (int i_ = LOCAL_ID; i_ < (count)*AREA; i_ += THREADS) {                                \
@@ -94,18 +83,13 @@ KERNEL_RESIDENT(THREADS, 4) forward(GLOBAL const float *RESTRICT x, GLOBAL const
         for (int p = 0; p < 4; p++) {
             const int inside = row < out_height && column + p < out_width;
             flags |= (uint)(inside && sums[o][p] > 0) << p;
-            if (relu && sums[o][p] < 0) sums[o][p] = 0; /* NaN stays */
+            if (relu) sums[o][p] = rectified(sums[o][p]);
             const float size = inside ? fabsf(sums[o][p]) : 0;
             top = LARGER(top, size);
             if (inside && out_width % 4 != 0) to[p] = sums[o][p];
         }
         if (out_width % 4 == 0 && row < out_height && column < out_width) {
-            float4 quad;
-            quad.x = sums[o][0];
-            quad.y = sums[o][1];
-            quad.z = sums[o][2];
-            quad.w = sums[o][3];
-            *(GLOBAL float4 *)to = quad;
+            *(GLOBAL float4 *)to = together(sums[o][0], sums[o][1], sums[o][2], sums[o][3]);
         }
         nibbles[o][ty][tx] = (uchar)flags;
     }

@@ -87,3 +87,36 @@ INLINE float group_sum(LOCAL_POINTER float *shared, float value) {
     BARRIER;
     return shared[0];
 }
+
+/* NaN stays where numbers are clipped or compared: max(value, 0); whether a candidate takes the place of the largest so
+   far; the larger of two. */
+INLINE float rectified(float value) { return value < 0 ? 0 : value; }
+#define BEATS(candidate, best) ((candidate) > (best) || (candidate) != (candidate))
+#define LARGER(a, b) (BEATS(b, a) ? (b) : (a))
+
+/* Of a 2×2 window whose first number is in `best` and counts as winner 0: the largest of those inside. */
+#define TAKE_LARGEST(best, winner, right, below, second, third, fourth)            \
+    {                                                                              \
+        if ((right) && BEATS(second, best)) best = second, winner = 1;             \
+        if ((below) && BEATS(third, best)) best = third, winner = 2;               \
+        if ((right) && (below) && BEATS(fourth, best)) best = fourth, winner = 3;  \
+    }
+
+/* Four floats as one that is read or written at once, and back. */
+INLINE float4 together(float x, float y, float z, float w) {
+    float4 quad;
+    quad.x = x;
+    quad.y = y;
+    quad.z = z;
+    quad.w = w;
+    return quad;
+}
+
+#define SPREAD(to, at, quad)     \
+    {                            \
+        const float4 q_ = quad;  \
+        to[at] = q_.x;           \
+        to[(at) + 1] = q_.y;     \
+        to[(at) + 2] = q_.z;     \
+        to[(at) + 3] = q_.w;     \
+    }

@@ -1,9 +1,8 @@
-/* What the sources of convolutions share. */
+/* What convolution.cl and winograd.cl share. */
 
-INLINE float rectified(float value) { return value < 0 ? 0 : value; } /* NaN stays */
-
-/* Whether a candidate takes the place of the largest so far; NaN does, and stays. */
-#define BEATS(candidate, best) ((candidate) > (best) || (candidate) != (candidate))
+/* The bit of a position where winograd.cl keeps 16 for each 4×4 block, `across` blocks to a row. */
+#define BLOCK_BIT(blocks, across, y, x) \
+    ((blocks)[((y) >> 2) * (across) + ((x) >> 2)] >> (((y) & 3) << 2 | ((x) & 3)) & 1)
 
 #ifdef BM
 /* The inner loop of a matrix product: a group computes a tile of BM × BN, each work-item TM × TN of it in registers,
@@ -26,25 +25,35 @@ INLINE void multiply(LOCAL_POINTER const float *w, LOCAL_POINTER const float *x,
     for (int k = 0; k < BK; k++) {
         float a[TM], b[TN];
 #pragma unroll
-        for (int i = 0; i < TM; i += 4) {
-            const float4 quad = *(LOCAL_POINTER const float4 *)&w[k * BM + ROW_OF(i, ty)];
-            a[i] = quad.x;
-            a[i + 1] = quad.y;
-            a[i + 2] = quad.z;
-            a[i + 3] = quad.w;
-        }
+        for (int i = 0; i < TM; i += 4) SPREAD(a, i, *(LOCAL_POINTER const float4 *)&w[k * BM + ROW_OF(i, ty)])
 #pragma unroll
-        for (int j = 0; j < TN; j += 4) {
-            const float4 quad = *(LOCAL_POINTER const float4 *)&x[k * BN + COLUMN_OF(j, tx)];
-            b[j] = quad.x;
-            b[j + 1] = quad.y;
-            b[j + 2] = quad.z;
-            b[j + 3] = quad.w;
-        }
+        for (int j = 0; j < TN; j += 4) SPREAD(b, j, *(LOCAL_POINTER const float4 *)&x[k * BN + COLUMN_OF(j, tx)])
 #pragma unroll
         for (int i = 0; i < TM; i++)
 #pragma unroll
             for (int j = 0; j < TN; j++) sums[i][j] += a[i] * b[j];
     }
 }
+
+/* float sums[TM][TN]: the product of so many chunks of w and x, which have two buffers in local memory. FETCH brings the
+   next chunk into registers while one is multiplied, STORE(buffer) from there to its place. */
+#define ACCUMULATE(sums, steps, w, x, ty, tx)                                                        \
+    float sums[TM][TN];                                                                              \
+    _Pragma("unroll") for (int i_ = 0; i_ < TM; i_++)                                                \
+        _Pragma("unroll") for (int j_ = 0; j_ < TN; j_++) sums[i_][j_] = 0;                          \
+    {                                                                                                \
+        int buffer_ = 0;                                                                             \
+        if ((steps) > 0) {                                                                           \
+            FETCH                                                                                    \
+            STORE(0)                                                                                 \
+        }                                                                                            \
+        BARRIER;                                                                                     \
+        for (int step_ = 1; step_ <= (steps); step_++) {                                             \
+            if (step_ < (steps)) FETCH                                                               \
+            multiply(&w[buffer_][0][0], &x[buffer_][0][0], sums, ty, tx);                            \
+            if (step_ < (steps)) STORE(buffer_ ^ 1)                                                  \
+            BARRIER;                                                                                 \
+            buffer_ ^= 1;                                                                            \
+        }                                                                                            \
+    }
 #endif

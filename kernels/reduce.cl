@@ -16,8 +16,6 @@
     }
 
 #define PLUS(a, b) ((a) + (b))
-/* A maximum that keeps NaN. */
-#define LARGER(a, b) ((b) > (a) || (b) != (b) ? (b) : (a))
 
 STAGE(sum_of_products, 0, x[i] * y[i], PLUS)
 STAGE(sum_of_magnitudes, 0, fabsf(x[i]), PLUS)

@@ -74,8 +74,7 @@ KERNEL(GROUP) winograd_input(GLOBAL const float *RESTRICT x, GLOBAL const uint *
                 const int place = (iy >> 1) * pooled_width + (ix >> 1);
                 if (winners[place] == ((iy & 1) << 1 | (ix & 1))) d[j] = x[place];
 #elif MASKED == 3
-                if (blocks[(iy >> 2) * mask_width + (ix >> 2)] >> ((iy & 3) * 4 + (ix & 3)) & 1)
-                    d[j] = x[iy * width + ix];
+                if (BLOCK_BIT(blocks, mask_width, iy, ix)) d[j] = x[iy * width + ix];
 #elif MASKED
                 if (BIT(mask, iy * width + ix)) d[j] = x[iy * width + ix];
 #else
@@ -171,25 +170,8 @@ KERNEL_RESIDENT(THREADS, RESIDENT / THREADS) winograd_product(GLOBAL const float
 #define STORE_QUAD(to, quad_u) *(LOCAL_POINTER float4 *)&to[ROW_OF_QUAD][COLUMN_OF_QUAD] = quad_u;
 #endif
 
-    float sums[TM][TN];
-#pragma unroll
-    for (int i = 0; i < TM; i++)
-#pragma unroll
-        for (int j = 0; j < TN; j++) sums[i][j] = 0;
-    int buffer = 0;
     const int steps = end - chunk; /* none in a share beyond the last */
-    if (steps > 0) {
-        FETCH
-        STORE(0)
-    }
-    BARRIER;
-    for (int step = 1; step <= steps; step++) {
-        if (step < steps) FETCH
-        multiply(&tile_u[buffer][0][0], &tile_v[buffer][0][0], sums, ty, tx);
-        if (step < steps) STORE(buffer ^ 1)
-        BARRIER;
-        buffer ^= 1;
-    }
+    ACCUMULATE(sums, steps, tile_u, tile_v, ty, tx)
 
     m += start_of_m + GROUP_ID(2) * outputs * slab;
 #pragma unroll
@@ -198,12 +180,9 @@ KERNEL_RESIDENT(THREADS, RESIDENT / THREADS) winograd_product(GLOBAL const float
 #pragma unroll
         for (int j = 0; j < TN; j += 4) {
             const int p = first_tile + COLUMN_OF(j, tx);
-            float4 quad;
-            quad.x = sums[i][j];
-            quad.y = sums[i][j + 1];
-            quad.z = sums[i][j + 2];
-            quad.w = sums[i][j + 3];
-            if (output < outputs && p < slab) *(GLOBAL float4 *)(m + output * slab + p) = quad;
+            if (output < outputs && p < slab)
+                *(GLOBAL float4 *)(m + output * slab + p) =
+                    together(sums[i][j], sums[i][j + 1], sums[i][j + 2], sums[i][j + 3]);
         }
     }
 }
@@ -259,9 +238,7 @@ KERNEL(GROUP) winograd_output(GLOBAL const float *RESTRICT m, int start_of_m, GL
                 const int right = column + 1 < width, below = row + 1 < height;
                 float best = tile_y[i][j];
                 int winner = 0;
-                if (right && BEATS(tile_y[i][j + 1], best)) best = tile_y[i][j + 1], winner = 1;
-                if (below && BEATS(tile_y[i + 1][j], best)) best = tile_y[i + 1][j], winner = 2;
-                if (right && below && BEATS(tile_y[i + 1][j + 1], best)) best = tile_y[i + 1][j + 1], winner = 3;
+                TAKE_LARGEST(best, winner, right, below, tile_y[i][j + 1], tile_y[i + 1][j], tile_y[i + 1][j + 1])
                 if (row / 2 < pooled_height && column / 2 < pooled_width) {
                     const int to = (output * pooled_height + row / 2) * pooled_width + column / 2;
                     y[to] = rectified(best);
@@ -283,12 +260,7 @@ KERNEL(GROUP) winograd_output(GLOBAL const float *RESTRICT m, int start_of_m, GL
                 if (relu) tile_y[i][j] = rectified(tile_y[i][j]);
             }
             if (width % 4 == 0) {
-                float4 quad;
-                quad.x = tile_y[i][0];
-                quad.y = tile_y[i][1];
-                quad.z = tile_y[i][2];
-                quad.w = tile_y[i][3];
-                *(GLOBAL float4 *)to = quad;
+                *(GLOBAL float4 *)to = together(tile_y[i][0], tile_y[i][1], tile_y[i][2], tile_y[i][3]);
             } else {
 #pragma unroll
                 for (int j = 0; j < 4; j++)

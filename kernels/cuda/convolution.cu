@@ -63,8 +63,6 @@
 #define PLUS_ITEMS (KW * PH * PW / THREADS / 2) /* that a work-item fetches at a time */
 #define PLUS_COPIES ((BM / 16 * 32 + THREADS - 1) / THREADS)
 
-#define BEATS(a, b) ((a) > (b) || (a) != (a)) /* NaN wins */
-
 KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, GLOBAL const uint4 *RESTRICT w,
                        GLOBAL const float *RESTRICT bias, GLOBAL float *RESTRICT y,
                        GLOBAL const MASK *RESTRICT mask, GLOBAL ushort *RESTRICT bits,
@@ -410,9 +408,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
                     const float below = sums[i][j + 2][half_ * 2] * unscale + shift;
                     const float corner = sums[i][j + 2][half_ * 2 + 1] * unscale + shift;
                     int winner = 0;
-                    if (column + 1 < width && BEATS(right, largest)) largest = right, winner = 1;
-                    if (row + 1 < height && BEATS(below, largest)) largest = below, winner = 2;
-                    if (column + 1 < width && row + 1 < height && BEATS(corner, largest)) largest = corner, winner = 3;
+                    TAKE_LARGEST(largest, winner, column + 1 < width, row + 1 < height, right, below, corner)
                     y[to] = largest < 0 ? 0 : largest;
                     top = larger(top, magnitude(largest < 0 ? 0 : largest));
                     ((GLOBAL uchar *)bits)[to] = (uchar)(largest > 0 ? winner : 4);
