@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import pocl
 
 from cvstyle import backends, timings
-from cvstyle.backends.device import convolution, ways
+from cvstyle.backends.device import convolution, ways, winograd
 from cvstyle.network import Network
 
 POINTS = {
@@ -78,8 +78,7 @@ def distance(y, exact):
 def by_winograd(x, weight, m, points):
     """One tile of m×m outputs from each (channels, m + 2, m + 2) of x, in float32 but for the filters' transform."""
     points, n = np.array(points, float), m + 2
-    distances = (points[:, None] - points + np.eye(n - 1)).prod(axis=1)
-    filters = np.vstack([points[:, None] ** np.arange(3) / distances[:, None], [0, 0, 1]])
+    filters = winograd.evaluation(points)
     inputs = np.zeros((n, n))
     for i in range(n - 1):
         inputs[i, : n - 1] = np.poly(np.delete(points, i))[::-1]

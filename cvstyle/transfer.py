@@ -584,14 +584,13 @@ class _Run:
         options = self.options
         if options.optimizer == "adam":
             return {"learning_rate": options.learning_rate}
-        history = options.lbfgs_num_correction
-        if not history and options.compat and options.optimizer == "lbfgs":
-            history = _COMPAT_HISTORY
-        chosen = {"history": history} if history else {}
-        if options.optimizer == "lbfgs" and not options.compat:
-            chosen |= optimize.get("lbfgs").FOR_PICTURES
-        if options.optimizer == "lbfgs" and options.lbfgs_smooth is not None:
-            chosen["smooth"] = options.lbfgs_smooth
+        chosen = {}
+        if options.optimizer == "lbfgs":
+            chosen = {"history": _COMPAT_HISTORY} if options.compat else dict(optimize.get("lbfgs").FOR_PICTURES)
+            if options.lbfgs_smooth is not None:
+                chosen["smooth"] = options.lbfgs_smooth
+        if options.lbfgs_num_correction:
+            chosen["history"] = options.lbfgs_num_correction
         if options.bounds:
             ends = (np.full((1, 1, 3), value, np.float32) for value in (0, 255))
             chosen["bounds"] = tuple(self._preprocess(end)[None] for end in ends)

@@ -68,7 +68,7 @@ def bound(x, weight):
     """
     channels = x.shape[0]
     n = (8 + 10 + 1 + 2 + channels) * 2.0**-24
-    at_points = np.abs(winograd._evaluation())
+    at_points = np.abs(winograd.evaluation())
     near, far = winograd.NEAR**2, winograd.FAR**2
     points = np.abs([0, winograd.NEAR, -winograd.NEAR, winograd.FAR, -winograd.FAR])
     inputs = np.zeros((6, 6))

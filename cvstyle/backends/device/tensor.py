@@ -18,7 +18,7 @@ import numpy as np
 
 from .array import Array
 from .convolution import Convolution
-from .ways import Way, best_of
+from .ways import SPLITS, Way, best_of
 
 WORDS = ("tf32", "bf16", "fp16")  # what a word holds, in the order of PRECISION in tensor.h
 PRECISIONS = (*WORDS, *(f"{word}-fast" for word in WORDS))
@@ -59,7 +59,6 @@ HOPPER_TILES = (
     Tile(128, 16, 8, 1, 0, 1, 1.6, True), Tile(64, 16, 4, 1, 0, 2, 1.5, True), Tile(128, 8, 8, 1, 0, 1, 1.5, True),
     Tile(64, 8, 4, 1, 0, 2, 1.3, True),
 )  # fmt: skip
-_SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
 _FULL = 8  # warps that keep a multiprocessor's tensor cores busy
 _TRAFFIC = 250  # multiply-adds that take as long as moving one float through memory
 
@@ -189,7 +188,7 @@ def multiply(
     """
     masked = 0 if mask is None else 2 if mask.dtype == np.uint8 else 1
     channels, outputs = x.shape[1], y.shape[1]
-    choices = _SPLITS if side == 3 else (1,)  # the Gram gradient is added to y, so one group has the whole sum
+    choices = SPLITS if side == 3 else (1,)  # the Gram gradient is added to y, so one group has the whole sum
     wgmma = ops.device.wgmma and plus is None  # of which the kernel knows no other product
     shape = channels, *size, outputs, side, ops.word, words.split, ops.device.units, wgmma, choices
     peak, added = ops.peak(x), (None, None, None, None)
@@ -287,8 +286,8 @@ def plan(*shape):
 
 
 @cache
-def ranked(channels, height, columns, outputs, side, word, split_words, units, wgmma=False, splits=_SPLITS):
-    """The ways that are worth trying, by their estimated time, as `convolution.ranked`."""
+def ranked(channels, height, columns, outputs, side, word, split_words, units, wgmma=False, splits=SPLITS):
+    """The ways that are worth trying, by their estimated time, as `ways.ranked`."""
     found = []
     chunks = channels // ((8 if side == 3 else 16) * width(word))
     passes = 3 if split_words else 1

@@ -52,7 +52,7 @@ TILES = (
     Tile(128, 128, 8, 8, 1.0), Tile(64, 128, 8, 8, 0.95), Tile(64, 64, 8, 8, 0.85), Tile(32, 128, 4, 8, 0.65),
     Tile(4, 256, 4, 4, 0.2),
 )  # fmt: skip
-_SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
+SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
 _WORKSPACE = 4 << 20  # floats that the shares may take together
 _SLAB = 8 << 20  # floats that a slab of Winograd tiles may take, inputs and outputs together
 _BLOCKS = 2048  # tiles in it that fill every device
@@ -67,7 +67,7 @@ def plan(*shape, **options):
 
 
 @cache
-def ranked(outputs, positions, channels, taps, repeats, units, splits=_SPLITS, blocks=0):
+def ranked(outputs, positions, channels, taps, repeats, units, splits=SPLITS, blocks=0):
     """The ways that are worth trying, by their estimated time.
 
     outputs, channels: of one of the repeats. units: multiprocessors. blocks: tiles of 4×4 outputs that Winograd's

@@ -42,7 +42,7 @@ def transformed(weight):
     """
     groups, outputs, inputs, _ = weight.shape
     host = np.zeros((36, groups, -(-inputs // 8) * 8, -(-outputs // 8) * 8), np.float32)
-    both = np.kron(_evaluation(), _evaluation())
+    both = np.kron(evaluation(), evaluation())
     for first in range(0, inputs, _AT_ONCE):
         part = weight[:, :, first : first + _AT_ONCE].transpose(3, 0, 2, 1)
         found = both @ part.reshape(9, -1).astype(np.float64)
@@ -50,10 +50,10 @@ def transformed(weight):
     return host
 
 
-def _evaluation():
-    """The matrix (6, 3) of a filter's values at the points, divided by the product of a point's distances to others."""
-    points = np.array([0, NEAR, -NEAR, FAR, -FAR])
-    distances = points[:, None] - points + np.eye(5)
+def evaluation(points=(0, NEAR, -NEAR, FAR, -FAR)):
+    """The matrix of a filter's values at the points and ∞, divided by the product of a point's distances to others."""
+    points = np.array(points, float)
+    distances = points[:, None] - points + np.eye(len(points))
     values = points[:, None] ** np.arange(3) / distances.prod(axis=1)[:, None]
     return np.vstack([values, [0, 0, 1]])
 
