@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import cv2
 import nets
 import numpy as np
 import pytest
+import turns
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cvstyle import backends, load_network
+from cvstyle import Objective, backends, load_network
 from cvstyle.backends.numpy import Backend, Convolution
 from cvstyle.caffe import read_net
 from cvstyle.errors import ModelError, OptionError, ShapeError
@@ -339,6 +341,26 @@ def test_graph(name):
         for other in (make() for make in nets.ENGINES.values()):
             error = Projection(net, taps, other).gradient(x) - gradient
             assert np.linalg.norm(error) <= 1e-4 * np.linalg.norm(gradient)
+
+
+@pytest.mark.parametrize("pooling", ["max", "avg"])
+def test_engines_at_full_width(pooling):
+    """The exact gradient of VGG-19, but for the few ReLUs and maxima whose choice is closer than rounding."""
+    definition, rng = nets.vgg(19, 1, (48, 64), classifier=False), np.random.default_rng(0)
+    content, style, x = (rng.normal(0, 60, (3, 48, 64)).astype(np.float32) for _ in range(3))
+    goal = partial(
+        Objective, content=content, styles=[style], content_layers=["relu4_2"],
+        style_layers=[f"relu{i}_1" for i in range(1, 6)], tv_weight=0, pooling=pooling,
+    )  # fmt: skip
+    exact = goal(Network(definition, turns.Following()))
+    layers = turns.relus(exact.net)[:-3]
+    truth = exact(x)[1]
+    for make in nets.ENGINES.values():
+        objective = goal(Network(definition, make()))
+        gradient = objective(x)[1]
+        along, turned = turns.gradient_along(exact, turns.maps(objective.net, x[None], layers), x[None])
+        assert np.linalg.norm(gradient - along[0]) <= 2e-5 * np.linalg.norm(along)
+        assert turned <= 4 and np.linalg.norm(along[0] - truth) <= (1e-2 if turned else 1e-6) * np.linalg.norm(truth)
 
 
 def test_taps_on_one_value_add_up():

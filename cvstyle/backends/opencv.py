@@ -1,4 +1,8 @@
-"""OpenCV's DNN module as the convolution engine, in both directions; everything else is NumPy.
+"""OpenCV's DNN module for the convolutions that it does faster than a GEMM; everything else is NumPy.
+
+Those are 3×3 convolutions with groups, and gradients of 3×3 convolutions of stride 1. A forward 3×3 convolution without
+groups is left to NumPy though OpenCV may be faster: its Winograd F(6×6, 3×3) rounds ten times as much, which turns
+ReLUs and maxima (docs/performance.md), while in a gradient rounding stays rounding.
 
 The gradient of a stride-1 convolution for its input is a convolution with the filters flipped and transposed. Each
 direction is a net of one layer, handed to OpenCV as an ONNX model in memory: unlike its Caffe importer, which OpenCV 5
@@ -12,7 +16,7 @@ import numpy as np
 
 from . import numpy as reference
 
-PRIORITY = 10
+PRIORITY = -10  # VGG-19 at 512 takes as long as with `numpy`, and three times the memory (docs/performance.md)
 
 _FEW = 8  # output channels below which OpenCV's convolution is slower than GEMM (measured: 64 → 3)
 
@@ -36,47 +40,37 @@ class Backend(reference.Backend):
 
 
 class Convolution(reference.Convolution):
-    """Convolution through cv2.dnn where that is faster than the reference's GEMM, which does the rest."""
+    """Convolution through cv2.dnn where that is worth it (see above), by the reference's GEMM elsewhere."""
 
     def __init__(self, ops, weight, bias, stride, dilation, group):
         super().__init__(ops, weight, bias, stride, dilation, group)
-        # OpenCV's Winograd is F(6×6, 3×3).
-        self.block = 6 if (self.kernel, stride, dilation, group) == ((3, 3), (1, 1), (1, 1), 1) else 1
         self._nets = {}
 
     def forward(self, x, pad):
-        if self._is_pointwise(pad) or self._goes_astray(x, pad):
+        if self.kernel != (3, 3) or self.group == 1 or self._goes_astray(x, pad):
             return super().forward(x, pad)
         net = self._net("forward", pad, lambda: (self.weight, self.bias), self.stride)
         return _run(net, x)
 
     def backward(self, g, size, pad):
         flipped_pad = tuple(e - 1 - p for e, p in zip(self.extent * 2, pad, strict=True))
-        if (
-            self.stride != (1, 1)
-            or min(flipped_pad) < 0
-            or self._is_pointwise(pad)
-            or self._input_channels <= _FEW
-            or self._goes_astray(g, flipped_pad)
-        ):
+        if not self._has_fast_gradient() or min(flipped_pad) < 0 or self._goes_astray(g, flipped_pad):
             return super().backward(g, size, pad)
         return _run(self._net("backward", flipped_pad, lambda: (self._adjoint(), None), (1, 1)), g)
 
     def engine(self, backward=False):
-        pointwise = self.kernel == self.stride == (1, 1)
-        if pointwise or (backward and (self.stride != (1, 1) or self._input_channels <= _FEW)):
-            return super().engine(backward)
-        return "cv2.dnn"
+        fast = self._has_fast_gradient() if backward else self.kernel == (3, 3) and self.group > 1
+        return "cv2.dnn" if fast else super().engine(backward)
+
+    def _has_fast_gradient(self):
+        return self.kernel == (3, 3) and self.stride == (1, 1) and self._input_channels > _FEW
 
     def _goes_astray(self, x, pad):
         """Whether OpenCV (4.14) gives a wrong result here.
 
-        A depthwise 3×3 reads beyond an input that is dilated, padded unevenly, or one pixel high or wide; a 1×1 ignores
-        padding that is only at the bottom and right.
+        A depthwise 3×3 reads beyond an input that is dilated, padded unevenly, or one pixel high or wide.
         """
         uneven = pad[:2] != pad[2:]
-        if self.kernel == (1, 1):
-            return uneven
         depthwise = self.group > 1 and self.group == self._source.shape[0] == self._input_channels
         return depthwise and (uneven or self.dilation != (1, 1) or min(x.shape[2:]) < 2)
 

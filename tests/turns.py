@@ -1,0 +1,65 @@
+"""The exact gradient along another engine's turns.
+
+A gradient in float32 differs from float64's for two reasons: its sums are rounded, and a ReLU or a maximum whose
+choice is closer than rounding may turn, after which the gradient takes another way through the network. `Following`
+computes in float64 with the choices that an engine makes, so that the first is seen alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cvstyle.backends import numpy as reference
+
+
+class Following(reference.Backend):
+    """NumPy in float64 whose ReLUs (slope 0) and max pools choose as `maps` do while `following` is set.
+
+    maps: an engine's outputs of all ReLUs, (1, C, H, W), in the order of the forward pass.
+    """
+
+    def __init__(self, threads=None):
+        super().__init__("float64", threads)
+        self.maps, self.following, self._next, self.turned = [], False, 0, 0
+
+    def relu(self, x, slope=0.0, out=None):
+        if not self.following:
+            return super().relu(x, slope, out)
+        on = self.maps[self._next] > 0
+        self._next += 1
+        self.turned += np.count_nonzero(on != (x > 0))
+        return np.multiply(x, on, out=out), np.packbits(on)
+
+    def max_pool(self, x, kernel, stride, pad, output):
+        y, winner = super().max_pool(x, kernel, stride, pad, output)
+        if not self.following:
+            return y, winner
+        # What is not positive is behind a ReLU that is off, so its gradient comes to nothing anyway.
+        followed = super().max_pool(np.array(self.maps[self._next - 1], x.dtype), kernel, stride, pad, output)[1]
+        self.turned += np.count_nonzero((followed != winner) & (y > 0))
+        windows = reference._windows(self._padded(x, kernel, stride, pad, output, -np.inf), kernel, stride, output)
+        return np.choose(followed, list(windows)), followed
+
+
+def relus(network):
+    """Names of the ReLU layers, in order."""
+    return [node.definition.name for node in network.nodes if node.definition.type == "ReLU"]
+
+
+def maps(network, x, layers):
+    """What the named layers of a float32 network give for a picture (1, 3, H, W)."""
+    found = network.program(layers).forward(network.ops.asarray(x), keep=False)
+    return [network.ops.to_host(found[name]) for name in layers]
+
+
+def gradient_along(objective, maps, x):
+    """(gradient of `objective`, whose backend is `Following`, at x (1, 3, H, W); how many choices turned).
+
+    maps: an engine's outputs of the ReLUs that the objective runs, in order.
+    """
+    ops = objective.ops
+    ops.maps, ops.following, ops._next, ops.turned = maps, True, 0, 0
+    try:
+        return np.array(objective.evaluate(ops.asarray(x.astype(ops.dtype)))), ops.turned
+    finally:
+        ops.following = False
