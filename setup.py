@@ -27,7 +27,7 @@ setup(
             depends=sorted(glob(f"{_ENGINE}/*.h")),
             extra_compile_args=["-O3", "-pthread", "-Wno-psabi"],
             extra_link_args=["-pthread"],
-            optional=True,  # without a compiler the backend opencv is what there is
+            optional=True,  # without a compiler the backend numpy is what there is
         )
     ],
     cmdclass={"build_ext": _BuildLibrary},
