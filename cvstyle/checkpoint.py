@@ -6,6 +6,7 @@ its place and moved there when it is whole and on disk, so a run killed at any m
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -42,11 +43,13 @@ def check_writable(path: str, resume: bool) -> None:
 
 def save(path: str, header: dict, arrays: dict[str, np.ndarray]) -> None:
     """Write a checkpoint. header: what JSON can hold. Raises CheckpointError where the disk cannot take it."""
-    header = json.dumps({"format": _FORMAT, **header}).encode()
-    temporary = None
+    header = json.dumps({"format": _FORMAT, "arrays": list(arrays), **header}).encode()
+    folder, name = os.path.split(os.path.abspath(path))
+    prefix, temporary = f".{name}.part-", None
     try:
-        folder = os.path.dirname(os.path.abspath(path))
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".checkpoint-", delete=False) as file:
+        for left in glob.glob(os.path.join(glob.escape(folder), f"{glob.escape(prefix)}*")):
+            os.remove(left)  # of a run that was killed while it wrote
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=prefix, delete=False) as file:
             temporary = file.name
             np.savez(file, header=np.frombuffer(header, np.uint8), **arrays)
             file.flush()
@@ -56,7 +59,7 @@ def save(path: str, header: dict, arrays: dict[str, np.ndarray]) -> None:
         _settle(folder)
     except OSError as error:
         raise CheckpointError(
-            f"{path}: the checkpoint cannot be written ({error.strerror or error}); the one before is untouched"
+            f"{path}: the checkpoint cannot be written ({error.strerror or error}); one from before is untouched"
         ) from None
     finally:
         if temporary is not None:
@@ -67,19 +70,27 @@ def save(path: str, header: dict, arrays: dict[str, np.ndarray]) -> None:
 def load(path: str) -> tuple[dict, dict[str, np.ndarray]]:
     """(header, arrays) of a checkpoint. Raises CheckpointError for a file that is none, or is damaged."""
     try:
+        with zipfile.ZipFile(path) as file:
+            if file.testzip() is not None:  # NumPy reads, and checks, no further than a damaged shape says
+                raise ValueError("its contents do not have their checksum")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         header = json.loads(arrays.pop("header").tobytes())
+        version = header["format"]
+        if set(header.get("arrays", arrays)) != set(arrays):
+            raise ValueError("some of its contents are missing")
     except FileNotFoundError:
         raise CheckpointError(f"{path}: there is no such checkpoint") from None
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # zipfile and NumPy have no common class for what a damaged file makes them raise
+        cause = " ".join(str(error).split())
         raise CheckpointError(
-            f"{path}: this is no checkpoint, or a truncated one ({error}); give another, or start without --resume"
+            f"{path}: this is no checkpoint, or a truncated or damaged one ({cause}); give another, or start without "
+            "--resume"
         ) from None
-    if header.get("format") != _FORMAT:
-        raise CheckpointError(
-            f"{path}: its format {header.get('format')} is another version's; this one reads format {_FORMAT}"
-        )
+    if version != _FORMAT:
+        raise CheckpointError(f"{path}: its format {version} is another version's; this one reads format {_FORMAT}")
     return header, arrays
 
 

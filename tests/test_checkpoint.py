@@ -180,13 +180,47 @@ def test_a_whole_checkpoint_survives_a_disk_that_fills(files, tmp_path, monkeypa
     assert os.listdir(tmp_path) == ["run.npz"]
 
 
+def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
+    (tmp_path / ".run.npz.part-x1").write_bytes(b"half")
+    (tmp_path / ".other.npz.part-x1").write_bytes(b"half")
+    checkpoint.save(str(tmp_path / "run.npz"), {"done": 1}, {"x": np.arange(5)})
+    assert sorted(os.listdir(tmp_path)) == [".other.npz.part-x1", "run.npz"]
+
+
+def test_any_damage_to_a_checkpoint_is_found(tmp_path):
+    """Bytes changed at random anywhere: it is refused, or holds what it held."""
+    path, rng = tmp_path / "run.npz", random.Random(1)
+    arrays = {"x": np.arange(300, dtype=np.float32), "state.m": np.zeros((2, 3), np.float32)}
+    checkpoint.save(str(path), {"done": 1}, arrays)
+    data, refused = path.read_bytes(), 0
+    for _ in range(1500):
+        damaged = bytearray(data)
+        for _ in range(rng.choice([1, 2, 5])):
+            at = rng.randrange(len(data)) if rng.random() < 0.3 else len(data) - 1 - rng.randrange(400)
+            damaged[at] = rng.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            header, found = checkpoint.load(str(path))
+        except CheckpointError as error:
+            assert "\n" not in str(error)
+            refused += 1
+        else:
+            assert header["done"] == 1 and set(found) == set(arrays)
+            assert all(np.array_equal(found[name], arrays[name]) for name in arrays)
+    assert refused > 1000
+
+
 def test_bad_checkpoints_are_one_clear_line_and_nothing_is_lost(files, tmp_path, capsys):
     path, out = tmp_path / "run.npz", tmp_path / "out.png"
     base = ["--num-iterations", 3, "--checkpoint", path, "--quiet"]
     assert main(command(files, out, *base)) == 0
     good = path.read_bytes()
     other, _ = nets.write(nets.vgg(16, 32, (64, 64), classifier=False), tmp_path)
+    np.save(tmp_path / "array.npy", np.arange(3))
+    np.savez(tmp_path / "other.npz", header=np.frombuffer(b"[1]", np.uint8))
     cases = [
+        (["--resume"], (tmp_path / "array.npy").read_bytes(), ["no checkpoint"]),
+        (["--resume"], (tmp_path / "other.npz").read_bytes(), ["no checkpoint"]),
         (["--resume", "--num-iterations", 2], good, ["iteration 3"]),
         ([], good, ["exists", "--resume"]),
         (["--resume", "--image-size", 40], good, ["scales"]),
