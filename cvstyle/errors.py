@@ -32,6 +32,10 @@ class CheckpointError(CvstyleError):
     """A checkpoint that cannot be read or written, or that belongs to another run."""
 
 
+class CheckpointWarning(UserWarning):
+    """A checkpoint that could not be written; the run goes on."""
+
+
 class NumericalError(CvstyleError):
     """A loss or gradient that became NaN or infinite."""
 

@@ -258,8 +258,11 @@ def original_colors(content: np.ndarray, result: np.ndarray) -> np.ndarray:
     return (yuv @ np.linalg.inv(_YUV).T).astype(np.float32)
 
 
-def check_writable(path: str, bits: int = 8) -> None:
-    """Raises ImageError where `write` would fail for a reason that can be known before. Changes no file."""
+def check_writable(path: str, bits: int = 8, longest: int = 1) -> None:
+    """Raises ImageError where `write` would fail for a reason that can be known before. Changes no file.
+
+    longest: the longer side of the picture, in pixels.
+    """
     path = os.fspath(path)
     if os.path.isdir(path):
         raise ImageError(f"{path}: this is a folder; name a file in it")
@@ -268,6 +271,9 @@ def check_writable(path: str, bits: int = 8) -> None:
         raise ImageError(f"{path}: cannot write '{extension}' files; {nearest(extension, EXTENSIONS)}")
     if bits == 16 and extension not in _DEEP:
         raise ImageError(f"{path}: {extension} has no 16 bits per channel; use .png or .tiff")
+    limit = {".webp": _WEBP_LONGEST, ".jpg": _JPEG_LONGEST, ".jpeg": _JPEG_LONGEST}.get(extension, longest)
+    if longest > limit:
+        raise ImageError(f"{path}: {extension} pictures are at most {limit} pixels wide and high; use .png or .tiff")
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
         raise ImageError(f"{path}: there is no folder '{folder}'; create it first")
@@ -293,16 +299,13 @@ def write(
     `read_metadata` returns; bits: 8 or, for PNG and TIFF, 16. The same input gives the same bytes.
     """
     path = os.fspath(path)
-    check_writable(path, bits)
+    check_writable(path, bits, max(rgb.shape[:2]))
     extension = os.path.splitext(path)[1].lower()
     layers = [rgb.clip(0, 255) / 255]
     if alpha is not None and extension not in (".jpg", ".jpeg"):
         layers.append(alpha.clip(0, 1)[..., None])
     highest = (1 << bits) - 1
     pixels = np.rint(np.concatenate(layers, axis=2) * highest).astype(np.uint16 if bits == 16 else np.uint8)
-    limit = {".webp": _WEBP_LONGEST, ".jpg": _JPEG_LONGEST, ".jpeg": _JPEG_LONGEST}.get(extension)
-    if limit and max(pixels.shape[:2]) > limit:
-        raise ImageError(f"{path}: {extension} pictures are at most {limit} pixels wide and high; use .png or .tiff")
     writer = {".png": _write_png, ".webp": _write_webp, ".tif": _write_tiff, ".tiff": _write_tiff}
     folder, name = os.path.split(path)
     handle, temporary = tempfile.mkstemp(dir=folder or ".", prefix=f".{name}.", suffix=extension)
@@ -388,7 +391,9 @@ def _write_png(file, pixels, icc, metadata):
     if icc:
         file.write(_png_chunk(b"iCCP", b"icc\0\0" + zlib.compress(icc)))
     for key, value in metadata.items():
-        file.write(_png_chunk(b"iTXt", key.encode("latin-1") + b"\0\0\0\0\0" + value.encode("utf-8")))
+        # File names may hold bytes that are no text.
+        text = value.encode("utf-8", "replace")
+        file.write(_png_chunk(b"iTXt", key.encode("latin-1") + b"\0\0\0\0\0" + text))
     file.write(encoded[header:])
 
 

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -15,7 +16,7 @@ import cv2
 import numpy as np
 
 from . import backends, checkpoint, images, optimize, placement, tiles, zoo
-from .errors import CheckpointError, NumericalError, OptionError
+from .errors import CheckpointError, CheckpointWarning, NumericalError, OptionError
 from .network import Network, load_network
 from .objective import Objective, parse_layer
 from .plan import Plan, Planner, refuse_what_cannot_fit
@@ -55,7 +56,8 @@ class Options:
     offload: keep the picture, the optimiser's state and the content's features in host memory ("") or in files in this
         folder, whatever the backend.
     checkpoint: a file to go on from, written every checkpoint_iter iterations, when the run is interrupted and when it
-        ends. resume: go on from it if it is there.
+        ends; where it cannot be written, a CheckpointWarning says so and the run goes on. resume: go on from it if it
+        is there.
     """
 
     image_size: int = 512
@@ -200,7 +202,8 @@ class Iterate:
 
 @dataclass
 class Result:
-    """The outcome of a run. stopped: "" for a whole run, else why it ended early."""
+    """The outcome of a run. stopped: "" for a whole run, else why it ended early. checkpoint: the iteration that the
+    checkpoint is at; None where there is none."""
 
     picture: images.Picture
     losses: dict[str, float]
@@ -208,6 +211,7 @@ class Result:
     iterations: int
     seed: int
     stopped: str = ""
+    checkpoint: int | None = None
 
 
 def stylize(
@@ -288,7 +292,7 @@ class _Run:
         if devices and len(devices) > 1:
             self._share(devices)
         self.good, self.done, self.report, self.state, self.ended = None, 0, ({}, math.nan), None, False
-        self._unchecked = None
+        self._unchecked = self.saved = None
         self.average, self.averaged = None, 0  # before its division, and of how many
 
     def _share(self, devices):
@@ -355,9 +359,10 @@ class _Run:
                 self._enlarge()
                 self._minimize()
             if self._evaluated:  # it may have ended between two checks
-                losses = self.objective.losses
+                losses, told = self.objective.losses, self.report
                 self.report = (losses, math.fsum(losses.values()))
-                self._save()
+                if (self.saved, told) != (self.done, self.report):
+                    self._save()
         except KeyboardInterrupt:
             if not self.done:
                 raise
@@ -370,7 +375,7 @@ class _Run:
         if not np.isfinite(picture.rgb).all():
             stopped = stopped or "the last step gave values that are not finite"
             picture = self._render(self.good)
-        return Result(picture, *self.report, self.done, self.seed, stopped)
+        return Result(picture, *self.report, self.done, self.seed, stopped, self.saved)
 
     def _minimize(self):
         """Do what is left of the current scale."""
@@ -520,7 +525,11 @@ class _Run:
                 header["numbers"][entry.name] = value
             else:
                 arrays[f"state.{entry.name}"] = host(value)
-        checkpoint.save(self.options.checkpoint, header, arrays)
+        try:
+            checkpoint.save(self.options.checkpoint, header, arrays)
+            self.saved = self.done
+        except CheckpointError as error:
+            warnings.warn(f"{error}; the run goes on", CheckpointWarning, stacklevel=2)
 
     @cached_property
     def _kept(self):
@@ -537,7 +546,8 @@ class _Run:
         before, stage = header["iterations"], header["stage"]
         if before[:stage] != [n for _, n in self.stages[:stage]]:
             raise CheckpointError(f"{path}: the scales that it has done had {before[:stage]} iterations")
-        self.done, self.seed = header["done"], header["seed"]
+        self.done = self.saved = header["done"]
+        self.seed = header["seed"]
         self.report = (header["losses"], math.fsum(header["losses"].values()))
         if self.done > self.ends[stage]:
             raise CheckpointError(f"{path}: it is at iteration {self.done} already, more than are asked for")

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvstyle import checkpoint, images, stylize
+from cvstyle import checkpoint, images, stylize, transfer
 from cvstyle.backends import native
 from cvstyle.cli import main
 from cvstyle.errors import CheckpointError, OptionError
@@ -178,6 +178,36 @@ def test_a_whole_checkpoint_survives_a_disk_that_fills(files, tmp_path, monkeypa
         checkpoint.save(path, {"done": 2}, {"x": np.arange(6)})
     assert checkpoint.load(path)[0]["done"] == 1
     assert os.listdir(tmp_path) == ["run.npz"]
+
+
+def test_a_checkpoint_that_cannot_be_written_does_not_end_the_run(files, tmp_path, monkeypatch, capsys):
+    """Nor is it promised after Ctrl-C, unless there is one from before."""
+    path, out, save = tmp_path / "run.npz", tmp_path / "out.png", checkpoint.save
+
+    def full(path, header, arrays):
+        if header["done"] > good:
+            raise CheckpointError(f"{path}: no room")
+        save(path, header, arrays)
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    good = 0
+    more = ["--num-iterations", 6, "--checkpoint", path, "--checkpoint-iter", 2]
+    assert main(command(files, out, *more)) == 0
+    assert capsys.readouterr().err.count("no room; the run goes on") == 4  # once more at the end
+    assert images.read(out).rgb.shape == (36, 48, 3) and not path.exists()
+
+    averaged = transfer._Run._averaged
+
+    def interrupt(self, x):
+        if self.done == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return averaged(self, x)
+
+    monkeypatch.setattr(transfer._Run, "_averaged", interrupt)
+    for promise in (False, True):
+        good = 3 if promise else 0
+        assert main(command(files, out, *more)) == 130
+        assert ("from iteration 2 with --resume" in capsys.readouterr().err) == promise
 
 
 def test_what_a_killed_run_left_half_written_is_removed(tmp_path):

@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -172,6 +173,7 @@ def bad_inputs(files):
     yield ["--style-weight", "nan"], ["style_weight"]
     yield ["--bounds"], ["bounds", "lbfgsb"]
     yield ["--bits", "16", "--output", folder / "out.jpg"], ["16 bits"]
+    yield ["--image-size", "17000", "--output", folder / "out.webp"], [".webp", "16383"]
     yield ["--init-image", folder / "absent.png"], ["absent.png"]
     yield ["--gpu", "x"], ["--gpu x"]
     yield ["--imagesize", "64"], ["--imagesize", "--image-size"]
@@ -281,6 +283,40 @@ def test_trouble_with_a_report_does_not_end_the_run(files, tmp_path, monkeypatch
     assert "out_2.png: it could not" in err
     assert "/dev/full: the log ends here" in err or "--log" not in more
     assert [p.name for p in tmp_path.iterdir()] == ["out.png"]
+
+
+def test_a_picture_that_its_place_does_not_take_goes_elsewhere(files, tmp_path, monkeypatch, capsys):
+    """It may be the work of hours."""
+    elsewhere, real = tmp_path / "elsewhere", images.write
+    elsewhere.mkdir()
+
+    def full(path, *rest, **named):
+        if str(path) == str(tmp_path / "out.png"):
+            raise images.ImageError(f"{path}: it could not be written: No space left on device")
+        real(path, *rest, **named)
+
+    monkeypatch.setattr(images, "write", full)
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+    assert main(arguments(files, tmp_path / "out.png", "--quiet")) == 2
+    message = capsys.readouterr().err.strip()
+    (path,) = elsewhere.iterdir()
+    assert "No space left" in message and message.endswith(f"the picture is in {path}")
+    assert images.read(path).rgb.shape == (48, 64, 3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux takes file names of any bytes")
+def test_names_that_are_no_text_and_a_terminal_of_ascii(files, tmp_path):
+    content = os.path.join(os.fsencode(tmp_path), b"b\xff\xc3\xa9.png")
+    Path(os.fsdecode(content)).write_bytes(Path(files["content"]).read_bytes())
+    args = arguments(files, tmp_path / os.fsdecode(b"o\xff.png"), "--save-iter", 2)
+    args[args.index("--content") + 1] = os.fsdecode(content)
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path), LC_ALL="C", PYTHONUTF8="0")
+    environment["PYTHONCOERCECLOCALE"] = "0"
+    for words in (args, ["info", "--proto", files["proto"], "--model", files["model"]]):
+        done = subprocess.run([sys.executable, "-m", "cvstyle", *words], capture_output=True, env=environment)
+        assert done.returncode == 0, done.stderr
+    assert sorted(os.listdir(os.fsencode(tmp_path)))[1:] == [b"o\xff.png", b"o\xff_2.png"]
+    assert "Command" in images.read_metadata(str(tmp_path / os.fsdecode(b"o\xff.png")))
 
 
 def test_a_reader_that_goes_away_does_not_end_the_run(files, tmp_path):

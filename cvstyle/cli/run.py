@@ -8,11 +8,13 @@ import shlex
 import shutil
 import signal
 import sys
+import tempfile
 import time
-from contextlib import suppress
+import warnings
+from contextlib import contextmanager, suppress
 
 from .. import __version__
-from ..errors import ImageError, OptionError
+from ..errors import CheckpointWarning, ImageError, OptionError
 from .common import (
     add_network_arguments,
     add_threads_argument,
@@ -213,7 +215,7 @@ def execute(args) -> int:
     for name, default in (_COMPAT if args.compat else _MODERN).items():
         if getattr(args, name) is None:
             setattr(args, name, default)
-    images.check_writable(args.output, bits=args.bits)
+    images.check_writable(args.output, args.bits, options.stages(1)[-1][0])
     _check_nothing_overwritten(args, styles)
     limit_threads(args)
     devices = chosen_backends(args)
@@ -222,7 +224,7 @@ def execute(args) -> int:
     interrupted = _handle_signals(args)
     if args.resume and not args.quiet:
         _say_what_is_resumed(args)
-    with _Reporter(args) as report:
+    with _Reporter(args) as report, _told(report.say):
 
         def write(path, picture, iteration, seed=None):
             notes = dict(metadata, Iterations=str(iteration))
@@ -249,8 +251,40 @@ def execute(args) -> int:
             callback=after, options=options,
             planned=None if args.quiet else lambda plan: print(plan, file=sys.stderr, flush=True),
         )  # fmt: skip
-        write(args.output, result.picture, result.iterations, result.seed)
+        _write_somewhere(args, lambda path: write(path, result.picture, result.iterations, result.seed))
     return _conclude(args, result, devices)
+
+
+@contextmanager
+def _told(say):
+    """Within it, checkpoints that could not be written are a line each."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", CheckpointWarning)
+        show = warnings.showwarning
+
+        def tell(message, category, *rest):
+            if issubclass(category, CheckpointWarning):
+                say(f"cvstyle: {message}")
+            else:
+                show(message, category, *rest)
+
+        warnings.showwarning = tell
+        yield
+
+
+def _write_somewhere(args, write):
+    """Write the result. Where its place does not take it, another does, since it may be the work of hours."""
+    try:
+        write(args.output)
+    except ImageError as error:
+        for folder in (tempfile.gettempdir(), os.getcwd(), os.path.expanduser("~")):
+            path = os.path.join(folder, f"cvstyle-{os.getpid()}-{os.path.basename(args.output)}")
+            with suppress(ImageError):
+                write(path)
+                break
+        else:
+            raise
+        raise ImageError(f"{error}; the picture is in {path}") from None
 
 
 def run_options(args):
@@ -279,7 +313,8 @@ def _say_what_is_resumed(args):
 
 def _conclude(args, result, devices):
     if result.stopped == "interrupted":
-        kept = f", and {args.checkpoint} goes on from there with --resume" if args.checkpoint else ""
+        kept = f", and {args.checkpoint} goes on from iteration {result.checkpoint} with --resume"
+        kept = kept if result.checkpoint is not None else ""
         print(
             f"cvstyle: interrupted after {result.iterations} iterations; the picture so far is in {args.output}{kept}",
             file=sys.stderr,
