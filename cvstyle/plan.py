@@ -83,7 +83,7 @@ class Plan:
         cut = f"{self.windows} tiles of {self.window[1]}×{self.window[0]}" if self.tile_size else "no tiles"
         *devices, host = (f"{_gb(need.size)} of {need.place}" for need in self.needs)
         where = ", ".join([*(text.replace(" of ", " on ") for text in devices), host])
-        return f"{width}×{height}, {cut}: {where}, {self.seconds:.3g} s an iteration, about {_duration(self.total)}"
+        return f"{width}×{height}, {cut}: {where}, {self.seconds:.3g} s an iteration, about {duration(self.total)}"
 
 
 class Planner:
@@ -313,7 +313,8 @@ def _gb(size):
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
-def _duration(seconds):
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

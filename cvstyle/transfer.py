@@ -98,8 +98,10 @@ class Options:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise OptionError(f"{name} is {value}; a number above zero is needed")
-        if self.image_size * max(1, self.style_scale) > _LONGEST:
-            sizes = f"image_size {self.image_size} × style_scale {self.style_scale}"
+        self._check_scales()
+        longest = self.stages(1)[-1][0]
+        if longest * max(1, self.style_scale) > _LONGEST:
+            sizes = f"image_size {longest} × style_scale {self.style_scale}"
             raise OptionError(f"{sizes} is more than {_LONGEST} pixels")
         for name in ("content_weight", "style_weight", "tv_weight"):
             value = getattr(self, name)
@@ -132,7 +134,6 @@ class Options:
             raise OptionError("multigpu_strategy splits layers and split asks for tiles; leave one of them out")
         if self.offload and not os.path.isdir(self.offload):
             raise OptionError(f"{self.offload}: there is no such folder to offload to")
-        self._check_scales()
         if self.checkpoint_iter < 1:
             raise OptionError(f"checkpoint_iter is {self.checkpoint_iter}; a number above zero is needed")
         if self.resume and not self.checkpoint:

@@ -362,10 +362,12 @@ def test_automatic_scales():
     assert Options(scales=[256, 512], scale_iterations=[9]).stages(1000) == [(256, 9), (512, 9)]
 
 
-def test_tiles_from_the_command_line(files, tmp_path):
+def test_tiles_from_the_command_line(files, tmp_path, capsys):
     shared = ["--tile-size", 56, "--gpu", "0,1"]
-    for name, more in (("whole", []), ("tiled", ["--tile-size", 56]), ("shared", shared), ("chosen", ["--gpu", "0,1"])):
+    whole, chosen = ["--gpu", "0", "--split", "tiles"], ["--gpu", "0,1"]
+    for name, more in (("whole", whole), ("tiled", ["--tile-size", 56]), ("shared", shared), ("chosen", chosen)):
         out = tmp_path / f"{name}.png"
         assert main(command(files, out, *more, "--image-size", 120, "--num-iterations", 2, "--backend", "numpy")) == 0
+    assert capsys.readouterr().err.count("one device shares nothing") == 1
     whole, *others = (images.read(tmp_path / f"{n}.png").rgb for n in ("whole", "tiled", "shared", "chosen"))
     assert all(np.abs(whole - other).max() <= 1 for other in others)

@@ -76,7 +76,7 @@ def limit_threads(args) -> None:
 
 
 def _threads(text):
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a number of threads")
     return int(text)
 

@@ -20,6 +20,7 @@ def add_parser(subparsers):
 def execute(args) -> int:
     """Carry out `cvstyle plan`; returns the exit status."""
     from .. import transfer
+    from ..plan import duration
 
     styles, options = run_options(args)
     limit_threads(args)
@@ -37,7 +38,7 @@ def execute(args) -> int:
         rows.append(("total", f"{found.memory / 1e6:,.0f} MB"))
     if found.fits:
         rows.append(("iteration", f"{found.seconds:.3g} s at the last scale"))
-        rows.append(("run", f"{found.total:.0f} s"))
+        rows.append(("run", duration(found.total)))
     rows.append(("largest", f"--image-size {largest} would fit with --tile-size auto"))
     for name, text in rows:
         print(f"{name:<10}{text}")

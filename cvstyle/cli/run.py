@@ -12,6 +12,7 @@ import tempfile
 import time
 import warnings
 from contextlib import contextmanager, suppress
+from itertools import combinations
 
 from .. import __version__
 from ..errors import CheckpointWarning, ImageError, OptionError
@@ -221,6 +222,9 @@ def execute(args) -> int:
     devices = chosen_backends(args)
     metadata = {"Software": f"cvstyle {__version__}", "Command": shlex.join(["cvstyle", *args.command_line])}
 
+    if len(devices) == 1 and (args.split or args.multigpu_strategy) and not args.quiet:
+        print("cvstyle: one device shares nothing: --split and --multigpu-strategy change nothing", file=sys.stderr)
+
     interrupted = _handle_signals(args)
     if args.resume and not args.quiet:
         _say_what_is_resumed(args)
@@ -340,19 +344,21 @@ def _style_paths(text):
 
 
 def _check_nothing_overwritten(args, styles):
-    inputs = [args.content, *styles, args.proto, args.model]
+    written = {"output": args.output, "log": args.log, "checkpoint": args.checkpoint}
+    written = {kind: path for kind, path in written.items() if path}
     stem, extension = os.path.splitext(args.output)
-    for path in filter(None, [*inputs, args.init_image]):
+    for path in filter(None, [args.content, *styles, args.proto, args.model, args.init_image]):
         name, ending = os.path.splitext(path)
         name, _, iteration = name.rpartition("_")
-        numbered = ending == extension and iteration.isdigit() and _same_file(name, stem)
-        # A run may go on from its own output: that is read before it is written.
-        if path != args.init_image and (_same_file(path, args.output) or (args.save_iter > 0 and numbered)):
-            raise OptionError(f"{args.output}: the output would overwrite the input {path}; choose another name")
-        if args.log and _same_file(path, args.log):
-            raise OptionError(f"{args.log}: the log would overwrite the input {path}; choose another name")
-    if args.log and _same_file(args.log, args.output):
-        raise OptionError(f"{args.log}: the log and the output are one file; choose another name")
+        numbered = args.save_iter > 0 and ending == extension and iteration.isdecimal() and _same_file(name, stem)
+        for kind, place in written.items():
+            # A run may go on from its own output: that is read before it is written.
+            mended = kind == "output" and path == args.init_image
+            if not mended and (_same_file(path, place) or (kind == "output" and numbered)):
+                raise OptionError(f"{place}: the {kind} would overwrite the input {path}; choose another name")
+    for (one, path), (other, same) in combinations(written.items(), 2):
+        if _same_file(path, same):
+            raise OptionError(f"{path}: the {other} and the {one} are one file; choose another name")
 
 
 def _same_file(path, other):
@@ -399,9 +405,9 @@ def _blend_weights(text):
 
 def _cuts(text):
     """[3, "pool2"] from "3,pool2": layers by number or name; numbers ascend from 1 on."""
-    found = [int(part) if part.lstrip("+-").isdigit() else part for part in comma_list(text)]
+    found = [int(part) if part.lstrip("+-").isdecimal() else part for part in comma_list(text)]
     counted = [part for part in found if isinstance(part, int)]
-    if counted != sorted(set(counted)) or min(counted, default=1) < 1:
+    if counted != sorted(set(counted)) or min(counted, default=1) < 1 or (text and not found):
         raise argparse.ArgumentTypeError(f"'{text}' is not a list of ascending positions such as 3,6,12")
     return found
 
@@ -424,7 +430,7 @@ def _found_backends(args):
     from .. import backends
 
     numbers = [n.strip() for n in (args.gpu or "").split(",") if n.strip()]
-    if any(n != "-1" and not n.isdigit() for n in numbers):
+    if any(n != "-1" and not n.isdecimal() for n in numbers):
         raise OptionError(f"--gpu {args.gpu}: a device number, or -1 for the CPU, is needed")
     wanted = [n for n in numbers if n != "-1"]
     if wanted and args.device:
@@ -448,7 +454,8 @@ def _found_backends(args):
     if len(set(wanted)) < len(wanted):
         raise OptionError(f"--gpu {args.gpu}: each device can be named once")
     if len(wanted) < 2 or (name == "cpu" and args.backend != "cpu"):
-        return [backends.get(name, device, args.precision)]
+        whole = len(wanted) == 1 and backends.is_host(name)  # all of the threads
+        return [backends.get(name, None if whole else device, args.precision)]
     if backends.is_host(name):
         first = backends.get(name, None, args.precision)
         threads = first.workers.count  # of layers one device works at a time
@@ -462,7 +469,7 @@ def _found_backends(args):
 def _tile_size(text):
     if text in ("auto", "off"):
         return text if text == "auto" else None
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a number of pixels such as 1024, nor auto or off")
     return int(text)
 
@@ -532,13 +539,15 @@ class _Reporter:
         if sys.stderr.isatty():
             self._draw_bar(iterate, now)
         else:
+            from ..plan import duration
+
             # The first iteration waits for files and kernels, so it says nothing about the others.
             steps, seconds = iterate.iteration - 1, now - self.first
             rate = steps / seconds if steps and seconds else 1 / (now - self.started)
             left = (iterate.num_iterations - iterate.iteration) / rate
             self.say(
                 f"iteration {iterate.iteration}/{iterate.num_iterations}: {_summary(iterate)}; "
-                f"{rate:.2f} iterations/s, {left:.0f} s left"
+                f"{rate:.2f} iterations/s, {duration(left)} left"
             )
 
     def say(self, line):
