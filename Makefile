@@ -1,5 +1,6 @@
 # make demo: install cvstyle into .venv and stylise the bundled photograph into out.png
 # make test: install what the tests need as well, and run them
+# make wheels: for Linux, macOS and Windows, with the engine compiled, into dist/
 # make bench: the benchmarks (PyTorch is used beside cvstyle where it is installed)
 # make gpu-test: on a machine with an NVIDIA GPU: every kernel and the objective against NumPy, a run, time and memory
 #   (make gpu-test GPU_PYTHON=python3 uses a Python that has CuPy and the tests' packages already, and installs nothing)
@@ -19,7 +20,7 @@ GPU_PYTHON ?= $(BIN)/python
 WGMMA_TEST = CVSTYLE_WGMMA=1 CVSTYLE_TEST_BACKEND=cuda timeout 900 $(GPU_PYTHON) -m pytest -p no:cacheprovider -rs \
 	tests/test_tensor.py -k "exact_on_integers or two_words or largest or rounds"
 
-.PHONY: demo test bench gpu-test gpu-bench lint clean
+.PHONY: demo test wheels bench gpu-test gpu-bench lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/cvstyle run --content models/demo/content.jpg --style models/demo/style.jpg --output out.png
@@ -27,6 +28,13 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/pytest
+
+WHEELS := manylinux2014_x86_64 manylinux2014_aarch64 win_amd64 win_arm64 macosx_11_0_x86_64 macosx_11_0_arm64
+
+wheels: $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check 'setuptools>=70.1' ziglang
+	for platform in $(WHEELS); do rm -rf build; CVSTYLE_WHEEL=$$platform $(BIN)/pip wheel --quiet \
+		--disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist . || exit 1; done
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/load.py

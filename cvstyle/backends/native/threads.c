@@ -10,6 +10,10 @@
 
 #include "engine.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #if defined(__x86_64__) || defined(__i386__)
 #define PAUSE() __builtin_ia32_pause()
 #else
@@ -156,15 +160,29 @@ void cvstyle_parallel(int64_t threads, int64_t count, void (*body)(void *, int64
 }
 
 /* The best variant that this processor can run: 0 portable, 1 AVX2 with FMA, 2 AVX-512 (F, BW, DQ, VL). */
+#if defined(__x86_64__)
+/* Bits of extended control register 0: which registers the operating system keeps for a thread. */
+static uint32_t kept_registers(void)
+{
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return low;
+}
+#endif
+
+/* 2: AVX-512 F, BW, DQ and VL; 1: AVX2 and FMA; 0: neither (Intel, Software Developer's Manual, volume 1, 14 and 15). */
 int64_t cvstyle_variant(void)
 {
 #if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-        return 2;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        return 1;
-#endif
+    const uint32_t avx2 = 1u << 5, avx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
+    uint32_t a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE) || !(c & bit_FMA))
+        return 0;
+    const uint32_t kept = kept_registers();
+    if ((kept & 0x6) != 0x6 || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & avx2))
+        return 0;
+    return (kept & 0xe6) == 0xe6 && (b & avx512) == avx512 ? 2 : 1;
+#else
     return 0;
+#endif
 }

@@ -229,7 +229,9 @@ static void transform_inputs(const struct winograd_run *run, int64_t panel, int6
 {
     const struct winograd *a = run->a;
     enum { AHEAD = 3 };
-    static _Thread_local float buffer[6][VL + ROW] __attribute__((aligned(64))); /* finite, also where nothing is loaded */
+    /* Finite, also where nothing is loaded. Aligned here, since Windows starts what threads have of their own at 16. */
+    static _Thread_local float room[6 * (VL + ROW) + LINE];
+    float(*buffer)[VL + ROW] = (void *)(((uintptr_t)room + 63) & ~(uintptr_t)63);
     int64_t first = panel * NR, last = MIN(first + NR, run->tiles);
     for (int64_t c = c0; c < c1; c++)
         for (int64_t tile = first, n; tile < last; tile += n) {
