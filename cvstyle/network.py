@@ -21,7 +21,7 @@ from .tiles import Reach
 
 # Outputs beyond both are not meant: the pads and strides of a damaged file ask for any amount of memory.
 _MOST_VALUES, _MOST_VALUES_PER_PIXEL = 1 << 28, 1 << 14
-_LONG = 600  # pixels of an axis from which on blocks are moved along it: the blocks more are below 2 % of an iteration
+_LONG = 320  # pixels of an axis from which on blocks are moved along it: the blocks more are below 2 % of an iteration
 
 
 @dataclass(frozen=True)
@@ -324,7 +324,7 @@ class Program:
                 self._kept.update(node.bottoms, node.tops)
         self._moved = like._moved if like else self._find_moved()
         self._checked = {}
-        self._reach = {}
+        self._reach, self._windows = {}, {}
         self._tape = None
 
     def _fused(self):
@@ -357,7 +357,7 @@ class Program:
             window = layer.window()
             if window is None or any(Fraction(n).denominator > 1 for n in (*window.stride, *window.pad)):
                 continue
-            if hasattr(layer, "move") and window.extent == (3, 3) and window.stride == (1, 1):
+            if hasattr(layer, "place") and window.extent == (3, 3) and window.stride == (1, 1):
                 missed = [sum((a - o) % 4 + (o - b) % 4 for bounds in above for a, b in bounds) for o in (0, 2)]
                 start = 2 if missed[1] < missed[0] else 0
                 if start:
@@ -427,19 +427,40 @@ class Program:
         """What each position of the taps needs of a picture of this (height, width) along an axis (0: vertical).
 
         A window that holds it, and starts and ends whole units from where the picture does, gives the position its
-        exact value. Where layers compute in blocks, units are whole blocks too, so that the window's blocks are the
-        picture's, which round alike; and where blocks can be moved, along a long axis, what is needed are whole blocks,
-        so that the value has the picture's bits. Raises OptionError where a layer sees the whole picture or joins maps
-        of different scales.
+        exact value. Where layers compute in blocks, which round by all that is in one, what is needed are whole blocks,
+        so that the value has the picture's bits; and blocks that cannot be moved are whole units. Raises OptionError
+        where a layer sees the whole picture or joins maps of different scales.
         """
         if (size, axis) not in self._reach:
             self._reach[size, axis] = self._find_reach(size, axis, channels)
         return self._reach[size, axis]
 
     def _find_reach(self, size, axis, channels):
-        network, length = self.network, size[axis]
-        shapes = self._all_shapes(size, channels)
-        steps = {self._input: Fraction(1)}  # pixels per position
+        length, shapes, steps = size[axis], self._all_shapes(size, channels), self._steps_along(axis)
+        self.shapes(size, channels)  # loads the weights
+        blocks = self._blocks(size)
+        still = {value: block for value, (block, _, movable) in blocks.items() if not movable}
+        unit = math.lcm(*((step * still.get(value, 1)).numerator for value, step in steps.items()))
+        first, end = {}, {}
+        for name, tap in self.taps.items():
+            count = shapes[tap][2 + axis]
+            low, high = np.full(count, length), np.zeros(count, int)
+            needs = {tap: (np.arange(count), np.arange(1, count + 1))}
+            for value, (a, b) in self._walk_back(needs, shapes, axis, blocks):
+                # The window's own map of this value must hold the positions, wherever its borders cut it.
+                step = steps[value]
+                rest = shapes[value][2 + axis] - b
+                low = np.minimum(low, a * step.numerator // step.denominator)
+                high = np.maximum(high, length - rest * step.numerator // step.denominator)
+            first[name], end[name] = np.clip(low, 0, length), np.clip(high, 0, length)
+        widths = {name: int((end[name] - first[name]).max()) for name in first}
+        widest = max(widths, key=widths.get)
+        per_unit = {name: int(unit / steps[tap]) for name, tap in self.taps.items()}
+        return Reach(length, unit, per_unit, first, end, (widest, widths[widest]))
+
+    def _steps_along(self, axis):
+        """Pixels from one position to the next along an axis, of every value."""
+        network, steps = self.network, {self._input: Fraction(1)}
         for index in self.indices:
             node, layer = network.nodes[index], network.layer(index)
             window = layer.window()
@@ -457,27 +478,9 @@ class Program:
                     "for several devices"
                 )
             steps.update(dict.fromkeys(node.tops, below.pop() * window.stride[axis]))
-        self.shapes(size, channels)  # loads the weights
-        blocks = {top: network.layer(i).block for i in self.indices for top in network.nodes[i].tops}
-        unit = math.lcm(*((step * blocks.get(value, 1)).numerator for value, step in steps.items()))
-        first, end = {}, {}
-        for name, tap in self.taps.items():
-            count = shapes[tap][2 + axis]
-            low, high = np.full(count, length), np.zeros(count, int)
-            needs = {tap: (np.arange(count), np.arange(1, count + 1))}
-            for value, (a, b) in self._walk_back(needs, shapes, axis):
-                # The window's own map of this value must hold the positions, wherever its borders cut it.
-                step = steps[value]
-                rest = shapes[value][2 + axis] - b
-                low = np.minimum(low, a * step.numerator // step.denominator)
-                high = np.maximum(high, length - rest * step.numerator // step.denominator)
-            first[name], end[name] = np.clip(low, 0, length), np.clip(high, 0, length)
-        widths = {name: int((end[name] - first[name]).max()) for name in first}
-        widest = max(widths, key=widths.get)
-        per_unit = {name: int(unit / steps[tap]) for name, tap in self.taps.items()}
-        return Reach(length, unit, per_unit, first, end, (widest, widths[widest]))
+        return steps
 
-    def _walk_back(self, needs, shapes, axis):
+    def _walk_back(self, needs, shapes, axis, blocks):
         """(value, (first, end)) for every value below: what must be known of it for the positions in `needs`."""
         for index in reversed(self.indices):
             node, layer = self.network.nodes[index], self.network.layer(index)
@@ -485,10 +488,11 @@ class Program:
             if not tops:
                 continue
             low, high = _union(tops)
-            if layer.movable and shapes[self._input][2 + axis] >= _LONG:
-                count, start = shapes[node.tops[0]][2 + axis], layer.block // 2 * (index in self._moved)
-                low = np.maximum(0, (low - start) // layer.block * layer.block + start)
-                high = np.minimum(count, -((start - high) // layer.block) * layer.block + start)
+            block, start, movable = blocks.get(node.tops[0], (1, (0, 0), False))
+            if movable:
+                count, start = shapes[node.tops[0]][2 + axis], start[axis]
+                low = np.maximum(0, (low - start) // block * block + start)
+                high = np.minimum(count, -((start - high) // block) * block + start)
             window = layer.window()
             stride, pad = Fraction(window.stride[axis]), Fraction(window.pad[axis])
             low = _ceil(low, stride, pad)
@@ -500,23 +504,47 @@ class Program:
                 needs[bottom] = _union([part, needs[bottom]]) if bottom in needs else part
         yield from needs.items()
 
-    def _move_blocks(self, size):
-        """Blocks start where they do in a picture of this size."""
+    def _blocks(self, size):
+        """Value → (side, where along both axes one starts in a picture of this size, whether windows can move them)
+        of the blocks in which it is computed, if it is."""
+        found = {}
         for index in self.indices:
             layer = self.network.layer(index)
-            if layer.movable:
-                layer.move([index in self._moved and n >= _LONG for n in size])
+            if layer.block > 1:
+                half = layer.block // 2 * (layer.movable and index in self._moved)
+                found[self.network.nodes[index].tops[0]] = (
+                    layer.block, tuple(half * (n >= _LONG) for n in size), layer.movable
+                )  # fmt: skip
+        return found
 
-    def forward(self, x, keep: bool = True, again: bool = False, of: tuple[int, int] | None = None) -> dict:
+    def _settle(self, size, at, channels):
+        """Tell the layers what the picture is, of which a window that starts at `at` is computed."""
+        if (size, at) not in self._windows:
+            shapes, blocks = self._all_shapes(size, channels), self._blocks(size)
+            steps = [self._steps_along(axis) if at[axis] else None for axis in (0, 1)]
+            self._windows[size, at] = found = []
+            for index in self.indices:
+                layer, top = self.network.layer(index), self.network.nodes[index].tops[0]
+                if hasattr(layer, "place"):
+                    block, starts, _ = blocks.get(top, (1, (0, 0), False))
+                    first = (int(a / along[top]) if a else 0 for a, along in zip(at, steps))
+                    shift = tuple((position - start) % block for position, start in zip(first, starts))
+                    found.append((layer, shift, shapes[top][2:]))
+        for layer, shift, whole in self._windows[size, at]:
+            layer.place(shift, whole)
+
+    def forward(
+        self, x, keep: bool = True, again: bool = False, of: tuple[int, int] | None = None, at: tuple[int, int] = (0, 0)
+    ) -> dict:
         """The taps' feature maps, by name, for a picture x (1, C, H, W) on the backend; x is not changed.
 
         keep: a backward pass will follow. Everything that neither the taps nor the backward pass need is dropped on
         the way. again: maps that are one layer from the picture are dropped as well and computed once more when
-        they are read from the result, from an x that must not have changed. of: the (height, width) of the picture
-        that x is a window of, where it is one.
+        they are read from the result, from an x that must not have changed. of, at: where x is a window of a picture,
+        that picture's (height, width), and where the window starts in it.
         """
         self.shapes(tuple(x.shape[2:]), x.shape[1])
-        self._move_blocks(of or x.shape[2:])
+        self._settle(of or tuple(x.shape[2:]), at, x.shape[1])
         uses = dict(self._uses)
         values = {self._input: x}
         wanted = set(self.taps.values()).difference(self._again if again else ())

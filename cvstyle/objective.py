@@ -282,7 +282,9 @@ class _Worker:
             for tile in share:
                 whole = tiles.Part((0, 0), content.shape[1:])
                 rows, columns = _slices(tile.window if tile.owned else whole)
-                features = program.forward(self.ops.asarray(content[None, :, rows, columns]), keep=False, of=self.size)
+                features = program.forward(
+                    self.ops.asarray(content[None, :, rows, columns]), keep=False, of=self.size, at=tile.window.start
+                )
                 self._content_targets[tile] = {
                     name: [self._stored(part, name, part is f) for part in self._parts_of(tile, name, f)]
                     for name, f in features.items()
@@ -346,7 +348,8 @@ class _Worker:
             features = held[1]
         else:
             del held
-            features = self.program.forward(self._window(table, picture, tile), again=True, of=self.size)
+            window = self._window(table, picture, tile)
+            features = self.program.forward(window, again=True, of=self.size, at=tile.window.start)
         return self.program.backward(lambda name, gradient: self._add(tile, name, features.pop(name), gradient))
 
     @property
@@ -358,7 +361,7 @@ class _Worker:
         for tile in self.tiles:
             last = keep and tile is self.tiles[-1]
             window = self._window(table, picture, tile)
-            features = self.program.forward(window, keep=last, again=True, of=self.size)
+            features = self.program.forward(window, keep=last, again=True, of=self.size, at=tile.window.start)
             yield tile, features
             self._held = (tile, features) if last else None
             del features

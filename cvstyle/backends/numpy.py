@@ -528,9 +528,11 @@ class Convolution:
     """Positions are computed in squares of this side, counted from the first: rounding depends on what is in one."""
 
     movable = False
-    """Whether squares start `shift` positions before the first along each axis: 0 or half a side."""
+    """Whether they can start before the first."""
 
-    shift = (0, 0)
+    shift, whole = (0, 0), None
+    """Of windows of a picture: how far before the first they start, and the (height, width) of the picture's map. What
+    rounds by either goes by these, so that windows round as the picture does."""
 
     def __init__(self, ops, weight, bias, stride, dilation, group):
         self.ops, self.stride, self.dilation, self.group = ops, stride, dilation, group

@@ -61,7 +61,7 @@ class Layer:
     """Outputs are computed in blocks that start at multiples of this; known when the weights are loaded."""
 
     movable = False
-    """Whether blocks can start half a block earlier along an axis; `move` says where."""
+    """Whether blocks can start any number of positions before the map (`place`); known as `block` is."""
 
     def __init__(self, definition: LayerDef, ops):
         self.definition, self.ops = definition, ops

@@ -42,6 +42,11 @@ class _Filters(Layer):
     def block(self):
         return self.filters.block
 
+    def place(self, shift, whole):
+        """Of windows: blocks start so many positions before the map, (vertical, horizontal), and `whole` is the
+        (height, width) of the picture's map."""
+        self.filters.shift, self.filters.whole = shift, whole
+
     def channels(self, bottoms):
         shape = bottoms[0]
         if len(shape) != 4:
@@ -74,10 +79,6 @@ class Convolution(_Filters):
     @property
     def movable(self):
         return self.filters.movable
-
-    def move(self, axes):
-        """Start blocks half a block before the map along these axes (vertical, horizontal)."""
-        self.filters.shift = tuple(self.block // 2 * axis for axis in axes)
 
     def blob_shapes(self, bottoms):
         return self.blobs_of(self.num_output, self.channels(bottoms))

@@ -21,7 +21,7 @@ struct winograd {
     int64_t outputs, output_step, input_step, flip;
     const float *bias;           /* (outputs) or NULL */
     int64_t pad_top, pad_left, out_height, out_width;
-    int64_t shift_y, shift_x;    /* 0 or 2: how far before the outputs their tiles start */
+    int64_t shift_y, shift_x;    /* how far before the outputs their tiles start; even with a pool */
     float *y;                    /* (outputs, out_height, out_width), or pooled */
     int64_t relu;
     int64_t pool_height, pool_width; /* 0: no pool; else that of a 2×2 max pool of stride 2 after the ReLU */
