@@ -14,7 +14,7 @@
    -D BM, BN, BK, TM, TN   the tile
    -D MASKED               0; 1: x counts only where its bit is set (the gradient of a ReLU); 2: x is the gradient of a
                            2×2 max pool after the ReLU, and counts at the winners; 3: as 1, where winograd.cl wrote the
-                           bits, 16 for each 4×4 block
+                           bits, 16 for each 4×4 block, which start mask_y and mask_x before x
    -D MATRIX               0; 1: w is a (channels, outputs) matrix without padding, scaled by a factor on the device, and
                            y is added to when `accumulate` is set
    relu: 0; 1: max(y, 0); 2: and store one bit per element, 1 where y > 0; 3: and take the largest of each 2×2 window
@@ -32,7 +32,7 @@
 #define LAYOUT                                                                                                         \
     int channels, int height, int width, int outputs, int out_height, int out_width, int taps_y, int taps_x,          \
         int stride_y, int stride_x, int dilation_y, int dilation_x, int pad_y, int pad_x, int apart_y, int apart_x,   \
-        int groups, int splits, int adjoint, int relu, int pooled_height, int pooled_width
+        int groups, int splits, int adjoint, int relu, int pooled_height, int pooled_width, int mask_y, int mask_x
 
 /* First tap that meets positions of this remainder; taps where there is none. */
 INLINE int first_tap(int remainder, int pad, int dilation, int stride, int step) {
@@ -159,10 +159,10 @@ KERNEL_RESIDENT(THREADS, (MATRIX ? 384 : RESIDENT) / THREADS) convolution(GLOBAL
 #define MASK_VALUE \
     if (winners[channel * input_plane + place] != ((iy & 1) << 1 | (ix & 1))) value = 0;
 #elif MASKED == 3
-    const int across = (width + 3) / 4, blocks = (height + 3) / 4 * across;
+    const int across = (width + mask_x + 3) / 4, blocks = (height + mask_y + 3) / 4 * across;
     GLOBAL const ushort *block = (GLOBAL const ushort *)mask + group * channels * blocks;
 #define MASK_VALUE \
-    if (!BLOCK_BIT(block + channel * blocks, across, iy, ix)) value = 0;
+    if (!BLOCK_BIT(block + channel * blocks, across, iy + mask_y, ix + mask_x)) value = 0;
 #elif MASKED
     mask += group * channels * ((input_plane + 31) / 32);
 #define MASK_VALUE \

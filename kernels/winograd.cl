@@ -16,6 +16,8 @@
    -D MASKED               0; 1: x counts only where its bit is set; 2: x is the gradient of a 2×2 max pool after the
                            ReLU, and counts at the winners; 3: as 1, with 16 bits for each tile
 
+   Tiles start shift_y and shift_x before the outputs (even numbers with a pool; none with adjoint, nor where x's tiles
+   are concerned: pads count them), and so do mask_y and mask_x those that the bits of a mask are kept for.
    `slab` is a multiple of four, the tiles that v and m have room for; `count` of them, from `first` on, are there. Rows
    and columns of u are rounded up to multiples of eight, with zeros. v and m are parts of one array, since the pool
    wastes less on one block than on two. */
@@ -41,8 +43,8 @@ INLINE void transform_input(const float d[SIDE], float t[SIDE]) {
 }
 
 KERNEL(GROUP) winograd_input(GLOBAL const float *RESTRICT x, GLOBAL const uint *RESTRICT mask, GLOBAL float *RESTRICT v,
-                             SLAB, int channels, int height, int width, int pad_y, int pad_x, int pooled_height,
-                             int pooled_width) {
+                             SLAB, int channels, int height, int width, int pad_y, int pad_x, int mask_y, int mask_x,
+                             int pooled_height, int pooled_width) {
     const int at = ELEMENT, channel = at / slab, tile = first + at % slab;
     if (channel >= channels || at % slab >= count) return;
     const int step = adjoint ? -1 : 1;
@@ -57,8 +59,8 @@ KERNEL(GROUP) winograd_input(GLOBAL const float *RESTRICT x, GLOBAL const uint *
 #if MASKED == 1
     mask += channel * ((height * width + 31) / 32);
 #elif MASKED == 3
-    const int mask_width = (width + 3) / 4;
-    GLOBAL const ushort *blocks = (GLOBAL const ushort *)mask + channel * ((height + 3) / 4) * mask_width;
+    const int mask_width = (width + mask_x + 3) / 4;
+    GLOBAL const ushort *blocks = (GLOBAL const ushort *)mask + channel * ((height + mask_y + 3) / 4) * mask_width;
 #endif
     float rows[SIDE][SIDE];
 #pragma unroll
@@ -74,7 +76,7 @@ KERNEL(GROUP) winograd_input(GLOBAL const float *RESTRICT x, GLOBAL const uint *
                 const int place = (iy >> 1) * pooled_width + (ix >> 1);
                 if (winners[place] == ((iy & 1) << 1 | (ix & 1))) d[j] = x[place];
 #elif MASKED == 3
-                if (BLOCK_BIT(blocks, mask_width, iy, ix)) d[j] = x[iy * width + ix];
+                if (BLOCK_BIT(blocks, mask_width, iy + mask_y, ix + mask_x)) d[j] = x[iy * width + ix];
 #elif MASKED
                 if (BIT(mask, iy * width + ix)) d[j] = x[iy * width + ix];
 #else
@@ -201,10 +203,11 @@ INLINE void transform_output(const float m[SIDE], float y[4]) {
 /* relu: as in convolution.cl, but 2 stores 16 bits for each tile, row by row, the lowest first. */
 KERNEL(GROUP) winograd_output(GLOBAL const float *RESTRICT m, int start_of_m, GLOBAL const float *RESTRICT bias,
                               GLOBAL float *RESTRICT y, GLOBAL ushort *RESTRICT bits, SLAB, int splits, int outputs,
-                              int height, int width, int relu, int pooled_height, int pooled_width) {
+                              int height, int width, int shift_y, int shift_x, int relu, int pooled_height,
+                              int pooled_width) {
     const int at = ELEMENT, output = at / slab, tile = first + at % slab;
     if (output >= outputs || at % slab >= count) return;
-    const int row0 = tile / across * 4, column0 = tile % across * 4, plane = outputs * slab;
+    const int row0 = tile / across * 4 - shift_y, column0 = tile % across * 4 - shift_x, plane = outputs * slab;
     float columns[4][SIDE];
     m += start_of_m + at;
 #pragma unroll
@@ -239,7 +242,7 @@ KERNEL(GROUP) winograd_output(GLOBAL const float *RESTRICT m, int start_of_m, GL
                 float best = tile_y[i][j];
                 int winner = 0;
                 TAKE_LARGEST(best, winner, right, below, tile_y[i][j + 1], tile_y[i + 1][j], tile_y[i + 1][j + 1])
-                if (row / 2 < pooled_height && column / 2 < pooled_width) {
+                if (row >= 0 && column >= 0 && row / 2 < pooled_height && column / 2 < pooled_width) {
                     const int to = (output * pooled_height + row / 2) * pooled_width + column / 2;
                     y[to] = rectified(best);
                     ((GLOBAL uchar *)bits)[to] = (uchar)(best > 0 ? winner : 4);
@@ -252,22 +255,22 @@ KERNEL(GROUP) winograd_output(GLOBAL const float *RESTRICT m, int start_of_m, GL
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         const int row = row0 + (adjoint ? 3 - i : i);
-        if (row < height) {
+        if ((uint)row < (uint)height) {
             GLOBAL float *to = y + row * width + column0;
 #pragma unroll
             for (int j = 0; j < 4; j++) {
-                flags |= (uint)(tile_y[i][j] > 0) << (i * 4 + j); /* those beyond the border are not read */
+                flags |= (uint)(tile_y[i][j] > 0) << (i * 4 + j); /* those beyond borders are not read */
                 if (relu) tile_y[i][j] = rectified(tile_y[i][j]);
             }
-            if (width % 4 == 0) {
+            if (width % 4 == 0 && shift_x == 0) {
                 *(GLOBAL float4 *)to = together(tile_y[i][0], tile_y[i][1], tile_y[i][2], tile_y[i][3]);
             } else {
 #pragma unroll
                 for (int j = 0; j < 4; j++)
-                    if (column0 + j < width) to[j] = tile_y[i][j];
+                    if ((uint)(column0 + j) < (uint)width) to[j] = tile_y[i][j];
             }
         }
     }
-    if (relu == 2) bits[(output * ((height + 3) / 4) + row0 / 4) * across + column0 / 4] = (ushort)flags;
+    if (relu == 2) bits[output * ((height + shift_y + 3) / 4) * across + tile] = (ushort)flags;
 }
 #endif

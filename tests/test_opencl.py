@@ -65,14 +65,20 @@ def test_layer(case, device):
     close(results[2], results[0])
 
 
-def check_convolution(device, monkeypatch, ways, shape, outputs, group, kernel, stride, dilation, pad):
-    """All methods of one convolution against numpy, by these ways in turn; the calls are in the order of `turns`."""
+def check_convolution(
+    device, monkeypatch, ways, shape, outputs, group, kernel, stride, dilation, pad, shift=(0, 0)
+):  # fmt: skip
+    """All methods of one convolution against numpy, by these ways in turn; the calls are in the order of `turns`.
+
+    shift: where Winograd's tiles start; where a pool follows, the even number below.
+    """
     turns = itertools.cycle(ways)
-    monkeypatch.setattr(convolution, "plan", lambda *_, splits=None, blocks=0: next(turns))
+    monkeypatch.setattr(convolution, "plan", lambda *_, **__: next(turns))
     x, weight = noise(1, *shape), noise(outputs, shape[0] // group, *kernel, seed=1)
     bias, size, results = noise(outputs, seed=2), shape[1:], []
     for ops in (EXACT, device):
         filters = ops.convolution(weight, bias, stride, dilation, group)
+        filters.shift = shift
         y = filters.forward(ops.asarray(x), pad)
         rectified, mask = filters.forward_relu(ops.asarray(x), pad, True)
         alone, _ = filters.forward_relu(ops.asarray(x), pad, False)
@@ -86,6 +92,7 @@ def check_convolution(device, monkeypatch, ways, shape, outputs, group, kernel, 
                 continue
             g = ops.asarray(noise(1, outputs, *output, seed=4))
             if ops is device:
+                filters.shift = tuple(s // 2 * 2 for s in shift)
                 pooled, winners = filters.forward_relu_pool(ops.asarray(x), pad, True, output)
                 results[-1] += [pooled, filters.backward_relu_pool(g, winners, size, pad)]
             else:

@@ -15,6 +15,7 @@ from cvstyle import backends as all_backends
 from cvstyle.backends import device as common
 from cvstyle.backends import opencl
 from cvstyle.backends.device import compiler, tensor
+from cvstyle.backends.device.ways import Way
 from cvstyle.errors import OptionError
 from cvstyle.network import Network
 
@@ -69,7 +70,7 @@ def as_rounded(x, precision):
 def set_plan(monkeypatch, tile, split, ops=None):
     if tile.wgmma and ON_GPU and not ops.device.wgmma:
         pytest.skip("wgmma is tried on a GPU of compute capability 9.0 with CVSTYLE_WGMMA=1; emulated without a GPU")
-    monkeypatch.setattr(tensor, "plan", lambda *arguments: (tile, split if len(arguments[-1]) > 1 else 1))
+    monkeypatch.setattr(tensor, "plan", lambda *shape, **_: Way(tile, split if len(shape[-1]) > 1 else 1))
 
 
 LONG = 4095  # needs two words of every kind

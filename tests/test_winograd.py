@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_network import Projection, picture
 from test_opencl import EXACT, NETS, check_convolution, noise
+from test_tiles import check_features
 from test_tuning import Clock, folder, ops  # fixtures
 
 from cvstyle import images, plan, transfer
@@ -38,7 +39,8 @@ def test_every_tile(device, monkeypatch, tile, splits, shape, outputs):
 @pytest.mark.parametrize("forward, backward", [(True, False), (False, True)])
 def test_masks_go_from_one_kernel_to_the_other(device, monkeypatch, size, forward, backward):
     turns = in_turn(Way(TILES[2], 1, forward), Way(TILES[2], 1, backward))
-    check_convolution(device, monkeypatch, turns, (5, *size), 6, 1, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1))
+    for shift in ((0, 0), (1, 2), (2, 3)):
+        check_convolution(device, monkeypatch, turns, (5, *size), 6, 1, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1), shift)
 
 
 @settings(
@@ -47,15 +49,15 @@ def test_masks_go_from_one_kernel_to_the_other(device, monkeypatch, size, forwar
 )  # fmt: skip
 @given(st.data())
 def test_any_convolution(device, monkeypatch, data):
-    """Any padding, size, number of groups and of slabs."""
+    """Any padding, size, number of groups and of slabs, and start of the tiles."""
     draw = data.draw
     group, pad = draw(st.sampled_from([1, 1, 2, 3])), draw(st.tuples(*[st.integers(0, 4)] * 4))
     size = [draw(st.integers(max(1, 3 - pad[i] - pad[i + 2]), 20)) for i in (0, 1)]
     channels, outputs = group * draw(st.integers(1, 11)), group * draw(st.integers(1, 9))
     monkeypatch.setattr(ways, "_SLAB", 36 * (channels + outputs) * draw(st.sampled_from([4, 8, 132, 1 << 20])))
     kinds = [Way(TILES[2], draw(st.sampled_from([1, 1, 2])), kind) for kind in (True, draw(st.booleans()))]
-    turns = in_turn(*draw(st.permutations(kinds)))
-    check_convolution(device, monkeypatch, turns, (channels, *size), outputs, group, (3, 3), (1, 1), (1, 1), pad)
+    turns, shift = in_turn(*draw(st.permutations(kinds))), draw(st.tuples(*[st.integers(0, 3)] * 2))
+    check_convolution(device, monkeypatch, turns, (channels, *size), outputs, group, (3, 3), (1, 1), (1, 1), pad, shift)
 
 
 def bound(x, weight):
@@ -85,7 +87,7 @@ def bound(x, weight):
 
 @pytest.mark.parametrize("channels", [1, 8, 100])
 def test_each_number_is_within_the_proven_bound(device, monkeypatch, channels):
-    monkeypatch.setattr(convolution, "plan", lambda *_, splits=None, blocks=0: Way(TILES[2], 1, True))
+    monkeypatch.setattr(convolution, "plan", lambda *_, blocks=0, **__: Way(TILES[2], 1, True))
     x, weight = noise(1, channels, 6, 6), noise(7, channels, 3, 3, seed=1)
     ours, exact = (b.convolution(weight, None, (1, 1), (1, 1), 1) for b in (device, EXACT))
     y, reference = (np.array(c.forward(c.ops.asarray(x), (0,) * 4), float)[0] for c in (ours, exact))
@@ -99,7 +101,7 @@ def test_512_channels_are_within_three_times_the_direct_kernels_error(device, mo
     errors = []
     for by_winograd in (False, True):
         way = Way(TILES[2], 1, by_winograd)
-        monkeypatch.setattr(convolution, "plan", lambda *_, splits=None, blocks=0, way=way: way)
+        monkeypatch.setattr(convolution, "plan", lambda *_, way=way, **__: way)
         y = device.convolution(weight, None, (1, 1), (1, 1), 1).forward(device.asarray(x), (1,) * 4)
         errors.append(np.linalg.norm(np.array(y, float) - exact) / np.linalg.norm(exact))
     assert errors[1] <= 3 * errors[0] and errors[1] < 3e-6
@@ -112,7 +114,7 @@ def test_gradient_of_vgg19(device, monkeypatch, kinds):
     taps = ["relu1_1", "relu3_1", "conv5_1"]
     exact = Projection(net, taps, EXACT).gradient(picture(net))
 
-    def chosen(outputs, positions, channels, *_, splits=None, blocks=0):
+    def chosen(outputs, positions, channels, *_, blocks=0, **__):
         return Way(TILES[2], 1, bool(blocks) and kinds[channels >= outputs])
 
     monkeypatch.setattr(convolution, "plan", chosen)
@@ -133,20 +135,15 @@ def test_what_is_done_without(device, monkeypatch, shape, stride, dilation, grou
     assert filters.block == 1 and not any(asked)
 
 
-def test_blocks_of_a_window_are_those_of_the_picture(device, monkeypatch):
-    """Well inside, a window that starts where `reach` says has the picture's bytes."""
-    monkeypatch.setattr(convolution, "plan", lambda *_, splits=None, blocks=0: Way(TILES[2], 1, bool(blocks)))
-    program = Network(nets.vgg(19, 4, (64, 64), classifier=False), device).program(["relu3_1"])
-    unit = program.reach((140, 120), 0).unit
-    assert unit == 16
-    x = noise(1, 3, 140, 120)
-    whole, part = (
-        np.array(program.forward(device.asarray(picture), keep=False)["relu3_1"])
-        for picture in (x, np.ascontiguousarray(x[:, :, unit : unit + 99, 2 * unit : 2 * unit + 85]))
-    )
-    inside = slice(10, 16)
-    assert part[..., inside, inside].any()
-    np.testing.assert_array_equal(part[..., inside, inside], whole[..., 14:20, 18:24])
+@pytest.mark.parametrize("size, tile", [((327, 50), 300), ((158, 301), 126)])
+def test_features_that_count_have_the_bits_of_the_whole_picture(device, monkeypatch, size, tile):
+    """By Winograd's algorithm, whose tiles start where the picture's do; the second is shallow, on short axes."""
+    monkeypatch.setattr(
+        convolution, "plan", lambda outputs, positions, *_, blocks=0, **__: Way(TILES[positions % 3], 1, bool(blocks))
+    )  # fmt: skip
+    deepest = "relu5_1" if tile > 280 else "relu3_2"
+    net = Network(nets.vgg(19, 4, (64, 64), classifier=False), device)
+    check_features(net, ["relu1_1", "relu2_2", "relu3_1", deepest], size, tile)
 
 
 def test_predicted_memory(device, monkeypatch, tmp_path):
@@ -155,7 +152,7 @@ def test_predicted_memory(device, monkeypatch, tmp_path):
     for name in files:
         images.write(name, np.random.default_rng(0).uniform(0, 1, (48, 64, 3)).astype(np.float32))
     monkeypatch.setattr(plan, "_PROBES", (96, 192))
-    monkeypatch.setattr(convolution, "plan", lambda *_, splits=None, blocks=0: Way(TILES[2], 1, bool(blocks)))
+    monkeypatch.setattr(convolution, "plan", lambda *_, blocks=0, **__: Way(TILES[2], 1, bool(blocks)))
     ops = common.Backend(device.device)
     ops.autotune = False
     options = {
@@ -200,7 +197,7 @@ def test_what_was_tried_and_not_taken_is_forgotten(ops, monkeypatch):
 
 def test_an_iteration_allocates_nothing(device, monkeypatch):
     """With slabs and shares, after the first."""
-    monkeypatch.setattr(convolution, "plan", lambda *_, splits=None, blocks=0: Way(TILES[2], 2, True))
+    monkeypatch.setattr(convolution, "plan", lambda *_, blocks=0, **__: Way(TILES[2], 2, True))
     ops = common.Backend(device.device)
     filters = ops.convolution(noise(64, 64, 3, 3), None, (1, 1), (1, 1), 1)
     x, taken = ops.asarray(noise(1, 64, 130, 130)), []

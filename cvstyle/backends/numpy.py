@@ -530,9 +530,8 @@ class Convolution:
     movable = False
     """Whether they can start before the first."""
 
-    shift, whole = (0, 0), None
-    """Of windows of a picture: how far before the first they start, and the (height, width) of the picture's map. What
-    rounds by either goes by these, so that windows round as the picture does."""
+    shift = (0, 0)
+    """How far before the first they start."""
 
     def __init__(self, ops, weight, bias, stride, dilation, group):
         self.ops, self.stride, self.dilation, self.group = ops, stride, dilation, group
@@ -545,6 +544,13 @@ class Convolution:
     def weight(self):
         """The filters, contiguous and aligned; made when first needed, since the file's may be neither."""
         return np.require(self._source, self.ops.dtype, ["C", "A"])
+
+    def place(self, shift, whole, backward=False):
+        """Of a window of a picture: what `shift` is, and the picture's map, by both of which windows round as it does.
+
+        whole: its (height, width). backward: it is the gradient's, as a transposed convolution computes it.
+        """
+        self.shift = shift
 
     def engine(self, backward=False):
         """What does the work in this direction, for `cvstyle info --timings`."""

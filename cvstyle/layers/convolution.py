@@ -38,6 +38,9 @@ class _Filters(Layer):
             raise self.fail(f"axis {p['axis']} is not supported; only axis 1 is")
         self.extent = tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
 
+    backward = False
+    """Whether the map is that of the filters' gradient."""
+
     @property
     def block(self):
         return self.filters.block
@@ -45,7 +48,7 @@ class _Filters(Layer):
     def place(self, shift, whole):
         """Of windows: blocks start so many positions before the map, (vertical, horizontal), and `whole` is the
         (height, width) of the picture's map."""
-        self.filters.shift, self.filters.whole = shift, whole
+        self.filters.place(shift, whole, self.backward)
 
     def channels(self, bottoms):
         shape = bottoms[0]
@@ -145,6 +148,8 @@ class _ConvolutionReLUPool(Layer):
 @register("Deconvolution")
 class Deconvolution(_Filters):
     """The transpose of a convolution: its forward is that convolution's backward, and the other way round."""
+
+    backward = True
 
     def top_shapes(self, bottoms):
         self.channels(bottoms)

@@ -11,13 +11,18 @@ from . import winograd
 from .ways import plan, ranked
 
 _SLACK = 128  # floats after the weights that a tile may read
+_TRIAL = 8 << 20  # floats of a map, at most, on which orders of sums are timed: enough to fill a device
 _MASKS = {np.dtype(np.uint32): 1, np.dtype(np.uint8): 2, np.dtype(np.uint16): 3}  # MASKED in convolution.cl
 
 
 class Convolution:
-    """Convolution with fixed weights on a device; see `numpy.Convolution` for the arguments and methods."""
+    """Convolution with fixed weights on a device; see `numpy.Convolution` for the arguments and methods.
 
-    movable = False
+    Masks of Winograd's algorithm are (bits of its tiles, where these start).
+    """
+
+    movable = True
+    shift = (0, 0)
 
     def __init__(self, ops, weight, bias, stride, dilation, group):
         self.ops, self.stride, self.dilation, self.group = ops, stride, dilation, group
@@ -27,7 +32,11 @@ class Convolution:
         self.winograd = winograd.fits(weight.shape, stride, dilation, group)
         self._source = weight
         self._bias = None if bias is None else ops.asarray(bias)
-        self._taken, self._needed = {}, set()
+        self._taken, self._needed, self._orders = {}, set(), {}
+        self._wholes = {}  # direction → the map of the picture of which windows are computed
+
+    def place(self, shift, whole, backward=False):
+        self.shift, self._wholes = shift, {int(backward): whole}
 
     @property
     def block(self):
@@ -101,17 +110,18 @@ class Convolution:
         return self.ops.filters(host)
 
     def _run(self, x, size, pad, outputs, adjoint, relu=0, mask=None, pooled=None):
-        """(y, bits or winners where the ReLU leaves any)"""
+        """(y, what the ReLU or the pool leaves for the gradient)"""
         ops, groups = self.ops, self.group
+        mask, saved = mask if isinstance(mask, tuple) else (mask, (0, 0))
+        shift = (0, 0) if adjoint else self.shift
         channels, per_group, source = x.shape[1] // groups, outputs // groups, x.shape[2:]
         masked = 0 if mask is None else _MASKS[mask.dtype]
         if masked == 2:  # x stands for the map before the pool, of which windows reach these rows and columns
             source = [min(n, 2 * m) for n, m in zip(self.output_size(size, pad), pooled)]
-        phases = self.stride if adjoint else (1, 1)
-        positions = 4 * math.prod(pooled) if relu == 3 else math.prod(-(-n // s) for n, s in zip(size, phases))
-        repeats = groups * math.prod(phases)
-        shape = per_group, positions, channels, math.prod(self.kernel), repeats, ops.device.units
-        blocks = math.prod(winograd.blocks(size)) if self.winograd else 0
+        shape, options = self._shape(size, adjoint, shift, 4 * math.prod(pooled) if relu == 3 else None)
+        (_, positions, _, _, repeats, _), order = shape, self._order(size, pad, relu, adjoint)
+        if order:
+            options["order"] = order
         apart = [s // math.gcd(s, d) if adjoint else 1 for s, d in zip(self.stride, self.dilation)]
         described = (channels, *source, per_group, *size, *self.kernel, *self.stride, *self.dilation, *pad[:2], *apart)
         y = ops.empty((1, outputs, *(pooled if relu == 3 else size)))
@@ -120,16 +130,16 @@ class Convolution:
         def run(way):
             """Returns the bits or winners."""
             tile, splits, by_winograd = way
-            bits = self._room_for_bits(relu, size, pooled, by_winograd)
+            bits = self._room_for_bits(relu, size, pooled, by_winograd and shift)
             if by_winograd:
                 winograd.convolve(
-                    ops, way, x, source, self._frequencies, bias, y, size, pad, groups, adjoint, relu, masked, mask,
-                    bits, pooled
+                    ops, way, x, source, self._frequencies, bias, y, size, shift, pad, groups, adjoint, relu, masked,
+                    mask, saved, bits, pooled
                 )  # fmt: skip
-                return bits
+                return (bits, shift) if relu == 2 else bits
             target = y if splits == 1 else ops.empty((splits, outputs, positions if relu == 3 else math.prod(size)))
             grid = (-(-positions // tile.bn), -(-per_group // tile.bm), repeats * splits)
-            layout = (*described, groups, splits, adjoint, relu, *(pooled or (1, 1)))
+            layout = (*described, groups, splits, adjoint, relu, *(pooled or (1, 1)), *saved)
             weights = self._adjoint if adjoint else self._weights
             arguments = (x, weights, bias, target, mask, bits, *ops.factor(1.0), 0, *layout)
             ops.launch("convolution", "convolution", grid, arguments, tile.threads, _defines(tile, masked))
@@ -143,22 +153,65 @@ class Convolution:
             return bits
 
         if ops.autotune:
-            key = ("convolution", *described, groups, adjoint, masked, relu, *(pooled or ()))
-            way = ops.choices.pick(key, ranked(*shape, blocks=blocks), run)
+            key = ("convolution", *described, groups, adjoint, masked, relu, *(pooled or ()), *(order or ()))
+            way = ops.choices.pick(key, ranked(*shape, **options), run)
             self._forget_but(way, adjoint)
         else:
-            way = plan(*shape, blocks=blocks)
+            way = plan(*shape, **options)
         self._taken[adjoint] = way
         return y, run(way)
 
-    def _room_for_bits(self, relu, size, pooled, by_winograd):
-        """An array for what a ReLU, or a pool after it, leaves for the gradient; None where it leaves nothing."""
+    def _shape(self, size, adjoint, shift=(0, 0), positions=None):
+        """What `plan` and `ranked` ask for, on a map of this size: arguments, and options."""
+        per_group, channels = (n // self.group for n in (self.outputs, self.inputs)[:: -1 if adjoint else 1])
+        phases = self.stride if adjoint else (1, 1)
+        positions = positions or math.prod(-(-n // s) for n, s in zip(size, phases))
+        repeats = self.group * math.prod(phases)
+        shape = per_group, positions, channels, math.prod(self.kernel), repeats, self.ops.device.units
+        return shape, {"blocks": math.prod(winograd.blocks(size, shift)) if self.winograd else 0}
+
+    def _order(self, size, pad, relu, adjoint):
+        """In which order sums must be taken (`Way.order`), so that windows of a picture round as it does; None: in any.
+
+        It is decided by the layer and the picture's map: by estimate or, where ways are timed, by time on a map of that
+        shape and at most _TRIAL numbers, whatever follows the sums."""
+        whole = self._wholes.get(adjoint)
+        if whole is None:
+            return None
+        if not self.ops.autotune:
+            return self._estimated(whole, pad, adjoint).order
+        scale = min(1, math.sqrt(_TRIAL / max(self.inputs, self.outputs) / math.prod(whole)))
+        tried = tuple(max(1, round(n * scale)) for n in whole)
+        if tried == size and relu == (0 if adjoint else 2):
+            return None  # this is what is timed
+        if (tried, pad) not in self._orders:
+            self._orders[tried, pad] = self._timed(tried, pad, adjoint).order
+        return self._orders[tried, pad]
+
+    def _estimated(self, size, pad, adjoint):
+        """The `Way` that is estimated to be fastest on a map of this size."""
+        shape, options = self._shape(size, adjoint)
+        return plan(*shape, **options)
+
+    def _timed(self, size, pad, adjoint):
+        """The `Way` that is fastest on a map of this size."""
+        if adjoint:
+            source = self.output_size(size, pad)
+            self._run(self.ops.empty((1, self.outputs, *source)), size, pad, self.inputs, 1)
+        else:
+            source = [(n - 1) * s + e - a - b for n, s, e, a, b in zip(size, self.stride, self.extent, pad, pad[2:])]
+            self._run(self.ops.empty((1, self.inputs, *source)), size, pad, self.outputs, 0, relu=2)
+        return self._taken[adjoint]
+
+    def _room_for_bits(self, relu, size, pooled, shift):
+        """An array for what a ReLU, or a pool after it, leaves for the gradient; None where it leaves nothing. shift:
+        where Winograd's tiles start, if it is by them."""
         if relu == 3:
             return self.ops.empty((self.outputs, *pooled), np.uint8)
         if relu < 2:
             return None
-        if by_winograd:
-            return self.ops.empty((self.outputs, *winograd.blocks(size)), np.uint16)
+        if shift:
+            return self.ops.empty((self.outputs, *winograd.blocks(size, shift)), np.uint16)
         return self.ops.empty((self.outputs, -(-math.prod(size) // 32)), np.uint32)
 
     def _forget_but(self, way, adjoint):
@@ -177,7 +230,7 @@ def matrix_product(ops, d, x, factor, target, accumulate):
     channels, size = x.shape[1], x.shape[2:]
     positions = math.prod(size)
     tile = plan(channels, positions, channels, 1, 1, ops.device.units, splits=(1,)).tile
-    layout = (channels, 1, positions, channels, 1, positions, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, 1, 0, 0, 1, 1)
+    layout = (channels, 1, positions, channels, 1, positions, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, 1, 0, 0, 1, 1, 0, 0)
     arguments = (x, d, None, target, None, None, *ops.factor(factor), int(accumulate), *layout)
     grid = (-(-positions // tile.bn), -(-channels // tile.bm), 1)
     ops.launch("convolution", "convolution", grid, arguments, tile.threads, _defines(tile, matrix=1))

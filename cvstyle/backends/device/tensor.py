@@ -59,6 +59,7 @@ HOPPER_TILES = (
     Tile(128, 16, 8, 1, 0, 1, 1.6, True), Tile(64, 16, 4, 1, 0, 2, 1.5, True), Tile(128, 8, 8, 1, 0, 1, 1.5, True),
     Tile(64, 8, 4, 1, 0, 2, 1.3, True),
 )  # fmt: skip
+_PAD = (1, 1, 1, 1)  # of what the kernels do
 _FULL = 8  # warps that keep a multiprocessor's tensor cores busy
 _TRAFFIC = 250  # multiply-adds that take as long as moving one float through memory
 
@@ -86,7 +87,7 @@ class TensorConvolution(Convolution):
     def forward(self, x, pad):
         if not _same(pad):
             return super().forward(x, pad)
-        return self._multiplied(x, self._words, self._bias, self.outputs)
+        return self._multiplied(x)[0]
 
     def backward(self, g, size, pad):
         if not _same(pad):
@@ -96,9 +97,7 @@ class TensorConvolution(Convolution):
     def forward_relu(self, x, pad, keep):
         if not _same(pad):
             return super().forward_relu(x, pad, keep)
-        height, columns = x.shape[2:]
-        bits = self.ops.empty((self.outputs, height, -(-columns // COLUMNS)), np.uint16) if keep else None
-        return self._multiplied(x, self._words, self._bias, self.outputs, relu=2 if keep else 1, bits=bits), bits
+        return self._multiplied(x, relu=2 if keep else 1)[:2]
 
     def backward_relu(self, g, mask, size, pad):
         if not _same(pad):
@@ -108,8 +107,7 @@ class TensorConvolution(Convolution):
     def forward_relu_pool(self, x, pad, keep, output):
         if not _same(pad):
             return super().forward_relu_pool(x, pad, keep, output)
-        winners = self.ops.empty((self.outputs, *output), np.uint8)
-        return self._multiplied(x, self._words, self._bias, self.outputs, relu=3, bits=winners, pooled=output), winners
+        return self._multiplied(x, relu=3, pooled=output)[:2]
 
     def backward_relu_pool(self, g, winners, size, pad):
         if not _same(pad):
@@ -129,14 +127,29 @@ class TensorConvolution(Convolution):
         words, peak = packed(weight, self.ops.word, split)
         return Words(self.ops.filters(words), self.ops.constant(peak), split)
 
-    def _multiplied(self, x, words, bias, outputs, relu=0, bits=None, pooled=None):
-        """pooled: the size of y, where a pool follows."""
-        size = x.shape[2:]
-        y = self.ops.empty((1, outputs, *(pooled or size)))
-        bias = self._no_bias if bias is None else bias
-        way = multiply(self.ops, x, words, bias, y, size, side=3, relu=relu, bits=bits)
-        self._taken[0] = f"{self.ops.word}{' + rest' if words.split else ''}, {way}"
-        return y
+    def _multiplied(self, x, relu=0, pooled=None):
+        """(y, what the ReLU or the pool leaves for the gradient, the `Way`); pooled: y's size, where a pool follows."""
+        ops, words, size, bits = self.ops, self._words, x.shape[2:], None
+        order = self._order(size, _PAD, relu, 0)
+        if relu == 2:
+            bits = ops.empty((self.outputs, size[0], -(-size[1] // COLUMNS)), np.uint16)
+        elif relu == 3:
+            bits = ops.empty((self.outputs, *pooled), np.uint8)
+        y = ops.empty((1, self.outputs, *(pooled or size)))
+        bias = self._no_bias if self._bias is None else self._bias
+        way = multiply(ops, x, words, bias, y, size, side=3, relu=relu, bits=bits, order=order)
+        self._taken[0] = f"{ops.word}{' + rest' if words.split else ''}, {way}"
+        return y, bits, way
+
+    def _estimated(self, size, pad, adjoint):
+        if not _same(pad):
+            return super()._estimated(size, pad, adjoint)
+        return plan(*_shape(self.ops, self.inputs, size, self.outputs, 3, self._words))
+
+    def _timed(self, size, pad, adjoint):
+        if not _same(pad):
+            return super()._timed(size, pad, adjoint)
+        return self._multiplied(self.ops.empty((1, self.inputs, *size)), relu=2)[2]
 
     def _gradient(self, g, mask=None, size=None):
         """size: that of the map, where g is the pooled one's gradient."""
@@ -180,17 +193,17 @@ class Words(NamedTuple):
 
 
 def multiply(
-    ops, x, words, bias, y, size, side, relu=0, bits=None, mask=None, factor=1.0, accumulate=False, plus=None
-):
+    ops, x, words, bias, y, size, side, relu=0, bits=None, mask=None, factor=1.0, accumulate=False, plus=None,
+    order=None,
+):  # fmt: skip
     """y ← factor · (words ⋆ x) + bias on a map of this size, with `side`² taps; returns the `Way` that was taken.
 
-    accumulate: y is added to. plus: a `Product` that is added, where there are nine taps and the factor is 1.
+    accumulate: y is added to. plus: a `Product` that is added, where there are nine taps and the factor is 1. order:
+    see `ways.ranked`.
     """
     masked = 0 if mask is None else 2 if mask.dtype == np.uint8 else 1
     channels, outputs = x.shape[1], y.shape[1]
-    choices = SPLITS if side == 3 else (1,)  # the Gram gradient is added to y, so one group has the whole sum
-    wgmma = ops.device.wgmma and plus is None  # of which the kernel knows no other product
-    shape = channels, *size, outputs, side, ops.word, words.split, ops.device.units, wgmma, choices
+    shape, options = _shape(ops, channels, size, outputs, side, words, plus), {"order": order} if order else {}
     peak, added = ops.peak(x), (None, None, None, None)
     peaks = {x: peak}
     if plus is not None:
@@ -221,16 +234,23 @@ def multiply(
         return parts
 
     if ops.autotune:
-        key = ("cuda/convolution", *shape[:-1], masked, relu, int(plus is not None), int(accumulate))
+        key = "cuda/convolution", *shape[:-1], masked, relu, int(plus is not None), int(accumulate), *(order or ())
         # What is added to is tried out on an array that nobody reads.
         trial = (lambda way: run(way, ops.empty(y.shape))) if accumulate else run
-        way = ops.choices.pick(key, ranked(*shape), trial)
+        way = ops.choices.pick(key, ranked(*shape, **options), trial)
     else:
-        way = plan(*shape)
+        way = plan(*shape, **options)
     remember(y, run(way))
     for array, largest in peaks.items():
         remember(array, largest)
     return way
+
+
+def _shape(ops, channels, size, outputs, side, words, plus=None):
+    """What `plan` and `ranked` ask for."""
+    choices = SPLITS if side == 3 else (1,)  # the Gram gradient is added to y, so one group has the whole sum
+    wgmma = ops.device.wgmma and plus is None  # of which the kernel knows no other product
+    return channels, *size, outputs, side, ops.word, words.split, ops.device.units, wgmma, choices
 
 
 def remember(x, largest):
@@ -280,13 +300,13 @@ def fitting(peak):
     return np.float32(2.0 ** (14 - min(60, max(-60, exponent))))
 
 
-def plan(*shape):
+def plan(*shape, **options):
     """The `Way` of the least estimated time."""
-    return ranked(*shape)[0]
+    return ranked(*shape, **options)[0]
 
 
 @cache
-def ranked(channels, height, columns, outputs, side, word, split_words, units, wgmma=False, splits=SPLITS):
+def ranked(channels, height, columns, outputs, side, word, split_words, units, wgmma=False, splits=SPLITS, order=None):
     """The ways that are worth trying, by their estimated time, as `ways.ranked`."""
     found = []
     chunks = channels // ((8 if side == 3 else 16) * width(word))
@@ -303,7 +323,9 @@ def ranked(channels, height, columns, outputs, side, word, split_words, units, w
             time = work / (tile.efficiency * min(1, at_once * tile.threads / 32 / _FULL))
             if split > 1:
                 time += (2 * split + 1) * outputs * height * columns * _TRAFFIC * width(word) / units
-            found.append((time, Way(tile, split)))
+            way = Way(tile, split)
+            if order in (None, way.order):
+                found.append((time, way))
     return best_of(found)
 
 
@@ -332,7 +354,7 @@ def defines(word):
 
 
 def _same(pad):
-    return tuple(pad) == (1, 1, 1, 1)
+    return tuple(pad) == _PAD
 
 
 def gram_fits(channels):

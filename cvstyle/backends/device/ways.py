@@ -43,6 +43,11 @@ class Way(NamedTuple):
     splits: int
     winograd: bool = False
 
+    @property
+    def order(self):
+        """What decides in which order a sum is taken: ways that have this in common give the same bits."""
+        return self.splits, self.winograd, getattr(self.tile, "wgmma", False)
+
     def __str__(self):
         algorithm = "Winograd, " if self.winograd else ""
         return f"{algorithm}tile {self.tile}, {self.splits} share{'s' if self.splits > 1 else ''}"
@@ -67,15 +72,17 @@ def plan(*shape, **options):
 
 
 @cache
-def ranked(outputs, positions, channels, taps, repeats, units, splits=SPLITS, blocks=0):
+def ranked(outputs, positions, channels, taps, repeats, units, splits=SPLITS, blocks=0, order=None):
     """The ways that are worth trying, by their estimated time.
 
     outputs, channels: of one of the repeats. units: multiprocessors. blocks: tiles of 4×4 outputs that Winograd's
     algorithm would have, 0 where it does not apply; where it does, its best way is among those returned, and so is the
-    best one without it, for the estimate knows nothing of the device but its multiprocessors.
+    best one without it, for the estimate knows nothing of the device but its multiprocessors. order: that of the ways
+    (`Way.order`), where it is known already.
     """
+    splits = splits if order is None else order[:1]
     direct = list(_estimates(outputs, positions, channels, taps, repeats, units, splits))
-    if not blocks:
+    if not blocks or (order and not order[1]):
         return best_of(direct)
     both, other, winograd = repeats * channels, repeats * outputs, []
     for split in splits:
@@ -85,6 +92,8 @@ def ranked(outputs, positions, channels, taps, repeats, units, splits=SPLITS, bl
         for time, way in _estimates(outputs, size, channels, 1, 36 * repeats, units, (split,), shares_cost=False):
             time = -(-blocks // size) * max(time, read * _TRAFFIC / units) + moved * _TRAFFIC / units
             winograd.append((time, way._replace(winograd=True)))
+    if order:
+        return best_of(winograd)
     return list(dict.fromkeys((*best_of(direct + winograd), best_of(direct)[0], best_of(winograd)[0])))
 
 
@@ -95,7 +104,8 @@ def _estimates(outputs, positions, channels, taps, repeats, units, splits, share
     for tile in TILES:
         groups = -(-outputs // tile.bm) * -(-positions // tile.bn) * repeats
         for split in splits:
-            if split > 1 and (split > chunks or (shares_cost and split * outputs * positions * repeats > _WORKSPACE)):
+            large = shares_cost and len(splits) > 1 and split * outputs * positions * repeats > _WORKSPACE
+            if split > 1 and (split > chunks or large):
                 break
             turns = -(-groups * split // units)
             resident = min(turns * tile.threads, tile.resident)

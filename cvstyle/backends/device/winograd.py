@@ -30,9 +30,9 @@ def fits(weight, stride, dilation, group):
     )  # fmt: skip
 
 
-def blocks(size):
-    """Rows and columns of tiles of 4×4 on a map of this size."""
-    return tuple(-(-n // 4) for n in size)
+def blocks(size, shift=(0, 0)):
+    """Rows and columns of tiles of 4×4 on a map of this size, where they start so many positions before it."""
+    return tuple(-(-(n + s) // 4) for n, s in zip(size, shift))
 
 
 def transformed(weight):
@@ -58,26 +58,30 @@ def evaluation(points=(0, NEAR, -NEAR, FAR, -FAR)):
     return np.vstack([values, [0, 0, 1]])
 
 
-def convolve(ops, way, x, source, filters, bias, y, size, pad, group, adjoint, relu, masked, mask, bits, pooled):
+def convolve(
+    ops, way, x, source, filters, bias, y, size, shift, pad, group, adjoint, relu, masked, mask, saved, bits, pooled
+):
     """y ← filters ⋆ x + bias on a map of this size, by `way`; arguments as in `Convolution._run`.
 
     source: the size of the map that x is, or stands for. bits: for each tile 16 of them, or the winners of a pool.
+    shift, saved: where tiles start, and where those of the mask do.
     """
     channels, outputs, (tile, splits, _) = x.shape[1], y.shape[1], way
-    count, across = math.prod(blocks(size)), blocks(size)[1]
+    count, across = math.prod(blocks(size, shift)), blocks(size, shift)[1]
     width = slab(channels, outputs, splits, count)
     work, start_of_m = ops.empty((36 * (channels + splits * outputs) * width,)), 36 * channels * width
     window = tuple(pooled or (1, 1))
     for first in range(0, count, width):
         place = first, min(width, count - first), width, across, adjoint
         grid = (-(-channels * width // _GROUP), 1, 1)
-        arguments = (x, mask, work, *place, channels, *source, *pad[:2], *window)
+        starts = [p + s for p, s in zip(pad, shift)]
+        arguments = (x, mask, work, *place, channels, *source, *starts, *saved, *window)
         ops.launch("winograd", "winograd_input", grid, arguments, defines=input_macros(masked))
         grid = (-(-width // tile.bn), -(-(outputs // group) // tile.bm), splits * 36 * group)
         arguments = (work, filters, work, start_of_m, channels // group, outputs // group, width, splits)
         ops.launch("winograd", "winograd_product", grid, arguments, tile.threads, product_macros(tile, adjoint))
         grid = (-(-outputs * width // _GROUP), 1, 1)
-        arguments = (work, start_of_m, bias, y, bits, *place, splits, outputs, *size, relu, *window)
+        arguments = (work, start_of_m, bias, y, bits, *place, splits, outputs, *size, *shift, relu, *window)
         ops.launch("winograd", "winograd_output", grid, arguments, defines=_POINTS)
 
 
