@@ -25,7 +25,6 @@ _TILES = (4096, 3072, 2048, 1536, 1280, 1024, 768, 640, 512, 448, 384, 320, 256,
 _PICTURE = 12  # bytes per pixel: three channels of float32
 _COPIES = 7  # the picture, its gradient, the last two good ones, the content, and two that come and go
 _DEVICE_COPIES = 2  # the last two good ones: the picture and its gradient are in what a window was measured to take
-_PYRAMID = 4 / 3  # what L-BFGS smooths its step in (see optimize/pyramid.py)
 _WASTE = 1.15  # what a device's pool takes for each byte in use
 _SPARE = 0.9  # of what is free is planned for
 
@@ -93,7 +92,7 @@ class Planner:
     one kind, if there are several. more: pictures that are kept beside the usual ones.
     """
 
-    def __init__(self, net, settings: dict, sharing=None, more: int = 0):
+    def __init__(self, net, settings: dict, sharing=None, more: float = 0):
         self.net, self.settings, self.more = net, settings, more
         names = [n for kind in ("content_layers", "style_layers") for n in settings[kind]]
         names = dict.fromkeys(parse_layer(n)[0] for n in names)
@@ -107,7 +106,7 @@ class Planner:
         """The plan of a run; the last scale decides what it needs.
 
         stages: (longest side, iterations) of each scale; sizes: (height, width) of each. tile_size: a number, None or
-        "auto": the largest that fits.
+        "auto": the largest that fits. history: pairs of L-BFGS, of the last scale's size.
         """
         if tile_size != "auto":
             return self._plan(stages, sizes, tile_size, optimizer, history, offload)
@@ -161,7 +160,7 @@ class Planner:
         strip = self._strip(window) if window != tuple(size) else 0
         window = math.prod(window)
         picture = _PICTURE * math.prod(size)
-        pairs = (2 * history + 2) * self.net.ops.history_itemsize / 4 + 1 + _PYRAMID
+        pairs = (2 * history + 2) * self.net.ops.history_itemsize / 4 + 1
         vectors = {"lbfgs": pairs, "lbfgsb": 4 * history + 10, "adam": 5}[optimizer]  # lbfgsb: float64
         pictures, (features, hosted) = (_COPIES + vectors + self.more) * picture, self._features(size)
         kept = _DEVICE_COPIES + self.more + {"lbfgs": vectors, "lbfgsb": 0, "adam": 2}[optimizer]

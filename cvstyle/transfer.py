@@ -19,6 +19,7 @@ from . import backends, checkpoint, images, optimize, placement, tiles, zoo
 from .errors import CheckpointError, CheckpointWarning, NumericalError, OptionError
 from .network import Network, load_network
 from .objective import Objective, parse_layer
+from .optimize import pyramid
 from .plan import Plan, Planner, refuse_what_cannot_fit
 
 _LONGEST = 1 << 20  # pixels
@@ -321,12 +322,17 @@ class _Run:
 
     def planner(self):
         """(a planner, the arguments of its `plan` for this run)."""
-        options, module = self.options, optimize.get(self.options.optimizer)
+        options = self.options
         settings = {**self.layers, "pooling": options.pooling, "normalize_gradients": options.normalize_gradients}
-        history = options.lbfgs_num_correction or getattr(module, "HISTORY", 0)
-        history = min(history, max(count for _, count in self.stages))
+        chosen, history = self._optimizer_options(), 0
+        if options.optimizer == "lbfgsb":
+            history = chosen["history"]
+        elif options.optimizer == "lbfgs":  # that of the scale for which it is largest
+            pairs = (self._pairs(count) * math.prod(size) for (_, count), size in zip(self.stages, self.sizes))
+            history = max(pairs) / math.prod(self.sizes[-1])
         arguments = (self.stages, self.sizes, self.tile_size, options.optimizer, history, options.offload)
-        return Planner(self.net, settings, self.devices, 2 if options.average_iterates else 0), arguments
+        more = (2 if options.average_iterates else 0) + (pyramid.PICTURES if chosen.get("smooth") else 0)
+        return Planner(self.net, settings, self.devices, more), arguments
 
     def begin(self, planned) -> None:
         """Plan where that is worth its time, refuse what cannot be done, and set up the first scale."""
@@ -386,7 +392,7 @@ class _Run:
         if self.done == start + count:
             return
         if hasattr(module, "init"):
-            longest = [min(settings.pop("history", module.HISTORY), count)] if hasattr(module, "HISTORY") else []
+            longest = [self._pairs(count)] if settings.pop("history", 0) else []
             self.state = settings["state"] = self.state or module.init(self.ops, self.x, *longest)
         module.minimize(
             self.objective, self.x, count, lambda iteration, x: self._after(start + iteration, x),
@@ -591,13 +597,17 @@ class _Run:
         value = getattr(self.options, name)
         return self.defaults.get(name) if value is None else value
 
+    def _pairs(self, count):
+        """Pairs that L-BFGS keeps in so many iterations."""
+        return min(self._optimizer_options()["history"], count)
+
     def _optimizer_options(self):
-        options = self.options
+        options, module = self.options, optimize.get(self.options.optimizer)
         if options.optimizer == "adam":
             return {"learning_rate": options.learning_rate}
-        chosen = {}
+        chosen = {"history": module.HISTORY}
         if options.optimizer == "lbfgs":
-            chosen = {"history": _COMPAT_HISTORY} if options.compat else dict(optimize.get("lbfgs").FOR_PICTURES)
+            chosen |= {"history": _COMPAT_HISTORY} if options.compat else module.FOR_PICTURES
             if options.lbfgs_smooth is not None:
                 chosen["smooth"] = options.lbfgs_smooth
         if options.lbfgs_num_correction:

@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 import cvstyle
-from cvstyle import embedded_network, plan, transfer
+from cvstyle import embedded_network, optimize, plan, transfer
 from cvstyle.backends import memory, opencl
 from cvstyle.cli import main
 from cvstyle.errors import OptionError
+from cvstyle.netdef import LayerDef, NetDef
 from cvstyle.network import Network
 
 
@@ -92,6 +93,34 @@ def test_predicted_peak_of_devices(split, pictures, monkeypatch):
     for ops, need in zip(devices, found.needs):
         assert need.size == pytest.approx(ops.pool.allocated, rel=0.15)
         assert ops.pool.allocated < 1.2 * ops.pool.peak
+
+
+@pytest.mark.skipif(opencl.problem() is not None, reason=f"no OpenCL here: {opencl.problem()}")
+@pytest.mark.parametrize("chosen, pairs, more", [
+    ({"compat": True}, 100, 0), ({"lbfgs_smooth": 0}, 20, 0), ({}, 20, 4 / 3), ({"lbfgs_num_correction": 7}, 7, 4 / 3),
+    ({"compat": True, "scales": [160, 320], "scale_iterations": [40, 30]}, 30, 0),
+], ids=str)  # fmt: skip
+def test_the_history_that_is_planned_is_kept(chosen, pairs, more, pictures, monkeypatch):
+    """With what the optimiser really takes, after two iterations of the last scale."""
+    monkeypatch.setattr(plan, "_PROBES", (64, 128))
+
+    def end(iterate):
+        if iterate.iteration >= (42 if "scales" in chosen else 2):
+            raise optimize.Stop
+
+    def vectors(history, more):
+        return (2 * history + 3 + more) * 3 * 4 * 240 * 320
+
+    ops = opencl.Backend()
+    layer = LayerDef("half", "Pooling", ("data",), ("half",), {"kernel_size": 2, "stride": 2})
+    options = {
+        "network": Network(NetDef("net", {"data": None}, (layer,)), ops), "image_size": 320, "init": "image",
+        "content_layers": ["half"], "style_layers": [], "num_iterations": 400, **chosen,
+    }  # fmt: skip
+    found, _ = transfer.plan(pictures[1], [pictures[3]], **options)
+    transfer.stylize(pictures[1], [pictures[3]], callback=end, **options)
+    assert found.needs[0].size == pytest.approx(plan._WASTE * ops.pool.peak, rel=0.15)
+    assert vectors(pairs, more) < ops.pool.peak < vectors(pairs, more) + 15 * 3 * 4 * 240 * 320
 
 
 def test_automatic_tiles_and_the_summary_of_a_run(pictures, tmp_path, capsys, monkeypatch):

@@ -11,6 +11,9 @@ from __future__ import annotations
 LEVELS = 3
 """More are worth nothing: see docs/performance.md."""
 
+PICTURES = 4 / 3
+"""The memory of a step to smooth and its coarser levels, in pictures."""
+
 
 def gain(exponent: float) -> float:
     """The most by which P lengthens an array."""
