@@ -9,6 +9,7 @@ import numpy as np
 import nvrtc
 import pytest
 from test_opencl import EXACT, close, noise
+from test_tiles import check_features
 
 from cvstyle import Objective
 from cvstyle import backends as all_backends
@@ -279,6 +280,20 @@ def test_kernels_leave_the_largest_magnitude_behind(backends, monkeypatch, tile,
     x = np.array(x)
     x[0, 3, 4, 5] = np.nan
     assert np.isnan(np.array(ops.peak(filters.forward(ops.asarray(x), PADS)))[0])
+
+
+@pytest.mark.parametrize("precision", ["tf32", "fp16", "bf16-fast"])
+def test_windows_have_the_bits_of_the_picture(backends, monkeypatch, precision):
+    """Their sums are taken in its order, by whatever tile, though fp16 scales a window by its own largest number."""
+    ways = tensor.ranked
+
+    def chosen(*shape, order=None, **_):
+        found = ways(*shape, order=order)
+        return found[-1] if order else max(found, key=lambda way: way.splits)  # by size the picture would have fewer
+
+    monkeypatch.setattr(tensor, "plan", chosen)
+    net = Network(nets.vgg(19, 4, (64, 64), classifier=False), backends[precision])
+    check_features(net, ["relu1_2", "relu2_1", "relu3_1"], (76, 33), 56)
 
 
 # What CUDA's compiler makes of the sources

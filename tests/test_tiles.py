@@ -17,7 +17,7 @@ from cvstyle.backends.numpy import Backend
 from cvstyle.errors import OptionError
 from cvstyle.netdef import LayerDef, NetDef
 from cvstyle.network import Network
-from cvstyle.tiles import split
+from cvstyle.tiles import Part, split
 
 DEEP = {
     "content_layers": ["relu4_2", "conv2_1:0.3"], "style_layers": ["relu1_1", "pool1", "relu3_1:2", "relu5_1"],
@@ -53,26 +53,33 @@ def assert_same(net, size, tile_size, tolerance=1e-10, **settings):
     return tiled
 
 
-def check_features(net, taps, size, tile):
-    """What windows own of feature maps has the bits of the whole picture's; returns the tiles."""
+def check_features(net, taps, size, tile, first=0):
+    """What windows own of feature maps has the bits of the whole picture's.
+
+    first: so many windows are computed before the picture is.
+    """
     program, x = net.program(taps), noise(1, 3, *size).astype(np.float32)
-    whole = program.forward(program.ops.asarray(x), keep=False)
-    whole = {name: np.array(program.ops.to_host(whole[name])) for name in taps}
     found = split(program, size, tile)
     assert len(found) > 1
-    for tile in found:
-        rows, columns = (slice(a, a + n) for a, n in zip(tile.window.start, tile.window.shape))
+
+    def features(part, keep):
+        rows, columns = (slice(a, a + n) for a, n in zip(part.start, part.shape))
         window = program.ops.asarray(np.ascontiguousarray(x[..., rows, columns]))
-        part = program.forward(window, keep=False, of=size, at=tile.window.start)
+        maps = program.forward(window, keep=keep, of=size, at=part.start)
+        return {name: np.array(program.ops.to_host(maps[name])) for name in taps}
+
+    parts = [features(tile.window, keep=False) for tile in found[:first]]
+    whole = features(Part((0, 0), size), keep=True)
+    parts += [features(tile.window, keep=False) for tile in found[first:]]
+    for tile, part in zip(found, parts, strict=True):
         for name, owned in tile.owned.items():
             step = -(-size[0] // whole[name].shape[2])
             starts = [a + s // step for a, s in zip(owned.start, tile.window.start)]
             expected, own = (
                 array[..., y : y + owned.shape[0], x : x + owned.shape[1]]
-                for array, (y, x) in ((whole[name], starts), (program.ops.to_host(part[name]), owned.start))
+                for array, (y, x) in ((whole[name], starts), (part[name], owned.start))
             )
             np.testing.assert_array_equal(own, expected)
-    return found
 
 
 # Whole networks

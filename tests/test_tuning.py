@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 
+import nets
 import numpy as np
 import pytest
 import test_checkpoint
 from test_objective import reference_objective
 from test_opencl import EXACT, close, noise
+from test_tiles import check_features
 
 from cvstyle import checkpoint
 from cvstyle.backends import device as common
 from cvstyle.backends import opencl
 from cvstyle.backends.device import convolution, tensor, tuning
+from cvstyle.backends.device.ways import TILES, Way
 from cvstyle.errors import DeviceError
+from cvstyle.network import Network
 
 files = test_checkpoint.files  # the fixture
 
@@ -167,6 +171,23 @@ def test_only_the_first_evaluation_measures_and_the_file_makes_runs_equal(ops, m
         asked.append(clock.asked)
     assert len(set(gradients)) == 1
     assert asked[0] and asked[1] == asked[0]
+
+
+def test_windows_add_up_in_the_order_that_was_fastest_for_the_picture(ops, monkeypatch):
+    """Whatever else is measured, and whether the picture or its windows come first: they have its bits."""
+    monkeypatch.setattr(convolution, "ranked", lambda *_, order=None, **__: [
+        way for way in (Way(TILES[2], 1), Way(TILES[2], 2, True), Way(TILES[0], 2), Way(TILES[2], 1, True))
+        if order in (None, way.order)
+    ])  # fmt: skip
+    monkeypatch.setattr(convolution, "_TRIAL", 64 * 20 * 20)
+    for first in (0, 1):
+        Clock(monkeypatch, ops.device, lambda n: (n * 7919) % 31)  # as good as random
+        ops.__dict__.pop("choices", None)
+        ops.choices.kept.clear()
+        net = Network(nets.vgg(19, 4, (64, 64), classifier=False), ops)
+        check_features(net, ["relu1_1", "relu3_1"], (84, 40), 64, first)
+        taken = [layer.filters._taken[0] for layer in net._layers.values() if hasattr(layer, "place")]
+        assert len({way.order for way in taken if isinstance(way, Way)}) > 1
 
 
 def test_a_checkpoint_brings_its_choices(ops, monkeypatch):
