@@ -150,6 +150,8 @@ def test_plans_fill_the_device():
     tile, split, _ = ways.plan(512, 16 * 12, 512, 9, 1, 132)
     assert -(-512 // tile.bm) * -(-192 // tile.bn) * split >= 100
     assert ways.plan(512, 16 * 12, 512, 9, 1, 2).splits == 1
+    for blocks in (0, 96 * 128 // 16):  # on a CPU, what was fastest there
+        assert str(ways.plan(512, 96 * 128, 512, 9, 1, 2, blocks=blocks, cpu=True).tile) == "64×64"
 
 
 def test_relu_keeps_nan_and_counts_zero_as_flat(device):

@@ -73,8 +73,8 @@ def test_predicted_peak_is_the_measured_one(pictures, tmp_path, backend, more):
 
 
 @pytest.mark.skipif(opencl.problem() is not None, reason=f"no OpenCL here: {opencl.problem()}")
-@pytest.mark.parametrize("split", [None, "layers", "tiles"])
-def test_predicted_peak_of_devices(split, pictures, monkeypatch):
+@pytest.mark.parametrize("split, tile", [(None, None), ("layers", None), ("tiles", None), (None, 272)])
+def test_predicted_peak_of_devices(split, tile, pictures, monkeypatch):
     """What each device's pool has taken after a real run, within 15 %, and that little is taken that is not used."""
     monkeypatch.setattr(plan, "_PROBES", (128, 256))
     devices = [opencl.Backend(number) for number in range(2 if split else 1)]
@@ -82,9 +82,10 @@ def test_predicted_peak_of_devices(split, pictures, monkeypatch):
         "network": Network(nets.vgg(16, 16, (64, 64), classifier=False), devices[0]), "devices": devices,
         "split": split, "multigpu_strategy": ["pool1"] if split == "layers" else None, "image_size": 480,
         "content_layers": ["relu2_2"], "style_layers": ["relu1_1", "relu2_1"], "optimizer": "adam",
-        "num_iterations": 4, "init": "image",
+        "num_iterations": 4, "init": "image", "tile_size": tile,
     }  # fmt: skip
     found, _ = transfer.plan(pictures[1], [pictures[3]], **options)
+    assert (found.windows > 1) is (tile is not None or split == "tiles")
     assert [need.place for need in found.needs] == [*(["device 0", "device 1"] if split else ["device"]), "memory"]
     assert found.memory == sum(need.size for need in found.needs)
     for ops in devices:

@@ -129,7 +129,7 @@ def test_gradient_of_vgg19(device, monkeypatch, kinds):
 def test_what_is_done_without(device, monkeypatch, shape, stride, dilation, group):
     """All but 3×3 of stride 1, and few channels."""
     asked = []
-    monkeypatch.setattr(convolution, "plan", lambda *_, blocks: asked.append(blocks) or Way(TILES[2], 1))
+    monkeypatch.setattr(convolution, "plan", lambda *_, blocks, **__: asked.append(blocks) or Way(TILES[2], 1))
     filters = device.convolution(noise(*shape), None, stride, dilation, group)
     filters.backward(filters.forward(device.asarray(noise(1, shape[1] * group, 20, 20)), (1,) * 4), (20, 20), (1,) * 4)
     assert filters.block == 1 and not any(asked)

@@ -168,7 +168,8 @@ class Convolution:
         positions = positions or math.prod(-(-n // s) for n, s in zip(size, phases))
         repeats = self.group * math.prod(phases)
         shape = per_group, positions, channels, math.prod(self.kernel), repeats, self.ops.device.units
-        return shape, {"blocks": math.prod(winograd.blocks(size, shift)) if self.winograd else 0}
+        blocks = math.prod(winograd.blocks(size, shift)) if self.winograd else 0
+        return shape, {"blocks": blocks, "cpu": self.ops.device.kind == "cpu"}
 
     def _order(self, size, pad, relu, adjoint):
         """In which order sums must be taken (`Way.order`), so that windows of a picture round as it does; None: in any.
@@ -229,7 +230,8 @@ def matrix_product(ops, d, x, factor, target, accumulate):
     """target ← factor · D F (+ target) for D symmetric (C, C) and F = x as (C, positions)."""
     channels, size = x.shape[1], x.shape[2:]
     positions = math.prod(size)
-    tile = plan(channels, positions, channels, 1, 1, ops.device.units, splits=(1,)).tile
+    cpu = ops.device.kind == "cpu"
+    tile = plan(channels, positions, channels, 1, 1, ops.device.units, splits=(1,), cpu=cpu).tile
     layout = (channels, 1, positions, channels, 1, positions, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, 1, 0, 0, 1, 1, 0, 0)
     arguments = (x, d, None, target, None, None, *ops.factor(factor), int(accumulate), *layout)
     grid = (-(-positions // tile.bn), -(-channels // tile.bm), 1)

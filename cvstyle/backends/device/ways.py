@@ -9,7 +9,8 @@ from typing import NamedTuple
 class Tile(NamedTuple):
     """What one group computes (see product.h): bm outputs × bn positions, tm × tn of them per work-item.
 
-    efficiency: arithmetic per access to local memory, relative to the largest tile.
+    efficiency: arithmetic per access to local memory, relative to the largest tile. on_cpus: speed on a CPU, relative
+    to the fastest tile (measured with PoCL, docs/performance-gpu.md).
     """
 
     bm: int
@@ -17,6 +18,7 @@ class Tile(NamedTuple):
     tm: int
     tn: int
     efficiency: float
+    on_cpus: float
 
     def __str__(self):
         return f"{self.bm}×{self.bn}"
@@ -54,8 +56,8 @@ class Way(NamedTuple):
 
 
 TILES = (
-    Tile(128, 128, 8, 8, 1.0), Tile(64, 128, 8, 8, 0.95), Tile(64, 64, 8, 8, 0.85), Tile(32, 128, 4, 8, 0.65),
-    Tile(4, 256, 4, 4, 0.2),
+    Tile(128, 128, 8, 8, 1.0, 0.3), Tile(64, 128, 8, 8, 0.95, 0.5), Tile(64, 64, 8, 8, 0.85, 1.0),
+    Tile(32, 128, 4, 8, 0.65, 0.7), Tile(4, 256, 4, 4, 0.2, 0.5),
 )  # fmt: skip
 SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
 _WORKSPACE = 4 << 20  # floats that the shares may take together
@@ -72,16 +74,16 @@ def plan(*shape, **options):
 
 
 @cache
-def ranked(outputs, positions, channels, taps, repeats, units, splits=SPLITS, blocks=0, order=None):
+def ranked(outputs, positions, channels, taps, repeats, units, splits=SPLITS, blocks=0, order=None, cpu=False):
     """The ways that are worth trying, by their estimated time.
 
     outputs, channels: of one of the repeats. units: multiprocessors. blocks: tiles of 4×4 outputs that Winograd's
     algorithm would have, 0 where it does not apply; where it does, its best way is among those returned, and so is the
     best one without it, for the estimate knows nothing of the device but its multiprocessors. order: that of the ways
-    (`Way.order`), where it is known already.
+    (`Way.order`), where it is known already. cpu: whether the device is one.
     """
     splits = splits if order is None else order[:1]
-    direct = list(_estimates(outputs, positions, channels, taps, repeats, units, splits))
+    direct = list(_estimates(outputs, positions, channels, taps, repeats, units, splits, cpu))
     if not blocks or (order and not order[1]):
         return best_of(direct)
     both, other, winograd = repeats * channels, repeats * outputs, []
@@ -89,7 +91,7 @@ def ranked(outputs, positions, channels, taps, repeats, units, splits=SPLITS, bl
         size = slab(both, other, split, blocks)
         read = 36 * (repeats * channels * outputs + size * (both + split * other))  # and written, by one product
         moved = blocks * ((16 + 36) * both + (16 + 36 * split) * other)  # by the transforms
-        for time, way in _estimates(outputs, size, channels, 1, 36 * repeats, units, (split,), shares_cost=False):
+        for time, way in _estimates(outputs, size, channels, 1, 36 * repeats, units, (split,), cpu, shares_cost=False):
             time = -(-blocks // size) * max(time, read * _TRAFFIC / units) + moved * _TRAFFIC / units
             winograd.append((time, way._replace(winograd=True)))
     if order:
@@ -97,7 +99,7 @@ def ranked(outputs, positions, channels, taps, repeats, units, splits=SPLITS, bl
     return list(dict.fromkeys((*best_of(direct + winograd), best_of(direct)[0], best_of(winograd)[0])))
 
 
-def _estimates(outputs, positions, channels, taps, repeats, units, splits, shares_cost=True):
+def _estimates(outputs, positions, channels, taps, repeats, units, splits, cpu, shares_cost=True):
     """(time, way) of a product: the busiest multiprocessor's multiply-adds, slowed where too few work-items hide its
     latency, and the traffic of the shares."""
     chunks = -(-channels // 8)
@@ -110,7 +112,7 @@ def _estimates(outputs, positions, channels, taps, repeats, units, splits, share
             turns = -(-groups * split // units)
             resident = min(turns * tile.threads, tile.resident)
             work = turns * tile.bm * tile.bn * -(-chunks // split) * 8 * taps
-            time = work / (tile.efficiency * min(1, resident / _FULL))
+            time = work / tile.on_cpus if cpu else work / (tile.efficiency * min(1, resident / _FULL))
             if split > 1 and shares_cost:
                 time += (2 * split + 1) * outputs * positions * repeats * _TRAFFIC / units
             yield time, Way(tile, split)
