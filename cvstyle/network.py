@@ -488,8 +488,8 @@ class Program:
             if not tops:
                 continue
             low, high = _union(tops)
-            block, start, movable = blocks.get(node.tops[0], (1, (0, 0), False))
-            if movable:
+            block, start, _ = blocks.get(node.tops[0], (1, (0, 0), False))
+            if block > 1:
                 count, start = shapes[node.tops[0]][2 + axis], start[axis]
                 low = np.maximum(0, (low - start) // block * block + start)
                 high = np.minimum(count, -((start - high) // block) * block + start)

@@ -185,9 +185,10 @@ class Convolution:
         tried = tuple(max(1, round(n * scale)) for n in whole)
         if tried == size and relu == (0 if adjoint else 2):
             return None  # this is what is timed
-        if (tried, pad) not in self._orders:
-            self._orders[tried, pad] = self._timed(tried, pad, adjoint).order
-        return self._orders[tried, pad]
+        key = tried, pad, self.ops.choices.adopted
+        if key not in self._orders:
+            self._orders[key] = self._timed(tried, pad, adjoint).order
+        return self._orders[key]
 
     def _estimated(self, size, pad, adjoint):
         """The `Way` that is estimated to be fastest on a map of this size."""

@@ -35,6 +35,8 @@ class Choices:
         self.kept: dict[str, str] = self._read()
         """Choices by what they are for, both as text."""
         self._known: dict[tuple, object] = {}
+        self.adopted = 0
+        """How often others were taken in their place."""
 
     def pick(self, key: tuple, candidates: Sequence, run: Callable):
         """The candidate that is fastest at what `key` says.
@@ -57,6 +59,7 @@ class Choices:
         """Take choices that a checkpoint has, in place of those made here."""
         self.kept.update(choices)
         self._known.clear()
+        self.adopted += 1
 
     def _measured(self, candidates, run):
         best = candidates[0]
