@@ -1,8 +1,8 @@
-"""What `cvstyle.backends.cuda` uses of CuPy, carried out by an OpenCL device.
+"""What `cvstyle.backends.cuda` uses of CuPy, carried out by an OpenCL device, or by one that runs CUDA's code (ptx.py).
 
-Names, signatures and errors are CuPy 14's (RawModule, RawKernel, Memory, MemoryPointer, runtime); a source without
-__CUDACC__ is OpenCL, so the same kernels run. What it cannot show: NVRTC (see test_cuda), streams, and what a real GPU
-computes (`make gpu-test`).
+Names, signatures and errors are those of CuPy 14.2 (RawModule, RawKernel, Memory, MemoryPointer, runtime); a source
+without __CUDACC__ is OpenCL, so the same kernels run. What it cannot show: streams, and what a real GPU computes
+(`make gpu-test`).
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ def make(cl_device, count=2, capability=(9, 0)):
         else:
             work()
 
-    def not_recording():
+    def not_recording(error=CUDARuntimeError):
         if streams and streams[-1].recording is not None:
-            raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported: not permitted when stream is capturing")
+            raise error("cudaErrorStreamCaptureUnsupported: not permitted when stream is capturing")
 
     class Graph:
         def __init__(self, work):
@@ -110,14 +110,15 @@ def make(cl_device, count=2, capability=(9, 0)):
             return cl_device.view(self.mem.buffer, self.offset, self.mem.size - self.offset)
 
         def copy_from_host(self, mem, size):
-            not_recording()
+            not_recording(RuntimeError)  # by CuPy, which does not ask CUDA
             cl_device.upload(self.view(), _host(mem, size))
 
         def copy_to_host(self, mem, size):
-            not_recording()
+            not_recording(RuntimeError)  # by CuPy, which does not ask CUDA
             cl_device.download(_host(mem, size), self.view())
 
         def copy_to_host_async(self, mem, size, stream=None):
+            not_recording(RuntimeError)
             assert any(mem == pinned.ptr and size <= len(pinned) for pinned in pinned_memories)
             enqueue(lambda: cl_device.download(_host(mem, size), self.view()))
 
@@ -126,7 +127,7 @@ def make(cl_device, count=2, capability=(9, 0)):
             enqueue(lambda: cl_device.copy(self.view(), src.view(), size))
 
     def alloc_pinned_memory(size):
-        pinned_memories[:] = [*pinned_memories[-9:], memory := PinnedMemory(size)]
+        pinned_memories[:] = [*pinned_memories[-9:], memory := PinnedMemory(-(-size // 512) * 512)]
         return memory
 
     class PinnedMemory(bytearray):
@@ -151,8 +152,9 @@ def make(cl_device, count=2, capability=(9, 0)):
         return MemoryPointer(memory, address - start)
 
     class RawModule:
-        def __init__(self, code=None, *, path=None, options=(), backend="nvrtc"):
+        def __init__(self, *, code=None, path=None, options=(), backend="nvrtc"):
             assert isinstance(options, tuple) and backend == "nvrtc"
+            assert code.isascii()  # it is written to a file in the locale's encoding
             self.code, self.options, self.device = code, options, current[0]
 
         def compile(self, log_stream=None):
@@ -169,6 +171,7 @@ def make(cl_device, count=2, capability=(9, 0)):
     def function_of(kernel, device):
         def call(grid, block, args, *, shared_mem=0):
             assert isinstance(grid, tuple) and isinstance(block, tuple) and isinstance(args, tuple)
+            assert all(type(n) is int and n > 0 for n in (*grid, *block))  # CuPy makes a one of a zero
             assert current[0] == device
             if block[0] * block[1] * block[2] > 1024:
                 raise CUDADriverError("CUDA_ERROR_INVALID_VALUE: invalid argument")

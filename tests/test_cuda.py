@@ -139,6 +139,18 @@ def test_a_device_that_cannot_record_goes_on_without(fake, monkeypatch):
     assert "not recorded as one launch: cudaErrorNotSupported" in ops.memory_used()
 
 
+def test_what_cupy_refuses_to_record_is_done_without(fake):
+    """It raises a RuntimeError of its own for a copy from the host."""
+    ops = backends.get("cuda")
+    x, host = ops.zeros((3,)), np.arange(3, dtype=np.float32)
+    repeated = ops.repeated(lambda: ops.upload(x, host))
+    for _ in range(4):
+        host += 1
+        repeated()
+    np.testing.assert_array_equal(np.array(x), host)
+    assert "not recorded as one launch: cudaErrorStreamCaptureUnsupported" in ops.recording_problem
+
+
 def test_tensor_cores_need_their_generation(fake, monkeypatch):
     assert backends.get("cuda", precision="tf32").precision == "tf32"
     old = fake_cupy.make(fake.cl_device, capability=(7, 5))

@@ -126,6 +126,8 @@ class Device:
 
     def compile(self, source, options):
         self._use()
+        # CuPy writes it to a file in the locale's encoding, which need not know the signs in comments.
+        source = source.encode("ascii", "ignore").decode()
         try:
             if "-DWGMMA=1" in options:
                 return self._compiled_for_hopper(source, options)
@@ -166,6 +168,8 @@ class Device:
             stream.begin_capture()
             try:
                 function()
+            except RuntimeError as error:  # CuPy refuses some of what cannot be recorded without asking CUDA
+                raise DeviceError(str(error)) from None
             finally:
                 graph = stream.end_capture()
 
