@@ -308,12 +308,15 @@ class _Worker:
         The last tile's forward pass is kept for `gradient`, unless another pass comes between.
         """
         sums = {}
-        for tile, features in self._forwards(table, picture, keep and not self._needs_norms):
+
+        def add(tile, features):
             for name in self.style_weights:
                 ops = self.ops_of(name)
                 for part in self._parts_of(tile, name, features[name]):
                     gram = ops.gram(part, 1 / self._counts[name])
                     sums[name] = ops.add_scaled(sums[name], 1, gram) if name in sums else gram
+
+        self._look_at_all(table, picture, keep and not self._needs_norms, add)
         return sums
 
     def compare_grams(self, grams):
@@ -329,7 +332,8 @@ class _Worker:
     def sum_norms(self, table, picture):
         """("content" or "style", layer) → L1 norm of the layer's own gradient, summed over the tiles."""
         norms = {(k, n): [] for k, w in (("content", self.content_weights), ("style", self.style_weights)) for n in w}
-        for tile, features in self._forwards(table, picture, keep=True):
+
+        def add(tile, features):
             for name, f in features.items():
                 ops = self.ops_of(name)
                 for number, part in enumerate(self._parts_of(tile, name, f)):
@@ -339,6 +343,8 @@ class _Worker:
                     if name in self.style_weights:
                         own = ops.gram_backward(self._differences[name], part, self._style_factor(name))
                         norms["style", name].append(ops.l1(own))
+
+        self._look_at_all(table, picture, True, add)
         return {key: math.fsum(map(float, values)) for key, values in norms.items()}
 
     def gradient(self, table, picture, tile):
@@ -356,13 +362,14 @@ class _Worker:
     def _needs_norms(self):
         return self.normalize and any(tile.owned for tile in self.tiles)
 
-    def _forwards(self, table, picture, keep):
-        """(tile, features) for every tile; the last is kept for a backward pass if asked for."""
+    def _look_at_all(self, table, picture, keep, look):
+        """look(tile, features) for every tile, of whose features nothing may stay; the last tile's forward pass is kept
+        for a backward pass if asked for."""
         for tile in self.tiles:
             last = keep and tile is self.tiles[-1]
             window = self._window(table, picture, tile)
             features = self.program.forward(window, keep=last, again=True, of=self.size, at=tile.window.start)
-            yield tile, features
+            look(tile, features)
             self._held = (tile, features) if last else None
             del features
 

@@ -25,6 +25,7 @@ _TILES = (4096, 3072, 2048, 1536, 1280, 1024, 768, 640, 512, 448, 384, 320, 256,
 _PICTURE = 12  # bytes per pixel: three channels of float32
 _COPIES = 7  # the picture, its gradient, the last two good ones, the content, and two that come and go
 _DEVICE_COPIES = 2  # the last two good ones: the picture and its gradient are in what a window was measured to take
+_STRIPS = 3  # of features, of the gradient, and what comes of them
 _WASTE = 1.15  # what a device's pool takes for each byte in use
 _SPARE = 0.9  # of what is free is planned for
 
@@ -88,12 +89,13 @@ class Plan:
 class Planner:
     """Plans for one network on its backend or backends. Making one takes a few evaluations of small pictures.
 
-    settings: weights, layers and the like, as `Objective` takes them. sharing: the backends that share the tiles, of
-    one kind, if there are several. more: pictures that are kept beside the usual ones.
+    settings: weights, layers and the like, as `Objective` takes them. styles: (height, width) of the style pictures at
+    the last scale. sharing: the backends that share the tiles, of one kind, if there are several. more: pictures that
+    are kept beside the usual ones.
     """
 
-    def __init__(self, net, settings: dict, sharing=None, more: float = 0):
-        self.net, self.settings, self.more = net, settings, more
+    def __init__(self, net, settings: dict, styles=(), sharing=None, more: float = 0):
+        self.net, self.settings, self.styles, self.more = net, settings, styles, more
         names = [n for kind in ("content_layers", "style_layers") for n in settings[kind]]
         names = dict.fromkeys(parse_layer(n)[0] for n in names)
         self.program = net.with_pooling(settings.get("pooling", "max")).program(names)
@@ -116,9 +118,10 @@ class Planner:
         for side in sides:
             window = self._cut(size, most)[0].window.shape if side == most else size
             window = tuple(min(n, side) for n in window)
-            needs = self._needs(size, window, optimizer, history, offload)
+            tile_size = None if side == most else side
+            needs = self._needs(size, window, self._style_windows(tile_size), optimizer, history, offload)
             if all(need.fits for need in needs):
-                return self._plan(stages, sizes, side, optimizer, history, offload)
+                return self._plan(stages, sizes, tile_size, optimizer, history, offload)
         return Plan(size, side, 0, window, needs, math.nan, math.nan)
 
     def _least(self, size=(2048, 2048)):
@@ -136,7 +139,9 @@ class Planner:
             side = (low + high) // 2
             scaled = tuple(max(1, round(n * side / max(size))) for n in size)
             window = tuple(min(n, least) for n in scaled)
-            fits = [need.fits for need in self._needs(scaled, window, optimizer, history, offload)]
+            grown = [[n * side / max(size) for n in style] for style in self.styles]
+            styles = [(style, [min(n, least) for n in style]) for style in grown]
+            fits = [need.fits for need in self._needs(scaled, window, styles, optimizer, history, offload)]
             low, high = (side, high) if all(fits) else (low, side)
         return low
 
@@ -144,7 +149,8 @@ class Planner:
         size = sizes[-1]
         cut = self._cut(size, tile_size)
         window = cut[0].window.shape
-        needs = self._needs(size, window, optimizer, history, offload)
+        styles = self._style_windows((tile_size or max(window)) if len(cut) > 1 else tile_size)
+        needs = self._needs(size, window, styles, optimizer, history, offload)
         seconds = [self._seconds(s, tile_size) for s in sizes]
         total = sum(s * count for s, (_, count) in zip(seconds, stages))
         tile_size = tile_size or max(window)
@@ -155,18 +161,31 @@ class Planner:
             self._known[size, tile_size] = tiles.split(self.program, size, tile_size, len(self.sharing))
         return self._known[size, tile_size]
 
-    def _needs(self, size, window, optimizer, history, offload):
-        """What is needed of every device and of the host."""
+    def _style_windows(self, tile_size):
+        """(size, at most that of the windows in which it is computed) of every style."""
+        return [(style, [min(n, tile_size or n) for n in style]) for style in self.styles]
+
+    def _needs(self, size, window, styles, optimizer, history, offload):
+        """What is needed of every device and of the host. window: what is computed at a time; styles: (size, window).
+
+        The styles' targets are computed before a scale's first iteration, where the optimiser has nothing yet.
+        """
         strip = self._strip(window) if window != tuple(size) else 0
+        wholes, windows = ([math.prod(pair[i]) for pair in styles] for i in (0, 1))
         window = math.prod(window)
+        first = max([window, *windows])
         picture = _PICTURE * math.prod(size)
         pairs = (2 * history + 2) * self.net.ops.history_itemsize / 4 + 1
         vectors = {"lbfgs": pairs, "lbfgsb": 4 * history + 10, "adam": 5}[optimizer]  # lbfgsb: float64
         pictures, (features, hosted) = (_COPIES + vectors + self.more) * picture, self._features(size)
         kept = _DEVICE_COPIES + self.more + {"lbfgs": vectors, "lbfgsb": 0, "adam": 2}[optimizer]
         workers = len(self.sharing) if is_host(self.net.ops.name) else 1
-        host = self.base + workers * (self.host(window) + strip)
-        needs = [cost(window) + strip for cost in self.costs * (1 if is_host(self.net.ops.name) else len(self.sharing))]
+        host = self.base + workers * (self.host(window) + _STRIPS * strip)
+        shares = 1 if is_host(self.net.ops.name) else len(self.sharing)
+        needs = [cost(window) + strip for cost in self.costs * shares]
+        # The content twice, all styles at once, and once more the one that is read.
+        before = 2 * picture + _PICTURE * (sum(wholes) + max(wholes, default=0))
+        before += self.base + self.host_before(first) + strip + hosted
         if offload:
             host += 2 * picture  # files need none, but for what comes and goes
         elif offload is not None or not needs or is_host(self.net.ops.name):
@@ -178,6 +197,10 @@ class Planner:
             host += vectors * picture if optimizer == "lbfgsb" else 0
             # Several devices that share the tiles read the picture from the host and add the gradients up there.
             host += (3 if len(self.sharing) == 1 else 6) * picture + hosted
+        before += 0 if offload or needs else sum(features)
+        host = max(host, before)
+        looked = [first, *[window] * (shares - 1)] if shares > 1 else [first] * len(needs)  # the first has the styles
+        needs = [max(need, cost(n) + strip) for need, cost, n in zip(needs, self.costs_before * shares, looked)]
         free = [_SPARE * ops.device.memory for ops in self.devices]
         names = [f"device {number}" if len(needs) > 1 else "device" for number in range(len(needs))]
         taken = (_WASTE * need for need in needs)
@@ -202,13 +225,14 @@ class Planner:
         return self.seconds * math.prod(cut[0].window.shape) * tiles.passes(-(-len(cut) // len(self.sharing)))
 
     def _free_host(self):
-        free = memory.available()
-        return None if free is None else _SPARE * (free + resident())
+        free = [n for n in (memory.available(), _address_space()) if n is not None]
+        return _SPARE * (min(free) + resident()) if free else None
 
     def _measure(self):
         """Find out what a window costs: `costs` of each device beside the host, `host` of the host, `seconds` a pixel;
-        and `base`, the host's bytes in any case. Of devices that share the tiles the first one is measured."""
-        peaks, seconds, base = [], [], resident()
+        `costs_before` and `host_before` for the targets; and `base`, the host's bytes in any case. Of devices that
+        share the tiles the first one is measured."""
+        peaks, before, seconds, base = [], [], [], resident()
         apart = [ops for ops in self.program.devices if not is_host(ops.name)]
         tuned = [ops for ops in apart if ops.autotune]
         for ops in tuned:
@@ -218,11 +242,11 @@ class Planner:
             gc.collect()
             for ops in self.program.devices:
                 ops.trim()
-            for ops in apart:
-                ops.pool.peak = ops.pool.used
-            reset_peak()
+            self._forget_peaks(apart)
             pictures = np.random.default_rng(0).uniform(-100, 100, (2, 3, side, side)).astype(np.float32)
             objective = Objective(self.net, pictures[0], [pictures[1]], **self.settings)
+            before.append([peak() - base, *(ops.pool.peak for ops in apart)])
+            self._forget_peaks(apart)
             x = self.net.ops.asarray(pictures[:1])
             for _ in range(2):
                 begin = time.perf_counter()
@@ -238,9 +262,16 @@ class Planner:
             ops.autotune = True
         self.seconds = seconds[2] / _PROBES[1] ** 2
         self.host, *self.costs = (_line(*ends) for ends in zip(*peaks[1:]))
+        self.host_before, *self.costs_before = (_line(*ends) for ends in zip(*before[1:]))
         self.base = base
         if len(apart) == len(self.program.devices):
-            self.host, self.base = Cost(0, 0), resident()
+            self.host, self.host_before, self.base = Cost(0, 0), Cost(0, 0), resident()
+
+    @staticmethod
+    def _forget_peaks(devices):
+        for ops in devices:
+            ops.pool.peak = ops.pool.used
+        reset_peak()
 
 
 def _line(small, large):
@@ -298,6 +329,16 @@ def reset_peak() -> None:
     """Forget the peak so far (Linux)."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
+
+
+def _address_space():
+    """Bytes that a limit on this process (ulimit -v) leaves; None where there is none, or nobody says."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    limit, taken = resource.getrlimit(resource.RLIMIT_AS)[0], _status("VmSize")
+    return None if limit == resource.RLIM_INFINITY or not taken else max(0, limit - taken)
 
 
 def _status(key):

@@ -332,15 +332,16 @@ class _Run:
             history = max(pairs) / math.prod(self.sizes[-1])
         arguments = (self.stages, self.sizes, self.tile_size, options.optimizer, history, options.offload)
         more = (2 if options.average_iterates else 0) + (pyramid.PICTURES if chosen.get("smooth") else 0)
-        return Planner(self.net, settings, self.devices, more), arguments
+        return Planner(self.net, settings, self._style_sizes(self.stages[-1][0]), self.devices, more), arguments
 
     def begin(self, planned) -> None:
         """Plan where that is worth its time, refuse what cannot be done, and set up the first scale."""
-        if self.tile_size == "auto" or math.prod(self.sizes[-1]) >= _LARGE:
+        largest = max(map(math.prod, [self.sizes[-1], *self._style_sizes(self.stages[-1][0])]))
+        if self.tile_size == "auto" or largest >= _LARGE:
             planner, arguments = self.planner()
             found = planner.plan(*arguments)
             refuse_what_cannot_fit(planner, found, arguments)
-            self.tile_size = found.tile_size
+            self.tile_size = found.tile_size if self.tile_size == "auto" else self.tile_size
             if planned:
                 planned(found)
         if self.tile_size or self.devices:  # refuse what the last scale cannot be cut into before the first is done
@@ -571,11 +572,8 @@ class _Run:
 
     def _objective(self, longest):
         options = self.options
-        longest = math.ceil(options.style_scale * longest)
-        prepared = []
-        for style in self.styles:
-            size = images.target_size(*style.rgb.shape[:2], longest, compat=options.compat)
-            prepared.append(self._preprocess(self._resize(style.rgb, size)))
+        sizes = self._style_sizes(longest)
+        prepared = [self._preprocess(self._resize(style.rgb, size)) for style, size in zip(self.styles, sizes)]
         weights = {name: self._setting(name) for name in ("content_weight", "style_weight", "tv_weight")}
         return Objective(
             self.net, self._preprocess(self.content_rgb), prepared, **weights, **self.layers,
@@ -583,6 +581,11 @@ class _Run:
             pooling=options.pooling, tile_size=self.tile_size, devices=self.devices,
             home=None if self.ops is self.net.ops else self.ops,
         )  # fmt: skip
+
+    def _style_sizes(self, longest):
+        """(height, width) of each style beside a picture of this longest side."""
+        longest, compat = math.ceil(self.options.style_scale * longest), self.options.compat
+        return [images.target_size(*style.rgb.shape[:2], longest, compat=compat) for style in self.styles]
 
     def _layers(self, kind):
         layers = self._setting(kind)

@@ -345,6 +345,22 @@ def test_info_lists_layers_and_uses(files, capsys):
     assert "default style layers" in capsys.readouterr().out
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to a limit on its address space")
+@pytest.mark.parametrize("backend, more, status", [
+    ("opencv", ["--image-size", "1400"], 2), ("auto", ["--image-size", "300", "--tile-size", "auto"], 0),
+])  # fmt: skip
+def test_too_little_address_space(files, tmp_path, backend, more, status):
+    """As under ulimit -v: one line, whatever asked for the memory; automatic tiles go by what is left."""
+    code = "import sys; from cvstyle import cli; sys.exit(cli.main(sys.argv[1:]))"
+    args = ["prlimit", "--as=1500000000", sys.executable, "-c", code, "run", "--content", files["content"], "--style"]
+    args += [files["style"], "--output", str(tmp_path / "out.png"), "--num-iterations", "1", "--backend", backend]
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    done = subprocess.run([*args, *more], capture_output=True, text=True, env=environment)
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    assert ("cvstyle: not enough memory (" in done.stderr) == (status == 2), done.stderr
+
+
 def test_help_needs_no_heavy_import():
     """Answering at once is a matter of what is imported; times are in benchmarks/."""
     code = """

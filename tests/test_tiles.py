@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import weakref
 
 import nets
 import numpy as np
@@ -16,7 +17,7 @@ from cvstyle.backends.files import FilePool
 from cvstyle.backends.numpy import Backend
 from cvstyle.errors import OptionError
 from cvstyle.netdef import LayerDef, NetDef
-from cvstyle.network import Network
+from cvstyle.network import Network, Program
 from cvstyle.tiles import Part, split
 
 DEEP = {
@@ -93,6 +94,25 @@ def check_features(net, taps, size, tile, first=0):
 def test_every_option(options):
     tiled = assert_same(vgg(Backend("float64")), (211, 307), 200, **DEEP | options)
     assert len(tiled.tiles) > 1
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_one_windows_maps_are_gone_before_the_next(normalize, monkeypatch):
+    """Of every pass, and of the styles': memory is that of one window."""
+    forward, alive = Program.forward, []
+
+    def watched(self, *args, **named):
+        assert all(reference() is None for reference in alive)
+        features = forward(self, *args, **named)
+        alive[:] = [weakref.ref(f) for f in dict.values(features) if isinstance(f, np.ndarray)]
+        assert alive
+        return features
+
+    net = vgg(Backend("float32", threads=1))
+    monkeypatch.setattr(Program, "forward", watched)
+    settings = DEEP | {"normalize_gradients": normalize, "content_layers": [], "style_layers": ["relu1_1", "relu2_1"]}
+    _, _, objective = evaluate(net, (61, 97), 48, styles=[(70, 90)], **settings)
+    assert len(objective.tiles) > 2
 
 
 @pytest.mark.parametrize("size", [(200, 16), (17, 420), (189, 188), (401, 233), (180, 180), (90, 181)])

@@ -65,17 +65,25 @@ def main(argv: list[str] | None = None) -> int:
     except CvstyleError as error:
         print(f"cvstyle: {error}", file=sys.stderr)
         return 2
-    except MemoryError as error:
-        how_much = f" ({error})" if str(error) else ""
-        ways_out = "--tile-size auto or a smaller --image-size needs less"
-        print(f"cvstyle: not enough memory{how_much}; {ways_out}", file=sys.stderr)
-        return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         print("cvstyle: interrupted; nothing was written", file=sys.stderr)
         return 130
+    except Exception as error:
+        if not _is_lack_of_memory(error):
+            raise
+        how_much = f" ({' '.join(str(error).split())})" if str(error) else ""
+        ways_out = "--tile-size auto or a smaller --image-size needs less"
+        print(f"cvstyle: not enough memory{how_much}; {ways_out}", file=sys.stderr)
+        return 2
+
+
+def _is_lack_of_memory(error):
+    """Whether Python, OpenCV (error -4), the loader of libraries or the starting of a thread found no memory."""
+    said = "can't start new thread" in str(error) or "failed to map segment" in str(error)
+    return isinstance(error, MemoryError) or getattr(error, "code", None) == -4 or said
 
 
 def _modern_spelling(argv):

@@ -353,8 +353,8 @@ def _check_nothing_overwritten(args, styles):
         numbered = args.save_iter > 0 and ending == extension and iteration.isdecimal() and _same_file(name, stem)
         for kind, place in written.items():
             # A run may go on from its own output: that is read before it is written.
-            mended = kind == "output" and path == args.init_image
-            if not mended and (_same_file(path, place) or (kind == "output" and numbered)):
+            continued = kind == "output" and path == args.init_image
+            if not continued and (_same_file(path, place) or (kind == "output" and numbered)):
                 raise OptionError(f"{place}: the {kind} would overwrite the input {path}; choose another name")
     for (one, path), (other, same) in combinations(written.items(), 2):
         if _same_file(path, same):
