@@ -8,6 +8,12 @@ import pocl
 import pytest
 
 pocl.prepare()
+BACKEND = os.environ.get("CVSTYLE_TEST_BACKEND", "opencl")
+if BACKEND == "ptx":  # the backend cuda, with the code that CUDA's compiler makes run on the CPU; slow
+    import fake_cupy
+    import ptx
+
+    fake_cupy.install(pytest.MonkeyPatch(), ptx.Device())
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +24,6 @@ def device():
     """
     from cvstyle import backends
 
-    backend = backends.get(os.environ.get("CVSTYLE_TEST_BACKEND", "opencl"))
+    backend = backends.get("cuda" if BACKEND == "ptx" else BACKEND)
     backend.autotune = False  # each of many random shapes would be tried in many ways
     return backend

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import sys
 import time
 import types
 import weakref
@@ -30,6 +31,18 @@ class CompileException(Exception):
 
 class NVRTCError(RuntimeError):
     pass
+
+
+def install(patch, device):
+    """A `cupy` over this device, on a machine with a driver of CUDA 13; what is not a test of it does not autotune."""
+    from cvstyle.backends import cuda
+
+    module = make(device)
+    patch.setitem(sys.modules, "cupy", module)
+    patch.setattr(cuda, "_driver_version", lambda: 13000)
+    patch.setattr(cuda.Device, "tunes", False)
+    patch.setattr(cuda, "problem", cuda.problem.__wrapped__)  # not what was found before
+    return module
 
 
 def make(cl_device, count=2, capability=(9, 0)):

@@ -42,13 +42,20 @@ def compile_to_instructions(source: str, options: tuple[str, ...], architecture:
     return dict(_parsed(log)), _instructions(image)
 
 
-def _compiled(source, options, architecture):
-    """(log, machine code as an ELF file)"""
+def compile_to_ptx(source: str, options: tuple[str, ...], architecture: str) -> str:
+    """The text of the module for a virtual architecture ("compute_80")."""
+    return _compiled(source, options, architecture, "PTX")[1].rstrip(b"\0").decode()
+
+
+def _compiled(source, options, architecture, form="CUBIN"):
+    """(log, what was made: machine code as an ELF file)"""
     nvrtc, program = library(), ctypes.c_void_p()
     nvrtc.nvrtcGetErrorString.restype = ctypes.c_char_p
     result = nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None)
     assert result == 0, nvrtc.nvrtcGetErrorString(result)
-    options = (*options, f"--gpu-architecture={architecture}", "--ptxas-options=-v")
+    options = (*options, f"--gpu-architecture={architecture}")
+    if form == "CUBIN":
+        options += ("--ptxas-options=-v",)
     array = (ctypes.c_char_p * len(options))(*(o.encode() for o in options))
     result = nvrtc.nvrtcCompileProgram(program, len(options), array)
     size = ctypes.c_size_t()
@@ -60,9 +67,9 @@ def _compiled(source, options, architecture):
     if result:
         nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
         raise ValueError(f"{nvrtc.nvrtcGetErrorString(result).decode()}\n{log}")
-    nvrtc.nvrtcGetCUBINSize(program, ctypes.byref(size))
+    getattr(nvrtc, f"nvrtcGet{form}Size")(program, ctypes.byref(size))
     image = ctypes.create_string_buffer(size.value)
-    nvrtc.nvrtcGetCUBIN(program, image)
+    getattr(nvrtc, f"nvrtcGet{form}")(program, image)
     nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
     return log, image.raw
 

@@ -7,6 +7,7 @@ import sys
 import fake_cupy
 import numpy as np
 import nvrtc
+import ptx
 import pytest
 from test_objective import reference_objective
 
@@ -79,13 +80,7 @@ def test_an_error_shows_the_log():
 @pytest.fixture
 def fake(device, monkeypatch):
     """A `cupy` that works, on a machine with a driver of CUDA 13."""
-    module = fake_cupy.make(device.device)
-    monkeypatch.setitem(sys.modules, "cupy", module)
-    monkeypatch.setattr(cuda, "_driver_version", lambda: 13000)
-    monkeypatch.setattr(cuda.Device, "tunes", False)  # test_tuning has that
-    cuda.problem.cache_clear()
-    yield module
-    cuda.problem.cache_clear()
+    return fake_cupy.install(monkeypatch, device.device)
 
 
 @pytest.mark.parametrize("case", ["max", "normalized"])
@@ -163,7 +158,7 @@ def test_hoppers_instruction_is_used_when_asked_for(fake, monkeypatch):
     """Only with CVSTYLE_WGMMA=1 and on compute capability 9.0; then it is compiled for sm_90a and launched."""
     for wanted, capability, expected in (("", (9, 0), False), ("1", (10, 0), False), ("1", (9, 0), True)):
         monkeypatch.setenv("CVSTYLE_WGMMA", wanted)
-        monkeypatch.setitem(sys.modules, "cupy", fake_cupy.make(fake.cl_device, capability=capability))
+        monkeypatch.setitem(sys.modules, "cupy", fake_cupy.make(ptx.Device(), capability=capability))
         ops = backends.get("cuda", precision="tf32-fast")
         assert ops.device.wgmma == expected
         found = tensor.ranked(16, 4, 5, 16, 3, "tf32", False, 4, ops.device.wgmma)

@@ -22,15 +22,10 @@ from cvstyle.errors import DeviceError, OptionError
 @pytest.fixture
 def fake(device, monkeypatch, tmp_path):
     """(cupy, cudnn) that work, on a machine with a driver of CUDA 13."""
-    cupy = fake_cupy.make(device.device)
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    cupy = fake_cupy.install(monkeypatch, device.device)
     monkeypatch.setitem(sys.modules, "cudnn", fake_cudnn.make(cupy))
-    monkeypatch.setattr(cuda, "_driver_version", lambda: 13000)
     monkeypatch.setattr(tuning.folders, "cache", lambda: tmp_path)
-    monkeypatch.setattr(cuda.Device, "tunes", False)
-    cuda.problem.cache_clear()
-    yield cupy, sys.modules["cudnn"]
-    cuda.problem.cache_clear()
+    return cupy, sys.modules["cudnn"]
 
 
 GEOMETRIES = [  # input, outputs, group, kernel, stride, dilation, pad

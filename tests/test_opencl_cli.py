@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from types import SimpleNamespace
 
 import cv2
@@ -41,12 +40,7 @@ def arguments(files, output, *more):
 @pytest.fixture
 def gpus(device, monkeypatch):
     """Two GPUs of a CUDA that is stood in for."""
-    monkeypatch.setitem(sys.modules, "cupy", fake_cupy.make(device.device))
-    monkeypatch.setattr(cuda, "_driver_version", lambda: 13000)
-    monkeypatch.setattr(cuda.Device, "tunes", False)
-    cuda.problem.cache_clear()
-    yield
-    cuda.problem.cache_clear()
+    fake_cupy.install(monkeypatch, device.device)
 
 
 def test_a_run_on_a_device_reports_its_memory_and_agrees_with_numpy(files, tmp_path, capsys):

@@ -1,12 +1,14 @@
-"""The tensor-core kernels without a GPU: emulated on OpenCL (tensor.h) against NumPy, and read by CUDA's compiler."""
+"""The tensor-core kernels without a GPU: what CUDA's compiler makes of them, run on the CPU (ptx.py) and read."""
 
 from __future__ import annotations
 
 import os
 
+import fake_cupy
 import nets
 import numpy as np
 import nvrtc
+import ptx
 import pytest
 from test_opencl import EXACT, close, noise
 from test_tiles import check_features
@@ -14,7 +16,6 @@ from test_tiles import check_features
 from cvstyle import Objective
 from cvstyle import backends as all_backends
 from cvstyle.backends import device as common
-from cvstyle.backends import opencl
 from cvstyle.backends.device import compiler, tensor
 from cvstyle.backends.device.ways import Way
 from cvstyle.errors import OptionError
@@ -27,18 +28,19 @@ SHAPES = [((16, 9, 17), 16), ((32, 5, 33), 48), ((32, 17, 16), 80), ((16, 1, 1),
 
 @pytest.fixture(scope="module")
 def backends():
-    """Backends by precision: on a GPU (CVSTYLE_TEST_BACKEND=cuda), or emulated tensor cores taken for real ones.
+    """Backends by precision: on a GPU (CVSTYLE_TEST_BACKEND=cuda), or on the CPU, each array in memory of its own.
 
     On a GPU, Hopper's own instruction is tried where CVSTYLE_WGMMA=1 makes the backend use it (`make gpu-wgmma`).
     """
-    if ON_GPU:
+    with pytest.MonkeyPatch.context() as patch:
+        if not ON_GPU:
+            fake_cupy.install(patch, ptx.Device())
         found = {precision: all_backends.get("cuda", precision=precision) for precision in tensor.PRECISIONS}
         for backend in found.values():
             backend.autotune = False
-        return found
-    handle = opencl.devices()[0]
-    handle.no_tensor_cores = None
-    return {precision: common.Backend(handle, precision) for precision in tensor.PRECISIONS}
+            if not ON_GPU:
+                backend.pool = ptx.Pool(backend.device)
+        yield found
 
 
 @pytest.fixture(params=tensor.PRECISIONS)
@@ -70,7 +72,7 @@ def as_rounded(x, precision):
 
 def set_plan(monkeypatch, tile, split, ops=None):
     if tile.wgmma and ON_GPU and not ops.device.wgmma:
-        pytest.skip("wgmma is tried on a GPU of compute capability 9.0 with CVSTYLE_WGMMA=1; emulated without a GPU")
+        pytest.skip("wgmma is tried on a GPU of compute capability 9.0 with CVSTYLE_WGMMA=1")
     monkeypatch.setattr(tensor, "plan", lambda *shape, **_: Way(tile, split if len(shape[-1]) > 1 else 1))
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 
+import fake_cupy
 import nets
 import numpy as np
+import ptx
 import pytest
 import test_checkpoint
 from test_objective import reference_objective
 from test_opencl import EXACT, close, noise
 from test_tiles import check_features
 
-from cvstyle import checkpoint
+from cvstyle import backends, checkpoint
 from cvstyle.backends import device as common
 from cvstyle.backends import opencl
 from cvstyle.backends.device import convolution, tensor, tuning
@@ -132,12 +134,12 @@ def test_a_convolution_takes_the_way_that_was_fastest(ops, monkeypatch):
     assert clock.asked == 3 * len(ways)
 
 
-def test_what_is_added_to_is_tried_out_beside_it(ops, monkeypatch):
-    """A Gram gradient on (emulated) tensor cores is measured on an array that nobody reads; Gram matrices as well."""
-    monkeypatch.setattr(ops.device, "no_tensor_cores", None)
-    backend = common.Backend(ops.device, "tf32-fast")
+def test_what_is_added_to_is_tried_out_beside_it(folder, monkeypatch):
+    """A Gram gradient on tensor cores is measured on an array that nobody reads; Gram matrices as well."""
+    fake_cupy.install(monkeypatch, ptx.Device())
+    backend = backends.get("cuda", precision="tf32-fast")
     backend.autotune = True
-    clock, ways = Clock(monkeypatch, ops.device, lambda n: -float(n)), tensor.ranked
+    clock, ways = Clock(monkeypatch, backend.device, lambda n: -float(n)), tensor.ranked
     monkeypatch.setattr(tensor, "ranked", lambda *shape: ways(*shape)[-2:])
     x, base = (np.round(noise(1, 64, 5, 40, seed=i) * 2) for i in (1, 2))
     results = []

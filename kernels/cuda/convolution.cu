@@ -73,15 +73,12 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
                        int outputs, int splits, int relu, int accumulate) {
     LOCAL float scales[4]; /* of x, the result, plus_x, the sum that it begins with; here they take no registers */
 #if WGMMA
-    SHARED(tile_x, 2 * PARTS * COUNT)
-    REGISTERS(a, SIDE * SIDE) /* the weights of three steps */
-    PRODUCT_STATE(4 * SIDE * PARTS)
+    LOCAL uint4 tile_x[2 * PARTS * COUNT];
+    uint4 a[SIDE * SIDE]; /* the weights of three steps */
 #else
     LOCAL uint4 tile_w[STAGES][BM / 16 * BLOCK];
     LOCAL uint tile_x[2][KW * PLANE];
-    ASYNC_STATE(COPIES, STAGES)
 #endif
-    FRAGMENTS(MT, NT, WM * WN)
     int id = LOCAL_ID;
     const int lane = LANE, warp_m = WARP / WN, warp_n = WARP % WN;
     const int across = (width + PW - 1) / PW, plane = height * width;
@@ -141,7 +138,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
             const int quad_ = id + i_ * THREADS, block_ = first_block + quad_ / 32, valid_ = block_ < blocks;       \
             const int from_ = (((chunk) / 2 * blocks + block_) * 2 + (chunk) % 2) * 32 + quad_ % 32;                \
             if (quad_ < BM / 16 * 32)                                                                               \
-                ASYNC_COPY(i_, &tile_w[buffer][quad_], plus_w + (valid_ ? from_ : 0), valid_);                      \
+                ASYNC_COPY(&tile_w[buffer][quad_], plus_w + (valid_ ? from_ : 0), valid_);                      \
         }                                                                                                           \
         ASYNC_COMMIT;                                                                                               \
     }
@@ -158,7 +155,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
             BARRIER;
             if (fetches) PLUS_WEIGHTS(chunk + 1, at ^ 1)
             plus_x += KW * WIDTH * plane;
-            COOPERATE for (int part = 0; part < 2; part++) { /* half of the outputs, while half of the words come */
+            UNROLL for (int part = 0; part < 2; part++) { /* half of the outputs, while half of the words come */
                 uint4 a[MT / 2];
                 uint2 b[NT];
                 if (fetches) PLUS_FETCH(part)
@@ -192,17 +189,17 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
 
     int channel = first_chunk * KW * WIDTH; /* the first of the chunk that is fetched next */
     float fetched[ITEMS][NUMBERS];
-    MASK marks[ITEMS][NUMBERS]; /* what the mask has for them (as wider numbers, PoCL 3.0 mixes them up) */
+    MASK marks[ITEMS][NUMBERS]; /* what the mask has for them */
 
     /* A chunk is fetched in SIDE parts, one with each row of taps, so that little of it is in registers at a time. Numbers
        do not wait for their marks, which are looked at when they are stored: else each would be a branch to wait at. */
 #define FETCH(part)                                                                                                 \
     {                                                                                                               \
-        UNROLL_EVERYWHERE for (int i_ = 0; i_ < ITEMS; i_++) {                                                      \
+        UNROLL for (int i_ = 0; i_ < ITEMS; i_++) {                                                      \
             const int item_ = id + ((part)*ITEMS + i_) * THREADS, at_ = item_ % AREA;                               \
             const int row_ = first_row + at_ / PITCH - SIDE / 2, column_ = first_column + at_ % PITCH - SIDE / 2;   \
             const int inside_ = item_ < COUNT && (uint)row_ < (uint)height && (uint)column_ < (uint)width;          \
-            UNROLL_EVERYWHERE for (int c_ = 0; c_ < NUMBERS; c_++) {                                                \
+            UNROLL for (int c_ = 0; c_ < NUMBERS; c_++) {                                                \
                 const int line_ = (channel + item_ / AREA * NUMBERS + c_) * LINES + row_ / STEP;                    \
                 float value_ = 0;                                                                                   \
                 MASK mark_ = 0;                                                                                     \
@@ -243,21 +240,21 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
        run, the weights of the next step but one come out of memory, and a part of the next chunk. */
 #define STORE(part, buffer)                                                                                         \
     {                                                                                                               \
-        UNROLL_EVERYWHERE for (int i_ = 0; i_ < ITEMS; i_++) {                                                      \
+        UNROLL for (int i_ = 0; i_ < ITEMS; i_++) {                                                      \
             const int item_ = id + ((part)*ITEMS + i_) * THREADS, to_ = (buffer)*PARTS * COUNT + item_;             \
             if (item_ < COUNT) {                                                                                    \
-                SHARED_STORE(tile_x, to_, ITEM(word, i_))                                                           \
-                if (SPLIT) SHARED_STORE(tile_x, to_ + COUNT, ITEM(rest, i_))                                        \
+                tile_x[to_] = ITEM(word, i_);                                                           \
+                if (SPLIT) tile_x[to_ + COUNT] = ITEM(rest, i_);                                        \
             }                                                                                                       \
         }                                                                                                           \
     }
-#define ITEM(kind, i) QUAD(PAIR(kind, i, 0), PAIR(kind, i, 1), PAIR(kind, i, 2), PAIR(kind, i, 3))
+#define ITEM(kind, i) make_uint4(PAIR(kind, i, 0), PAIR(kind, i, 1), PAIR(kind, i, 2), PAIR(kind, i, 3))
 #define PAIR(kind, i, k) kind(NUMBER(item_, i, (k)*WIDTH), NUMBER(item_, i, (k)*WIDTH + WIDTH - 1))
 
 #define FETCH_WEIGHTS(set, step)                                                                                    \
     {                                                                                                               \
         const int from_ = ((step) < steps ? (step) : steps - 1) * blocks * BLOCK;                                   \
-        UNROLL for (int t_ = 0; t_ < SIDE; t_++) OWN(a, (set)*SIDE + t_) = w[from_ + t_ * 32];                      \
+        UNROLL for (int t_ = 0; t_ < SIDE; t_++) a[(set)*SIDE + t_] = w[from_ + t_ * 32];                      \
     }
 
 #define ROUND (SIDE * PARTS) /* steps of a chunk */
@@ -275,20 +272,20 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
         NEXT_CHUNK
         if (ROUND < steps) FETCH(0)
     }
-    SHARED_PUBLISH(tile_x)
+    PUBLISH
     int buffer = 0;
     for (int first_step = 0; first_step < steps; first_step += ROUND) {
         const ulong patch = DESCRIPTOR(SHARED_ADDRESS(tile_x, buffer * PARTS * COUNT), AREA, PITCH);
-        COOPERATE for (int r = 0; r < ROUND; r++) {
+        UNROLL for (int r = 0; r < ROUND; r++) {
             PRODUCT_BEGIN;
-            COOPERATE for (int t = 0; t < SIDE * 2; t++) { /* taps, and halves of the patch's columns */
+            UNROLL for (int t = 0; t < SIDE * 2; t++) { /* taps, and halves of the patch's columns */
                 const ulong at = patch + r % SIDE * PITCH + t / 2 + t % 2 * 8;
-                PRODUCT(sums[0], t % 2, a, r % SIDE * SIDE + t / 2, at)
-                if (SPLIT && r < SIDE) PRODUCT(sums[0], t % 2, a, r % SIDE * SIDE + t / 2, at + COUNT)
+                PRODUCT(sums[0], t % 2, a[r % SIDE * SIDE + t / 2], at)
+                if (SPLIT && r < SIDE) PRODUCT(sums[0], t % 2, a[r % SIDE * SIDE + t / 2], at + COUNT)
             }
             PRODUCT_COMMIT;
             /* With the first step's, nobody's products read the other buffer any more. */
-            PRODUCT_WAIT(sums[0], 1, a, tile_x, r == 0)
+            PRODUCT_WAIT(sums[0], 1, r == 0)
             FETCH_WEIGHTS((r + 2) % SIDE, first_step + r + 2)
             ANEW(id); /* all that comes of it has no place in registers */
             if (r < SIDE && first_step + ROUND < steps) {
@@ -298,10 +295,10 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
             }
             if (r == ROUND - 1 && first_step + 2 * ROUND < steps) FETCH(0)
         }
-        SHARED_PUBLISH(tile_x)
+        PUBLISH
         buffer ^= 1;
     }
-    PRODUCT_WAIT(sums[0], 0, a, tile_x, 0)
+    PRODUCT_WAIT(sums[0], 0, 0)
 #else
 #define STORE(part, buffer)                                                                                         \
     {                                                                                                               \
@@ -334,7 +331,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
                 const int chunk_ = first_chunk * (SPLIT ? 2 : 1) + WEIGHTS((step) / SIDE);                          \
                 const int from_ = ((chunk_ * SIDE + (step) % SIDE) * blocks + first_block) * BLOCK + quad_;         \
                 if (quad_ < BM / 16 * BLOCK)                                                                        \
-                    ASYNC_COPY(i_, &tile_w[buffer][quad_], w + (valid_ ? from_ : 0), valid_);                       \
+                    ASYNC_COPY(&tile_w[buffer][quad_], w + (valid_ ? from_ : 0), valid_);                       \
             }                                                                                                       \
         }                                                                                                           \
         ASYNC_COMMIT;                                                                                               \
@@ -361,7 +358,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
         if (ITEMS * NUMBERS > 2) ANEW(id); /* where much is fetched, all that comes of it has no place in registers */
         if (fetches) FETCH(tap_row)
         LOCAL_POINTER const uint *from_x = tile_x[buffer] + lane % 4 * PLANE + lane / 4 + tap_row * PITCH;
-        COOPERATE for (int t = 0; t < SIDE * (KW / 8); t++) {
+        UNROLL for (int t = 0; t < SIDE * (KW / 8); t++) {
             const int tap = t / (KW / 8), k = t % (KW / 8);
             uint4 a[MT];
             uint2 b[NT];
@@ -391,8 +388,8 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
     const int finished = splits == 1, pools = finished && relu == 3;
     const float unscale = scales[1];
     uint top = 0;
-    COOPERATE for (int i = 0; i < MT; i++) {
-        COOPERATE for (int half_ = 0; half_ < 2; half_++) {
+    UNROLL for (int i = 0; i < MT; i++) {
+        UNROLL for (int half_ = 0; half_ < 2; half_++) {
             const int output = (first_block + warp_m * MT + i) * 16 + half_ * 8 + lane / 4, valid = output < outputs;
             const float shift = SIDE > 1 && finished && valid ? bias[output] : 0;
             uint flags[(NT + 3) / 4];
@@ -446,8 +443,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
                     if (both) to[1] = second;
                 }
             }
-            /* Not only where bits are wanted: PoCL 3.0 compiles a barrier in a condition wrongly. */
-            COOPERATE for (int j = 0; j < (NT + 3) / 4; j++) OR_OF_FOUR(flags[j])
+            UNROLL for (int j = 0; j < (NT + 3) / 4; j++) OR_OF_FOUR(flags[j])
             UNROLL for (int j = 0; j < NT; j += 2) {
                 const int row = first_row + (warp_n * NT + j) / 2;
                 if (finished && relu == 2 && lane % 4 == 0 && valid && row < height)

@@ -10,7 +10,6 @@
 KERNEL_RESIDENT(THREADS, 4) gram_parts(GLOBAL const float *RESTRICT f, GLOBAL float *RESTRICT parts,
                                        GLOBAL const float *RESTRICT peak, int channels, int positions, int span) {
     LOCAL uint tiles[2][2][TILE * PITCH];
-    FRAGMENTS(2, 4, 4)
     const int id = LOCAL_ID, lane = LANE, warp_m = WARP / 2, warp_n = WARP % 2, across = channels / TILE;
     int row = 0, column = GROUP_ID(0); /* tiles on and above the diagonal, row by row */
     while (column >= across - row) {
@@ -64,7 +63,7 @@ KERNEL_RESIDENT(THREADS, 4) gram_parts(GLOBAL const float *RESTRICT f, GLOBAL fl
         if (next < end) FETCH(next)
         LOCAL_POINTER const uint *from_a = tiles[buffer][0] + (warp_m * 32 + lane / 4) * PITCH + lane % 4;
         LOCAL_POINTER const uint *from_b = tiles[buffer][right] + (warp_n * 32 + lane / 4) * PITCH + lane % 4;
-        COOPERATE for (int k = 0; k < KW; k += 8) {
+        UNROLL for (int k = 0; k < KW; k += 8) {
             uint4 a[2];
             uint2 b[4];
             UNROLL for (int i = 0; i < 2; i++) {

@@ -1,6 +1,4 @@
-/* Tensor cores (PTX ISA, mma.sync of sm_80) behind a few primitives. On OpenCL the same names are an exact emulation: a
-   warp is 32 consecutive work-items, lanes leave their registers in local memory in the documented places, and
-   asynchronous copies arrive when they are waited for and not before. So one source runs on a GPU and, slowly, in a test.
+/* Tensor cores (PTX ISA, mma.sync of sm_80) behind a few primitives.
 
    Operands are 32-bit words, WIDTH numbers each: one of tf32, or two neighbours along the summed axis of bf16 or fp16, the
    first in the lower half. In words all types share one layout: a product is 16 × 8 words times 8 words × 8.
@@ -15,10 +13,7 @@
 #define LANE (LOCAL_ID & 31)
 #define WARP (LOCAL_ID >> 5)
 
-#ifdef __CUDACC__
 #define UNROLL _Pragma("unroll")
-#define COOPERATE UNROLL /* on a loop in whose body lanes exchange data */
-#define UNROLL_EVERYWHERE UNROLL
 #define ANEW(number) asm volatile("" : "+r"(number)) /* what was computed from it is not known any more */
 #define NO_UNROLL _Pragma("unroll 1")
 #define IN_ORDER asm volatile("" ::: "memory") /* later loads stay behind it, so that they take no registers before */
@@ -39,8 +34,7 @@ INLINE float as_number(uint bits) { return __uint_as_float(bits); }
 INLINE uint as_bits(float number) { return __float_as_uint(number); }
 
 /* Copies of 16 bytes to shared memory, counted in groups; zeros instead where `valid` is 0. */
-#define ASYNC_STATE(copies, stages)
-#define ASYNC_COPY(index, to, from, valid)                                                                            \
+#define ASYNC_COPY(to, from, valid)                                                                                   \
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((uint)__cvta_generic_to_shared(to)), "l"(from), \
                  "r"((valid) ? 16 : 0)                                                                                 \
                  : "memory")
@@ -49,7 +43,6 @@ INLINE uint as_bits(float number) { return __float_as_uint(number); }
 
 /* sums[i][j] += a[i] · b[j] for i < rows, j < columns. Lane l holds a: rows l/4 and l/4 + 8 of words l%4, then of words
    l%4 + 4; b: words l%4 and l%4 + 4 of column l/4; sums: columns 2(l%4) and 2(l%4) + 1 of row l/4, then of row l/4 + 8. */
-#define FRAGMENTS(rows, columns, warps)
 #define MULTIPLY(sums, a, b, rows, columns)                                         \
     {                                                                               \
         UNROLL for (int i_ = 0; i_ < (rows); i_++) {                                \
@@ -82,122 +75,6 @@ INLINE float half_value(uint bits) {
     asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"((ushort)bits));
     return value;
 }
-#endif
-
-#else
-#define UNROLL
-#define COOPERATE
-/* PoCL 3.0 vectorises some loops wrongly whose private arrays live across a barrier. */
-#define UNROLL_EVERYWHERE _Pragma("unroll")
-#define ANEW(number) (void)number
-#define NO_UNROLL
-#define IN_ORDER
-
-INLINE float as_number(uint bits) { return as_float(bits); }
-INLINE uint as_bits(float number) { return as_uint(number); }
-
-#if PRECISION == 2
-/* PoCL 3.0 has no half. */
-INLINE uint half_bits(float number) {
-    const uint bits = as_uint(number), sign = bits >> 16 & 0x8000u, size = bits & 0x7fffffffu;
-    if (size > 0x7f800000u) return 0x7fffu;
-    if (size >= 0x477ff000u) return sign | 0x7c00u;                                     /* 65520 and above: infinity */
-    if (size < 0x38800000u) return sign | as_uint(as_float(size) + 0.5f) - 0x3f000000u; /* steps of 2^-24 */
-    return sign | (size + 0x0fffu + (size >> 13 & 1u)) - 0x38000000u >> 13;
-}
-
-INLINE float half_value(uint bits) {
-    const uint size = bits & 0x7fffu;
-    const float value = size >= 0x7c00u ? as_float(0x7f800000u | size << 13) : as_float(size << 13) * 0x1p112f;
-    return bits & 0x8000u ? -value : value;
-}
-#endif
-
-/* To the nearest, ties away from zero for tf32 and to even for the others, as the instructions do. */
-INLINE uint word(float first, float second) {
-#if PRECISION == 0
-    const uint bits = as_uint(first);
-    return (bits & 0x7f800000u) == 0x7f800000u ? bits : (bits + 0x1000u) & 0xffffe000u;
-#elif PRECISION == 1
-    uint halves[2] = {as_uint(first), as_uint(second)};
-    for (int i = 0; i < 2; i++) {
-        const uint bits = halves[i];
-        halves[i] = bits + ((bits & 0x7f800000u) == 0x7f800000u ? 0 : 0x7fffu + (bits >> 16 & 1u)) >> 16;
-        if ((bits & 0x7fffffffu) > 0x7f800000u) halves[i] |= 0x7fffu;
-    }
-    return halves[0] | halves[1] << 16;
-#else
-    return half_bits(first) | half_bits(second) << 16;
-#endif
-}
-
-INLINE float product_of_words(uint a, uint b, float sum) {
-#if PRECISION == 0
-    return fma(as_float(a), as_float(b), sum);
-#elif PRECISION == 1
-    sum = fma(as_float(a << 16), as_float(b << 16), sum);
-    return fma(as_float(a & 0xffff0000u), as_float(b & 0xffff0000u), sum);
-#else
-    sum = fma(half_value(a & 0xffffu), half_value(b & 0xffffu), sum);
-    return fma(half_value(a >> 16), half_value(b >> 16), sum);
-#endif
-}
-
-#define ASYNC_STATE(copies, stages)                      \
-    uint4 async_value[stages][copies];                   \
-    __local uint4 *async_to[stages][copies];             \
-    int async_group = 0, async_done = 0;                 \
-    const int async_copies = copies, async_stages = stages; \
-    for (int s_ = 0; s_ < stages; s_++)                  \
-        for (int i_ = 0; i_ < copies; i_++) async_to[s_][i_] = 0;
-#define ASYNC_COPY(index, to, from, valid)                          \
-    {                                                               \
-        async_value[async_group % async_stages][index] = (valid) ? *(from) : (uint4)(0); \
-        async_to[async_group % async_stages][index] = to;           \
-    }
-#define ASYNC_COMMIT async_group++
-#define ASYNC_WAIT(pending)                                          \
-    for (; async_done < async_group - (pending); async_done++)       \
-        for (int i_ = 0; i_ < async_copies; i_++) {                  \
-            __local uint4 *to_ = async_to[async_done % async_stages][i_]; \
-            if (to_) *to_ = async_value[async_done % async_stages][i_]; \
-            async_to[async_done % async_stages][i_] = 0;             \
-        }
-
-#define FRAGMENTS(rows, columns, warps)        \
-    __local uint4 fragments_a[warps][rows][32]; \
-    __local uint2 fragments_b[warps][columns][32]; \
-    __local uint exchanged[warps][32];
-#define MULTIPLY(sums, a, b, rows, columns)                                                                         \
-    {                                                                                                               \
-        for (int i_ = 0; i_ < (rows); i_++) fragments_a[WARP][i_][LANE] = a[i_];                                    \
-        for (int j_ = 0; j_ < (columns); j_++) fragments_b[WARP][j_][LANE] = b[j_];                                 \
-        BARRIER;                                                                                                    \
-        for (int i_ = 0; i_ < (rows); i_++)                                                                         \
-            for (int j_ = 0; j_ < (columns); j_++)                                                                  \
-                mma(sums[i_][j_], fragments_a[WARP][i_], fragments_b[WARP][j_]);                                    \
-        BARRIER;                                                                                                    \
-    }
-INLINE void mma(float *c, __local const uint4 *a, __local const uint2 *b) {
-    for (int r = 0; r < 4; r++) {
-        const int row = LANE / 4 + r / 2 * 8, column = LANE % 4 * 2 + r % 2;
-        for (int k = 0; k < 8; k++) {
-            const uint4 from_a = a[row % 8 * 4 + k % 4];
-            const uint2 from_b = b[column * 4 + k % 4];
-            const uint left = k < 4 ? (row < 8 ? from_a.x : from_a.y) : row < 8 ? from_a.z : from_a.w;
-            c[r] = product_of_words(left, k < 4 ? from_b.x : from_b.y, c[r]);
-        }
-    }
-}
-#define OR_OF_FOUR(value)                                                                                      \
-    {                                                                                                          \
-        exchanged[WARP][LANE] = value;                                                                         \
-        BARRIER;                                                                                               \
-        const int first_ = LANE & ~3;                                                                          \
-        value = exchanged[WARP][first_] | exchanged[WARP][first_ + 1] | exchanged[WARP][first_ + 2] |           \
-                exchanged[WARP][first_ + 3];                                                                   \
-        BARRIER;                                                                                               \
-    }
 #endif
 
 /* What `word` of the same numbers leaves out, as a word. */

@@ -1,0 +1,134 @@
+"""The interpreter of PTX: that it sees what kernels must not do; and the portable kernels as CUDA, by the backend's own
+launches, on the CPU, each array in memory of its own. CVSTYLE_TEST_BACKEND=ptx runs all of test_opencl and test_winograd
+so, in 24 minutes. Those of the tensor cores are in test_tensor."""
+
+from __future__ import annotations
+
+import fake_cupy
+import nets
+import numpy as np
+import ptx
+import pytest
+import test_opencl
+import test_winograd
+from test_objective import reference_objective
+from test_opencl import EXACT, noise
+
+from cvstyle import Objective, backends
+from cvstyle.backends.device import compiler, convolution, tensor, ways
+from cvstyle.backends.device.ways import Way
+from cvstyle.network import Network
+from cvstyle.optimize import lbfgs
+
+
+@pytest.fixture(scope="module")
+def device():
+    """In place of that of conftest."""
+    with pytest.MonkeyPatch.context() as patch:
+        fake_cupy.install(patch, ptx.Device())
+        backend = backends.get("cuda")
+        backend.pool = ptx.Pool(backend.device)
+        yield backend
+
+
+# What kernels must not do
+
+CASES = {
+    "all is well": (
+        "__shared__ float s[64]; s[t] = x[t]; __syncthreads(); if (t < 32) y[t] = s[63 - t]; else y[t] = 0;", None
+    ),
+    "past the end": ("y[t + 1] = 1;", "outside of a memory of 256 bytes, at 256: thread 63"),
+    "before the start": ("y[t] = x[t - 1];", "outside of a memory of 256 bytes, at -4: thread 0"),
+    "not aligned": ("*(float2 *)(y + t / 2 + 1) = make_float2(0, 0);", "not at a multiple of its size: thread 0"),
+    "past shared memory": ("__shared__ float s[64]; s[t + n - 63] = 1; __syncthreads(); y[t] = s[t | 1];", "outside of 256 bytes, at 256: thread 63"),
+    "never written": ("__shared__ float s[64]; if (t) s[t] = 1; __syncthreads(); y[t] = s[t];", "nobody has written"),
+    "read without a barrier": ("__shared__ float s[64]; s[t] = x[t]; y[t] = s[t ^ 1];", "another thread wrote this"),
+    "written without a barrier": (
+        "__shared__ float s[64]; s[t] = x[t]; __syncthreads(); y[t] = s[t ^ 1]; s[t] = 0; __syncthreads(); y[t] += s[t];",
+        "another thread has this place since the last barrier",
+    ),
+    "two writers": ("__shared__ float s[64]; s[t / 2] = x[t]; __syncthreads(); y[t] = s[t / 2];", "two threads write"),
+    "a barrier for some": ("if (x[t] < 0) __syncthreads(); y[t] = 1;", "thread 0 of a group is .* thread .* is a"),
+    "a shuffle for some": ("if (t < 3) y[t] = __shfl_xor_sync(~0u, x[t], 1);", "only some threads of a warp"),
+    "a place of two groups": ("y[0] = t;", "another group"),
+    "a place of two threads": ("y[t / 2] = t;", "two threads write"),
+    "one array as two": ("y[t] = x[t];", "ld.global.nc, has this place"),
+    "division by zero": ("y[t] = t / (n - 64);", "division by zero: thread 0"),
+    "another memory": ("y[t] = x[t + (1ll << 45)];", "in no memory that was given"),
+    "a copy not waited for": (
+        "__shared__ float4 s[64]; COPY(&s[t], x + t / 16 * 4); __syncthreads(); y[t] = s[t].x;", "copy is on its way"
+    ),
+    "a copy waited for": (
+        "__shared__ float4 s[64]; COPY(&s[t], x + t / 16 * 4); WAIT(0); __syncthreads(); y[t] = s[t ^ 1].x;", None
+    ),
+    "the older copy waited for": (
+        "__shared__ float4 s[128]; COPY(&s[t], x); COPY(&s[t + 64], x); WAIT(1); y[t] = s[t].x;", None
+    ),
+    "the younger copy not waited for": (
+        "__shared__ float4 s[128]; COPY(&s[t], x); COPY(&s[t + 64], x); WAIT(1); y[t] = s[t + 64].x;", "is on its way"
+    ),
+    "a copy not waited for by its thread's neighbour": (
+        "__shared__ float4 s[64]; COPY(&s[t], x); WAIT(0); y[t] = s[t ^ 1].x;", "another thread wrote this"
+    ),
+    "not known": ('asm volatile("nanosleep.u32 5;"); y[t] = 1;', "nanosleep.u32.*is not known"),
+}  # fmt: skip
+PRELUDE = """
+#define COPY(to, from) asm volatile("cp.async.cg.shared.global [%0], [%1], 16; cp.async.commit_group;" \\
+    :: "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from) : "memory")
+#define WAIT(n) asm volatile("cp.async.wait_group %0;" :: "n"(n) : "memory")
+extern "C" __global__ void kernel(const float *__restrict__ x, float *y, int n) { const int t = threadIdx.x;
+"""
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_kernels_must_not_do(device, name):
+    code, problem = CASES[name]
+    kernel = device.device.compile(PRELUDE + code + "}", ())("kernel")
+    x, y = (device.asarray(noise(64, seed=i)) for i in (1, 2))
+    arguments = [x.block.view, (x if name == "one array as two" else y).block.view, np.int32(64)]
+    launch = lambda: device.device.launch(kernel, (2 if "groups" in name else 1, 1, 1), 64, arguments)  # noqa: E731
+    if problem is None:
+        launch()
+    else:
+        with pytest.raises(ptx.Fault, match=problem):
+            launch()
+
+
+def test_arguments_fit_the_parameters(device):
+    kernel = device.device.compile(PRELUDE + "}", ())("kernel")
+    x = device.zeros((3,)).block.view
+    for arguments in ([x, x], [x, x, np.float32(1)], [x, np.int32(1), np.int32(1)]):
+        with pytest.raises(ptx.Fault, match="takes 3 arguments|is of type"):
+            device.device.launch(kernel, (1, 1, 1), 64, arguments)
+
+
+MISTAKES = {
+    "no wait": ("ASYNC_WAIT(STAGES - 2);", "", "copy is on its way"),
+    "a wait too short": ("ASYNC_WAIT(STAGES - 2);", "ASYNC_WAIT(STAGES - 1);", "copy is on its way"),
+    "no barrier": ("BARRIER; /* this step's words", "/*", "another thread|copy is on its way"),
+    "a stage in use": ("stage == 0 ? STAGES - 1 : stage - 1", "stage", "another thread|copy is on its way"),
+    "a buffer too few": ("STORE(tap_row, buffer ^ 1)", "STORE(tap_row, buffer)", "another thread"),
+    "a fragment's neighbour": ("b[j].y = at[4 * PLANE];", "b[j].y = at[5 * PLANE];", "nobody has written"),
+    "registers of a in another order": ('"r"(a.y), "r"(a.z)', '"r"(a.z), "r"(a.y)', None),
+    "halves of a word": ('"=r"(result) : "f"(second), "f"(first)', '"=r"(result) : "f"(first), "f"(second)', None),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_in_the_tensor_kernel_are_seen(device, monkeypatch, name):
+    """Each of them by a fault, or by wrong numbers where all that is done is allowed."""
+    old, new, problem = MISTAKES[name]
+    sources = compiler.source
+    assert sources("cuda/convolution").count(old) >= 1
+    monkeypatch.setattr(compiler, "source", lambda name: sources(name).replace(old, new))
+    monkeypatch.setattr(tensor, "plan", lambda *_: (tensor.TILES[3], 1))
+    ops = backends.get("cuda", precision="fp16-fast")
+    ops.autotune = False
+    x, weight = (np.round(noise(*shape) * 4) for shape in ((1, 64, 6, 17), (16, 64, 3, 3)))
+    exact = EXACT.convolution(weight, None, (1, 1), (1, 1), 1).forward(EXACT.asarray(x), (1,) * 4)
+    run = lambda: ops.convolution(weight, None, (1, 1), (1, 1), 1).forward(ops.asarray(x), (1,) * 4)  # noqa: E731
+    if problem:
+        with pytest.raises(ptx.Fault, match=problem):
+            run()
+    else:
+        assert np.abs(np.array(run()) - exact).max() > 1
