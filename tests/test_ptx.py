@@ -1,6 +1,8 @@
-"""The interpreter of PTX: that it sees what kernels must not do; and the portable kernels as CUDA, by the backend's own
-launches, on the CPU, each array in memory of its own. CVSTYLE_TEST_BACKEND=ptx runs all of test_opencl and test_winograd
-so, in 24 minutes. Those of the tensor cores are in test_tensor."""
+"""The interpreter of PTX: that it sees what kernels must not do; and the portable kernels as CUDA on the CPU.
+
+The backend cuda makes its own launches, and each array has memory of its own. CVSTYLE_TEST_BACKEND=ptx runs all of
+test_opencl and test_winograd so, in 24 minutes. Kernels for tensor cores are in test_tensor.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +12,34 @@ import numpy as np
 import ptx
 import pytest
 import test_opencl
-import test_winograd
-from test_objective import reference_objective
-from test_opencl import EXACT, noise
+from test_opencl import (
+    EXACT,
+    check_convolution,
+    noise,
+    test_copy_block,
+    test_halving_and_doubling,
+    test_layer,
+    test_lbfgs_on_many_numbers,
+    test_lbfgs_state_goes_through_the_host,
+    test_max_pool_gives_a_plateau_to_the_first,
+    test_optimizer,
+    test_reductions,
+    test_scalars_combine_with_numbers_on_the_device,
+    test_total_variation,
+)
 
 from cvstyle import Objective, backends
-from cvstyle.backends.device import compiler, convolution, tensor, ways
-from cvstyle.backends.device.ways import Way
+from cvstyle.backends.device import compiler, tensor
+from cvstyle.backends.device.ways import TILES, Way
 from cvstyle.network import Network
 from cvstyle.optimize import lbfgs
+
+# Run here once more, on the device below.
+__all__ = [
+    "test_copy_block", "test_halving_and_doubling", "test_layer", "test_lbfgs_on_many_numbers",
+    "test_lbfgs_state_goes_through_the_host", "test_max_pool_gives_a_plateau_to_the_first", "test_optimizer",
+    "test_reductions", "test_scalars_combine_with_numbers_on_the_device", "test_total_variation",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +61,14 @@ CASES = {
     "past the end": ("y[t + 1] = 1;", "outside of a memory of 256 bytes, at 256: thread 63"),
     "before the start": ("y[t] = x[t - 1];", "outside of a memory of 256 bytes, at -4: thread 0"),
     "not aligned": ("*(float2 *)(y + t / 2 + 1) = make_float2(0, 0);", "not at a multiple of its size: thread 0"),
-    "past shared memory": ("__shared__ float s[64]; s[t + n - 63] = 1; __syncthreads(); y[t] = s[t | 1];", "outside of 256 bytes, at 256: thread 63"),
+    "past shared memory": (
+        "__shared__ float s[64]; s[t + n - 63] = 1; __syncthreads(); y[t] = s[t | 1];",
+        "outside of 256 bytes, at 256: thread 63",
+    ),
     "never written": ("__shared__ float s[64]; if (t) s[t] = 1; __syncthreads(); y[t] = s[t];", "nobody has written"),
-    "read without a barrier": ("__shared__ float s[64]; s[t] = x[t]; y[t] = s[t ^ 1];", "another thread wrote this"),
+    "read without a barrier": ("__shared__ float s[64]; s[t] = x[t]; y[t] = s[t ^ 1];", "another thread wrote"),
     "written without a barrier": (
-        "__shared__ float s[64]; s[t] = x[t]; __syncthreads(); y[t] = s[t ^ 1]; s[t] = 0; __syncthreads(); y[t] += s[t];",
+        "__shared__ float s[64]; s[t] = 1; __syncthreads(); y[t] = s[t ^ 1]; s[t] = 0; __syncthreads(); y[t] = s[t];",
         "another thread has this place since the last barrier",
     ),
     "two writers": ("__shared__ float s[64]; s[t / 2] = x[t]; __syncthreads(); y[t] = s[t / 2];", "two threads write"),
@@ -98,7 +122,7 @@ def test_arguments_fit_the_parameters(device):
     kernel = device.device.compile(PRELUDE + "}", ())("kernel")
     x = device.zeros((3,)).block.view
     for arguments in ([x, x], [x, x, np.float32(1)], [x, np.int32(1), np.int32(1)]):
-        with pytest.raises(ptx.Fault, match="takes 3 arguments|is of type"):
+        with pytest.raises(ptx.Fault, match=r"takes 3 arguments|is of type"):
             device.device.launch(kernel, (1, 1, 1), 64, arguments)
 
 
@@ -132,3 +156,41 @@ def test_mistakes_in_the_tensor_kernel_are_seen(device, monkeypatch, name):
             run()
     else:
         assert np.abs(np.array(run()) - exact).max() > 1
+
+
+# Kernels by the backend's launches
+
+
+@pytest.mark.parametrize("way, shape, outputs, stride", [
+    (Way(TILES[0], 1), (9, 7, 11), 13, (1, 1)), (Way(TILES[2], 3), (20, 9, 16), 33, (2, 1)),
+    (Way(TILES[4], 1), (8, 9, 17), 5, (1, 1)), (Way(TILES[2], 1, True), (20, 9, 16), 33, (1, 1)),
+    (Way(TILES[1], 3, True), (16, 5, 6), 17, (1, 1)), (Way(TILES[4], 1), (3, 17, 20), 32, (1, 1)),
+], ids=str)  # fmt: skip
+def test_convolution(device, monkeypatch, way, shape, outputs, stride):
+    """Direct, by Winograd's algorithm, and of a picture, with and without ReLU and pool, both directions."""
+    check_convolution(device, monkeypatch, [way], shape, outputs, 1, (3, 3), stride, (1, 1), (1, 1, 1, 1))
+
+
+def test_gram(device, monkeypatch):
+    test_opencl.test_gram(device, monkeypatch, 65, (1, 300), 132)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16", "bf16-fast"])
+def test_an_iteration(device, precision):
+    """Losses, gradient and L-BFGS's first step of a small VGG against float64."""
+    net, size = nets.vgg(16, 4, (32, 32), classifier=False), (18, 27)
+    pictures = [noise(3, *size, seed=i) * 60 for i in range(3)]
+    layers = {"content_layers": ["relu2_1"], "style_layers": ["relu1_1", "relu3_1"]}
+    ops, results = backends.get("cuda", precision=precision), []
+    ops.autotune = False
+    for backend in (EXACT, ops):
+        objective = Objective(Network(net, backend), pictures[0], pictures[1:2], pooling="avg", **layers)
+        x = backend.asarray(pictures[2][None])
+        gradient = np.array(objective.evaluate(x), np.float64)
+        before = np.array(x, np.float64)
+        lbfgs.minimize(objective, x, 1, lambda *_: None, learning_rate=1e4)
+        results.append((objective.losses, gradient, np.array(x, np.float64) - before))
+    bound = 1e-4 if precision == "fp32" else 1e-2
+    assert results[1][0] == pytest.approx(results[0][0], rel=bound)
+    for ours, exact in zip(results[1][1:], results[0][1:]):
+        assert np.linalg.norm(ours - exact) <= bound * np.linalg.norm(exact)
