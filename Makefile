@@ -4,9 +4,10 @@
 # make bench: the benchmarks (PyTorch is used beside cvstyle where it is installed)
 # make gpu-test: on a machine with an NVIDIA GPU: every kernel and the objective against NumPy, a run, time and memory
 #   (make gpu-test GPU_PYTHON=python3 uses a Python that has CuPy and the tests' packages already, and installs nothing)
-
 # make gpu-bench: there, the whole report: tensor cores checked, then every precision and size beside PyTorch, into
-#   benchmarks/results/ (GPU_PYTHON as above; PyTorch is used where it is installed)
+#   benchmarks/results/ (GPU_PYTHON as above; PyTorch is used where it is installed; GPU_REPORT="--output DIR" and more)
+# Both are made of parts, the targets named below, none of which takes more than GPU_LIMIT seconds; where one fails, the
+# others go on.
 
 PYTHON ?= python3
 VENV := .venv
@@ -15,12 +16,15 @@ SOURCES := pyproject.toml setup.py $(shell find cvstyle kernels models -type f -
 
 GPU_PYTHON ?= $(BIN)/python
 
-# Hopper's wgmma, which has never run: last, and in a process of its own with a time limit, so that what hangs or breaks
-# the context breaks nothing else. On other GPUs the tests say that they are skipped.
-WGMMA_TEST = CVSTYLE_WGMMA=1 CVSTYLE_TEST_BACKEND=cuda timeout 900 $(GPU_PYTHON) -m pytest -p no:cacheprovider -rs \
-	tests/test_tensor.py -k "exact_on_integers or two_words or largest or rounds"
+GPU_LIMIT ?= 570
+GPU_REPORT ?=
+GPU = timeout $(GPU_LIMIT) $(GPU_PYTHON)
+PYTEST = -m pytest -p no:cacheprovider -rs
+GPU_TESTS := gpu-kernels gpu-tensor gpu-run gpu-cudnn gpu-wgmma
+GPU_BENCHES := gpu-bench-peers gpu-bench-fp16 gpu-bench-fp32 gpu-bench-tf32 gpu-bench-pictures gpu-bench-bf16 \
+	gpu-bench-wgmma
 
-.PHONY: demo test wheels bench gpu-test gpu-bench lint clean
+.PHONY: demo test wheels bench lint clean gpu-ready gpu-test gpu-bench $(GPU_TESTS) $(GPU_BENCHES)
 
 demo: $(VENV)/installed
 	$(BIN)/cvstyle run --content models/demo/content.jpg --style models/demo/style.jpg --output out.png
@@ -40,23 +44,58 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/load.py
 	$(BIN)/python benchmarks/iteration.py
 
-gpu-test: export PYTHONPATH := .
-gpu-test: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(VENV)/installed-gpu)
-	$(GPU_PYTHON) -m cvstyle devices
-	CVSTYLE_TEST_BACKEND=cuda $(GPU_PYTHON) -m pytest -p no:cacheprovider tests/test_opencl.py
-	if $(GPU_PYTHON) -c "from cvstyle.backends import cudnn; exit(cudnn.problem())"; then CVSTYLE_TEST_BACKEND=cudnn \
-		$(GPU_PYTHON) -m pytest -p no:cacheprovider tests/test_opencl.py -k "objective or whole_net"; fi
-	$(GPU_PYTHON) -m cvstyle run --backend cuda --content models/demo/content.jpg --style models/demo/style.jpg \
-		--output out-cuda.png
-	$(GPU_PYTHON) benchmarks/gpu.py --backend cuda --sizes 256,512
-	$(GPU_PYTHON) -m cvstyle info --timings --backend cuda
-	$(WGMMA_TEST)
+gpu-test:
+	$(MAKE) -k $(GPU_TESTS)
 
-gpu-bench: export PYTHONPATH := .
-gpu-bench: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(VENV)/installed-gpu)
-	CVSTYLE_TEST_BACKEND=cuda $(GPU_PYTHON) -m pytest -p no:cacheprovider tests/test_tensor.py -k "not compile"
-	$(GPU_PYTHON) benchmarks/gpu_report.py
-	$(WGMMA_TEST) && CVSTYLE_WGMMA=1 timeout 3600 $(GPU_PYTHON) benchmarks/gpu_report.py
+gpu-bench:
+	$(MAKE) -k gpu-tensor $(GPU_BENCHES)
+
+gpu-ready $(GPU_TESTS) $(GPU_BENCHES): export PYTHONPATH := .:$(PYTHONPATH)
+
+gpu-ready: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(VENV)/installed-gpu)
+	$(GPU_PYTHON) -m cvstyle devices
+
+$(GPU_TESTS) $(GPU_BENCHES): gpu-ready
+
+gpu-kernels:
+	CVSTYLE_TEST_BACKEND=cuda $(GPU) $(PYTEST) tests/test_opencl.py
+
+gpu-tensor:
+	CVSTYLE_TEST_BACKEND=cuda $(GPU) $(PYTEST) tests/test_tensor.py -k "not runs and not compiler and not waited"
+
+gpu-run:
+	$(GPU) -m cvstyle run --backend cuda --content models/demo/content.jpg --style models/demo/style.jpg \
+		--output out-cuda.png
+	$(GPU) benchmarks/gpu.py --backend cuda --sizes 256,512
+	$(GPU) -m cvstyle info --timings --backend cuda
+
+gpu-cudnn:
+	$(GPU_PYTHON) -c "from cvstyle.backends import cudnn; exit(cudnn.problem())"
+	CVSTYLE_TEST_BACKEND=cudnn $(GPU) $(PYTEST) tests/test_opencl.py -k "objective or whole_net"
+
+# Hopper's wgmma, which has never run: in a process of its own, so that what hangs or breaks the context breaks nothing
+# else. On other GPUs the tests say that they are skipped.
+gpu-wgmma:
+	CVSTYLE_WGMMA=1 CVSTYLE_TEST_BACKEND=cuda $(GPU) $(PYTEST) tests/test_tensor.py \
+		-k "exact_on_integers or two_words or largest or rounds"
+
+gpu-bench-peers:
+	$(GPU) benchmarks/gpu_report.py --part peers --sections ceilings,peers $(GPU_REPORT)
+
+gpu-bench-pictures:
+	$(GPU) benchmarks/gpu_report.py --part pictures --sections pictures $(GPU_REPORT)
+
+# A precision and its like each, with cuDNN beside fp32.
+gpu-bench-fp16 gpu-bench-tf32 gpu-bench-bf16: gpu-bench-%: gpu-ready
+	$(GPU) benchmarks/gpu_report.py --part $* --precisions $*,$*-fast --sections iterations,layers,gradients \
+		$(GPU_REPORT)
+
+gpu-bench-fp32: gpu-ready
+	$(GPU) benchmarks/gpu_report.py --part fp32 --precisions fp32,cudnn --sections iterations,layers,gradients \
+		$(GPU_REPORT)
+
+gpu-bench-wgmma: gpu-wgmma
+	CVSTYLE_WGMMA=1 $(GPU) benchmarks/gpu_report.py --precisions fp16,fp16-fast $(GPU_REPORT)
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -1,14 +1,18 @@
 """The report of `make gpu-bench`: cvstyle on a GPU in every precision, beside PyTorch, written to benchmarks/results/.
 
-usage: python benchmarks/gpu_report.py [--backend cuda] [--sizes 256,512,1024,2048] [--iterations 100] [--pictures 500]
+usage: python benchmarks/gpu_report.py [--sections ceilings,iterations,peers,layers,gradients,pictures]
+       [--precisions fp32,tf32,...,cudnn] [--sizes 256,512,1024,2048] [--networks VGG-19,embedded]
+       [--iterations 100] [--pictures 500]
+
+Every precision and peer has a process of its own, with a time limit: one that hangs or breaks the GPU's context is a
+line of the report, and the others go on. Lines are written as they come, to a file named after device and part.
 
 Ceilings (a large copy, large matrix products) are measured in the same run. Iterations are L-BFGS with cvstyle's
 history; each time is that of so many iterations between two synchronisations, after enough to compile, to fill the
 history and to record the graph; the median of three. Kernels are those that were measured to be fastest. TFLOP/s are
 those of direct convolutions. What is not installed or does not fit is left out and the reason is given. With
-CVSTYLE_WGMMA=1 Hopper's own instruction is among the kernels, in a report of its own without peers. --emulate takes
-a device without tensor cores for one that has them (OpenCL on a CPU): it shows that the report works and says nothing
-about time.
+CVSTYLE_WGMMA=1 Hopper's own instruction is among the kernels, in a report of its own without peers. --narrow and
+--dry-run are for trying the report out with a stand-in for the GPU: few iterations, small products.
 """
 
 from __future__ import annotations
@@ -19,8 +23,10 @@ import math
 import os
 import statistics
 import subprocess
+import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from common import objective, problem, vgg19, where
@@ -37,32 +43,58 @@ from cvstyle.optimize import lbfgs
 PRECISIONS = ("fp32", *tensor.PRECISIONS)
 CUDNN = ("fp32", "tf32-fast")
 _WARM = lbfgs.HISTORY + 8
+_FILE = "CVSTYLE_REPORT"  # names the file to the processes of one configuration
+_COPY, _PRODUCTS = "device to device copy, read and written", "PyTorch"
+_PLAIN = "plain fp32, eager, torch.optim.LBFGS"
+_BEST = "best: channels_last, bf16 autocast, cudnn.benchmark, evaluation as one CUDA graph, history as cvstyle's"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--backend", default="cuda")
     parser.add_argument("--device")
+    parser.add_argument("--sections", default="")
+    parser.add_argument("--precisions", default=",".join((*PRECISIONS, "cudnn")))
     parser.add_argument("--sizes", default="256,512,1024,2048")
+    parser.add_argument("--networks", default="VGG-19,embedded")
+    parser.add_argument("--limit", type=int, default=300, help="seconds that one configuration may take in a section")
     parser.add_argument("--iterations", type=int, default=100)
     parser.add_argument("--pictures", type=int, default=500, help="iterations after which pictures are compared")
-    parser.add_argument("--emulate", action="store_true")
+    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--only", help=argparse.SUPPRESS)  # the configuration of this process
     parser.add_argument("--narrow", type=int, default=1, help="VGG-19 with so many times fewer channels, to try it out")
     parser.add_argument("--proto", help="of a VGG-19 with trained weights, instead of random ones")
     parser.add_argument("--model", help="that belongs to it")
+    parser.add_argument("--part", help="a name for this part of the report, which has a file of its own")
     parser.add_argument("--output", default=str(Path(__file__).parent / "results"))
     args = parser.parse_args()
     sizes = [int(n) for n in args.sizes.split(",")]
-    if os.environ.get("CVSTYLE_WGMMA") == "1" and not backends.get(args.backend, args.device).device.wgmma:
-        parser.exit(message="CVSTYLE_WGMMA=1 is for NVIDIA GPUs of compute capability 9.0: nothing to report\n")
     report = Report(args)
+    if os.environ.get("CVSTYLE_WGMMA") == "1" and not report.wgmma:
+        parser.exit(message="CVSTYLE_WGMMA=1 is for NVIDIA GPUs of compute capability 9.0: nothing to report\n")
+    names = args.sections.split(",") if args.sections else _OF_WGMMA if report.wgmma else tuple(SECTIONS)
+    if args.only:
+        return SECTIONS[names[0]].run(report, args, sizes)
     report.head()
-    for section in (iterations, layers, gradients) if report.wgmma else SECTIONS:
-        try:
-            section(report, args, sizes)
-        except (CvstyleError, MemoryError, ImportError, RuntimeError) as error:
-            report.line(f"Left out: {first_line(error)}")
+    for name in names:
+        title, columns, _, configurations = SECTIONS[name]
+        report.header(title.format(size=second(sizes), first=sizes[0], pictures=args.pictures), *columns)
+        for configuration in configurations(report):
+            fault = alone(name, configuration, args.limit)
+            if fault:
+                report.table(configuration, f"left out: {fault}", *[""] * (len(columns) - 2))
     print(f"written to {report.path}")
+
+
+def alone(section, configuration, limit):
+    """Do a configuration of a section in a process of its own; what went wrong, or None."""
+    command = [sys.executable, *sys.argv, "--sections", section, "--only", configuration]
+    try:
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=limit)
+    except subprocess.TimeoutExpired:
+        return f"stopped after {limit} s"
+    if done.returncode == 0:
+        return None
+    return f"exit status {done.returncode}: {(done.stderr.strip().splitlines() or [''])[-1]}"
 
 
 class Report:
@@ -70,37 +102,31 @@ class Report:
 
     def __init__(self, args):
         self.args = args
-        device = self.ops("fp32").device
+        device = backends.get("cuda", args.device).device
         self.name, self.wgmma = device.name, device.wgmma
-        slug = "".join(c if c.isalnum() else "-" for c in self.name.lower()).strip("-")
-        slug += ("-emulated" if args.emulate else "") + ("-wgmma" if self.wgmma else "")
-        self.path = Path(args.output) / f"gpu-{slug}.md"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text("", "utf-8")
+        name = "".join(c if c.isalnum() else "-" for c in self.name.lower()).strip("-")
+        parts = [name, *["wgmma"] * self.wgmma, *filter(None, [args.part])]
+        self.path = Path(os.environ.get(_FILE) or Path(args.output) / f"gpu-{'-'.join(parts)}.md")
+        if not args.only:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text("", "utf-8")
+            os.environ[_FILE] = str(self.path)
 
     def configurations(self):
-        """(name, a function that makes the backend) of all that is compared."""
-        for precision in tensor.PRECISIONS if self.wgmma else PRECISIONS:
-            yield precision, lambda precision=precision: self.ops(precision)
-        if self.args.backend == "cuda" and not self.wgmma:
-            for precision in CUDNN:
-                yield f"cuDNN {precision}, autotuned", lambda precision=precision: self.cudnn(precision)
+        """What is compared, by name."""
+        wanted = self.args.precisions.split(",")
+        found = [p for p in (tensor.PRECISIONS if self.wgmma else PRECISIONS) if p in wanted]
+        if "cudnn" in wanted and not self.wgmma:
+            found += [f"cuDNN {precision}, autotuned" for precision in CUDNN]
+        return found
 
-    def cudnn(self, precision):
-        """A new backend cudnn."""
-        ops = backends.get("cudnn", self.args.device, precision)
+    def ops(self):
+        """A new backend, as this process's configuration says."""
+        if not self.args.only.startswith("cuDNN"):
+            return backends.get("cuda", self.args.device, self.args.only)
+        ops = backends.get("cudnn", self.args.device, self.args.only.split()[1].rstrip(","))
         ops.autotune = True
         return ops
-
-    def ops(self, precision):
-        """A new backend."""
-        ops = backends.get(self.args.backend, self.args.device)
-        if precision == "fp32":
-            return ops
-        if self.args.emulate:
-            ops.device.no_tensor_cores = None
-            return type(ops).__mro__[1](ops.device, precision)
-        return backends.get(self.args.backend, self.args.device, precision)
 
     def line(self, text=""):
         print(text, flush=True)
@@ -117,8 +143,8 @@ class Report:
 
     def head(self):
         self.line(f"# {self.name}\n")
-        if self.args.emulate:
-            self.line("**Emulated on a CPU to try the report out: no figure here is that of a GPU.**\n")
+        if self.args.dry_run:
+            self.line("**A dry run: no figure here is that of a GPU.**\n")
         self.line(where() + "\n")
         for command in (["nvidia-smi", "--query-gpu=name,driver_version,clocks.max.sm,power.limit", "--format=csv"],):
             try:
@@ -134,14 +160,14 @@ class Report:
 
 def ceilings(report, args, sizes):
     """What a large copy and large matrix products reach."""
-    report.header("Ceilings of this run", "what", "reached")
-    ops = report.ops("fp32")
-    count = (1 << 20) if args.emulate else (1 << 28)
-    source = ops.zeros((count,))
-    rate = 8 * count / seconds_of(ops, lambda: ops.copy(source))
-    report.table("device to device copy, read and written", f"{rate / 1e9:.0f} GB/s")
+    if args.only == _COPY:
+        ops = backends.get("cuda", args.device)
+        count = (1 << 20) if args.dry_run else (1 << 28)
+        source = ops.zeros((count,))
+        rate = 8 * count / seconds_of(ops, lambda: ops.copy(source))
+        return report.table(_COPY, f"{rate / 1e9:.0f} GB/s")
     torch = torch_on_a_gpu(args)
-    n = 256 if args.emulate else 8192
+    n = 256 if args.dry_run else 8192
     for name, dtype, tf32 in (
         ("fp32", torch.float32, False), ("tf32", torch.float32, True), ("fp16", torch.float16, True),
         ("bf16", torch.bfloat16, True),
@@ -149,23 +175,18 @@ def ceilings(report, args, sizes):
         torch.backends.cuda.matmul.allow_tf32 = tf32
         a, b = (torch.randn(n, n, device=torch_device(torch)).to(dtype) for _ in range(2))
         seconds = torch_seconds(torch, lambda a=a, b=b: a @ b)
-        report.table(f"matrix product {n}³, {name} (PyTorch)", f"{2 * n**3 / seconds / 1e12:.1f} TFLOP/s")
+        report.table(f"matrix product {n}³, {name} ({_PRODUCTS})", f"{2 * n**3 / seconds / 1e12:.1f} TFLOP/s")
 
 
 def iterations(report, args, sizes):
-    """Milliseconds and memory, every size and precision, VGG-19 and the embedded network."""
-    report.header(
-        "Iterations", "network", "size", "precision", "ms", "spread", "objective, launched, ms", "TFLOP/s",
-        "MB beside filters", "of it history", "recorded",
-    )  # fmt: skip
+    """Milliseconds and memory, every size, VGG-19 and the embedded network."""
     for name, definition in networks(args):
         for size in sizes:
-            for precision, make in report.configurations():
-                try:
-                    row = iteration(make(), definition, size, args)
-                except (CvstyleError, MemoryError) as error:
-                    row = [f"left out: {first_line(error)}", *[""] * 6]
-                report.table(name, f"{size}×{size * 3 // 4}", precision, *row)
+            try:
+                row = iteration(report.ops(), definition, size, args)
+            except (CvstyleError, MemoryError) as error:
+                row = [f"left out: {first_line(error)}", *[""] * 6]
+            report.table(args.only, name, f"{size}×{size * 3 // 4}", *row)
 
 
 def iteration(ops, definition, size, args):
@@ -173,14 +194,14 @@ def iteration(ops, definition, size, args):
     p = problem(net.layer_names, size)
     function, x = objective(net, p), ops.asarray(p.start[None])
     state = lbfgs.init(ops, x)
-    marks = []
+    marks, warm = [], 5 if args.dry_run else _WARM
 
     def callback(number, x):
-        if number >= _WARM and (number - _WARM) % args.iterations == 0:
+        if number >= warm and (number - warm) % args.iterations == 0:
             ops.device.synchronize()
             marks.append(time.perf_counter())
 
-    lbfgs.minimize(function, x, _WARM + 3 * args.iterations, callback, state=state, **lbfgs.FOR_PICTURES)
+    lbfgs.minimize(function, x, warm + 3 * args.iterations, callback, state=state, **lbfgs.FOR_PICTURES)
     times = [(b - a) / args.iterations * 1e3 for a, b in itertools.pairwise(marks)]
     recorded = "no" if ops.recording_problem or not ops.recorded_peak else "yes"
     history = state.steps.nbytes + state.changes.nbytes
@@ -200,30 +221,25 @@ def peers(report, args, sizes):
     torch = torch_on_a_gpu(args)
     from peer_torch import TorchStyle
 
-    report.header("PyTorch", "network", "size", "configuration", "ms per iteration", "evaluation, ms", "MB at most")
-    device = torch_device(torch)
+    device, build = torch_device(torch), args.only == _BEST
     for name, definition in networks(args):
         for size in sizes:
             p = problem([d.name for d in definition.layers], size)
-            for label, build in (("plain fp32, eager, torch.optim.LBFGS", False), ("best: " + _BEST, True)):
-                try:
-                    if device == "cuda":
-                        torch.cuda.reset_peak_memory_stats()
-                    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = build
-                    torch.backends.cudnn.benchmark = build
-                    style = TorchStyle(definition, p, device, lbfgs.HISTORY if build else 100)
-                    evaluate, step = fast(torch, style) if build else (style.closure, style.step)
-                    for _ in range(3):
-                        step()
-                    each, alone = torch_seconds(torch, step), torch_seconds(torch, evaluate)
-                    peak = f"{torch.cuda.max_memory_allocated() / 1e6:.0f}" if device == "cuda" else ""
-                    row = [f"{each * 1e3:.2f}", f"{alone * 1e3:.2f}", peak]
-                except RuntimeError as error:  # also for too little memory
-                    row = [f"left out: {first_line(error)}", "", ""]
-                report.table(name, f"{size}×{size * 3 // 4}", label, *row)
-
-
-_BEST = "channels_last, bf16 autocast, cudnn.benchmark, evaluation as one CUDA graph, history as cvstyle's"
+            try:
+                if device == "cuda":
+                    torch.cuda.reset_peak_memory_stats()
+                torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = build
+                torch.backends.cudnn.benchmark = build
+                style = TorchStyle(definition, p, device, lbfgs.HISTORY if build else 100)
+                evaluate, step = fast(torch, style) if build else (style.closure, style.step)
+                for _ in range(3):
+                    step()
+                each, evaluation = torch_seconds(torch, step), torch_seconds(torch, evaluate)
+                peak = f"{torch.cuda.max_memory_allocated() / 1e6:.0f}" if device == "cuda" else ""
+                row = [f"{each * 1e3:.2f}", f"{evaluation * 1e3:.2f}", peak]
+            except RuntimeError as error:  # also for too little memory
+                row = [f"left out: {first_line(error)}", "", ""]
+            report.table(args.only, name, f"{size}×{size * 3 // 4}", *row)
 
 
 def fast(torch, style):
@@ -263,86 +279,105 @@ def fast(torch, style):
 
 def layers(report, args, sizes):
     """Each convolution of VGG-19 alone at the second size, and what was chosen for it."""
-    size = sizes[min(1, len(sizes) - 1)]
-    report.header(
-        f"Layers of VGG-19 at {size}×{size * 3 // 4}", "layer", "precision", "forward, ms", "TFLOP/s", "by",
-        "backward, ms", "TFLOP/s", "by",
-    )  # fmt: skip
-    definition = vgg(args)
-    for precision, make in report.configurations():
-        try:
-            ops = make()
-        except CvstyleError as error:
-            report.table("", precision, f"left out: {first_line(error)}", *[""] * 5)
+    ops, size = report.ops(), second(sizes)
+    net = Network(vgg(args), ops)
+    shapes = net.shapes((size * 3 // 4, size))
+    net.program(["relu5_1"]).shapes((size * 3 // 4, size))  # which makes the filters
+    for index, node in enumerate(net.nodes):
+        layer = net.layer(index)
+        if not isinstance(layer, Convolution) or not hasattr(layer, "filters"):
             continue
-        net = Network(definition, ops)
-        shapes = net.shapes((size * 3 // 4, size))
-        net.program(["relu5_1"]).shapes((size * 3 // 4, size))
-        for index, node in enumerate(net.nodes):
-            layer = net.layer(index)
-            if not isinstance(layer, Convolution) or not hasattr(layer, "filters"):
-                continue
-            inner, outer = shapes[node.bottoms[0]], shapes[node.tops[0]]
-            rng = np.random.default_rng(0)
-            x, g = (ops.asarray(rng.standard_normal(s, dtype=np.float32)) for s in (inner, outer))
-            filters, pad = layer.filters, layer.pad
+        inner, outer = shapes[node.bottoms[0]], shapes[node.tops[0]]
+        rng = np.random.default_rng(0)
+        x, g = (ops.asarray(rng.standard_normal(s, dtype=np.float32)) for s in (inner, outer))
+        filters, pad = layer.filters, layer.pad
+        try:
             _, mask = filters.forward_relu(x, pad, True)
             ops.settled(filters.backward_relu(g, mask, inner[2:], pad))
             forward = ops.device.seconds(lambda: filters.forward_relu(x, pad, True))
             backward = ops.device.seconds(lambda: ops.settled(filters.backward_relu(g, mask, inner[2:], pad)))
-            flops = 2 * 9 * inner[1] * math.prod(outer[1:]) / 1e12
-            report.table(
-                layer.name, precision, f"{forward * 1e3:.3f}", f"{flops / forward:.1f}", filters.engine(),
-                f"{backward * 1e3:.3f}", f"{flops / backward:.1f}", filters.engine(backward=True),
-            )  # fmt: skip
+        except (CvstyleError, MemoryError) as error:
+            report.table(args.only, layer.name, f"left out: {first_line(error)}", *[""] * 5)
+            continue
+        flops = 2 * 9 * inner[1] * math.prod(outer[1:]) / 1e12
+        report.table(
+            args.only, layer.name, f"{forward * 1e3:.3f}", f"{flops / forward:.1f}", filters.engine(),
+            f"{backward * 1e3:.3f}", f"{flops / backward:.1f}", filters.engine(backward=True),
+        )  # fmt: skip
 
 
 def gradients(report, args, sizes):
     """The gradient's error against float64, at the first size."""
-    report.header(
-        f"Gradients at {sizes[0]} against float64", "network", "precision", "relative error", "of the loss",
-    )  # fmt: skip
     for name, definition in networks(args):
         net = Network(definition, Reference("float64"))
         p = problem(net.layer_names, sizes[0])
         x = p.content + np.random.default_rng(1).standard_normal(p.content.shape) * 20
         loss, exact = objective(net, p)(x)
-        for precision, make in report.configurations():
-            try:
-                ours, gradient = objective(Network(definition, make()), p)(x)
-            except CvstyleError as error:
-                report.table(name, precision, f"left out: {first_line(error)}", "")
-                continue
-            error = np.linalg.norm(gradient - exact) / np.linalg.norm(exact)
-            report.table(name, precision, f"{error:.2e}", f"{abs(ours / loss - 1):.2e}")
+        ours, gradient = objective(Network(definition, report.ops()), p)(x)
+        error = np.linalg.norm(gradient - exact) / np.linalg.norm(exact)
+        report.table(args.only, name, f"{error:.2e}", f"{abs(ours / loss - 1):.2e}")
 
 
 def pictures(report, args, sizes):
-    """The demo's pictures through VGG-19 in every precision: how far the results are apart."""
-    report.header(
-        f"Pictures after {args.pictures} iterations of VGG-19", "precision", "loss", "PSNR to fp32, dB",
-        "largest difference of a mean of 16×16, in 255ths",
-    )  # fmt: skip
+    """The demo's pictures through VGG-19: how far the result is from that of fp32, which is the first to be made."""
     folder = Path(__file__).resolve().parents[1] / "models" / "demo"
-    size, base, definition = sizes[min(1, len(sizes) - 1)], None, vgg(args)
-    content, style = (images.preprocess(shrunk(folder / f"{n}.jpg", size)) for n in ("content", "style"))
-    for precision in PRECISIONS:
-        net = Network(definition, report.ops(precision))
-        known = zoo.defaults(net.layer_names)
-        names = ("content_weight", "style_weight", "tv_weight", "content_layers", "style_layers")
-        function = Objective(net, content, [style], **{name: known[name] for name in names})
-        x = net.ops.asarray(content[None])
-        x = lbfgs.minimize(function, x, args.pictures, lambda i, x: None, **lbfgs.FOR_PICTURES)
-        rgb = np.clip(images.deprocess(net.ops.to_host(x)[0]), 0, 1)
-        images.write(str(report.path.with_name(f"{report.path.stem}-{precision}.png")), rgb)
-        base = rgb if base is None else base
-        error = np.mean((rgb - base) ** 2)
-        blocks = np.abs(mean_blocks(rgb) - mean_blocks(base)).max() * 255
-        decibels = f"{-10 * math.log10(error):.1f}" if error else "same"
-        report.table(precision, f"{function.loss:.6g}", decibels, f"{blocks:.2f}")
+    content, style = (images.preprocess(shrunk(folder / f"{n}.jpg", second(sizes))) for n in ("content", "style"))
+    net = Network(vgg(args), report.ops())
+    known = zoo.defaults(net.layer_names)
+    names = ("content_weight", "style_weight", "tv_weight", "content_layers", "style_layers")
+    function = Objective(net, content, [style], **{name: known[name] for name in names})
+    x = net.ops.asarray(content[None])
+    x = lbfgs.minimize(function, x, args.pictures, lambda i, x: None, **lbfgs.FOR_PICTURES)
+    files = {p: str(report.path.with_name(f"{report.path.stem}-{p}.png")) for p in ("fp32", args.only)}
+    images.write(files[args.only], images.deprocess(net.ops.to_host(x)[0]))
+    rgb, base = (images.read(files[p]).rgb / 255.0 for p in (args.only, "fp32"))
+    error = np.mean((rgb - base) ** 2)
+    blocks = np.abs(mean_blocks(rgb) - mean_blocks(base)).max() * 255
+    decibels = f"{-10 * math.log10(error):.1f}" if error else "same"
+    report.table(args.only, f"{function.loss:.6g}", decibels, f"{blocks:.2f}")
 
 
-SECTIONS = (ceilings, iterations, peers, layers, gradients, pictures)
+class Section(NamedTuple):
+    """A table: its title and columns, what fills it for one configuration, and a function that lists those."""
+
+    title: str
+    columns: tuple
+    run: object
+    configurations: object
+
+
+SECTIONS = {
+    "ceilings": Section("Ceilings of this run", ("what", "reached"), ceilings, lambda _: (_COPY, _PRODUCTS)),
+    "iterations": Section(
+        "Iterations",
+        ("precision", "network", "size", "ms", "spread", "objective, launched, ms", "TFLOP/s", "MB beside filters",
+         "of it history", "recorded"),
+        iterations, Report.configurations,
+    ),
+    "peers": Section(
+        "PyTorch", ("configuration", "network", "size", "ms per iteration", "evaluation, ms", "MB at most"), peers,
+        lambda _: (_PLAIN, _BEST),
+    ),
+    "layers": Section(
+        "Layers of VGG-19 at longest side {size}",
+        ("precision", "layer", "forward, ms", "TFLOP/s", "by", "backward, ms", "TFLOP/s", "by"), layers,
+        Report.configurations,
+    ),
+    "gradients": Section(
+        "Gradients at {first} against float64", ("precision", "network", "relative error", "of the loss"), gradients,
+        Report.configurations,
+    ),
+    "pictures": Section(
+        "Pictures after {pictures} iterations of VGG-19",
+        ("precision", "loss", "PSNR to fp32, dB", "largest difference of a mean of 16×16, in 255ths"), pictures,
+        lambda _: PRECISIONS,
+    ),
+}  # fmt: skip
+_OF_WGMMA = ("iterations", "layers", "gradients")
+
+
+def second(sizes):
+    return sizes[min(1, len(sizes) - 1)]
 
 
 def mean_blocks(rgb, side=16):
@@ -356,8 +391,12 @@ def shrunk(path, longest):
 
 
 def networks(args):
-    yield "VGG-19", vgg(args)
-    yield "embedded", load_network(*zoo.embedded_files(), "numpy").definition
+    """(name, definition) of those that are asked for."""
+    wanted = args.networks.split(",")
+    if "VGG-19" in wanted:
+        yield "VGG-19", vgg(args)
+    if "embedded" in wanted:
+        yield "embedded", load_network(*zoo.embedded_files(), "numpy").definition
 
 
 def vgg(args):
@@ -365,8 +404,6 @@ def vgg(args):
         return load_network(args.proto, args.model, "numpy").definition
     if args.narrow == 1:
         return vgg19()
-    import sys
-
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
     import nets
 
@@ -376,7 +413,7 @@ def vgg(args):
 def torch_on_a_gpu(args):
     import torch
 
-    if not torch.cuda.is_available() and not args.emulate:
+    if not torch.cuda.is_available() and not args.dry_run:
         raise ImportError(f"PyTorch {torch.__version__} finds no GPU")
     return torch
 
@@ -398,7 +435,9 @@ def torch_seconds(torch, run, repeats=10):
 
 
 def first_line(error):
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """With the next one, where it only announces a compiler's log."""
+    first, *more = str(error).strip().splitlines() or [type(error).__name__]
+    return " ".join((first, *more[: first.endswith(":")]))
 
 
 if __name__ == "__main__":

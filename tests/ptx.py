@@ -359,7 +359,8 @@ class Run:
 
     def active(self, mask, value):
         """The numbers of the threads in a mask."""
-        value = np.broadcast_to(value, (self.count,))
+        if value.size != self.count:
+            value = np.broadcast_to(value, (self.count,))
         return value if mask is None else value[mask]
 
     def spread(self, mask, values):
@@ -551,7 +552,7 @@ class Run:
             raise Fault(f"{self.kernel.name}: {at}: only some threads of a warp, or of four, are here")
 
     def by_warp(self, value):
-        return np.broadcast_to(value, (self.count,)).reshape(-1, 32)
+        return (value if value.size == self.count else np.broadcast_to(value, (self.count,))).reshape(-1, 32)
 
     def shuffle(self, at, mask, mode, value, lane, clamp, members):
         self.warps(at, mask)
