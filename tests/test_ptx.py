@@ -126,6 +126,7 @@ def test_arguments_fit_the_parameters(device):
             device.device.launch(kernel, (1, 1, 1), 64, arguments)
 
 
+MMA, WGMMA = tensor.TILES[3], tensor.HOPPER_TILES[3]
 MISTAKES = {
     "no wait": ("ASYNC_WAIT(STAGES - 2);", "", "copy is on its way"),
     "a wait too short": ("ASYNC_WAIT(STAGES - 2);", "ASYNC_WAIT(STAGES - 1);", "copy is on its way"),
@@ -138,14 +139,28 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes_in_the_tensor_kernel_are_seen(device, monkeypatch, name):
+MISTAKES_WITH_WGMMA = {
+    "no fence": ('asm volatile("fence.proxy.async.shared::cta;" ::: "memory");', "", "no fence"),
+    "no wait": ("PRODUCT_WAIT(sums[0], 1, r == 0)", "if (r == 0) BARRIER;", "under way reads this"),
+    "a wait too weak": ("PRODUCT_WAIT(sums[0], 1, r == 0)", "PRODUCT_WAIT(sums[0], 2, r == 0)", "under way reads this"),
+    "a buffer in use": ("STORE(r, buffer ^ 1)", "STORE(r, buffer)", "under way reads this"),
+    "no barrier": ("        PUBLISH\n        buffer ^= 1;", "        buffer ^= 1;", "no fence|before the last barrier"),
+    "strides swapped": ("AREA, PITCH);", "PITCH, AREA);", "outside|nobody has written"),
+    "a stride in bytes": ("AREA, PITCH);", "AREA, 16 * PITCH);", "outside|nobody has written"),
+    "another tap": ("+ t / 2 + t % 2 * 8;", "+ (t + 1) / 2 + t % 2 * 8;", "nobody has written"),
+}
+
+
+@pytest.mark.parametrize("tile, name", [
+    (tile, name) for tile, mistakes in ((MMA, MISTAKES), (WGMMA, MISTAKES_WITH_WGMMA)) for name in mistakes
+], ids=str)  # fmt: skip
+def test_mistakes_in_the_tensor_kernel_are_seen(device, monkeypatch, tile, name):
     """Each of them by a fault, or by wrong numbers where all that is done is allowed."""
-    old, new, problem = MISTAKES[name]
+    old, new, problem = (MISTAKES_WITH_WGMMA if tile.wgmma else MISTAKES)[name]
     sources = compiler.source
     assert sources("cuda/convolution").count(old) >= 1
     monkeypatch.setattr(compiler, "source", lambda name: sources(name).replace(old, new))
-    monkeypatch.setattr(tensor, "plan", lambda *_: (tensor.TILES[3], 1))
+    monkeypatch.setattr(tensor, "plan", lambda *_: (tile, 1))
     ops = backends.get("cuda", precision="fp16-fast")
     ops.autotune = False
     x, weight = (np.round(noise(*shape) * 4) for shape in ((1, 64, 6, 17), (16, 64, 3, 3)))
