@@ -6,7 +6,7 @@
 #   (make gpu-test GPU_PYTHON=python3 uses a Python that has CuPy and the tests' packages already, and installs nothing)
 # make gpu-bench: there, the whole report: tensor cores checked, then every precision and size beside PyTorch, into
 #   benchmarks/results/ (GPU_PYTHON as above; PyTorch is used where it is installed; GPU_REPORT="--output DIR" and more)
-# Both are made of parts, the targets named below, none of which takes more than GPU_LIMIT seconds; where one fails, the
+# Both are made of parts, the targets named below, with no command of more than GPU_LIMIT seconds; where one fails, the
 # others go on.
 
 PYTHON ?= python3

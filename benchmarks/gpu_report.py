@@ -73,7 +73,10 @@ def main():
         parser.exit(message="CVSTYLE_WGMMA=1 is for NVIDIA GPUs of compute capability 9.0: nothing to report\n")
     names = args.sections.split(",") if args.sections else _OF_WGMMA if report.wgmma else tuple(SECTIONS)
     if args.only:
-        return SECTIONS[names[0]].run(report, args, sizes)
+        try:
+            return SECTIONS[names[0]].run(report, args, sizes)
+        except (CvstyleError, MemoryError, ImportError) as error:
+            sys.exit(first_line(error))
     report.head()
     for name in names:
         title, columns, _, configurations = SECTIONS[name]

@@ -331,8 +331,6 @@ HOPPER_KERNELS = [
 
 
 def check_compiled(name, defines, architecture):
-    if nvrtc.library() is None:
-        pytest.skip("CUDA's compiler is not installed (it comes with the extra 'test' on Linux on x86-64)")
     options = tuple(f"-D{k}={v}" for k, v in defines)
     usages, codes = nvrtc.compile_to_instructions(compiler.source(name), options, architecture)
     for kernel, usage in usages.items():
@@ -358,8 +356,6 @@ def test_hopper_runs_every_kernel_on_tensor_cores(name, defines):
 @pytest.mark.parametrize("defines", HOPPER_KERNELS, ids=name_of)
 def test_hoppers_instruction_is_what_the_compiler_makes(defines):
     """A step's products go together, none serialised (see `nvrtc`), nothing spilt, barriers and fences in place."""
-    if nvrtc.library() is None:
-        pytest.skip("CUDA's compiler is not installed (it comes with the extra 'test' on Linux on x86-64)")
     options, values = tuple(f"-D{k}={v}" for k, v in defines), dict(defines)
     usages, codes = nvrtc.compile_to_instructions(compiler.source("cuda/convolution"), options, "sm_90a")
     usage, codes = usages["convolution"], codes["convolution"]
@@ -376,8 +372,6 @@ def test_hoppers_instruction_is_what_the_compiler_makes(defines):
 
 def test_marks_are_not_waited_for_one_by_one():
     """A branch on each mark makes a wait of every read of memory; there are hardly more of them than without a mask."""
-    if nvrtc.library() is None:
-        pytest.skip("CUDA's compiler is not installed (it comes with the extra 'test' on Linux on x86-64)")
     branches = []
     for masked in (0, 1, 2):
         options = tuple(f"-D{k}={v}" for k, v in tensor._macros(tensor.TILES[1], 3, "fp16", 0, masked))
