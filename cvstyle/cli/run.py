@@ -281,7 +281,10 @@ def _write_somewhere(args, write):
     try:
         write(args.output)
     except ImageError as error:
-        for folder in (tempfile.gettempdir(), os.getcwd(), os.path.expanduser("~")):
+        folders = [os.getcwd(), os.path.expanduser("~")]
+        with suppress(OSError):  # where no folder for temporary files has room
+            folders.insert(0, tempfile.gettempdir())
+        for folder in folders:
             path = os.path.join(folder, f"cvstyle-{os.getpid()}-{os.path.basename(args.output)}")
             with suppress(ImageError):
                 write(path)
