@@ -12,7 +12,10 @@ import json
 import os
 import tempfile
 import zipfile
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -41,9 +44,14 @@ def check_writable(path: str, resume: bool) -> None:
         raise CheckpointError(f"{path}: this checkpoint exists; add --resume to go on from it, or remove it")
 
 
-def save(path: str, header: dict, arrays: dict[str, np.ndarray]) -> None:
-    """Write a checkpoint. header: what JSON can hold. Raises CheckpointError where the disk cannot take it."""
+def save(path: str, header: dict, arrays: dict[str, Any], to_host: Callable[[Any], np.ndarray] = np.asarray) -> None:
+    """Write a checkpoint. Raises CheckpointError where the disk cannot take it.
+
+    header: what JSON can hold. to_host: makes a NumPy array of one of `arrays`; it is asked for one at a time.
+    """
     header = json.dumps({"format": _FORMAT, "arrays": list(arrays), **header}).encode()
+    entries = {"header": lambda: np.frombuffer(header, np.uint8)}
+    entries |= {name: partial(to_host, array) for name, array in arrays.items()}
     folder, name = os.path.split(os.path.abspath(path))
     prefix, temporary = f".{name}.part-", None
     try:
@@ -51,7 +59,10 @@ def save(path: str, header: dict, arrays: dict[str, np.ndarray]) -> None:
             os.remove(left)  # of a run that was killed while it wrote
         with tempfile.NamedTemporaryFile(dir=folder, prefix=prefix, delete=False) as file:
             temporary = file.name
-            np.savez(file, header=np.frombuffer(header, np.uint8), **arrays)
+            with zipfile.ZipFile(file, "w") as archive:  # as numpy.savez writes it
+                for name, array in entries.items():
+                    with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                        np.lib.format.write_array(entry, array(), allow_pickle=False)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

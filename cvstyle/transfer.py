@@ -518,23 +518,23 @@ class _Run:
         if not self.options.checkpoint:
             return
         self._finish_check()
-        host = self.ops.to_host
         header = {
             "settings": self._kept, "stage": self.stage, "iterations": [n for _, n in self.stages], "done": self.done,
             "seed": self.seed, "losses": self.report[0], "averaged": self.averaged, "numbers": {},
             "choices": {key: choice for ops in self._tuned for key, choice in ops.choices.kept.items()},
         }  # fmt: skip
-        arrays = {"x": host(self.latest)}
+        arrays = {"x": self.latest}
         if self.average is not None:
-            arrays["average"] = host(self.average)
+            arrays["average"] = self.average
         for entry in fields(self.state) if self.state else ():
             value = getattr(self.state, entry.name)
             if isinstance(value, (int, float)):
                 header["numbers"][entry.name] = value
             else:
-                arrays[f"state.{entry.name}"] = host(value)
+                arrays[f"state.{entry.name}"] = value
+        to_host = np.asarray if backends.is_host(self.ops.name) else self.ops.to_host
         try:
-            checkpoint.save(self.options.checkpoint, header, arrays)
+            checkpoint.save(self.options.checkpoint, header, arrays, to_host)
             self.saved = self.done
         except CheckpointError as error:
             warnings.warn(f"{error}; the run goes on", CheckpointWarning, stacklevel=2)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 
 import nets
 import numpy as np
@@ -166,6 +167,22 @@ def test_scipy_starts_anew_from_the_checkpoints_picture(files, tmp_path, capsys)
     assert "9 iterations" in captured.out
 
 
+def test_one_array_at_a_time_is_on_the_host(tmp_path):
+    """What a device downloads for a checkpoint is the largest array, not all of them."""
+    alive, most = set(), []
+
+    def to_host(number):
+        array = np.full(1000, number)
+        alive.add(number)
+        most.append(len(alive))
+        weakref.finalize(array, alive.discard, number)
+        return array
+
+    checkpoint.save(str(tmp_path / "run.npz"), {}, {f"a{n}": n for n in range(5)}, to_host)
+    arrays = checkpoint.load(str(tmp_path / "run.npz"))[1]
+    assert most == [1] * 5 and [int(arrays[f"a{n}"][0]) for n in range(5)] == [*range(5)]
+
+
 def test_a_whole_checkpoint_survives_a_disk_that_fills(files, tmp_path, monkeypatch):
     path = str(tmp_path / "run.npz")
     checkpoint.save(path, {"done": 1}, {"x": np.arange(5)})
@@ -173,7 +190,7 @@ def test_a_whole_checkpoint_survives_a_disk_that_fills(files, tmp_path, monkeypa
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr(np.lib.format, "write_array", full)
     with pytest.raises(CheckpointError, match="No space left"):
         checkpoint.save(path, {"done": 2}, {"x": np.arange(6)})
     assert checkpoint.load(path)[0]["done"] == 1
@@ -184,10 +201,10 @@ def test_a_checkpoint_that_cannot_be_written_does_not_end_the_run(files, tmp_pat
     """Nor is it promised after Ctrl-C, unless there is one from before."""
     path, out, save = tmp_path / "run.npz", tmp_path / "out.png", checkpoint.save
 
-    def full(path, header, arrays):
+    def full(path, header, *rest):
         if header["done"] > good:
             raise CheckpointError(f"{path}: no room")
-        save(path, header, arrays)
+        save(path, header, *rest)
 
     monkeypatch.setattr(checkpoint, "save", full)
     good = 0
