@@ -87,11 +87,12 @@ def problem(layer_names: list[str], longest: int) -> Problem:
     )  # fmt: skip
 
 
-def objective(net, p: Problem):
+def objective(net, p: Problem, **options):
     """cvstyle's objective of a problem."""
     return Objective(
-        net, p.content, [p.style], p.content_weight, p.style_weight, p.tv_weight, p.content_layers, p.style_layers
-    )
+        net, p.content, [p.style], p.content_weight, p.style_weight, p.tv_weight, p.content_layers, p.style_layers,
+        **options,
+    )  # fmt: skip
 
 
 def picture(longest: int, seed: int) -> np.ndarray:

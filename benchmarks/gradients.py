@@ -17,9 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from common import picture, problem, vgg19, where
+from common import objective, picture, problem, vgg19, where
 
-from cvstyle import Objective
 from cvstyle.network import Network
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -42,13 +41,13 @@ def main():
     p = problem([d.name for d in definition.layers], args.size)
     p.tv_weight = 0.0
     exact = Network(definition, turns.Following())
-    layers = turns.relus(exact)[:-3]  # up to relu5_1, the last layer with a loss
+    layers = turns.relus(exact, p.style_layers[-1])
     pictures = [
         (picture(args.size, seed) + np.random.default_rng(seed).normal(0, 20, p.content.shape)).astype(np.float32)[None]
         for seed in range(1, args.seeds + 1)
     ]
     for pooling in args.pooling.split(","):
-        reference = goal(exact, p, pooling)
+        reference = objective(exact, p, pooling=pooling)
         truth = [np.array(reference.evaluate(exact.ops.asarray(x.astype(np.float64)))) for x in pictures]
         print(f"\n{pooling} pooling: median (least, most) of {args.seeds}")
         for engine in engines:
@@ -65,19 +64,12 @@ def main():
             print(f"  {engine:<16}{spread(plain)}; {choices}", flush=True)
 
 
-def goal(network, p, pooling):
-    return Objective(
-        network, p.content, [p.style], p.content_weight, p.style_weight, p.tv_weight, p.content_layers, p.style_layers,
-        pooling=pooling,
-    )  # fmt: skip
-
-
 def own_engine(definition, p, pooling, name):
     network = Network(definition, nets.ENGINES[name]())
-    objective = goal(network, p, pooling)
+    own = objective(network, p, pooling=pooling)
 
     def run(x, layers):
-        return network.ops.to_host(objective.evaluate(network.ops.asarray(x))), turns.maps(objective.net, x, layers)
+        return network.ops.to_host(own.evaluate(network.ops.asarray(x))), turns.maps(own.net, x, layers)
 
     return run
 

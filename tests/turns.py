@@ -13,17 +13,17 @@ from cvstyle.backends import numpy as reference
 
 
 class Following(reference.Backend):
-    """NumPy in float64 whose ReLUs (slope 0) and max pools choose as `maps` do while `following` is set.
+    """NumPy in float64 whose ReLUs (slope 0) and max pools choose as `maps` do, where there are any.
 
-    maps: an engine's outputs of all ReLUs, (1, C, H, W), in the order of the forward pass.
+    maps: an engine's outputs of all ReLUs, (1, C, H, W), in the order of the forward pass; or None.
     """
 
     def __init__(self, threads=None):
         super().__init__("float64", threads)
-        self.maps, self.following, self._next, self.turned = [], False, 0, 0
+        self.maps, self._next, self.turned = None, 0, 0
 
     def relu(self, x, slope=0.0, out=None):
-        if not self.following:
+        if self.maps is None:
             return super().relu(x, slope, out)
         on = self.maps[self._next] > 0
         self._next += 1
@@ -32,7 +32,7 @@ class Following(reference.Backend):
 
     def max_pool(self, x, kernel, stride, pad, output):
         y, winner = super().max_pool(x, kernel, stride, pad, output)
-        if not self.following:
+        if self.maps is None:
             return y, winner
         # What is not positive is behind a ReLU that is off, so its gradient comes to nothing anyway.
         followed = super().max_pool(np.array(self.maps[self._next - 1], x.dtype), kernel, stride, pad, output)[1]
@@ -41,9 +41,10 @@ class Following(reference.Backend):
         return np.choose(followed, list(windows)), followed
 
 
-def relus(network):
-    """Names of the ReLU layers, in order."""
-    return [node.definition.name for node in network.nodes if node.definition.type == "ReLU"]
+def relus(network, last):
+    """Names of the ReLU layers up to the one called `last`, in order."""
+    names = [node.definition.name for node in network.nodes if node.definition.type == "ReLU"]
+    return names[: names.index(last) + 1]
 
 
 def maps(network, x, layers):
@@ -58,8 +59,8 @@ def gradient_along(objective, maps, x):
     maps: an engine's outputs of the ReLUs that the objective runs, in order.
     """
     ops = objective.ops
-    ops.maps, ops.following, ops._next, ops.turned = maps, True, 0, 0
+    ops.maps, ops._next, ops.turned = maps, 0, 0
     try:
         return np.array(objective.evaluate(ops.asarray(x.astype(ops.dtype)))), ops.turned
     finally:
-        ops.following = False
+        ops.maps = None
