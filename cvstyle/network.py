@@ -93,8 +93,12 @@ class Network:
         return self if pooling == self.pooling else Network(self.definition, self.ops, pooling, self._later)
 
     def on(self, ops) -> Network:
-        """This network on another backend, with layers of its own."""
-        return Network(self.definition, ops, self.pooling)
+        """This network on another backend, with layers of its own; itself on its own backend."""
+        return self if ops is self.ops else Network(self.definition, ops, self.pooling)
+
+    def mapped(self, replace) -> Network:
+        """This network on the backends replace(ops), with layers of its own."""
+        return Network(self.definition, replace(self.ops), self.pooling, [(n, replace(ops)) for n, ops in self._later])
 
     def across(self, devices: Sequence, cuts: Sequence[int | str]) -> Network:
         """This network with its layers on several backends, one after the other.

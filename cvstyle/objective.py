@@ -39,6 +39,7 @@ class Objective:
     devices: backends that share the tiles, of which there are then at least as many where the network allows it; None:
         the network's.
     home: the backend on which the picture, its gradient and the content's features live; None: the network's.
+    most_tiles: of more tiles than these the first alone are computed, to see what that takes; None: all.
 
     Raises OptionError for unknown layers, contradictory weights and tiles that the network cannot be computed in,
     ImageError for pictures of wrong shape, ModelError where a picture is too small for the network.
@@ -60,6 +61,7 @@ class Objective:
         tile_size: int | None = None,
         devices: Sequence | None = None,
         home=None,
+        most_tiles: int | None = None,
     ):
         self.net = net.with_pooling(pooling)
         self.ops = home or self.net.ops
@@ -85,6 +87,7 @@ class Objective:
         self.tiles = tiles.split(program, self.shape[1:], tile_size, len(devices or [None]))
         if len(self.tiles) > 1:
             self.tile_size = tile_size or max(self.tiles[0].window.shape)  # for the styles
+        self.tiles = self.tiles[:most_tiles]
         nets = [self.net] if devices is None else [self.net.on(ops) for ops in devices[: len(self.tiles)]]
         self._workers = [
             _Worker(
@@ -183,6 +186,7 @@ class Objective:
         for tile, part in self._gradients(picture):
             block = _cut(table, gradient, tile.window)
             _paste(table, gradient, tile.window, table.add_scaled(block, 1, part))
+            del block, part  # else they would lie there while the next tile is computed
         return self.ops.receive(gradient)
 
     def _gradients(self, picture):
@@ -356,6 +360,7 @@ class _Worker:
             del held
             window = self._window(table, picture, tile)
             features = self.program.forward(window, again=True, of=self.size, at=tile.window.start)
+            del window
         return self.program.backward(lambda name, gradient: self._add(tile, name, features.pop(name), gradient))
 
     @property

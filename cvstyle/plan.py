@@ -1,7 +1,8 @@
 """What a run will need, before it starts: memory, tiles, time.
 
-Nothing is assumed about a backend: the objective is evaluated on two small pictures, and what their peaks and times
-differ by is what a pixel costs. The rest is arithmetic over the sizes of the run.
+A device's memory is known by rehearsal: a few iterations of the run itself, on a backend that computes nothing and
+counts what is allocated. Of the host's memory and of times nothing is assumed: the objective is evaluated on two small
+pictures, and what their peaks differ by is what a pixel costs. The rest is arithmetic over the sizes of the run.
 """
 
 from __future__ import annotations
@@ -9,24 +10,28 @@ from __future__ import annotations
 import gc
 import math
 import time
+from bisect import bisect_left
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from . import tiles
+from . import optimize, tiles
 from .backends import is_host, memory
+from .backends.device.rehearsal import Rehearsal
 from .errors import OptionError
 from .objective import Objective, parse_layer
+from .optimize import pyramid
 
 _PROBES = (192, 384)  # sides of the small pictures
 _TILES = (4096, 3072, 2048, 1536, 1280, 1024, 768, 640, 512, 448, 384, 320, 256, 192, 128, 96, 64)
 _PICTURE = 12  # bytes per pixel: three channels of float32
 _COPIES = 7  # the picture, its gradient, the last two good ones, the content, and two that come and go
-_DEVICE_COPIES = 2  # the last two good ones: the picture and its gradient are in what a window was measured to take
+_LATEST = 3  # pictures: the last two good ones, and the one whose losses are on their way
 _STRIPS = 3  # of features, of the gradient, and what comes of them
-_WASTE = 1.15  # what a device's pool takes for each byte in use
+_REHEARSED, _ITERATIONS = 16, 3  # tiles for each device, and how often: what is asked for repeats itself
 _SPARE = 0.9  # of what is free is planned for
 
 
@@ -90,17 +95,18 @@ class Planner:
     """Plans for one network on its backend or backends. Making one takes a few evaluations of small pictures.
 
     settings: weights, layers and the like, as `Objective` takes them. styles: (height, width) of the style pictures at
-    the last scale. sharing: the backends that share the tiles, of one kind, if there are several. more: pictures that
-    are kept beside the usual ones.
+    the last scale. sharing: the backends that share the tiles, of one kind, if there are several. averages: pictures
+    that averaging iterates keeps. chosen: what else the optimiser's `minimize` is given.
     """
 
-    def __init__(self, net, settings: dict, styles=(), sharing=None, more: float = 0):
-        self.net, self.settings, self.styles, self.more = net, settings, styles, more
+    def __init__(self, net, settings: dict, styles=(), sharing=None, averages: int = 0, chosen: dict | None = None):
+        self.net, self.settings, self.styles = net.with_pooling(settings.get("pooling", "max")), settings, styles
+        self.averages, self.chosen = averages, chosen or {}
         names = [n for kind in ("content_layers", "style_layers") for n in settings[kind]]
-        names = dict.fromkeys(parse_layer(n)[0] for n in names)
-        self.program = net.with_pooling(settings.get("pooling", "max")).program(names)
+        self.program = self.net.program(dict.fromkeys(parse_layer(n)[0] for n in names))
         self.sharing = sharing or [net.ops]
         self.devices = [ops for ops in sharing or self.program.devices if not is_host(ops.name)]
+        self.on_host = is_host(net.ops.name)
         self._known: dict[tuple, list[tiles.Tile]] = {}
         self._measure()
 
@@ -114,15 +120,18 @@ class Planner:
             return self._plan(stages, sizes, tile_size, optimizer, history, offload)
         size, least = sizes[-1], self._least(sizes[-1])
         most = max(size)
-        sides = [most, *(t for t in _TILES if t < most and t >= least), *([least] if least < most else [])]
-        for side in sides:
-            window = self._cut(size, most)[0].window.shape if side == most else size
-            window = tuple(min(n, side) for n in window)
-            tile_size = None if side == most else side
-            needs = self._needs(size, window, self._style_windows(tile_size), optimizer, history, offload)
-            if all(need.fits for need in needs):
-                return self._plan(stages, sizes, tile_size, optimizer, history, offload)
-        return Plan(size, side, 0, window, needs, math.nan, math.nan)
+        sides = [None, *(t for t in _TILES if t < most and t >= least), *([least] if least < most else [])]
+        found = {}
+
+        def fits(side):
+            window = self._cut(size, side)[0].window.shape if side is None else tuple(min(n, side) for n in size)
+            found[side] = window, self._needs(size, side, window, optimizer, history, offload)
+            return all(need.fits for need in found[side][1])
+
+        first = bisect_left(sides, True, key=fits)  # smaller tiles never need more
+        if first < len(sides):
+            return self._plan(stages, sizes, sides[first], optimizer, history, offload)
+        return Plan(size, sides[-1], 0, *found[sides[-1]], math.nan, math.nan)
 
     def _least(self, size=(2048, 2048)):
         """The least tile size for a picture; infinite where the network cannot be computed in tiles."""
@@ -134,23 +143,39 @@ class Planner:
     def largest(self, size, optimizer, history, offload=None) -> int:
         """The longest side of a picture of this shape that fits with the smallest tiles that the network allows."""
         least = self._least()
+
+        def scaled(side, sizes):
+            return [tuple(max(1, round(n * side / max(size))) for n in each) for each in sizes]
+
+        def on_devices(side):
+            at = scaled(side, [size])[0]
+            tile_size = None if least == math.inf else max(least, self._least(at))
+            return np.array(self._rehearse(at, tile_size, scaled(side, self.styles), *rest), float)
+
+        rest = optimizer, history, offload
+        # What devices need grows by so much for each pixel: of what is kept, or of all where there can be no tiles.
+        known = 2 * least if least < math.inf else max(size)
+        pixels, needed = math.prod(*scaled(known, [size])), on_devices(known)
+        if least < math.inf:
+            more = self._kept(scaled(known, [size])[0], *rest)
+        else:
+            half = max(size) // 2
+            more = (needed - on_devices(half)) / (pixels - math.prod(*scaled(half, [size])))
         low, high = 64, 1 << 17
         while high - low > 16:
             side = (low + high) // 2
-            scaled = tuple(max(1, round(n * side / max(size))) for n in size)
-            window = tuple(min(n, least) for n in scaled)
-            grown = [[n * side / max(size) for n in style] for style in self.styles]
-            styles = [(style, [min(n, least) for n in style]) for style in grown]
-            fits = [need.fits for need in self._needs(scaled, window, styles, optimizer, history, offload)]
-            low, high = (side, high) if all(fits) else (low, side)
+            at, styles = scaled(side, [size])[0], scaled(side, self.styles)
+            window = tuple(min(n, least) for n in at)
+            host = self._host_need(at, window, styles, least, *rest)
+            devices = self._device_needs(needed + more * (math.prod(at) - pixels))
+            low, high = (side, high) if all(need.fits for need in (*devices, host)) else (low, side)
         return low
 
     def _plan(self, stages, sizes, tile_size, optimizer, history, offload):
         size = sizes[-1]
         cut = self._cut(size, tile_size)
         window = cut[0].window.shape
-        styles = self._style_windows((tile_size or max(window)) if len(cut) > 1 else tile_size)
-        needs = self._needs(size, window, styles, optimizer, history, offload)
+        needs = self._needs(size, tile_size, window, optimizer, history, offload)
         seconds = [self._seconds(s, tile_size) for s in sizes]
         total = sum(s * count for s, (_, count) in zip(seconds, stages))
         tile_size = tile_size or max(window)
@@ -161,64 +186,115 @@ class Planner:
             self._known[size, tile_size] = tiles.split(self.program, size, tile_size, len(self.sharing))
         return self._known[size, tile_size]
 
-    def _style_windows(self, tile_size):
-        """(size, at most that of the windows in which it is computed) of every style."""
-        return [(style, [min(n, tile_size or n) for n in style]) for style in self.styles]
+    def _needs(self, size, tile_size, window, optimizer, history, offload):
+        """What is needed of every device and of the host. window: what is computed at a time."""
+        taken = self._rehearse(size, tile_size, self.styles, optimizer, history, offload)
+        side = max(window) if tile_size is None and window != tuple(size) else tile_size
+        host = self._host_need(size, window, self.styles, side or math.inf, optimizer, history, offload)
+        return (*self._device_needs(taken), host)
 
-    def _needs(self, size, window, styles, optimizer, history, offload):
-        """What is needed of every device and of the host. window: what is computed at a time; styles: (size, window).
+    def _device_needs(self, taken):
+        names = [f"device {number}" if len(taken) > 1 else "device" for number in range(len(taken))]
+        return map(Need, names, taken, (_SPARE * ops.device.memory for ops in self.devices))
+
+    def _host_need(self, size, window, styles, side, optimizer, history, offload):
+        """side: the most that is computed of a style at a time.
 
         The styles' targets are computed before a scale's first iteration, where the optimiser has nothing yet.
         """
         strip = self._strip(window) if window != tuple(size) else 0
-        wholes, windows = ([math.prod(pair[i]) for pair in styles] for i in (0, 1))
-        window = math.prod(window)
-        first = max([window, *windows])
-        picture = _PICTURE * math.prod(size)
-        pairs = (2 * history + 2) * self.net.ops.history_itemsize / 4 + 1
-        vectors = {"lbfgs": pairs, "lbfgsb": 4 * history + 10, "adam": 5}[optimizer]  # lbfgsb: float64
-        pictures, (features, hosted) = (_COPIES + vectors + self.more) * picture, self._features(size)
-        kept = _DEVICE_COPIES + self.more + {"lbfgs": vectors, "lbfgsb": 0, "adam": 2}[optimizer]
-        workers = len(self.sharing) if is_host(self.net.ops.name) else 1
-        host = self.base + workers * (self.host(window) + _STRIPS * strip)
-        shares = 1 if is_host(self.net.ops.name) else len(self.sharing)
-        needs = [cost(window) + strip for cost in self.costs * shares]
+        wholes = [math.prod(style) for style in styles]
+        first = max([math.prod(window), *(math.prod(min(n, side) for n in style) for style in styles)])
+        picture, vectors = _PICTURE * math.prod(size), self._vectors(optimizer, history)
+        hosted = self._features(size)[-1]
+        workers = len(self.sharing) if self.on_host else 1
+        host = self.base + workers * (self.host(math.prod(window)) + _STRIPS * strip)
         # The content twice, all styles at once, and once more the one that is read.
         before = 2 * picture + _PICTURE * (sum(wholes) + max(wholes, default=0))
         before += self.base + self.host_before(first) + strip + hosted
         if offload:
             host += 2 * picture  # files need none, but for what comes and goes
-        elif offload is not None or not needs or is_host(self.net.ops.name):
-            host += pictures + hosted + sum(features)
+        elif self.on_host:
+            more = self.averages + (pyramid.PICTURES if self.chosen.get("smooth") else 0)
+            host += (_COPIES + vectors + more) * picture + hosted
         else:
-            measured = window / math.prod(size)  # of picture, gradient and features, in what the window takes
-            needs[0] += (kept + 2 * (1 - measured)) * picture
-            needs = [need + held * (1 - measured) for need, held in zip(needs, features, strict=True)]
             host += vectors * picture if optimizer == "lbfgsb" else 0
             # Several devices that share the tiles read the picture from the host and add the gradients up there.
             host += (3 if len(self.sharing) == 1 else 6) * picture + hosted
-        before += 0 if offload or needs else sum(features)
-        host = max(host, before)
-        looked = [first, *[window] * (shares - 1)] if shares > 1 else [first] * len(needs)  # the first has the styles
-        needs = [max(need, cost(n) + strip) for need, cost, n in zip(needs, self.costs_before * shares, looked)]
-        free = [_SPARE * ops.device.memory for ops in self.devices]
-        names = [f"device {number}" if len(needs) > 1 else "device" for number in range(len(needs))]
-        taken = (_WASTE * need for need in needs)
-        return (*map(Need, names, taken, free), Need("memory", host, self._free_host()))
+        return Need("memory", max(host, before), self._free_host())
+
+    def _vectors(self, optimizer, history):
+        """What an optimiser keeps, in pictures."""
+        pairs = (2 * history + 2) * self.net.ops.history_itemsize / 4 + 1
+        return {"lbfgs": pairs, "lbfgsb": 4 * history + 10, "adam": 5}[optimizer]  # lbfgsb: float64
+
+    def _kept(self, size, optimizer, history, offload):
+        """Bytes per pixel that stay on every device while tiles of a large picture come and go."""
+        kept = np.array(self._features(size)[:-1]) / math.prod(size) * (not offload)
+        if not (offload or self.on_host):
+            vectors = {"lbfgs": self._vectors(optimizer, history), "lbfgsb": 0, "adam": 2}[optimizer]
+            more = self.averages + (pyramid.PICTURES if self.chosen.get("smooth") else 0)
+            summed = 2 if len(self.sharing) == 1 else 1  # the picture, and the gradient unless it is on the host
+            kept[0] += _PICTURE * (_LATEST + summed + vectors + more)
+        return kept
+
+    def _rehearse(self, size, tile_size, styles, optimizer, history, offload):
+        """Bytes that every device is asked for, by a few iterations of which nothing is computed, over the first tiles
+        of many."""
+        if not self.devices:
+            return []
+        gc.collect()
+        backends = {ops: Rehearsal(self.devices[0] if is_host(ops.name) else ops) for ops in self._all_devices()}
+        sharing, net = [backends[ops] for ops in self.sharing], self.net.mapped(backends.get)
+        probe = np.zeros((3, _PROBES[1], _PROBES[1]), np.float32)  # as `_measure` does before a run
+        Objective(net, probe, [probe], **self.settings).evaluate(net.ops.asarray(probe[None]))
+        for ops in backends.values():
+            ops.forget()
+        content = np.zeros((3, *size), np.float32)  # memory that is not touched is not taken
+        objective = Objective(
+            net, content, [np.zeros((3, *style), np.float32) for style in styles],
+            **self.settings, tile_size=tile_size, devices=sharing if len(sharing) > 1 else None,
+            home=Rehearsal(self.devices[0]) if offload else None, most_tiles=_REHEARSED * len(sharing),
+        )  # fmt: skip
+        ops = objective.ops
+        x = ops.asarray(content[None])
+        copies = deque(ops.copy(x) for _ in range(1 + self.averages))
+
+        def after(_, x):
+            if len(copies) == _LATEST + self.averages:
+                copies.popleft()
+            objective.read_losses()()
+            copies.append(ops.copy(x))
+
+        module, settings = optimize.get(optimizer), self.chosen
+        if optimizer == "lbfgsb":  # its own arrays are the host's
+            for _ in range(_ITERATIONS):
+                objective.evaluate(x)
+        else:
+            pairs = [math.ceil(history)] if optimizer == "lbfgs" else []
+            settings = {**settings, "state": module.init(ops, x, *pairs)}
+            module.minimize(objective, x, _ITERATIONS, after, **settings)
+        more = [0] * len(self.devices) if offload else self._features(size, objective.tiles)[:-1]
+        return [backends[ops].taken + rest for ops, rest in zip(self.devices, more, strict=True)]
+
+    def _all_devices(self):
+        return dict.fromkeys([self.net.ops, *self.sharing, *self.program.devices])
 
     def _strip(self, window):
         """Bytes of what a window cuts out of its largest map at a time."""
         return 4 * min(tiles.STRIP, max(map(math.prod, self.program.shapes(window).values())))
 
-    def _features(self, size):
-        """(bytes that the content's features take on every device, and on the host)."""
+    def _features(self, size, but=()):
+        """Bytes of the content's features on every device, and at last on the host; those of some tiles left out."""
         shapes, found = self.program.shapes(size), dict.fromkeys(self.devices, 0)
         for entry in self.settings["content_layers"]:
             name = parse_layer(entry)[0]
+            positions = math.prod(shapes[name][2:])
+            done = sum(math.prod(tile.owned[name].shape) if tile.owned else positions for tile in but)
             holders = self.sharing if len(self.sharing) > 1 else [self.program.ops_of(name)]
             for ops in holders:
-                found[ops] = found.get(ops, 0) + 4 * math.prod(shapes[name]) / len(holders)
-        return [found[ops] for ops in self.devices], sum(n for ops, n in found.items() if ops not in self.devices)
+                found[ops] = found.get(ops, 0) + 4 * shapes[name][1] * (positions - done) / len(holders)
+        return [*(found[ops] for ops in self.devices), sum(n for ops, n in found.items() if ops not in self.devices)]
 
     def _seconds(self, size, tile_size):
         cut = self._cut(size, tile_size)
@@ -229,24 +305,23 @@ class Planner:
         return _SPARE * (min(free) + resident()) if free else None
 
     def _measure(self):
-        """Find out what a window costs: `costs` of each device beside the host, `host` of the host, `seconds` a pixel;
-        `costs_before` and `host_before` for the targets; and `base`, the host's bytes in any case. Of devices that
-        share the tiles the first one is measured."""
+        """Find out what a window costs: `host` bytes of the host's memory, `host_before` for the targets, and `base` in
+        any case; `seconds` a pixel. Of devices that share the tiles the first one is measured."""
         peaks, before, seconds, base = [], [], [], resident()
-        apart = [ops for ops in self.program.devices if not is_host(ops.name)]
-        tuned = [ops for ops in apart if ops.autotune]
+        tuned = [ops for ops in self.devices if ops.autotune]
         for ops in tuned:
             ops.autotune = False  # these shapes do not come again
-        # The first packs filters, which it need not do again; on a device those of the larger one are another choice's.
-        for side in (_PROBES[1 if apart else 0], *_PROBES):
+        hosts = any(is_host(ops.name) for ops in self.program.devices)
+        # The first packs filters, which it need not do again; of the host's memory a line is found from two sizes.
+        for side in (_PROBES[0], *_PROBES) if hosts else _PROBES[1:]:
             gc.collect()
             for ops in self.program.devices:
                 ops.trim()
-            self._forget_peaks(apart)
+            reset_peak()
             pictures = np.random.default_rng(0).uniform(-100, 100, (2, 3, side, side)).astype(np.float32)
             objective = Objective(self.net, pictures[0], [pictures[1]], **self.settings)
-            before.append([peak() - base, *(ops.pool.peak for ops in apart)])
-            self._forget_peaks(apart)
+            before.append(peak() - base)
+            reset_peak()
             x = self.net.ops.asarray(pictures[:1])
             for _ in range(2):
                 begin = time.perf_counter()
@@ -254,24 +329,16 @@ class Planner:
                 float(objective.loss)
                 taken = time.perf_counter() - begin
             seconds.append(taken)
-            peaks.append([peak() - base, *(ops.pool.peak for ops in apart)])
+            peaks.append(peak() - base)
             del objective, x, pictures
         for ops in self.program.devices:
             ops.trim()
         for ops in tuned:
             ops.autotune = True
-        self.seconds = seconds[2] / _PROBES[1] ** 2
-        self.host, *self.costs = (_line(*ends) for ends in zip(*peaks[1:]))
-        self.host_before, *self.costs_before = (_line(*ends) for ends in zip(*before[1:]))
-        self.base = base
-        if len(apart) == len(self.program.devices):
-            self.host, self.host_before, self.base = Cost(0, 0), Cost(0, 0), resident()
-
-    @staticmethod
-    def _forget_peaks(devices):
-        for ops in devices:
-            ops.pool.peak = ops.pool.used
-        reset_peak()
+        self.seconds = seconds[-1] / _PROBES[1] ** 2
+        self.host, self.host_before, self.base = Cost(0, 0), Cost(0, 0), resident()
+        if hosts:
+            self.host, self.host_before, self.base = _line(*peaks[1:]), _line(*before[1:]), base
 
 
 def _line(small, large):

@@ -19,7 +19,6 @@ from . import backends, checkpoint, images, optimize, placement, tiles, zoo
 from .errors import CheckpointError, CheckpointWarning, NumericalError, OptionError
 from .network import Network, load_network
 from .objective import Objective, parse_layer
-from .optimize import pyramid
 from .plan import Plan, Planner, refuse_what_cannot_fit
 
 _LONGEST = 1 << 20  # pixels
@@ -331,8 +330,10 @@ class _Run:
             pairs = (self._pairs(count) * math.prod(size) for (_, count), size in zip(self.stages, self.sizes))
             history = max(pairs) / math.prod(self.sizes[-1])
         arguments = (self.stages, self.sizes, self.tile_size, options.optimizer, history, options.offload)
-        more = (2 if options.average_iterates else 0) + (pyramid.PICTURES if chosen.get("smooth") else 0)
-        return Planner(self.net, settings, self._style_sizes(self.stages[-1][0]), self.devices, more), arguments
+        chosen.pop("history", 0)
+        averages = 2 if options.average_iterates else 0
+        planner = Planner(self.net, settings, self._style_sizes(self.stages[-1][0]), self.devices, averages, chosen)
+        return planner, arguments
 
     def begin(self, planned) -> None:
         """Plan where that is worth its time, refuse what cannot be done, and set up the first scale."""

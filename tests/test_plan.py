@@ -74,16 +74,19 @@ def test_predicted_peak_is_the_measured_one(pictures, tmp_path, backend, more):
 
 
 @pytest.mark.skipif(opencl.problem() is not None, reason=f"no OpenCL here: {opencl.problem()}")
-@pytest.mark.parametrize("split, tile", [(None, None), ("layers", None), ("tiles", None), (None, 272)])
-def test_predicted_peak_of_devices(split, tile, pictures, monkeypatch):
-    """What each device's pool has taken after a real run, within 15 %, and that little is taken that is not used."""
+@pytest.mark.parametrize("split, tile, width", [
+    (None, None, 16), ("layers", None, 16), ("tiles", None, 16), (None, 272, 16), (None, None, 4), (None, 272, 4),
+])  # fmt: skip
+def test_predicted_peak_of_devices(split, tile, width, pictures, monkeypatch):
+    """What each device's pool has taken after a real run."""
     monkeypatch.setattr(plan, "_PROBES", (128, 256))
+    monkeypatch.setattr(transfer, "_CHECK", 3)  # a picture more is kept from a check on
     devices = [opencl.Backend(number) for number in range(2 if split else 1)]
     options = {
-        "network": Network(nets.vgg(16, 16, (64, 64), classifier=False), devices[0]), "devices": devices,
+        "network": Network(nets.vgg(16, width, (64, 64), classifier=False), devices[0]), "devices": devices,
         "split": split, "multigpu_strategy": ["pool1"] if split == "layers" else None, "image_size": 480,
         "content_layers": ["relu2_2"], "style_layers": ["relu1_1", "relu2_1"], "optimizer": "adam",
-        "num_iterations": 4, "init": "image", "tile_size": tile,
+        "num_iterations": 5, "init": "image", "tile_size": tile,
     }  # fmt: skip
     found, _ = transfer.plan(pictures[1], [pictures[3]], **options)
     assert (found.windows > 1) is (tile is not None or split == "tiles")
@@ -93,8 +96,7 @@ def test_predicted_peak_of_devices(split, tile, pictures, monkeypatch):
         ops.pool.peak = 0
     transfer.stylize(pictures[1], [pictures[3]], **options)
     for ops, need in zip(devices, found.needs):
-        assert need.size == pytest.approx(ops.pool.allocated, rel=0.15)
-        assert ops.pool.allocated < 1.2 * ops.pool.peak
+        assert need.size == pytest.approx(ops.pool.allocated, rel=0.1)
 
 
 @pytest.mark.skipif(opencl.problem() is not None, reason=f"no OpenCL here: {opencl.problem()}")
@@ -121,7 +123,7 @@ def test_the_history_that_is_planned_is_kept(chosen, pairs, more, pictures, monk
     }  # fmt: skip
     found, _ = transfer.plan(pictures[1], [pictures[3]], **options)
     transfer.stylize(pictures[1], [pictures[3]], callback=end, **options)
-    assert found.needs[0].size == pytest.approx(plan._WASTE * ops.pool.peak, rel=0.15)
+    assert found.needs[0].size == pytest.approx(ops.pool.allocated, rel=0.15)
     assert vectors(pairs, more) < ops.pool.peak < vectors(pairs, more) + 15 * 3 * 4 * 240 * 320
 
 

@@ -1,0 +1,85 @@
+"""A backend that does nothing and counts the memory that a device would be asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .operations import Backend
+
+
+class Rehearsal(Backend):
+    """Like another device backend in what it allocates, filters included, and when: what that would take is known
+    before it is taken. Arrays hold nothing, and every number that is read from the device is 1.
+
+    Its convolutions are the common ones and go the way that is estimated to be fastest: what cuDNN would take, or what
+    measurements on the device would choose, may differ.
+    """
+
+    def __init__(self, like: Backend):
+        super().__init__(_Counter(like.device), like.precision)
+        self.name, self.autotune = like.name, False
+
+    @property
+    def taken(self) -> int:
+        """The most bytes that were taken from the device at once since `forget`, in use or not."""
+        return self.device.most
+
+    def forget(self) -> None:
+        """Give back what is not in use, and count anew."""
+        self.trim()
+        self.device.most = self.device.taken
+
+
+class _Memory:
+    def __init__(self, counter, size):
+        self._counter, self._size = counter, size
+        counter.taken += size
+        counter.most = max(counter.most, counter.taken)
+
+    def __del__(self):
+        self._counter.taken -= self._size
+
+
+class _Counter:
+    """The device of a rehearsal: another one's properties, and no work."""
+
+    def __init__(self, device):
+        self._device = device
+        self.taken = self.most = 0
+
+    def __getattr__(self, name):
+        return getattr(self._device, name)
+
+    def allocate(self, size):
+        return _Memory(self, size)
+
+    def view(self, memory, start, size):
+        return memory
+
+    def start_download(self, view, size):
+        return lambda: np.ones(size // 4, np.float32).view(np.uint8)
+
+    def download(self, host, view):
+        host.fill(1)
+
+    def compile(self, source, options):
+        return str
+
+    def record(self, function):
+        function()
+        return self.synchronize
+
+    def transfer(self, target, device, source, size):
+        pass
+
+    def upload(self, view, host):
+        pass
+
+    def copy(self, target, source, size):
+        pass
+
+    def launch(self, kernel, groups, threads, arguments):
+        pass
+
+    def synchronize(self):
+        pass
