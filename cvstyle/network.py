@@ -362,8 +362,8 @@ class Program:
             if window is None or any(Fraction(n).denominator > 1 for n in (*window.stride, *window.pad)):
                 continue
             if hasattr(layer, "place") and window.extent == (3, 3) and window.stride == (1, 1):
-                missed = [sum((a - o) % 4 + (o - b) % 4 for bounds in above for a, b in bounds) for o in (0, 2)]
-                start = 2 if missed[1] < missed[0] else 0
+                starts = (0,) if layer.backward else (0, 2)  # those of a deconvolution cannot be moved
+                start = min(starts, key=lambda o: sum((a - o) % 4 + (o - b) % 4 for bounds in above for a, b in bounds))
                 if start:
                     moved.add(index)
                 above = [((start, start),) * 2]

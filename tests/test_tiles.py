@@ -139,6 +139,21 @@ def test_blocks_are_moved_alike_for_content_and_gradient(engine):
     assert len(objective.tiles) > 1 and objective.losses["content:relu4_2"] == 0
 
 
+@pytest.mark.parametrize("engine", [name for name in nets.ENGINES if name.startswith("native")][-1:])
+def test_blocks_below_a_deconvolution_fit_its_own_which_cannot_be_moved(engine):
+    rng, layers, weights = np.random.default_rng(0), [], {}
+    for name, below, channels, kind in [
+        ("first", "data", 3, "Convolution"), ("second", "first", 16, "Convolution"),
+        ("third", "second", 16, "Deconvolution"), ("fourth", "third", 16, "Convolution"),
+    ]:  # fmt: skip
+        layers.append(LayerDef(name, kind, (below,), (name,), {"num_output": 16, "kernel_size": [3], "pad": [1]}))
+        weights[name] = nets.blobs_for(layers[-1], [(1, channels, 8, 8)], rng)
+    net = Network(NetDef("net", {"data": None}, tuple(layers), weights), nets.ENGINES[engine]())
+    check_features(net, ["second", "third", "fourth"], (345, 333), 200)
+    # A block of 4 takes 3 blocks of the deconvolution, 4 of the second layer, 18 positions of the first, 20 pixels.
+    assert net.program(["fourth"]).reach((345, 333), 0).widest == ("fourth", 20)
+
+
 @pytest.mark.parametrize("engine", nets.ENGINES)
 def test_float32_with_every_engine(engine):
     """On short axes a block at the border of what a window knows may round otherwise and turn a ReLU, which is rare."""
