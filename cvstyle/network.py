@@ -77,6 +77,8 @@ class Network:
                 )
             bottoms = tuple(current[b] for b in layer.bottoms)
             cls = layer_class(layer.type)
+            if not layer.tops:
+                continue
             if cls is not None and cls.identity and bottoms:
                 tops = bottoms[:1] * len(layer.tops)
             else:
@@ -84,8 +86,7 @@ class Network:
                 count += len(tops)
                 self.nodes.append(_Node(layer, bottoms, tops, [ops, *(b for n, b in self._later if n <= number)][-1]))
             current.update(zip(layer.tops, tops, strict=True))
-            if tops:
-                self._names[layer.name] = tops[0]
+            self._names[layer.name] = tops[0]
         self._blob_names = current
 
     def with_pooling(self, pooling: str) -> Network:
@@ -273,6 +274,12 @@ class Network:
             tops = layer.top_shapes(bottoms)
         except ModelError as error:
             raise ShapeError(f"{self.definition.source}: {error}") from None
+        wrong = next((top for top in tops if len(top) < 2 or top[0] != 1), None)
+        if wrong is not None:
+            raise ShapeError(
+                f"{self.definition.source}: {layer.fail(f'its output would have the shape {wrong}')}; the first axis "
+                "counts pictures, of which there is one"
+            )
         picture = max(math.prod(shapes[i][2:]) for i in range(len(self.input_names)))
         if max(map(math.prod, tops)) > max(_MOST_VALUES, _MOST_VALUES_PER_PIXEL * picture):
             raise ShapeError(
@@ -657,10 +664,11 @@ class _Features(dict):
 
 def _misfit(where, layer, found, asked):
     """The error for weights of another shape than the layer asks for on this picture."""
-    if layer.window() is None and layer.num_output in found:  # the number of inputs differs, not that of outputs
+    outputs = getattr(layer, "num_output", None)  # of a fully connected layer; else the weights are those of a map
+    if layer.window() is None and (outputs is None or outputs in found):
         return ShapeError(
-            f"{where} has weights of shape {found}; a picture of this size asks for {asked}: a fully connected layer "
-            "takes one picture size, so use layers below it"
+            f"{where} has weights of shape {found}; a picture of this size asks for {asked}: such a layer takes one "
+            "picture size, so use layers below it"
         )
     return ModelError(
         f"{where} has weights of shape {found}; the prototxt asks for {asked}: do these two files belong together?"

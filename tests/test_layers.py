@@ -501,6 +501,23 @@ def test_window_beyond_the_input_is_dropped(method):
     assert gradient.sum() == 2
 
 
+def test_which_of_equal_inputs_wins():
+    """As in Caffe: the second of the first two, and a further one only where it is larger than those before."""
+    layer = Case("", "Eltwise", [(1, 4)] * 3, {"operation": "MAX"}).layer(Backend())
+    inputs = [np.array([row], np.float32) for row in ([0, 2, 1, 0], [0, 0, 1, 0], [0, 2, 0, 3])]
+    tops, backward = layer.forward(inputs, True, False)
+    assert tops[0].tolist() == [[0, 2, 1, 3]]
+    gradients = backward([np.ones((1, 4), np.float32)])
+    assert [g[0].tolist() for g in gradients] == [[0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]]
+
+
+def test_power_0_has_no_gradient_at_0():
+    layer = Case("", "Power", [(1, 3)], {"power": 0.0}).layer(Backend())
+    tops, backward = layer.forward([np.array([[-1, 0, 2.0]], np.float32)], True, True)
+    assert tops[0].tolist() == [[1, 1, 1]]
+    assert not backward([np.ones((1, 3), np.float32)])[0].any()
+
+
 def test_relu_is_flat_at_zero():
     layer = Case("", "ReLU", [(1, 3)]).layer(Backend())
     _, backward = layer.forward([np.array([[-1, 0, 1.0]], np.float32)], True, False)
@@ -521,6 +538,7 @@ def test_relu_is_flat_at_zero():
     ("Pooling", [ODD], {"kernel_size": 2, "pool": "STOCHASTIC"}, "STOCHASTIC"),
     ("Pooling", [(1, 3, 1, 1)], {"kernel_size": 3, "stride": 1}, "too small"),
     ("LRN", [ODD], {"local_size": 4}, "odd"),
+    ("LRN", [(1, 3)], {"norm_region": "WITHIN_CHANNEL"}, r"\(1, C, H, W\)"),
     ("Exp", [ODD], {"base": -2.0}, "base"),
     ("Log", [ODD], {"base": 1.0}, "base"),
     ("Concat", [ODD, MAP], {}, "differ"),
@@ -530,6 +548,7 @@ def test_relu_is_flat_at_zero():
     ("Slice", [ODD], {"slice_point": [1, 2]}, "slice points"),
     ("Crop", [MAP, ODD], {}, "does not fit"),
     ("Crop", [ODD, MAP], {"offset": [1, 2, 3]}, "offsets"),
+    ("Crop", [ODD, (1, 3)], {}, "number of axes"),
     ("Eltwise", [ODD], {}, "has 1 inputs; it takes 2 or more"),
     ("ReLU", [], {}, "has 0 inputs; it takes 1"),
     ("Pooling", [ODD, ODD], {"kernel_size": 2}, "has 2 inputs; it takes 1"),
@@ -543,8 +562,10 @@ def test_relu_is_flat_at_zero():
     ("Bias", [ODD, (1, 1, 1, 1)], {}, "does not match"),
     ("Scale", [ODD], {"axis": 7}, "axis 7"),
     ("Flatten", [ODD], {"axis": 3, "end_axis": 1}, "end_axis"),
+    ("Flatten", [ODD], {"end_axis": 7}, "end_axis 7"),
     ("Reshape", [ODD], {"shape": {"dim": [5, -1]}}, "cannot take"),
     ("Reshape", [ODD], {"shape": {"dim": [-1]}, "axis": 5}, "axis 5"),
+    ("Reshape", [ODD], {"shape": {"dim": [-1]}, "axis": 2, "num_axes": 5}, "num_axes 5"),
 ])  # fmt: skip
 def test_bad_parameters_and_shapes_name_the_layer(kind, shapes, params, message):
     case = Case("", kind, shapes, params, tops=2 if kind == "Slice" else 1)

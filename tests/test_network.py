@@ -692,6 +692,33 @@ def test_fully_connected_layers_take_one_size():
         Network(replace(net, weights=weights), Backend()).program(["fc7"]).forward(picture(net))
 
 
+def test_weights_of_a_map_take_one_size():
+    layers = (LayerDef("b", "Bias", ("data",), ("b",), {"num_axes": 3}),)
+    net = NetDef("net", {"data": None}, layers, {"b": [np.ones((3, 4, 5), np.float32)]}, "net.prototxt")
+    program = Network(net, Backend()).program(["b"])
+    assert program.shapes((4, 5)) == {"b": (1, 3, 4, 5)}
+    with pytest.raises(ShapeError, match=r"layer 'b' .*one picture size"):
+        Network(net, Backend()).program(["b"]).shapes((6, 5))
+
+
+@pytest.mark.parametrize("kind, bottoms, params", [
+    ("Concat", ("data", "data"), {"axis": 0}), ("Reshape", ("data",), {"shape": {"dim": [-1]}}),
+    ("Reshape", ("data",), {"shape": {"dim": [3, 1, 0, 0]}}),
+])  # fmt: skip
+def test_one_picture_at_a_time(kind, bottoms, params):
+    """Layers and kernels look at no more than the first of a batch."""
+    net = NetDef("net", {"data": None}, (LayerDef("a", kind, bottoms, ("a",), params),), source="net.prototxt")
+    with pytest.raises(ShapeError, match=r"net.prototxt: layer 'a' .*the first axis counts pictures"):
+        Network(net, Backend()).program(["a"]).shapes((4, 5))
+
+
+def test_a_layer_without_an_output_does_no_harm():
+    layers = LayerDef("cut", "Slice", ("data",), ()), LayerDef("a", "ReLU", ("data",), ("a",))
+    net = Network(NetDef("net", {"data": None}, layers), Backend())
+    assert net.layer_names == ["a"]
+    assert net.shapes((2, 2)) == {0: (1, 3, 2, 2), 1: (1, 3, 2, 2)}
+
+
 def test_graph_must_be_in_order_and_have_one_input():
     layers = LayerDef("a", "ReLU", ("b",), ("a",)), LayerDef("b", "ReLU", ("data",), ("b",))
     backwards = NetDef("net", {"data": None}, layers)

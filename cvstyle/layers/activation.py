@@ -91,9 +91,12 @@ class Power(_Mapped):
 
     def __init__(self, definition, ops):
         super().__init__(definition, ops)
-        power = float(self.params.get("power", 1))
-        self.function = "linear" if power == 1 else "power"
-        self.arguments = self._scale_and_shift() if power == 1 else (power, *self._scale_and_shift())
+        power, (scale, shift) = float(self.params.get("power", 1)), self._scale_and_shift()
+        if power in (0, 1):  # 0 to the power 0 is 1, and no gradient comes of it
+            self.function, self.arguments = "linear", ((scale, shift) if power else (0.0, 1.0))
+            self.retains = False
+        else:
+            self.function, self.arguments = "power", (power, scale, shift)
 
 
 @register("Exp")

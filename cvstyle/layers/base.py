@@ -107,12 +107,18 @@ class Layer:
         """An error that names this layer."""
         return ModelError(f"layer '{self.name}' ({self.definition.type}): {message}")
 
-    def axis(self, rank: int, default: int = 1) -> int:
-        """The parameter `axis`, negative counted from the end, checked against the rank."""
-        axis = self.params.get("axis", default)
+    def axis(self, rank: int, default: int = 1, name: str = "axis") -> int:
+        """The parameter of this name, negative counted from the end, checked against the rank."""
+        axis = self.params.get(name, default)
         if not -rank <= axis < rank:
-            raise self.fail(f"axis {axis} is outside the {rank} axes of its input")
+            raise self.fail(f"{name} {axis} is outside the {rank} axes of its input")
         return axis % rank
+
+    def map_size(self, shape: Shape) -> tuple[int, int]:
+        """(height, width) of a bottom that must be a feature map. Raises ModelError where it is none."""
+        if len(shape) != 4:
+            raise self.fail(f"its input has shape {shape}; it needs (1, C, H, W)")
+        return shape[2:]
 
     def pair(self, name: str, default: int, short: str | None = None) -> tuple[int, int]:
         """A (vertical, horizontal) parameter: `name` (one number or a list), or `short`_h and `short`_w."""

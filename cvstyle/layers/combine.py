@@ -110,6 +110,8 @@ class Crop(Layer):
         return (0,) * axis + tuple(offsets)
 
     def top_shapes(self, bottoms):
+        if len(bottoms[0]) != len(bottoms[1]):
+            raise self.fail(f"its inputs differ in their number of axes: {bottoms[0]}, {bottoms[1]}")
         starts = self._starts(bottoms)
         axis = self.axis(len(bottoms[0]), default=2)
         shape = (*bottoms[0][:axis], *bottoms[1][axis:])
@@ -192,17 +194,19 @@ class Eltwise(Layer):
         return out
 
     def _maximum(self, bottoms):
-        top, masks = bottoms[0], []
-        for bottom in bottoms[1:]:
-            top, mask = self.ops.maximum(top, bottom)
-            masks.append(mask)
+        # Where inputs are equal Caffe takes the second of the first two, but any further one only where it is larger.
+        top, mask = self.ops.maximum(bottoms[0], bottoms[1])
+        masks = []
+        for bottom in bottoms[2:]:
+            top, further = self.ops.maximum(bottom, top)
+            masks.append(further)
 
         def backward(g):
             rest, parts = g[0], []
-            for mask in reversed(masks):
-                rest, part = self.ops.select(rest, mask)
+            for further in reversed(masks):
+                part, rest = self.ops.select(rest, further)
                 parts.append(part)
-            return [rest, *reversed(parts)]
+            return [*self.ops.select(rest, mask), *reversed(parts)]
 
         return [top], backward
 

@@ -52,8 +52,7 @@ class _Filters(Layer):
 
     def channels(self, bottoms):
         shape = bottoms[0]
-        if len(shape) != 4:
-            raise self.fail(f"its input has shape {shape}; it needs (1, C, H, W)")
+        self.map_size(shape)
         if shape[1] % self.group or self.num_output % self.group:
             raise self.fail(
                 f"{shape[1]} input and {self.num_output} output channels do not divide into {self.group} groups"

@@ -18,6 +18,10 @@ class LRN(Layer):
         if self.size % 2 == 0:
             raise self.fail(f"local_size {self.size} must be odd")
 
+    def top_shapes(self, bottoms):
+        self.map_size(bottoms[0])
+        return [bottoms[0]]
+
     def window(self):
         if not self.within:
             return Window()

@@ -40,9 +40,7 @@ class Pooling(Layer):
 
     def geometry(self, shape):
         """((kernel, stride, pad), output size) for an input of this shape."""
-        if len(shape) != 4:
-            raise self.fail(f"its input has shape {shape}; it needs (1, C, H, W)")
-        size = shape[2:]
+        size = self.map_size(shape)
         if self.whole:
             return (size, (1, 1), (0, 0)), (1, 1)
         output = tuple(map(self._output, size, self.kernel, self.stride, self.pad))

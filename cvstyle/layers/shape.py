@@ -31,7 +31,7 @@ class Flatten(_View):
 
     def top_shapes(self, bottoms):
         shape = bottoms[0]
-        first, last = self.axis(len(shape)), self.params.get("end_axis", -1) % len(shape)
+        first, last = self.axis(len(shape)), self.axis(len(shape), -1, "end_axis")
         if first > last:
             raise self.fail(f"axis {first} comes after end_axis {last}")
         return [(*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])]
@@ -53,6 +53,8 @@ class Reshape(_View):
             raise self.fail(f"axis {self.params['axis']} is outside the {len(shape)} axes of its input")
         count = self.params.get("num_axes", -1)
         last = len(shape) if count == -1 else first + count
+        if not first <= last <= len(shape):
+            raise self.fail(f"num_axes {count} from axis {first} on does not fit the {len(shape)} axes of its input")
         part = shape[first:last]
         dims = [part[i] if d == 0 and i < len(part) else d for i, d in enumerate(self.dims)]
         known = math.prod(d for d in dims if d != -1)
