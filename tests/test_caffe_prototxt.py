@@ -155,6 +155,8 @@ def test_parameters_keep_caffes_names(read):
         " batch_norm_param { use_global_stats: true eps: 0.5 } }"
         'layer { name: "x" type: "Scale" bottom: "b" top: "b" batch_norm_param { eps: 1 }'
         " bias_param { axis: 3 } scale_param { axis: 2 bias_term: true } }"
+        'layer { name: "p" type: "Pooling" bottom: "b" top: "p" pooling_param { kernel_size: 2 }'
+        " convolution_param { stride: 3 } }"
     )
     params = {layer.name: layer.params for layer in net.layers}
     assert params["c"] == {
@@ -168,11 +170,12 @@ def test_parameters_keep_caffes_names(read):
         "group": 2,
         "dilation": [2],
     }
-    assert params["e"] == {"operation": "PROD", "coeff": [1.0, -1.0], "negative_slope": 0.5}
+    assert params["e"] == {"operation": "PROD", "coeff": [1.0, -1.0]}
     assert params["s"] == {"slice_dim": 1, "slice_point": [3]}
     assert params["r"] == {"shape": {"dim": [0, -1]}}
     assert params["b"] == {"use_global_stats": True, "eps": 0.5}
-    assert params["x"] == {"axis": 2, "bias_term": True, "eps": 1.0}  # the layer's own message wins
+    assert params["x"] == {"axis": 2, "bias_term": True}  # in Caffe other types' messages mean nothing to a layer
+    assert params["p"] == {"kernel_size": 2}
 
 
 def test_unknown_fields_and_types_are_kept_quiet(read):

@@ -138,15 +138,15 @@ class _Builder:
 
 
 def layer_params(layer: LayerParameter) -> dict[str, Any]:
-    """The fields that a V2 layer sets in its parameter messages, under one roof (see LayerDef.params).
+    """The fields that a V2 layer sets in the parameter message of its type (see LayerDef.params).
 
-    A message that belongs to the layer's type wins over a stray one with the same field.
+    Of a type that has none that we know, such as a fork's, they are those of all messages.
     """
     params: dict[str, Any] = {}
     own = param_message(layer.type)
-    messages = [(field.name, value) for field, value in layer.ListFields() if field.name.endswith("_param")]
-    for _, message in sorted(messages, key=lambda item: item[0] == own):
-        params.update(_plain(message))
+    for field, message in layer.ListFields():
+        if field.name == own or (not own and field.name.endswith("_param")):
+            params.update(_plain(message))
     return params
 
 
