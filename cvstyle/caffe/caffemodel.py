@@ -67,11 +67,6 @@ class Weights(Mapping):
     def __getitem__(self, name: str) -> list[np.ndarray]:
         return [self._blob(name, index, at) for index, at in enumerate(self._blobs[name])]
 
-    def release(self) -> None:
-        """Give back the memory of all pages read so far. Arrays stay valid: their pages are read again on use."""
-        if hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED)
-
     def _index(self) -> dict[str, list[Field]]:
         """Layer name -> where its blobs lie."""
         found: dict[str, list[Field]] = {}
