@@ -127,6 +127,21 @@ def test_convolution_and_relu(variant, kernel, stride, dilation, group, channels
 
 
 @every_variant
+def test_nan_is_not_rectified(variant):
+    """It must reach the losses, where a run ends by it."""
+    ops, rng = native.Backend(variant=variant), np.random.default_rng(0)
+    x = rng.normal(size=(1, 16, 12, 12)).astype(np.float32)
+    x[0, 3, 5, 5] = np.nan
+    assert np.isnan(ops.relu(ops.asarray(x))[0]).sum() == 1
+    for side in (1, 3):  # by a product, and by Winograd's algorithm
+        pad = (side // 2,) * 4
+        filters = ops.convolution(rng.normal(size=(16, 16, side, side)).astype(np.float32), None, (1, 1), (1, 1), 1)
+        for keep in (False, True):
+            assert np.isnan(filters.forward_relu(ops.asarray(x), pad, keep)[0][0, :, 5, 5]).all()
+    assert np.isnan(filters.forward_relu_pool(ops.asarray(x), pad, True, (6, 6))[0][0, :, 2, 2]).all()
+
+
+@every_variant
 @pytest.mark.parametrize("channels, positions", [(1, 1), (3, 50), (64, 2100), (130, 17)])
 def test_gram_and_its_backward(variant, channels, positions):
     rng = np.random.default_rng(2)

@@ -162,7 +162,7 @@ static void relu_item(void *context, int64_t item, int64_t thread)
         for (int64_t j = 0; j < STEP && i + j < n; j += VL) {
             vf v = load_n(x + i + j, n - i - j);
             word |= positive(v) << j;
-            store_n(y + i + j, maximum(v, (vf){0}), n - i - j);
+            store_n(y + i + j, rectified(v), n - i - j);
         }
         memcpy(bits + i / 8, &word, up(MIN(STEP, n - i), 8)); /* little-endian */
     }

@@ -73,7 +73,7 @@ INLINE void product_store(const struct general *a, int64_t output, int64_t first
     if (a->bias)
         y += splat(a->bias[output]);
     if (a->relu)
-        y = maximum(y, (vf){0});
+        y = rectified(y);
     if (a->keep) {
         uint32_t bits = positive(y);
         uint8_t *at = a->keep + output * up(a->out_height * a->out_width, 8) + first / 8;

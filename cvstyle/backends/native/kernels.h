@@ -112,6 +112,9 @@ INLINE uint32_t positive(vf v)
 }
 #endif
 
+/* max(v, 0); NaN stays, since of two operands that cannot be compared `maximum` gives the second. */
+INLINE vf rectified(vf v) { return maximum((vf){0}, v); }
+
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 
 /* Lanes whose bit is set. */

@@ -437,7 +437,7 @@ static void transform_outputs(const struct winograd_run *run, int64_t panel, int
                 UNROLL for (int j = 0; j < 4; j++) {
                     o[i][j] += bias;
                     if (a->relu)
-                        o[i][j] = maximum(o[i][j], (vf){0});
+                        o[i][j] = rectified(o[i][j]);
                 }
             }
             if (a->pool_height) {
