@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 
 import nets
 import numpy as np
@@ -489,8 +490,21 @@ def test_a_launch_that_fails_names_operation_and_device(device):
         device.launch("elementwise", "scale", (1, 1, 1), (x, *device.factor(1), x.size), threads=1 << 20)
 
 
+@pytest.mark.parametrize("method, operation", [("allocate", "allocate"), ("synchronize", "wait"), ("compile", "scale")])
+def test_what_the_driver_refuses_names_operation_and_device(device, monkeypatch, method, operation):
+    def refuse(*arguments):
+        raise KeyError("lost")
+
+    fresh, x = common.Backend(device.device), device.asarray(noise(5))
+    monkeypatch.setattr(device.device, "errors", (KeyError,))
+    monkeypatch.setattr(device.device, method, refuse)
+    with pytest.raises(DeviceError, match=rf"(?s)operation '{operation}' .* {re.escape(device.device.name)}.*lost"):
+        fresh.scale(x, 2) if method == "compile" else fresh.finish([fresh.empty((1 << 20,))])
+
+
 def test_memory_that_cannot_be_had(device):
     with pytest.raises(MemoryError):
         device.device.allocate(1 << 50)
-    with pytest.raises(DeviceError, match="2\\^31"):
-        device.empty((1, 1 << 16, 1 << 15))
+    for shape in [(1, 1 << 16, 1 << 15), (2, 1 << 16, 1 << 14), (1 << 31,), (3, 1 << 31)]:  # shares of a sum as well
+        with pytest.raises(DeviceError, match="2\\^31"):
+            device.empty(shape)

@@ -98,6 +98,7 @@ def test_without_a_gpu_the_references_command_line_runs_on_the_cpu(files, tmp_pa
 @pytest.mark.parametrize("options, message", [
     (["--backend", "opencl", "--device", "99"], "no OpenCL device '99'; there is 0 ("),
     (["--backend", "opencl", "--device", "nonesuch"], "no OpenCL device 'nonesuch'"),
+    (["--backend", "opencl", "--device", "²"], "no OpenCL device '²'"),
     (["--backend", "numpy", "--device", "0"], "backend 'numpy' has no devices to choose from"),
     (["--gpu", "0", "--device", "0"], "both choose a device"),
     (["--backend", "gpu"], "no GPU can be used (cuda: no NVIDIA driver was found; opencl: it has no GPU)"),

@@ -79,6 +79,12 @@ def test_what_cannot_be_run_is_passed_over(ops, monkeypatch):
         if candidate != "c":
             raise DeviceError("too many registers") if candidate == "a" else MemoryError
 
+    def seconds(work):
+        raise KeyError("not recorded")
+
+    monkeypatch.setattr(ops.device, "errors", (KeyError,))
+    monkeypatch.setattr(ops.device, "seconds", seconds)
+    assert choices(ops).pick(("w",), ["c", "d"], run) == "c"
     Clock(monkeypatch, ops.device, lambda n: 1.0)
     assert choices(ops).pick(("x",), ["a", "b", "c"], run) == "c"
     assert choices(ops).pick(("y",), ["a", "b"], run) == "a"  # whose error then shows

@@ -40,7 +40,7 @@ def choose(devices: list, wanted: str | int | None, kind: str):
     """The device of this number or with this in its name; the first one for None. Raises OptionError for any other."""
     if wanted is None:
         return devices[0]
-    if str(wanted).isdigit():
+    if str(wanted).isdecimal():
         found = devices[int(wanted) : int(wanted) + 1]
     else:
         found = [d for d in devices if str(wanted).lower() in d.name.lower()]

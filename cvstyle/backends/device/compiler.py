@@ -63,7 +63,7 @@ class Kernels:
                 options = tuple(f"-D{name}={value}" for name, value in defines)
                 try:
                     module = self._device.compile(source(source_name), options)
-                except CompilerError as error:
+                except (CompilerError, *self._device.errors) as error:  # a driver's: where it cannot load what was made
                     where = " ".join((f"kernels/{file_name(source_name)}", *options))
                     raise DeviceError(
                         f"operation '{kernel}' ({where}) does not compile for {self._device.name}:\n{error}"

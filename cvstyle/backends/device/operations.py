@@ -73,9 +73,9 @@ class Backend:
     def empty(self, shape, dtype=np.float32, lasting=False):
         dtype, shape = np.dtype(dtype), tuple(shape)
         size = math.prod(shape)
-        if math.prod(shape[1:]) >= 2**31:  # kernels that go along the first axis of matrices count further
+        if (shape[1] if len(shape) == 2 else size) >= 2**31:  # kernels count further along the first axis of matrices
             raise DeviceError(f"an array of shape {shape} has more elements than the kernels can count (2^31)")
-        return Array(self, self.pool.empty(size * dtype.itemsize, lasting), shape, dtype)
+        return Array(self, self._checked("allocate", self.pool.empty, size * dtype.itemsize, lasting), shape, dtype)
 
     def zeros(self, shape):
         array = self.empty(shape)
@@ -150,7 +150,7 @@ class Backend:
         for array in arrays:
             if array is not None:
                 self.settled(array)
-        self.device.synchronize()
+        self._checked("wait", self.device.synchronize)
 
     def trim(self):
         self.pool.trim()

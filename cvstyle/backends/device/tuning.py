@@ -70,7 +70,7 @@ class Choices:
                 try:
                     work()  # compiles, and takes its memory
                     seconds = statistics.median(self._device.seconds(work) for _ in range(_ROUNDS))
-                except (DeviceError, MemoryError):
+                except (DeviceError, MemoryError, *self._device.errors):
                     continue
                 if seconds < least:
                     best, least = candidate, seconds
