@@ -19,6 +19,7 @@ from cvstyle.backends import device as common
 from cvstyle.backends.device import compiler, tensor
 from cvstyle.backends.device.ways import Way
 from cvstyle.errors import OptionError
+from cvstyle.netdef import LayerDef, NetDef
 from cvstyle.network import Network
 
 ON_GPU = os.environ.get("CVSTYLE_TEST_BACKEND") == "cuda"
@@ -105,10 +106,15 @@ def test_hoppers_instruction_is_exact_on_integers(backends, monkeypatch, precisi
         check_integers(backends[precision], monkeypatch, tensor.HOPPER_TILES[tile], split, shape, outputs)
 
 
-def pooled(ops, filters, x, size):
-    """A convolution, its ReLU and a 2×2 max pool, and the gradient of that, fused where the backend fuses."""
-    output = tuple(-(-n // 2) for n in size)
-    g = ops.asarray(integers(1, filters.forward(x, PADS).shape[1], *output, seed=4))
+def pooled(ops, filters, x, size, g=None):
+    """A convolution, its ReLU and a 2×2 max pool, and the gradient of that, fused where the backend fuses.
+
+    g: the pool's gradient, of whose size it is; by default it rounds up.
+    """
+    if g is None:
+        output = tuple(-(-n // 2) for n in size)
+        g = ops.asarray(integers(1, filters.forward(x, PADS).shape[1], *output, seed=4))
+    output = g.shape[2:]
     if ops is not EXACT:
         y, winners = filters.forward_relu_pool(x, PADS, True, output)
         return y, filters.backward_relu_pool(g, winners, size, PADS)
@@ -134,6 +140,46 @@ def check_integers(ops, monkeypatch, tile, split, shape, outputs):
         ])  # fmt: skip
     for ours, exact in zip(results[1], results[0], strict=True):
         np.testing.assert_array_equal(np.array(ours), exact)
+
+
+def test_a_pool_that_rounds_down(backends):
+    """Its windows leave out the last row and column of an odd map, so its size is another one."""
+    ops = backends["fp16-fast"]
+    weight, bias, results = integers(32, 16, 3, 3, seed=1), integers(32, seed=2), []
+    for backend in (EXACT, ops):
+        x = backend.asarray(integers(1, 16, 7, 9))
+        g = backend.asarray(integers(1, 32, 3, 4, seed=3))
+        results.append(pooled(backend, backend.convolution(weight, bias, (1, 1), (1, 1), 1), x, (7, 9), g))
+    for ours, exact in zip(results[1], results[0], strict=True):
+        np.testing.assert_array_equal(np.array(ours), exact)
+
+
+def test_other_paddings_have_no_blocks(backends):
+    """What windows know of the filters says nothing of the padding, so Winograd's algorithm would round otherwise."""
+    ops, weight, x = backends["fp16-fast"], integers(16, 16, 3, 3, seed=1), integers(1, 16, 9, 12)
+    filters = ops.convolution(weight, None, (1, 1), (1, 1), 1)
+    y = filters.forward(ops.asarray(x), (0, 0, 0, 0))
+    np.testing.assert_array_equal(
+        np.array(y), EXACT.convolution(weight, None, (1, 1), (1, 1), 1).forward(x, (0, 0, 0, 0))
+    )
+    assert filters.block == 1 and "Winograd" not in filters.engine()
+
+
+def test_a_deconvolution_is_computed_before_its_input_is_overwritten(backends):
+    layers = (
+        LayerDef("first", "Convolution", ("data",), ("first",), {"num_output": 16, "kernel_size": [1]}),
+        LayerDef("up", "Deconvolution", ("first",), ("up",), {
+            "num_output": 16, "kernel_size": [3], "pad": [1], "bias_term": False,
+        }),
+        LayerDef("relu", "ReLU", ("first",), ("relu",)),
+        LayerDef("sum", "Eltwise", ("up", "relu"), ("sum",)),
+    )  # fmt: skip
+    weights = {"first": [integers(16, 3, 1, 1), integers(16)], "up": [integers(16, 16, 3, 3)]}
+    net, x, found = NetDef("net", {"data": None}, layers, weights), integers(1, 3, 6, 7), []
+    for ops in (EXACT, backends["tf32-fast"]):
+        features = Network(net, ops).program(["sum"]).forward(ops.asarray(x), keep=False)
+        found.append(np.array(ops.to_host(features["sum"])))
+    np.testing.assert_array_equal(found[1], found[0])
 
 
 TWO_WORDS = [(precision, *way) for way in ((tensor.TILES[0], 1), (tensor.TILES[-1], 2)) for precision in tensor.WORDS]

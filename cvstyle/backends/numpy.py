@@ -79,6 +79,10 @@ class Backend:
         shared = isinstance(array, np.ndarray) and array.dtype == self.dtype
         return array if shared else self.asarray(array)
 
+    def settled(self, array):
+        """The array, once all that it is computed from may change: a device may put a gradient off until it is read."""
+        return array
+
     def trim(self):
         """Give memory that no array uses back to the system, as after a change of picture size."""
         self.pool.trim()

@@ -178,7 +178,7 @@ class Deconvolution(_Filters):
 
     def forward(self, bottoms, keep, overwrite):
         size = self.top_shapes([bottoms[0].shape])[0][2:]
-        top = self.filters.backward(bottoms[0], size, self.pad)
+        top = self.ops.settled(self.filters.backward(bottoms[0], size, self.pad))
         if self.bias is not None:
             top = self.ops.affine(top, None, self.bias, out=top)
         return [top], lambda g: [self.filters.forward(g[0], self.pad)]

@@ -141,8 +141,7 @@ class Backend:
         return result
 
     def settled(self, array):
-        """The array, with the work that fills it on the queue: that of a gradient may be put off (`Array.pending`)."""
-        _ = array.block
+        _ = array.block  # puts the work that fills it on the queue (`Array.pending`)
         return array
 
     def finish(self, arrays):

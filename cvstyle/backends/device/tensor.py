@@ -80,9 +80,11 @@ def fits(weight, stride, dilation, group, word):
 
 
 class TensorConvolution(Convolution):
-    """A 3×3 convolution on tensor cores; with another padding than 1 it is an ordinary one."""
+    """A 3×3 convolution on tensor cores; an ordinary one with another padding than 1, or a pool that rounds down."""
 
-    block = 1
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.winograd = False  # the ordinary one: it would have blocks, which windows know before they know the padding
 
     def forward(self, x, pad):
         if not _same(pad):
@@ -105,12 +107,12 @@ class TensorConvolution(Convolution):
         return self._gradient(g, mask)
 
     def forward_relu_pool(self, x, pad, keep, output):
-        if not _same(pad):
+        if not _same(pad) or tuple(output) != _halves(x.shape[2:]):
             return super().forward_relu_pool(x, pad, keep, output)
         return self._multiplied(x, relu=3, pooled=output)[:2]
 
     def backward_relu_pool(self, g, winners, size, pad):
-        if not _same(pad):
+        if not _same(pad) or tuple(g.shape[2:]) != _halves(size):
             return super().backward_relu_pool(g, winners, size, pad)
         return self._gradient(g, winners, size)
 
@@ -355,6 +357,11 @@ def defines(word):
 
 def _same(pad):
     return tuple(pad) == _PAD
+
+
+def _halves(size):
+    """The size of a 2×2 max pool as the kernels do it, rounded up."""
+    return tuple(-(-n // 2) for n in size)
 
 
 def gram_fits(channels):
