@@ -39,7 +39,6 @@ typedef double wide;
 typedef float wide;
 #endif
 #define fmaxf fmax
-#define fminf fmin
 #define fabsf fabs
 #define expf exp
 #define expm1f expm1

@@ -505,7 +505,7 @@ class Run:
         size = kind.itemsize * len(values)
         offsets = self._shared_places(at, mask, address, size)
         self._writes(at, mask, self._grains(offsets, size))
-        self._free_of_products(at, mask, offsets, size)
+        self._free_of_products(at, mask, offsets)
         self.unfenced[offsets // 16] = True
         for i, value in enumerate(values):
             self.shared.view(kind)[offsets // kind.itemsize + i] = self.active(mask, value)
@@ -641,7 +641,7 @@ class Run:
             product[:] = threads[kept], group[kept], offsets[kept]
         self.products = [p for p in self.products if p[0].size]
 
-    def _free_of_products(self, at, mask, offsets, size):
+    def _free_of_products(self, at, mask, offsets):
         for _, _, reads in self.products:
             bad = np.isin(offsets // 16, reads // 16)
             if bad.any():

@@ -8,21 +8,33 @@ from itertools import pairwise
 from .base import Layer, Window, register
 
 
+class _Along(Layer):
+    """What joins or cuts along an axis."""
+
+    retains = False
+
+    older = ""
+    """The older name of the parameter `axis`."""
+
+    def __init__(self, definition, ops):
+        super().__init__(definition, ops)
+        if self.older in self.params:
+            self.params.setdefault("axis", self.params[self.older])
+
+    def window(self):
+        return Window() if self.axis(4) < 2 else None
+
+
 @register("Concat")
-class Concat(Layer):
+class Concat(_Along):
     """Bottoms one after the other along an axis."""
 
     inputs = (1, math.inf)
 
-    retains = False
-
-    def _axis(self, rank):
-        if "concat_dim" in self.params:
-            self.params.setdefault("axis", self.params["concat_dim"])
-        return self.axis(rank)
+    older = "concat_dim"
 
     def top_shapes(self, bottoms):
-        axis = self._axis(len(bottoms[0]))
+        axis = self.axis(len(bottoms[0]))
         first = bottoms[0]
         for shape in bottoms[1:]:
             if len(shape) != len(first) or any(
@@ -31,13 +43,10 @@ class Concat(Layer):
                 raise self.fail(f"inputs {first} and {shape} differ outside axis {axis}")
         return [(*first[:axis], sum(s[axis] for s in bottoms), *first[axis + 1 :])]
 
-    def window(self):
-        return Window() if self._axis(4) < 2 else None
-
     def forward(self, bottoms, keep, overwrite):
         ops = self.ops
         shapes = [b.shape for b in bottoms]
-        axis = self._axis(len(shapes[0]))
+        axis = self.axis(len(shapes[0]))
         top = ops.empty(self.top_shapes(shapes)[0])
         zero = (0,) * len(top.shape)
         for start, bottom in zip(_starts(shapes, axis), bottoms, strict=True):
@@ -47,19 +56,14 @@ class Concat(Layer):
 
 
 @register("Slice")
-class Slice(Layer):
+class Slice(_Along):
     """Cuts its bottom along an axis, at slice_point or into equal parts."""
 
-    retains = False
-
-    def _axis(self, rank):
-        if "slice_dim" in self.params:
-            self.params.setdefault("axis", self.params["slice_dim"])
-        return self.axis(rank)
+    older = "slice_dim"
 
     def top_shapes(self, bottoms):
         shape, count = bottoms[0], len(self.definition.tops)
-        axis = self._axis(len(shape))
+        axis = self.axis(len(shape))
         points = list(self.params.get("slice_point", []))
         if not points:
             if shape[axis] % count:
@@ -70,12 +74,9 @@ class Slice(Layer):
             raise self.fail(f"slice points {points} do not cut {shape[axis]} entries into {count} parts")
         return [(*shape[:axis], b - a, *shape[axis + 1 :]) for a, b in pairwise(edges)]
 
-    def window(self):
-        return Window() if self._axis(4) < 2 else None
-
     def forward(self, bottoms, keep, overwrite):
         ops, shape = self.ops, bottoms[0].shape
-        shapes, axis = self.top_shapes([shape]), self._axis(len(shape))
+        shapes, axis = self.top_shapes([shape]), self.axis(len(shape))
         zero = (0,) * len(shape)
         tops = []
         for start, part in zip(_starts(shapes, axis), shapes, strict=True):

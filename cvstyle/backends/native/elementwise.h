@@ -138,7 +138,7 @@ struct flat {
     uint8_t *bits;
     double *sums;
     float factor;
-    int64_t size, planes, blocks; /* size: of one plane */
+    int64_t size, blocks; /* size: of one plane */
 };
 
 /* The block that an item is: its first element in the plane and its length; returns the plane. */
@@ -224,14 +224,14 @@ static void dot_item(void *context, int64_t item, int64_t thread)
 /* y ← max(x, 0), and bits of x > 0, packed plane by plane. x may be y. */
 void NAME(relu)(const float *x, float *y, uint8_t *bits, int64_t planes, int64_t size, int64_t threads)
 {
-    struct flat a = {.x = x, .y = y, .bits = bits, .size = size, .planes = planes, .blocks = up(size, BLOCK)};
+    struct flat a = {.x = x, .y = y, .bits = bits, .size = size, .blocks = up(size, BLOCK)};
     cvstyle_parallel(threads, planes * a.blocks, relu_item, &a);
 }
 
 /* y ← y where the bit is set, else 0. */
 void NAME(relu_backward)(float *y, const uint8_t *bits, int64_t planes, int64_t size, int64_t threads)
 {
-    struct flat a = {.y = y, .bits = (uint8_t *)bits, .size = size, .planes = planes, .blocks = up(size, BLOCK)};
+    struct flat a = {.y = y, .bits = (uint8_t *)bits, .size = size, .blocks = up(size, BLOCK)};
     cvstyle_parallel(threads, planes * a.blocks, relu_backward_item, &a);
 }
 
