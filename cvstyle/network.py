@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any
 
@@ -333,7 +333,7 @@ class Program:
         for node, layer in self._steps:
             if layer.retains:
                 self._kept.update(node.bottoms, node.tops)
-        self._moved = like._moved if like else self._find_moved()
+        self._like = like
         self._checked = {}
         self._reach, self._windows = {}, {}
         self._tape = None
@@ -355,12 +355,15 @@ class Program:
             steps.append((node, layer))
         return steps
 
-    def _find_moved(self):
+    @cached_property
+    def _moved(self):
         """The nodes whose blocks start half a block before the map, if they can be moved.
 
         A block of 3×3 filters needs inputs one position beyond its own extent. Blocks below that start at the same
         places would be needed whole on both sides; those that start half a block from there end there as well.
         """
+        if self._like:
+            return self._like._moved
         moved, asked = set(), {}  # asked: value → the (first, end) along each axis that blocks above need, modulo 4
         for index in reversed(self.indices):
             node, layer = self.network.nodes[index], self.network.layer(index)

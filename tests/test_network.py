@@ -702,6 +702,15 @@ def test_weights_of_a_map_take_one_size():
 
 
 @pytest.mark.parametrize("kind, bottoms, params", [
+    ("Concat", ("data", "data"), {"axis": 5}), ("Slice", ("data",), {"axis": 5}), ("Scale", ("data",), {"axis": 5}),
+])  # fmt: skip
+def test_an_axis_that_is_not_there_names_the_file(kind, bottoms, params):
+    net = NetDef("net", {"data": None}, (LayerDef("a", kind, bottoms, ("a",), params),), source="net.prototxt")
+    with pytest.raises(ShapeError, match=r"net.prototxt: layer 'a' .*axis 5 is outside the 4 axes"):
+        Network(net, Backend()).program(["a"]).shapes((4, 5))
+
+
+@pytest.mark.parametrize("kind, bottoms, params", [
     ("Concat", ("data", "data"), {"axis": 0}), ("Reshape", ("data",), {"shape": {"dim": [-1]}}),
     ("Reshape", ("data",), {"shape": {"dim": [3, 1, 0, 0]}}),
 ])  # fmt: skip

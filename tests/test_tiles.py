@@ -426,6 +426,7 @@ def graphs(draw):
             }
             if kind == "Pooling":
                 params["pool"] = draw(st.sampled_from(["MAX", "AVE"]))
+                params["round_mode"] = draw(st.sampled_from(["CEIL", "FLOOR"]))
             else:
                 count = params["num_output"] = draw(st.integers(1, 3))
                 params["dilation"] = [draw(st.integers(1, 2)) for _ in "hw"]
