@@ -482,6 +482,19 @@ def test_asymmetric_padding(pad, stride, dilation):
         np.testing.assert_allclose(filters.backward(ops.asarray(g), (9, 8), pad), adjoint, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind, stated", [
+    ("ConvolutionDepthwise", {}), ("ConvolutionDepthwise", {"group": 4}), ("DepthwiseConvolution", {"group": 4}),
+])  # fmt: skip
+def test_each_channel_of_a_depthwise_convolution_is_a_group(kind, stated):
+    case = Case(kind, kind, [WIDE], {"num_output": 4, "kernel_size": [3], "pad": [1], **stated})
+    shapes = [(4, 1, 3, 3), (4,)]
+    case.blobs = [np.random.default_rng(0).normal(size=s).astype(np.float32) for s in shapes]
+    layer, (inputs, blobs) = case.layer(Backend("float64")), case.data()
+    assert layer.blob_shapes([WIDE]) == shapes
+    expected = convolution(inputs, blobs, {**case.params, "group": 4})
+    np.testing.assert_allclose(layer.forward(inputs, True, False)[0], expected, rtol=1e-5)
+
+
 def test_first_of_equal_maxima_wins():
     """As in Caffe: the gradient of a plateau goes to one place, the first of the window."""
     layer = pool("", (1, 1, 2, 4), kernel_size=2, stride=2).layer(Backend())

@@ -13,13 +13,12 @@ from . import device as devices_in_common
 PRIORITY = 20
 
 _ROUNDS = 10  # of what is timed
-EXTRA = "pip install 'cvstyle[opencl]'"
 
 
 def problem() -> str | None:
     """Why this backend cannot be used here, or None."""
     if importlib.util.find_spec("pyopencl") is None:
-        return f"PyOpenCL is not installed ({EXTRA})"
+        return "PyOpenCL is not installed (pip install 'cvstyle[opencl]')"
     found, reason = _platforms()
     if reason:
         return reason

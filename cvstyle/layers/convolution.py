@@ -26,7 +26,8 @@ class _Filters(Layer):
         pad = self.pair("pad", 0)
         self.pad = (*pad, *pad)
         self.dilation = self.pair("dilation", 1)
-        self.group = p.get("group", 1)
+        # Files with ConvolutionDepthwise (of forks) state no group: there each channel is one.
+        self.group = p.get("group", self.num_output if definition.type == "ConvolutionDepthwise" else 1)
         self.has_bias = p.get("bias_term", True)
         if min(self.kernel) < 1:
             raise self.fail("kernel_size is missing or zero")
