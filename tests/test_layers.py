@@ -503,6 +503,19 @@ def test_first_of_equal_maxima_wins():
 
 
 @pytest.mark.parametrize("method", ["MAX", "AVE"])
+@pytest.mark.parametrize("pad", [0, 2])
+def test_a_window_larger_than_the_map(method, pad):
+    """It takes the time and memory of the map, not those of a window whose size may be a damaged file's."""
+    case = pool("", ODD, pool=method, kernel_size=1 << 30, stride=1 << 30, pad=pad)
+    layer, (inputs, _) = case.layer(Backend("float64")), case.data()
+    tops, backward = layer.forward(inputs, True, False)
+    np.testing.assert_allclose(tops[0], pooling(inputs, [], case.params)[0], rtol=1e-6)
+    assert backward([np.ones(tops[0].shape)])[0].sum() == pytest.approx(
+        3 if method == "MAX" else 3 * 7 * 6 / (7 + 2 * pad) / (6 + 2 * pad)
+    )
+
+
+@pytest.mark.parametrize("method", ["MAX", "AVE"])
 def test_window_beyond_the_input_is_dropped(method):
     """Caffe keeps such a window where nothing is padded; it holds -FLT_MAX (MAX) or 0/0 (AVE)."""
     layer = pool("", (1, 1, 6, 2), pool=method, kernel_h=2, kernel_w=1, stride_h=3, stride_w=2).layer(Backend())

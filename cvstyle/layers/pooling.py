@@ -48,7 +48,9 @@ class Pooling(Layer):
             raise self.fail(
                 f"its input of {size[0]}×{size[1]} is too small for a window of {self.kernel[0]}×{self.kernel[1]}"
             )
-        return (self.kernel, self.stride, self.pad), output
+        # Clipped windows have no more rows and columns than this, whatever the file says.
+        kernel = tuple(min(k, n + 2 * p) for k, n, p in zip(self.kernel, size, self.pad, strict=True))
+        return (kernel, self.stride, self.pad), output
 
     def _output(self, n, kernel, stride, pad):
         span = n + 2 * pad - kernel
