@@ -16,7 +16,8 @@
 typedef float vf __attribute__((vector_size(VL * 4)));
 typedef int32_t vi __attribute__((vector_size(VL * 4)));
 typedef uint8_t vb __attribute__((vector_size(VL)));
-typedef float vf_any __attribute__((vector_size(VL * 4), aligned(4), may_alias));
+/* At any address: filters in a mapped file and the last gradient of lbfgs.h lie where they will. */
+typedef float vf_any __attribute__((vector_size(VL * 4), aligned(1), may_alias));
 typedef uint8_t vb_any __attribute__((vector_size(VL), aligned(1), may_alias));
 
 #define INLINE static inline __attribute__((always_inline))
