@@ -289,6 +289,15 @@ def test_a_poor_machine(tmp_path):
 
 
 @needs_engine
+def test_filters_of_few_outputs_are_read_where_floats_may_lie():
+    """Those for one output are in the engine's order already; they are copied where the file has them elsewhere."""
+    memory = np.zeros(4 * 9 * 8 + 3, np.uint8)[3:]
+    weight = memory.view(np.float32).reshape(1, 8, 3, 3)
+    part = native.Backend().convolution(weight, None, (1, 1), (1, 1), 1)._forward_part((1, 1, 1, 1))
+    assert part.few and not weight.flags.aligned and part.weight.flags.aligned
+
+
+@needs_engine
 def test_weights_at_any_address():
     """A model file's floats need not be aligned; the engine reads them where they are."""
     net = nets.vgg(19, 8, (32, 32), classifier=False)

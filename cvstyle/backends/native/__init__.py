@@ -378,7 +378,7 @@ class _Part:
         self.groups, self.outputs, self.channels = weight.shape[:3]
         flat = weight.reshape(*weight.shape[:3], -1)
         self.few = self.outputs <= _FEW
-        self.weight = np.ascontiguousarray(flat.transpose(0, 2, 3, 1)) if self.few else _panels(flat)
+        self.weight = np.require(flat.transpose(0, 2, 3, 1), None, ["C", "A"]) if self.few else _panels(flat)
         self.dy, self.dx = (np.array(d, np.int64).ravel() for d in np.meshgrid(*offsets, indexing="ij"))
         self.step, self._calls = step, {}
 
