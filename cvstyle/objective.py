@@ -237,9 +237,11 @@ class Objective:
             role = f"style {number}"
             program = first.net.program(self.style_weights)
             _check_size(program, _checked(style, role), role)
+            size, tile_size = style.shape[1:], self.tile_size
+            if tile_size and tile_size < max(size):  # it was chosen for the content; a style may need a little more
+                tile_size = max(tile_size, tiles.least([program.reach(size, axis) for axis in (0, 1)]))
             worker = _Worker(
-                first.net, tiles.split(program, style.shape[1:], self.tile_size), style, None, {},
-                self.style_weights, False,
+                first.net, tiles.split(program, size, tile_size), style, None, {}, self.style_weights, False
             )
             for name, gram in worker.sum_grams(first.ops, first.ops.asarray(style[None]), keep=False).items():
                 ops = first.ops_of(name)

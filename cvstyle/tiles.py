@@ -87,8 +87,9 @@ def split(program, size: tuple[int, int], tile_size: int | None, devices: int = 
     if not all(axes):
         name, seen = max((reach.widest for reach in reaches), key=lambda widest: widest[1])
         raise OptionError(
-            f"a tile of {tile_size} pixels is too small: a position of layer '{name}' needs {seen} pixels at once, and "
-            f"tiles start at multiples of {max(r.unit for r in reaches)}; use a tile size of {least(reaches)} or more"
+            f"a tile of {tile_size} pixels is too small for a picture of {size[1]}×{size[0]}: a position of layer "
+            f"'{name}' needs {seen} pixels at once, and tiles start at multiples of {max(r.unit for r in reaches)}; "
+            f"use a tile size of {least(reaches)} or more"
         )
     rows, columns = min(product(*axes), key=lambda grid: _cost(*grid, devices))
     if len(rows) * len(columns) == 1:

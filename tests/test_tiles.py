@@ -96,6 +96,16 @@ def test_every_option(options):
     assert len(tiled.tiles) > 1
 
 
+def test_a_style_may_need_larger_windows_than_the_content():
+    """They are then the least that it can be cut into."""
+    net = vgg(Backend("float64"))
+    program, layers = net.program(["relu1_1", "relu3_1"]), {"style_layers": ["relu1_1", "relu3_1"]}
+    size, style = (74, 98), (79, 105)
+    least = [least_tile(program, s) for s in (size, style)]
+    assert least[0] < least[1]
+    assert_same(net, size, least[0], styles=[style], **layers)
+
+
 @pytest.mark.parametrize("normalize", [False, True])
 def test_one_windows_maps_are_gone_before_the_next(normalize, monkeypatch):
     """Of every pass, and of the styles': memory is that of one window."""
