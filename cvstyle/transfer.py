@@ -295,6 +295,7 @@ class _Run:
         self.good, self.done, self.report, self.state, self.ended = None, 0, ({}, math.nan), None, False
         self._unchecked = self.saved = None
         self.average, self.averaged = None, 0  # before its division, and of how many
+        self.between = None  # the result of a scale, until the next one has its start
 
     def _share(self, devices):
         """Give each device layers or tiles."""
@@ -345,8 +346,9 @@ class _Run:
             self.tile_size = found.tile_size if self.tile_size == "auto" else self.tile_size
             if planned:
                 planned(found)
-        if self.tile_size or self.devices:  # refuse what the last scale cannot be cut into before the first is done
-            tiles.split(self._program(), self.sizes[-1], self.tile_size, len(self.devices or [None]))
+        if self.tile_size or self.devices:  # refuse what a scale cannot be cut into before the first is done
+            for size in self.sizes:
+                tiles.split(self._program(), size, self.tile_size, len(self.devices or [None]))
         resumed = None
         if self.options.resume and os.path.exists(self.options.checkpoint):
             resumed = checkpoint.load(self.options.checkpoint)
@@ -380,7 +382,10 @@ class _Run:
             if self.done < 2:
                 raise
             stopped, self.latest = str(error), self.good
-        picture = self._render(self.good if stopped and self.latest is self.good else self._result())
+        if self.latest is None:
+            picture = self.between
+        else:
+            picture = self._render(self.good if stopped and self.latest is self.good else self._result())
         if not np.isfinite(picture.rgb).all():
             stopped = stopped or "the last step gave values that are not finite"
             picture = self._render(self.good)
@@ -471,15 +476,18 @@ class _Run:
 
     def _enlarge(self):
         """Go to the next scale from the result of this one; Adam's moments go along, L-BFGS starts its history anew."""
-        x, moments = self.ops.to_host(self._result()), None
+        result = self._result()
+        self.between = self._render(result)
+        x, moments = self.ops.to_host(result), None
         if self.options.optimizer == "adam":
             moments = [self.ops.to_host(m) for m in (self.state.m, self.state.v)]
             step = self.state.step
-        self.state = self.x = self.latest = self.good = self.average = None
+        self.state = self.x = self.latest = self.good = self.average = result = None
         self.averaged = 0
         self._prepare(self.stage + 1)
-        self.x, self.good = self.ops.asarray(self._enlarged(x)), None
-        self.latest = self.ops.copy(self.x)
+        self.x = self.ops.asarray(self._enlarged(x))
+        self.good = self.latest = self.ops.copy(self.x)
+        self.between = None
         if moments:
             m, v = (self.ops.asarray(self._enlarged(moment)) for moment in moments)
             self.state = optimize.get("adam").State(m, v, step)
@@ -519,6 +527,8 @@ class _Run:
         if not self.options.checkpoint:
             return
         self._finish_check()
+        if not math.isfinite(float(self.ops.dot(self.latest, self.latest))):
+            return  # the next look at the losses ends the run; the checkpoint from before may go on otherwise
         header = {
             "settings": self._kept, "stage": self.stage, "iterations": [n for _, n in self.stages], "done": self.done,
             "seed": self.seed, "losses": self.report[0], "averaged": self.averaged, "numbers": {},
@@ -566,9 +576,13 @@ class _Run:
         self.x = take(arrays["x"])
         if "average" in arrays:
             self.average, self.averaged = take(arrays["average"]), header["averaged"]
-        state = {name[len("state.") :]: take(array) for name, array in arrays.items() if name.startswith("state.")}
+        module = optimize.get(self.options.optimizer)
+        state = {name[len("state.") :]: array for name, array in arrays.items() if name.startswith("state.")}
+        if self.options.optimizer == "lbfgs":  # more iterations may be asked for than the history was made for
+            state = module.with_room(state, self._pairs(self.stages[stage][1]))
         if state:
-            self.state = optimize.get(self.options.optimizer).State(**state, **header["numbers"])
+            state = {name: take(array) for name, array in state.items()}
+            self.state = module.State(**state, **header["numbers"])
         self.good = take(arrays["x"])
 
     def _objective(self, longest):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import signal
@@ -16,12 +17,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvstyle import checkpoint, images, stylize, transfer
-from cvstyle.backends import native
+from cvstyle import Objective, checkpoint, images, stylize, transfer
+from cvstyle.backends import native, opencl
 from cvstyle.cli import main
 from cvstyle.errors import CheckpointError, OptionError
-from cvstyle.optimize import Stop
+from cvstyle.optimize import Stop, adam
 
+needs_opencl = pytest.mark.skipif(opencl.problem() is not None, reason=f"no OpenCL here: {opencl.problem()}")
 LAYERS = {"content_layers": ["relu2_2"], "style_layers": ["relu1_1", "relu3_1"]}
 
 
@@ -114,10 +116,10 @@ def test_an_interrupt_writes_a_checkpoint(files, tmp_path, number):
 
 @pytest.mark.parametrize("optimizer, backend", [("lbfgs", "numpy"), ("adam", "numpy"), ("lbfgs", "native")])
 def test_resuming_within_a_process(files, tmp_path, optimizer, backend):
-    """Also further than the first run was meant to go."""
+    """Also further than the first run was meant to go, which had room for a shorter history."""
     if backend == "native" and native.problem():
         pytest.skip(f"the native backend does not work here: {native.problem()}")
-    settings = {"optimizer": optimizer, "checkpoint_iter": 100, "lbfgs_num_correction": 4, "backend": backend}
+    settings = {"optimizer": optimizer, "checkpoint_iter": 100, "lbfgs_num_correction": 8, "backend": backend}
     whole = run(files, num_iterations=12, **settings)
     path = str(tmp_path / "run.npz")
     run(files, num_iterations=5, checkpoint=path, **settings)
@@ -225,6 +227,22 @@ def test_a_checkpoint_that_cannot_be_written_does_not_end_the_run(files, tmp_pat
         good = 3 if promise else 0
         assert main(command(files, out, *more)) == 130
         assert ("from iteration 2 with --resume" in capsys.readouterr().err) == promise
+
+
+@pytest.mark.parametrize("backend", ["numpy", pytest.param("opencl", marks=needs_opencl)])
+def test_numbers_that_are_not_finite_replace_no_checkpoint(files, tmp_path, monkeypatch, backend):
+    """Nor where a device's losses are not looked at in time."""
+    path, step = str(tmp_path / "run.npz"), adam._step
+
+    def spoiled(ops, x, gradient, state, count, rate):
+        step(ops, x, gradient, state, count, math.nan if state.step == 5 else rate)
+
+    monkeypatch.setattr(adam, "_step", spoiled)
+    settings = {"optimizer": "adam", "num_iterations": 20, "checkpoint_iter": 1, "backend": backend}
+    result = run(files, checkpoint=path, **settings)
+    assert "nan" in result.stopped and result.checkpoint == 5
+    assert np.isfinite(result.picture.rgb).all()
+    assert np.isfinite(checkpoint.load(path)[1]["x"]).all()
 
 
 def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
@@ -354,6 +372,49 @@ def test_each_scale_starts_from_the_one_before(files):
     noise = []
     run(files, num_iterations=1, callback=lambda iterate: noise.append(iterate.loss))
     assert first_losses[48] < 0.9 * noise[0]
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "lbfgsb", "adam"])
+def test_an_interrupt_between_two_scales_leaves_the_result_of_the_first(files, monkeypatch, optimizer):
+    settings, objective = {"optimizer": optimizer, "average_iterates": 0.5}, transfer._Run._objective
+
+    def interrupted(self, longest):
+        if longest == 48:
+            raise KeyboardInterrupt
+        return objective(self, longest)
+
+    monkeypatch.setattr(transfer._Run, "_objective", interrupted)
+    first = run(files, image_size=24, num_iterations=3, **settings)
+    result = run(files, scales=[24, 48], scale_iterations=[3, 3], **settings)
+    assert (result.stopped, result.iterations, result.losses) == ("interrupted", 3, first.losses)
+    np.testing.assert_array_equal(result.picture.rgb, first.picture.rgb)
+
+
+def test_a_scale_that_fails_at_once_leaves_its_start(files, monkeypatch):
+    read = Objective.read_losses
+
+    def spoiled(self):
+        losses = read(self)
+        return lambda: {name: value if self.shape[2] < 48 else math.nan for name, value in losses().items()}
+
+    starts = []
+    settings = {"scales": [24, 48], "scale_iterations": [3, 3]}
+    enlarged = transfer._Run._enlarged
+    monkeypatch.setattr(transfer._Run, "_enlarged", lambda *a: starts.append(enlarged(*a)) or starts[-1])
+    monkeypatch.setattr(Objective, "read_losses", spoiled)
+    result = run(files, **settings)
+    assert "nan at iteration 4" in result.stopped
+    np.testing.assert_array_equal(result.picture.rgb, images.deprocess(starts[0][0], scale=255.0))
+
+
+def test_tiles_that_a_scale_cannot_be_cut_into_are_refused_before_the_first(files):
+    """The least tile of a picture of 105×79 is larger than that of one of 110×82."""
+    done = []
+    with pytest.raises(OptionError, match=r"tile of 26 pixels is too small for a picture of 105×79.*of 29 or more"):
+        run(files, scales=[20, 105, 110], num_iterations=1, tile_size=26, callback=done.append)
+    assert not done
+    run(files, scales=[20, 110], num_iterations=1, tile_size=26, callback=done.append)
+    assert len(done) == 2
 
 
 def test_adams_moments_are_carried_over(files):

@@ -23,6 +23,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from . import Stop, pyramid
 
 HISTORY = 20  # pairs; what longer ones are worth is in docs/performance.md
@@ -51,6 +53,24 @@ def init(ops, x, history: int = HISTORY) -> State:
     """The state before the first step, with memory for `history` pairs of the size of x."""
     rows, size = history + 1, math.prod(x.shape)
     return State(*ops.lbfgs_history(rows, size), ops.zeros((2, rows, rows)), ops.asarray([0.0, 0.0, 1.0]))
+
+
+def with_room(arrays: dict[str, np.ndarray], history: int) -> dict[str, np.ndarray]:
+    """A state's arrays, by name and on the host, with memory for at least `history` pairs.
+
+    What had memory for fewer had it for as many as there were to be iterations, so its ring has not come round.
+    """
+    rows = len(arrays["steps"])
+    more = history + 1 - rows
+    if more <= 0:
+        return arrays
+    steps, changes, products = (arrays[name] for name in ("steps", "changes", "products"))
+    room = np.zeros((more, steps.shape[1]), steps.dtype)
+    return arrays | {
+        "steps": np.concatenate([steps, room]),
+        "changes": np.concatenate([changes[:rows], room, changes[rows:]]),  # a backend may keep more behind its rows
+        "products": np.pad(products, ((0, 0), (0, more), (0, more))),
+    }
 
 
 def update(
