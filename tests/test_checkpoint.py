@@ -245,6 +245,26 @@ def test_numbers_that_are_not_finite_replace_no_checkpoint(files, tmp_path, monk
     assert np.isfinite(checkpoint.load(path)[1]["x"]).all()
 
 
+def test_an_interrupt_while_an_array_is_freed_is_not_lost(files, tmp_path, monkeypatch, capsys):
+    """Python ignores what is raised in __del__, and says so at length."""
+    averaged = transfer._Run._averaged
+
+    class Freed:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def interrupt(self, x):
+        if self.done == 4:
+            Freed()
+        return averaged(self, x)
+
+    monkeypatch.setattr(transfer._Run, "_averaged", interrupt)
+    assert main(command(files, tmp_path / "out.png", "--num-iterations", 60, "--backend", "numpy")) == 130
+    err = capsys.readouterr().err.splitlines()
+    assert len(err) == 1 and "interrupted after 5 iterations" in err[0]
+    assert (tmp_path / "out.png").exists()
+
+
 def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
     (tmp_path / ".run.npz.part-x1").write_bytes(b"half")
     (tmp_path / ".other.npz.part-x1").write_bytes(b"half")

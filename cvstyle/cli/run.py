@@ -379,22 +379,22 @@ def _handle_signals(args):
     waits = 1 if args.checkpoint else 0
     received = []
 
-    def handle(*_):
+    def handle(_, frame):
         received.append(True)
         if len(received) <= waits:
             if not args.quiet:
                 print("cvstyle: stopping after this iteration; once more to stop at once", file=sys.stderr)
         elif len(received) == waits + 1:
-            raise KeyboardInterrupt
+            if frame.f_code.co_name != "__del__":  # Python ignores what is raised there; this iteration is the last
+                raise KeyboardInterrupt
         else:
             for kind in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(kind, signal.SIG_DFL)
 
     def ended():
-        if not (waits and received):
-            return False
-        received.append(True)  # the wait is over, so the next one finds the picture being saved
-        return True
+        if received:
+            received.extend([True] * waits)  # the wait is over, so the next one finds the picture being saved
+        return bool(received)
 
     for kind in (signal.SIGINT, signal.SIGTERM):
         signal.signal(kind, handle)
