@@ -27,6 +27,7 @@ _SHARES = (1, 1 / 2, 1 / 5, 1 / 10, 1 / 20)  # of num_iterations for each scale:
 _LARGE = 2_000_000  # pixels from which a plan is made without being asked for
 _LARGEST_TILE = 2048  # what layers are balanced for before automatic tiles are found
 _SMALLEST = 256  # the first of automatic scales is at least as large
+_PICTURES = 4  # as large as the result: itself, its gradient, the last two good ones
 _COMPAT_HISTORY = 100  # neural_style.lua's L-BFGS
 _NOISE = 0.001  # neural_style.lua starts from noise of this standard deviation, in its 0..256 units
 
@@ -305,13 +306,22 @@ class _Run:
             return
         side = self.tile_size if isinstance(self.tile_size, int) else _LARGEST_TILE if self.tile_size else math.inf
         window = tuple(min(n, side) for n in self.sizes[-1])
-        self.net = self.net.across(devices, cuts or placement.balanced(self._program(), window, len(devices)))
+        cuts = cuts or placement.balanced(self._program(), window, len(devices), self._held())
+        self.net = self.net.across(devices, cuts)
         idle = len(devices) - len(self._program().devices)
         if idle:
             raise OptionError(
                 f"the split after layers {','.join(map(str, cuts))} leaves {idle} of {len(devices)} devices without a "
                 "layer that is asked for; split earlier"
             )
+
+    def _held(self):
+        """About how many bytes the backend of picture and optimiser holds of them; none where the host has them."""
+        if self.ops is not self.net.ops:
+            return 0
+        pairs = self._pairs(self.stages[-1][1]) + 1 if self.options.optimizer == "lbfgs" else 0
+        values = {"lbfgs": 2 * pairs * self.ops.history_itemsize, "adam": 8, "lbfgsb": 0}[self.options.optimizer]
+        return (values + 4 * _PICTURES) * 3 * math.prod(self.sizes[-1])
 
     def _program(self):
         """What the layers of content and style need, on the devices that have them."""

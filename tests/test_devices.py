@@ -137,13 +137,15 @@ def test_balanced_parts():
 
     steps = [("a", 5, 9), ("b", 1, 20), ("c", 7, 2), ("d", 3, 3), ("e", 8, 1)]
 
-    def worst(ends):
+    def worst(ends, first):
         parts = [steps[i:j] for i, j in zip((0, *ends), (*ends, 5))]
-        return max(sum(p[1] for p in part) + max(p[2] for p in part) for part in parts)
+        held = [sum(p[1] for p in part) + max(p[2] for p in part) for part in parts]
+        return max(held[0] + first, *held[1:])
 
     program = SimpleNamespace(memory=lambda size: steps)
-    found = placement.balanced(program, (1, 1), 3)
-    assert worst(["abcde".index(name) + 1 for name in found]) == min(worst(c) for c in combinations(range(1, 5), 2))
+    for first in (0, 12):
+        found = ["abcde".index(name) + 1 for name in placement.balanced(program, (1, 1), 3, first)]
+        assert worst(found, first) == min(worst(c, first) for c in combinations(range(1, 5), 2))
     with pytest.raises(OptionError, match="6 devices"):
         placement.balanced(program, (1, 1), 6)
 
@@ -252,6 +254,22 @@ def test_splits_from_the_command_line(files, tmp_path):  # noqa: F811
         if backend == "numpy" or not opencl.problem():
             found = stylized(files, tmp_path, "--backend", backend, "--gpu", "0,1", "--split", split, *shallow)
             assert np.abs(found - alone).mean() < 0.5
+
+
+def test_the_first_device_also_has_picture_and_optimiser(files, tmp_path, monkeypatch):  # noqa: F811
+    """So it gets fewer layers, unless the host has them."""
+    held, balanced = [], placement.balanced
+
+    def looked(program, size, count, first_has):
+        held.append(first_has)
+        return balanced(program, size, count, first_has)
+
+    monkeypatch.setattr(placement, "balanced", looked)
+    two = ["--backend", "numpy", "--gpu", "0,1", "--split", "layers", "--num-iterations", 4]
+    for more in (["--offload"], ["--optimizer", "adam"], ["--lbfgs-num-correction", 1], []):
+        stylized(files, tmp_path, *two, *more)
+    picture = 4 * 3 * 120 * 90
+    assert [size / picture for size in held] == [0, 4 + 2, 4 + 4, 4 + 10]
 
 
 @needs_opencl
