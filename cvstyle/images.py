@@ -191,6 +191,11 @@ def target_size(height: int, width: int, longest: int, compat: bool = False) -> 
     return (longest, other) if height >= width else (other, longest)
 
 
+def widened(size: tuple[int, int], margin: int) -> tuple[int, int]:
+    """(height, width) with a margin of so many pixels on every side."""
+    return tuple(n + 2 * margin for n in size)
+
+
 def resize(pixels: np.ndarray, size: tuple[int, int], compat: bool = False) -> np.ndarray:
     """(H, W, C) float32 resized to `size` (height, width): an area average when shrinking, bicubic when enlarging.
 

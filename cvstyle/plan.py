@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import optimize, tiles
+from . import images, optimize, tiles
 from .backends import is_host, memory
 from .backends.device.rehearsal import Rehearsal
 from .errors import OptionError
@@ -96,12 +96,16 @@ class Planner:
 
     settings: weights, layers and the like, as `Objective` takes them. styles: (height, width) of the style pictures at
     the last scale. sharing: the backends that share the tiles, of one kind, if there are several. averages: pictures
-    that averaging iterates keeps. chosen: what else the optimiser's `minimize` is given.
+    that averaging iterates keeps. chosen: what else the optimiser's `minimize` is given. margin: pixels that are
+    computed around a picture, beside its own size.
     """
 
-    def __init__(self, net, settings: dict, styles=(), sharing=None, averages: int = 0, chosen: dict | None = None):
+    def __init__(
+        self, net, settings: dict, styles=(), sharing=None, averages: int = 0, chosen: dict | None = None,
+        margin: int = 0,
+    ):  # fmt: skip
         self.net, self.settings, self.styles = net.with_pooling(settings.get("pooling", "max")), settings, styles
-        self.averages, self.chosen = averages, chosen or {}
+        self.averages, self.chosen, self.margin = averages, chosen or {}, margin
         names = [n for kind in ("content_layers", "style_layers") for n in settings[kind]]
         self.program = self.net.program(dict.fromkeys(parse_layer(n)[0] for n in names))
         self.sharing = sharing or [net.ops]
@@ -116,9 +120,10 @@ class Planner:
         stages: (longest side, iterations) of each scale; sizes: (height, width) of each. tile_size: a number, None or
         "auto": the largest that fits. history: pairs of L-BFGS, of the last scale's size.
         """
+        sizes = [images.widened(size, self.margin) for size in sizes]
         if tile_size != "auto":
             return self._plan(stages, sizes, tile_size, optimizer, history, offload)
-        size, least = sizes[-1], self._least(sizes[-1])
+        size, least = sizes[-1], max(map(self._least, sizes))
         most = max(size)
         sides = [None, *(t for t in _TILES if t < most and t >= least), *([least] if least < most else [])]
         found = {}
@@ -131,7 +136,7 @@ class Planner:
         first = bisect_left(sides, True, key=fits)  # smaller tiles never need more
         if first < len(sides):
             return self._plan(stages, sizes, sides[first], optimizer, history, offload)
-        return Plan(size, sides[-1], 0, *found[sides[-1]], math.nan, math.nan)
+        return Plan(images.widened(size, -self.margin), sides[-1], 0, *found[sides[-1]], math.nan, math.nan)
 
     def _least(self, size=(2048, 2048)):
         """The least tile size for a picture; infinite where the network cannot be computed in tiles."""
@@ -147,24 +152,27 @@ class Planner:
         def scaled(side, sizes):
             return [tuple(max(1, round(n * side / max(size))) for n in each) for each in sizes]
 
+        def widened(side):
+            return images.widened(*scaled(side, [size]), self.margin)
+
         def on_devices(side):
-            at = scaled(side, [size])[0]
+            at = widened(side)
             tile_size = None if least == math.inf else max(least, self._least(at))
             return np.array(self._rehearse(at, tile_size, scaled(side, self.styles), *rest), float)
 
         rest = optimizer, history, offload
         # What devices need grows by so much for each pixel: of what is kept, or of all where there can be no tiles.
         known = 2 * least if least < math.inf else max(size)
-        pixels, needed = math.prod(*scaled(known, [size])), on_devices(known)
+        pixels, needed = math.prod(widened(known)), on_devices(known)
         if least < math.inf:
-            more = self._kept(scaled(known, [size])[0], *rest)
+            more = self._kept(widened(known), *rest)
         else:
             half = max(size) // 2
-            more = (needed - on_devices(half)) / (pixels - math.prod(*scaled(half, [size])))
+            more = (needed - on_devices(half)) / (pixels - math.prod(widened(half)))
         low, high = 64, 1 << 17
         while high - low > 16:
             side = (low + high) // 2
-            at, styles = scaled(side, [size])[0], scaled(side, self.styles)
+            at, styles = widened(side), scaled(side, self.styles)
             window = tuple(min(n, least) for n in at)
             host = self._host_need(at, window, styles, least, *rest)
             devices = self._device_needs(needed + more * (math.prod(at) - pixels))
@@ -178,8 +186,8 @@ class Planner:
         needs = self._needs(size, tile_size, window, optimizer, history, offload)
         seconds = [self._seconds(s, tile_size) for s in sizes]
         total = sum(s * count for s, (_, count) in zip(seconds, stages))
-        tile_size = tile_size or max(window)
-        return Plan(size, tile_size if len(cut) > 1 else None, len(cut), window, needs, seconds[-1], total)
+        size, tile_size = images.widened(size, -self.margin), (tile_size or max(window)) if len(cut) > 1 else None
+        return Plan(size, tile_size, len(cut), window, needs, seconds[-1], total)
 
     def _cut(self, size, tile_size):
         if (size, tile_size) not in self._known:

@@ -39,6 +39,7 @@ class Options:
     Sizes are in pixels, weights as in `Objective`; learning_rate is in 0..255 units.
     compat: the numbers of neural_style.lua: values times 256, and its way of resizing.
     bounds: keep the pixels in 0..255 (optimizer lbfgsb only).
+    margin: pixels on every side that are computed beyond the picture, beginning as its mirror image, and cut off.
     seed: None or a negative number draws one; it is reported in the result.
     lbfgs_smooth: by how much L-BFGS favours the picture's long waves (`optimize.pyramid`); 0: not at all, as the
         reference; None: by what is best for most pictures, or not at all under compat.
@@ -82,6 +83,7 @@ class Options:
     original_colors: bool = False
     seed: int | None = None
     compat: bool = False
+    margin: int | None = None
     scales: Sequence[int] | str | None = None
     scale_iterations: Sequence[int] | None = None
     tile_size: int | str | None = None
@@ -108,6 +110,8 @@ class Options:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise OptionError(f"{name} is {value}; a finite number that is not negative is needed")
+        if self.margin is not None and self.margin < 0:
+            raise OptionError(f"margin is {self.margin}; it cannot be negative")
         if self.lbfgs_num_correction < 0:
             raise OptionError(f"lbfgs_num_correction is {self.lbfgs_num_correction}; it cannot be negative")
         if self.lbfgs_smooth is not None and not 0 <= self.lbfgs_smooth <= 2:
@@ -290,6 +294,8 @@ class _Run:
         self.stages = options.stages(self._setting("num_iterations"))
         self.count = sum(iterations for _, iterations in self.stages)
         self.sizes = [self._size(longest) for longest, _ in self.stages]
+        self.margin = self._setting("margin")
+        self.widened = [images.widened(size, self.margin) for size in self.sizes]
         self.tile_size, self.devices = options.tile_size, None
         if devices and len(devices) > 1:
             self._share(devices)
@@ -305,7 +311,7 @@ class _Run:
             self.devices = devices
             return
         side = self.tile_size if isinstance(self.tile_size, int) else _LARGEST_TILE if self.tile_size else math.inf
-        window = tuple(min(n, side) for n in self.sizes[-1])
+        window = tuple(min(n, side) for n in self.widened[-1])
         cuts = cuts or placement.balanced(self._program(), window, len(devices), self._held())
         self.net = self.net.across(devices, cuts)
         idle = len(devices) - len(self._program().devices)
@@ -321,7 +327,7 @@ class _Run:
             return 0
         pairs = self._pairs(self.stages[-1][1]) + 1 if self.options.optimizer == "lbfgs" else 0
         values = {"lbfgs": 2 * pairs * self.ops.history_itemsize, "adam": 8, "lbfgsb": 0}[self.options.optimizer]
-        return (values + 4 * _PICTURES) * 3 * math.prod(self.sizes[-1])
+        return (values + 4 * _PICTURES) * 3 * math.prod(self.widened[-1])
 
     def _program(self):
         """What the layers of content and style need, on the devices that have them."""
@@ -338,17 +344,17 @@ class _Run:
         if options.optimizer == "lbfgsb":
             history = chosen["history"]
         elif options.optimizer == "lbfgs":  # that of the scale for which it is largest
-            pairs = (self._pairs(count) * math.prod(size) for (_, count), size in zip(self.stages, self.sizes))
-            history = max(pairs) / math.prod(self.sizes[-1])
+            pairs = (self._pairs(count) * math.prod(size) for (_, count), size in zip(self.stages, self.widened))
+            history = max(pairs) / math.prod(self.widened[-1])
         arguments = (self.stages, self.sizes, self.tile_size, options.optimizer, history, options.offload)
         chosen.pop("history", 0)
         averages = 2 if options.average_iterates else 0
-        planner = Planner(self.net, settings, self._style_sizes(self.stages[-1][0]), self.devices, averages, chosen)
-        return planner, arguments
+        styles = self._style_sizes(self.stages[-1][0])
+        return Planner(self.net, settings, styles, self.devices, averages, chosen, self.margin), arguments
 
     def begin(self, planned) -> None:
         """Plan where that is worth its time, refuse what cannot be done, and set up the first scale."""
-        largest = max(map(math.prod, [self.sizes[-1], *self._style_sizes(self.stages[-1][0])]))
+        largest = max(map(math.prod, [self.widened[-1], *self._style_sizes(self.stages[-1][0])]))
         if self.tile_size == "auto" or largest >= _LARGE:
             planner, arguments = self.planner()
             found = planner.plan(*arguments)
@@ -357,7 +363,7 @@ class _Run:
             if planned:
                 planned(found)
         if self.tile_size or self.devices:  # refuse what a scale cannot be cut into before the first is done
-            for size in self.sizes:
+            for size in self.widened:
                 tiles.split(self._program(), size, self.tile_size, len(self.devices or [None]))
         resumed = None
         if self.options.resume and os.path.exists(self.options.checkpoint):
@@ -476,7 +482,7 @@ class _Run:
     # Scales
 
     def _prepare(self, stage):
-        """Set up a scale: the content picture's size, and the objective."""
+        """Set up a scale: the content picture at its size, and the objective."""
         self.stage, self._evaluated = stage, False
         self.ends = [sum(n for _, n in self.stages[: i + 1]) for i in range(len(self.stages))]
         self.size = self.sizes[stage]
@@ -503,10 +509,14 @@ class _Run:
             self.state = optimize.get("adam").State(m, v, step)
 
     def _enlarged(self, x):
-        """A host array (1, 3, H, W) at the current size; linear, so that Adam's second moments stay positive."""
-        planes = np.ascontiguousarray(x[0].transpose(1, 2, 0))
+        """A host array (1, 3, H, W) at the current size, with its margin made anew.
+
+        Linear, so that Adam's second moments stay positive.
+        """
+        planes = np.ascontiguousarray(self._cropped(x[0]).transpose(1, 2, 0))
         height, width = self.size
-        return cv2.resize(planes, (width, height), interpolation=cv2.INTER_LINEAR).transpose(2, 0, 1)[None]
+        resized = cv2.resize(planes, (width, height), interpolation=cv2.INTER_LINEAR)
+        return self._mirrored(resized.transpose(2, 0, 1))[None]
 
     def _size(self, longest):
         return images.target_size(*self.content.rgb.shape[:2], longest, compat=self.options.compat)
@@ -527,6 +537,7 @@ class _Run:
         if options.optimizer == "lbfgs":
             kept["lbfgs_smooth"] = self._optimizer_options().get("smooth") or None  # runs before there was one had none
             kept["backend, by the bytes of a value in its L-BFGS history"] = self.ops.history_itemsize
+        kept["margin"] = self.margin or None  # likewise
         kept["scales"] = [size for size, _ in self.stages]
         kept["network"] = self.net.digest(self._layer_names())
         kept["content picture"] = checkpoint.digest(self.content.rgb)
@@ -601,7 +612,7 @@ class _Run:
         prepared = [self._preprocess(self._resize(style.rgb, size)) for style, size in zip(self.styles, sizes)]
         weights = {name: self._setting(name) for name in ("content_weight", "style_weight", "tv_weight")}
         return Objective(
-            self.net, self._preprocess(self.content_rgb), prepared, **weights, **self.layers,
+            self.net, self._mirrored(self._preprocess(self.content_rgb)), prepared, **weights, **self.layers,
             style_blend_weights=options.style_blend_weights, normalize_gradients=options.normalize_gradients,
             pooling=options.pooling, tile_size=self.tile_size, devices=self.devices,
             home=None if self.ops is self.net.ops else self.ops,
@@ -647,20 +658,31 @@ class _Run:
 
     def _start(self, start):
         if start is not None:
-            return self._preprocess(self._resize(start.rgb, self.size))
+            return self._mirrored(self._preprocess(self._resize(start.rgb, self.size)))
         if self._setting("init") == "image":
-            return self._preprocess(self.content_rgb)
-        noise = np.random.default_rng(self.seed).standard_normal((3, *self.size), dtype=np.float32)
+            return self._mirrored(self._preprocess(self.content_rgb))
+        size = self.widened[self.stage]
+        noise = np.random.default_rng(self.seed).standard_normal((3, *size), dtype=np.float32)
         return noise * np.float32(_NOISE)
 
     def _resize(self, rgb, size):
         return images.resize(rgb, size, compat=self.options.compat)
 
+    def _mirrored(self, x):
+        """(C, H, W) with the margin around it."""
+        ends = (self.margin, self.margin)
+        return np.pad(x, ((0, 0), ends, ends), "symmetric") if self.margin else x
+
+    def _cropped(self, x):
+        """(C, H, W) without the margin."""
+        rows, columns = (slice(self.margin, n - self.margin) for n in x.shape[1:])
+        return x[:, rows, columns]
+
     def _preprocess(self, rgb):
         return images.preprocess(rgb, scale=self.units)
 
     def _render(self, x):
-        rgb = images.deprocess(self.ops.to_host(x)[0], scale=self.units)
+        rgb = images.deprocess(self._cropped(self.ops.to_host(x)[0]), scale=self.units)
         if self.options.original_colors:
             rgb = images.original_colors(self.content_rgb, rgb)
         alpha = self.content.alpha

@@ -30,6 +30,7 @@ _GENERAL = {
     "tv_weight": 1e-3,
     "num_iterations": 400,
     "init": "random",
+    "margin": 0,
 }
 _COMPAT_ITERATIONS = 1000  # neural_style.lua's
 
@@ -103,6 +104,7 @@ _WAVELET = Family(
         "content_weight": 12.0,
         "num_iterations": 100,
         "init": "image",
+        "margin": 4,  # its features fade within 6 pixels of the border
     },
 )
 # The layers of Gatys et al. (2016) and neural_style.lua.
@@ -311,7 +313,7 @@ def defaults(layer_names: list[str], compat: bool = False) -> dict:
     """The run's defaults for a network, recognised by its layer names; compat: only its layers, the rest as for VGG.
 
     content_layers and style_layers (None for an unknown network), content_weight, style_weight, tv_weight,
-    num_iterations and init.
+    num_iterations, init and margin.
     """
     known = next((card.family.settings for card in CARDS.values() if card.family.recognises(layer_names)), {})
     if compat:

@@ -174,6 +174,10 @@ def add_arguments(parser):
     )
     group.add_argument("--init-image", metavar="FILE", help="start from this picture")
     group.add_argument(
+        "--margin", type=whole, metavar="N",
+        help="pixels on every side that are computed and cut off (default: that of the network; of most, 0)",
+    )  # fmt: skip
+    group.add_argument(
         "--seed", type=whole, default=-1, metavar="N", help="of the noise; negative: a new one each time (default)"
     )
     group.add_argument(
