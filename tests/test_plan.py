@@ -159,6 +159,23 @@ def test_the_library_takes_automatic_tiles(pictures):
         transfer.stylize(pictures[1], [pictures[3]], tile_size="many")
 
 
+@pytest.mark.parametrize("tile_size", [None, 400])
+def test_a_margin_is_planned_for(tile_size, monkeypatch):
+    """It costs what as many pixels more of the picture would, and is no part of the sizes that are told."""
+    monkeypatch.setattr(plan, "_PROBES", (64, 96))
+    monkeypatch.setattr(memory, "available", lambda: 10**10)
+    settings = {"content_layers": ["octave1"], "style_layers": ["octave2"]}
+    planner = plan.Planner(embedded_network("numpy"), settings, margin=20)
+    found = planner.plan([(600, 10)], [(450, 600)], tile_size, "adam", 0)
+    largest = planner.largest((450, 600), "adam", 0)
+    planner.margin = 0
+    wider = planner.plan([(640, 10)], [(490, 640)], tile_size, "adam", 0)
+    assert [need.size for need in found.needs] == [need.size for need in wider.needs]
+    assert (found.windows, found.window, found.seconds) == (wider.windows, wider.window, wider.seconds)
+    assert (found.size, wider.size) == ((450, 600), (490, 640))
+    assert largest < planner.largest((450, 600), "adam", 0) < largest + 60
+
+
 def test_time_of_tiles_counts_both_passes(monkeypatch):
     net = embedded_network("numpy")
     monkeypatch.setattr(plan, "_PROBES", (64, 96))

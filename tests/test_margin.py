@@ -1,0 +1,163 @@
+"""The margin: what is computed around the picture is its mirror image at first, and is cut off in the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nets
+import numpy as np
+import pytest
+from PIL import Image
+
+from cvstyle import checkpoint, images, stylize, zoo
+from cvstyle.cli import main
+from cvstyle.errors import CheckpointError, OptionError
+from cvstyle.optimize import Stop
+
+DEMO = Path(__file__).resolve().parent.parent / "models" / "demo"
+LAYERS = {"content_layers": ["relu2_2"], "style_layers": ["relu1_1", "relu2_1"]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    rng = np.random.default_rng(0)
+    for name, size in (("content", (48, 35)), ("style", (40, 48))):
+        pixels = rng.integers(0, 256, (size[1] // 4, size[0] // 4, 3), np.uint8)
+        Image.fromarray(pixels).resize(size, Image.BICUBIC).save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    proto, model = nets.write(nets.vgg(16, 16, (64, 64), classifier=False), folder)
+
+    def run(content="content.png", **settings):
+        return stylize(
+            folder / content, [folder / "style.png"], proto=proto, model=model,
+            **{"backend": "numpy", "image_size": 48, "num_iterations": 4, "seed": 3, **LAYERS, **settings},
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.mark.parametrize("more", [
+    {"init": "image"}, {"init": "random"}, {"init_image": "style.png", "optimizer": "adam", "original_colors": True},
+], ids=str)  # fmt: skip
+def test_it_is_a_larger_picture_cut(run, folder, more):
+    """The run of a file that holds the mirror image around the picture, its result cut, is the same to the bit."""
+    content, start = (np.asarray(Image.open(folder / f"{name}.png")) for name in ("content", "style"))
+    start = np.asarray(Image.fromarray(start).resize((48, 35)))
+    for name, pixels in (("content", content), ("start", start)):
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+        rows, columns = (np.r_[5:-1:-1, 0:n, n - 1 : n - 7 : -1] for n in pixels.shape[:2])
+        Image.fromarray(pixels[rows][:, columns]).save(folder / f"large_{name}.png")
+    if "init_image" in more:
+        more = {**more, "init_image": folder / "start.png"}
+    cut = []
+    found = run(margin=6, callback=lambda i: cut.append(i.picture().rgb), **more)
+    if "init_image" in more:
+        more = {**more, "init_image": folder / "large_start.png"}
+    whole = run("large_content.png", margin=0, image_size=60, style_scale=0.8, **more)
+    assert found.losses == whole.losses
+    assert found.picture.rgb.shape == (35, 48, 3)
+    np.testing.assert_array_equal(found.picture.rgb, whole.picture.rgb[6:-6, 6:-6])
+    np.testing.assert_array_equal(cut[-1], found.picture.rgb)
+    assert np.abs(run(margin=0, **{**more, "init_image": None}).picture.rgb - found.picture.rgb).max() > 1
+
+
+def test_a_margin_wider_than_the_picture(run):
+    assert run(image_size=5, margin=9, num_iterations=1).picture.rgb.shape == (4, 5, 3)
+
+
+def test_each_scale_makes_it_anew(run, tmp_path):
+    """Of the picture and of Adam's moments, whatever the margin has become in the scale before."""
+    arrays = {}
+
+    def look(iterate):
+        arrays[iterate.iteration] = checkpoint.load(path)[1]
+
+    path = str(tmp_path / "run.npz")
+    run(
+        margin=5, scales=[24, 48], scale_iterations=[6, 1], optimizer="adam", learning_rate=1e-5, checkpoint=path,
+        checkpoint_iter=1, callback=look, average_iterates=0.5,
+    )  # fmt: skip
+    assert arrays[6]["x"].shape == (1, 3, 28, 34) and arrays[7]["x"].shape == (1, 3, 45, 58)
+    inside = arrays[7]["x"][0][:, 5:-5, 5:-5]
+    mirrored = np.pad(inside, ((0, 0), (5, 5), (5, 5)), "symmetric")
+    np.testing.assert_allclose(arrays[7]["x"][0], mirrored, atol=1e-3)
+
+
+def test_a_run_goes_on_with_its_margin(run, tmp_path):
+    """To the same bytes, from the midst of the second scale."""
+    settings = {"margin": 5, "scales": [24, 48], "scale_iterations": [3, 5], "checkpoint_iter": 100}
+    whole = run(**settings)
+    path = str(tmp_path / "run.npz")
+
+    def stop(iterate):
+        if iterate.iteration == 5:
+            raise Stop
+
+    assert run(checkpoint=path, callback=stop, **settings).iterations == 5
+    for margin in (0, 6):
+        with pytest.raises(CheckpointError, match=rf"another margin \(5; here {margin or None}\)"):
+            run(checkpoint=path, resume=True, **{**settings, "margin": margin})
+    rest = run(checkpoint=path, resume=True, **settings)
+    assert rest.picture.rgb.tobytes() == whole.picture.rgb.tobytes() and rest.losses == whole.losses
+
+
+def test_a_checkpoint_from_before_there_were_margins(run, tmp_path):
+    """Its settings say nothing of them: that is a run without."""
+    path = str(tmp_path / "run.npz")
+    run(checkpoint=path, num_iterations=2)
+    header, arrays = checkpoint.load(path)
+    del header["settings"]["margin"]
+    checkpoint.save(path, header, arrays)
+    assert run(checkpoint=path, resume=True, num_iterations=3).iterations == 3
+
+
+def test_only_the_embedded_network_has_one_by_itself():
+    names = {card.name: [sign.replace("*", "1") for sign in card.family.signs] for card in zoo.CARDS.values()}
+    found = {name: zoo.defaults(layers)["margin"] for name, layers in names.items()}
+    assert found.pop("wavelet") > 0 and set(found.values()) == {0}
+    assert zoo.defaults(names["wavelet"], compat=True)["margin"] == 0
+
+
+def detail(rgb):
+    """(the energy of each pixel's differences along the nearest side, how far that side is; -1 at the corners)."""
+    height, width = rgb.shape[:2]
+    rows, columns = (np.minimum(np.arange(n), np.arange(n)[::-1]) for n in (height, width))
+    down, across = ((np.diff(rgb, axis=axis, append=rgb.take([-1], axis)) ** 2).sum(axis=2) for axis in (0, 1))
+    energy = np.where(rows[:, None] < columns, across, down)
+    return energy, np.where(np.abs(rows[:, None] - columns) < 3, -1, np.minimum(rows[:, None], columns))
+
+
+@pytest.mark.parametrize("scales", [None, [48, 96]])
+def test_the_embedded_network_leaves_no_frame(scales):
+    """The outermost two pixels have as much detail as those well inside; without the margin they have less."""
+    shares = {}
+    for margin in (None, 0):
+        result = stylize(
+            DEMO / "content.jpg", [DEMO / "style.jpg"], image_size=96, num_iterations=40, seed=1, margin=margin,
+            scales=scales,
+        )  # fmt: skip
+        energy, distance = detail(result.picture.rgb)
+        outermost, inside = (distance >= 0) & (distance < 2), (distance >= 8) & (distance < 20)
+        shares[margin] = energy[outermost].mean() / energy[inside].mean()
+    assert 0.75 < shares[None] < 1.5 and shares[0] < 0.75 * shares[None], shares
+
+
+def test_from_the_command_line(folder, tmp_path, capsys):
+    out = tmp_path / "out.png"
+    files = ["--content", str(folder / "content.png"), "--style", str(folder / "style.png"), "--output", str(out)]
+    small = ["--image-size", "40", "--num-iterations", "2", "--seed", "1", "--backend", "numpy", "--quiet"]
+    pictures = []
+    for more in ([], ["--margin", "0"], ["--compat"], ["--compat", "--margin", "0"]):
+        assert main(["run", *files, *small, *more]) == 0
+        pictures.append(images.read(out).rgb)
+    assert all(picture.shape == (29, 40, 3) for picture in pictures)
+    assert (pictures[0] != pictures[1]).any() and (pictures[2] == pictures[3]).all()
+    assert main(["run", *files, *small, "--margin", "-1"]) == 2
+    assert capsys.readouterr().err == "cvstyle: margin is -1; it cannot be negative\n"
+    with pytest.raises(OptionError, match="margin"):
+        stylize(folder / "content.png", [folder / "style.png"], margin=-1)
