@@ -110,8 +110,8 @@ class Options:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise OptionError(f"{name} is {value}; a finite number that is not negative is needed")
-        if self.margin is not None and self.margin < 0:
-            raise OptionError(f"margin is {self.margin}; it cannot be negative")
+        if self.margin is not None and not 0 <= self.margin <= longest:
+            raise OptionError(f"margin is {self.margin}; a number from 0 to the picture's longest side is needed")
         if self.lbfgs_num_correction < 0:
             raise OptionError(f"lbfgs_num_correction is {self.lbfgs_num_correction}; it cannot be negative")
         if self.lbfgs_smooth is not None and not 0 <= self.lbfgs_smooth <= 2:

@@ -66,8 +66,10 @@ def test_it_is_a_larger_picture_cut(run, folder, more):
     assert np.abs(run(margin=0, **{**more, "init_image": None}).picture.rgb - found.picture.rgb).max() > 1
 
 
-def test_a_margin_wider_than_the_picture(run):
-    assert run(image_size=5, margin=9, num_iterations=1).picture.rgb.shape == (4, 5, 3)
+def test_a_margin_as_wide_as_the_picture(run):
+    assert run(image_size=5, margin=5, num_iterations=1).picture.rgb.shape == (4, 5, 3)
+    with pytest.raises(OptionError, match="margin is 6; a number from 0 to the picture's longest side is needed"):
+        run(image_size=5, margin=6)
 
 
 def test_each_scale_makes_it_anew(run, tmp_path):
@@ -158,6 +160,5 @@ def test_from_the_command_line(folder, tmp_path, capsys):
     assert all(picture.shape == (29, 40, 3) for picture in pictures)
     assert (pictures[0] != pictures[1]).any() and (pictures[2] == pictures[3]).all()
     assert main(["run", *files, *small, "--margin", "-1"]) == 2
-    assert capsys.readouterr().err == "cvstyle: margin is -1; it cannot be negative\n"
-    with pytest.raises(OptionError, match="margin"):
-        stylize(folder / "content.png", [folder / "style.png"], margin=-1)
+    message = "cvstyle: margin is -1; a number from 0 to the picture's longest side is needed\n"
+    assert capsys.readouterr().err == message
