@@ -104,7 +104,7 @@ _WAVELET = Family(
         "content_weight": 12.0,
         "num_iterations": 100,
         "init": "image",
-        "margin": 4,  # its features fade within 6 pixels of the border
+        "margin": 6,  # within which its features fade
     },
 )
 # The layers of Gatys et al. (2016) and neural_style.lua.
