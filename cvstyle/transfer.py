@@ -537,7 +537,7 @@ class _Run:
         if options.optimizer == "lbfgs":
             kept["lbfgs_smooth"] = self._optimizer_options().get("smooth") or None  # runs before there was one had none
             kept["backend, by the bytes of a value in its L-BFGS history"] = self.ops.history_itemsize
-        kept["margin"] = self.margin or None  # likewise
+        kept["margin"] = self.margin or None  # runs before there were margins had none
         kept["scales"] = [size for size, _ in self.stages]
         kept["network"] = self.net.digest(self._layer_names())
         kept["content picture"] = checkpoint.digest(self.content.rgb)
