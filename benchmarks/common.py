@@ -18,8 +18,11 @@ from cvstyle.netdef import LayerDef, NetDef
 VGG19 = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))  # channels and convolutions per block
 
 
-def vgg19(classifier: bool = False) -> NetDef:
-    """VGG-19 (Simonyan and Zisserman 2015, configuration E) with He-scaled random weights of a fixed seed."""
+def vgg19(classifier: bool = False, divisor: int = 1) -> NetDef:
+    """VGG-19 (Simonyan and Zisserman 2015, configuration E) with He-scaled random weights of a fixed seed.
+
+    divisor: every convolution has one such part of its outputs.
+    """
     rng = np.random.default_rng(19)
     layers, weights = [], {}
     bottom, channels = "data", 3
@@ -35,6 +38,7 @@ def vgg19(classifier: bool = False) -> NetDef:
         weights[name] = [weight, rng.standard_normal(shape[0], dtype=np.float32) * np.float32(0.1)]
 
     for block, (width, count) in enumerate(VGG19, 1):
+        width //= divisor
         for index in range(1, count + 1):
             name = f"conv{block}_{index}"
             add(name, "Convolution", name, num_output=width, kernel_size=[3], pad=[1])
@@ -43,7 +47,7 @@ def vgg19(classifier: bool = False) -> NetDef:
             channels = width
         add(f"pool{block}", "Pooling", f"pool{block}", pool="MAX", kernel_size=2, stride=2)
     if classifier:
-        for name, inputs, outputs in (("fc6", 25088, 4096), ("fc7", 4096, 4096), ("fc8", 4096, 1000)):
+        for name, inputs, outputs in (("fc6", 25088 // divisor, 4096), ("fc7", 4096, 4096), ("fc8", 4096, 1000)):
             add(name, "InnerProduct", name, num_output=outputs)
             fill(name, outputs, inputs)
             if name != "fc8":

@@ -28,7 +28,8 @@ from .optimize import pyramid
 _PROBES = (192, 384)  # sides of the small pictures
 _TILES = (4096, 3072, 2048, 1536, 1280, 1024, 768, 640, 512, 448, 384, 320, 256, 192, 128, 96, 64)
 _PICTURE = 12  # bytes per pixel: three channels of float32
-_COPIES = 7  # the picture, its gradient, the last two good ones, the content, and two that come and go
+_COPIES = 2  # the last two good pictures
+_PROBED = 4  # pictures that a window was measured to take, of its own size: x, its gradient, content and style
 _LATEST = 3  # pictures: the last two good ones, and the one whose losses are on their way
 _STRIPS = 3  # of features, of the gradient, and what comes of them
 _REHEARSED, _ITERATIONS = 16, 3  # tiles for each device, and how often: what is asked for repeats itself
@@ -138,6 +139,11 @@ class Planner:
             return self._plan(stages, sizes, sides[first], optimizer, history, offload)
         return Plan(images.widened(size, -self.margin), sides[-1], 0, *found[sides[-1]], math.nan, math.nan)
 
+    @property
+    def tiled(self) -> bool:
+        """Whether the network can be computed in tiles."""
+        return self._least() < math.inf
+
     def _least(self, size=(2048, 2048)):
         """The least tile size for a picture; infinite where the network cannot be computed in tiles."""
         try:
@@ -162,13 +168,12 @@ class Planner:
 
         rest = optimizer, history, offload
         # What devices need grows by so much for each pixel: of what is kept, or of all where there can be no tiles.
-        known = 2 * least if least < math.inf else max(size)
+        known = max(2 * least, max(size)) if least < math.inf else max(size)
         pixels, needed = math.prod(widened(known)), on_devices(known)
         if least < math.inf:
             more = self._kept(widened(known), *rest)
         else:
-            half = max(size) // 2
-            more = (needed - on_devices(half)) / (pixels - math.prod(widened(half)))
+            more = (on_devices(2 * known) - needed) / (math.prod(widened(2 * known)) - pixels)
         low, high = 64, 1 << 17
         while high - low > 16:
             side = (low + high) // 2
@@ -225,6 +230,7 @@ class Planner:
         elif self.on_host:
             more = self.averages + (pyramid.PICTURES if self.chosen.get("smooth") else 0)
             host += (_COPIES + vectors + more) * picture + hosted
+            host += _PROBED * _PICTURE * (math.prod(size) - math.prod(window))
         else:
             host += vectors * picture if optimizer == "lbfgsb" else 0
             # Several devices that share the tiles read the picture from the host and add the gradients up there.
@@ -234,7 +240,7 @@ class Planner:
     def _vectors(self, optimizer, history):
         """What an optimiser keeps, in pictures."""
         pairs = (2 * history + 2) * self.net.ops.history_itemsize / 4 + 1
-        return {"lbfgs": pairs, "lbfgsb": 4 * history + 10, "adam": 5}[optimizer]  # lbfgsb: float64
+        return {"lbfgs": pairs, "lbfgsb": 4 * history + 30, "adam": 2}[optimizer]  # lbfgsb: float64
 
     def _kept(self, size, optimizer, history, offload):
         """Bytes per pixel that stay on every device while tiles of a large picture come and go."""
@@ -367,14 +373,15 @@ def _advice(planner, plan, arguments):
     }
     good = []
     for text, (tile_size, *rest) in tries.items():
-        if not any(set(text.split("--")) >= set(known.split("--")) for known in good):
+        if not any(set(text.split()) >= set(known.split()) for known in good):
             try:
                 if planner.plan(stages, sizes, tile_size, *rest).fits:
                     good.append(text)
             except OptionError:
                 continue
     side = planner.largest(sizes[-1], optimizer, history, offload)
-    return " or ".join([*good, f"--image-size {side}"]) + " would fit"
+    smaller = f"--image-size {side}" + (" --tile-size auto" if planner.tiled else "")
+    return " or ".join([*good, smaller]) + " would fit"
 
 
 def refuse_what_cannot_fit(planner: Planner, plan: Plan, arguments: tuple) -> None:
