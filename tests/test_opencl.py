@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import weakref
 
 import nets
 import numpy as np
@@ -320,6 +321,55 @@ def test_chunks_become_one_though_something_stays(device):
     assert pool.peak == 14 * mb
     assert pool.allocated == 14 * mb
     del stays
+
+
+class SmallDevice:
+    """Memory of 20 MB that only counts, at most 8 MB of it in one piece."""
+
+    def __init__(self):
+        self.free = 20 << 20
+
+    def allocate(self, size):
+        if size > min(self.free, 8 << 20):
+            raise MemoryError
+        self.free -= size
+        memory = type("Memory", (), {})()
+        weakref.finalize(memory, self._give_back, size)
+        return memory
+
+    def _give_back(self, size):
+        self.free += size
+
+    def view(self, memory, start, size):
+        return memory, start, size
+
+    def synchronize(self):
+        pass
+
+
+def test_what_is_free_is_given_back_where_the_device_has_no_more():
+    from cvstyle.backends.device.pool import DevicePool
+
+    pool, mb = DevicePool(SmallDevice()), 1 << 20
+    arrays = [pool.empty(n * mb) for n in (7, 7, 4)]
+    del arrays[:2]
+    lasting = pool.empty(8 * mb, lasting=True)  # nothing that is free is used for these
+    assert (pool.allocated, pool.used, pool.taken) == (12 * mb, 12 * mb, 18 * mb)
+    with pytest.raises(MemoryError):
+        pool.empty(9 * mb)
+    del arrays, lasting
+    assert pool.used == 0
+
+
+def test_chunks_that_would_be_too_large_as_one_stay_several():
+    from cvstyle.backends.device.pool import DevicePool
+
+    pool, mb = DevicePool(SmallDevice()), 1 << 20
+    for _ in range(4):  # without the limit one chunk of 12 MB serves from the third time on
+        maps = [pool.empty(n * mb) for n in (3, 4, 5)]
+        del maps
+    assert pool.peak == 12 * mb
+    assert pool.allocated == 12 * mb
 
 
 # Whole nets and the objective

@@ -93,10 +93,10 @@ def test_predicted_peak_of_devices(split, tile, width, pictures, monkeypatch):
     assert [need.place for need in found.needs] == [*(["device 0", "device 1"] if split else ["device"]), "memory"]
     assert found.memory == sum(need.size for need in found.needs)
     for ops in devices:
-        ops.pool.peak = 0
+        ops.pool.taken = 0
     transfer.stylize(pictures[1], [pictures[3]], **options)
     for ops, need in zip(devices, found.needs):
-        assert need.size == pytest.approx(ops.pool.allocated, rel=0.1)
+        assert need.size == pytest.approx(ops.pool.taken, rel=0.1)
 
 
 @pytest.mark.skipif(opencl.problem() is not None, reason=f"no OpenCL here: {opencl.problem()}")
@@ -123,7 +123,7 @@ def test_the_history_that_is_planned_is_kept(chosen, pairs, more, pictures, monk
     }  # fmt: skip
     found, _ = transfer.plan(pictures[1], [pictures[3]], **options)
     transfer.stylize(pictures[1], [pictures[3]], callback=end, **options)
-    assert found.needs[0].size == pytest.approx(ops.pool.allocated, rel=0.15)
+    assert found.needs[0].size == pytest.approx(ops.pool.taken, rel=0.15)
     assert vectors(pairs, more) < ops.pool.peak < vectors(pairs, more) + 15 * 3 * 4 * 240 * 320
 
 

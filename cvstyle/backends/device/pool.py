@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import defaultdict, deque
+from contextlib import suppress
 
 _SMALL = 1 << 16
 _STEP = 4096  # chunks are cut at multiples of this (sub-buffers of OpenCL devices must start at some multiple)
@@ -50,7 +51,7 @@ class _Chunk:
 class DevicePool:
     """Uninitialised memory of a device.
 
-    allocated: bytes taken from the device, in use or not; peak: the most that were in use.
+    allocated: bytes taken from the device, in use or not; taken: the most of them; peak: the most that were in use.
     """
 
     def __init__(self, device):
@@ -65,7 +66,7 @@ class DevicePool:
         # replaced by one.
         self._grown = self._repeated = self._joined = False
         self.returned = deque()
-        self.allocated = self.peak = 0
+        self.allocated = self.taken = self.peak = 0
 
     @property
     def used(self) -> int:
@@ -82,12 +83,10 @@ class DevicePool:
         step = _SMALL_STEP if small else _STEP
         size = max(1, -(-size // step)) * step
         self._collect()
-        self._used += size
-        self.peak = max(self.peak, self._used)
         if small:
             free = self._small[size]
             view = free.pop() if free else self._device.view(self._allocate(size), 0, size)
-            return Block(self, None, 0, size, view)
+            return self._block(None, 0, size, view)
         if lasting:
             chunk, at = self._new_chunk(size, True)
         else:
@@ -101,6 +100,11 @@ class DevicePool:
         view = chunk.views.get((start, size))
         if view is None:
             view = chunk.views[start, size] = self._device.view(chunk.memory, start, size)
+        return self._block(chunk, start, size, view)
+
+    def _block(self, chunk, start, size, view):
+        self._used += size
+        self.peak = max(self.peak, self._used)
         return Block(self, chunk, start, size, view)
 
     def trim(self) -> None:
@@ -144,15 +148,24 @@ class DevicePool:
         room = sum(hole for c in kept for _, hole in c.holes)
         self._joined = True
         self._drop(lambda chunk: True)
-        self._new_chunk(max(self._most_cut - self._cut - room, size))
+        with suppress(MemoryError):  # more than the device gives in one piece: piece by piece, as before
+            self._new_chunk(max(self._most_cut - self._cut - room, size))
 
     def _new_chunk(self, size, lasting=False):
         self._chunks.append(_Chunk(self._allocate(size), size, lasting))
         return self._chunks[-1], 0
 
     def _allocate(self, size):
-        memory = self._device.allocate(size)
+        try:
+            memory = self._device.allocate(size)
+        except MemoryError:
+            if not any(chunk.is_free for chunk in self._chunks):
+                raise
+            self._device.synchronize()  # work on the queue may still hold what is given back
+            self._drop(lambda chunk: True)
+            memory = self._device.allocate(size)
         self.allocated += size
+        self.taken = max(self.taken, self.allocated)
         return memory
 
     def _drop(self, condition):
