@@ -38,8 +38,8 @@ _CPU = (  # options; "vgg19" becomes the files of the narrow network
     "--backend native --image-size 1024 --num-iterations 22",
 )
 _OPENCL = (  # longest side, tile size, optimizer, how devices share
-    (640, None, "lbfgs", None), (640, 320, "lbfgs", None), (640, 384, "lbfgs", None), (640, 448, "lbfgs", None),
-    (640, 512, "lbfgs", None), (640, 448, "adam", None), (640, None, "lbfgs", "layers"), (640, None, "lbfgs", "tiles"),
+    (640, None, "lbfgs", None), (640, 384, "lbfgs", None), (640, 448, "lbfgs", None), (640, 512, "lbfgs", None),
+    (640, 448, "adam", None), (640, None, "lbfgs", "layers"), (640, None, "lbfgs", "tiles"), (640, 320, "lbfgs", None),
 )  # fmt: skip
 _RUN = """
 import sys

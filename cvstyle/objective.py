@@ -39,7 +39,8 @@ class Objective:
     devices: backends that share the tiles, of which there are then at least as many where the network allows it; None:
         the network's.
     home: the backend on which the picture, its gradient and the content's features live; None: the network's.
-    most_tiles: of more tiles than these the first alone are computed, to see what that takes; None: all.
+    most_tiles: of more tiles than these, the styles' included, the first alone are computed, to see what that takes;
+        None: all.
 
     Raises OptionError for unknown layers, contradictory weights and tiles that the network cannot be computed in,
     ImageError for pictures of wrong shape, ModelError where a picture is too small for the network.
@@ -101,7 +102,7 @@ class Objective:
         hosted = isinstance(self.ops, reference.Backend) or not self._threads
         self._table = self.ops if hosted else reference.Backend(self.ops.dtype, threads=1)
         if self.style_weights:
-            self._set_style_targets(styles, blend)
+            self._set_style_targets(styles, blend, most_tiles)
         for ops in (ops for worker in self._workers for ops in worker.program.devices):
             ops.trim()  # the pictures may differ in size, and their buffers would lie idle
 
@@ -230,7 +231,7 @@ class Objective:
         for worker in workers:
             receive(worker, {name: worker.ops_of(name).asarray(array) for name, array in total.items()})
 
-    def _set_style_targets(self, styles, blend):
+    def _set_style_targets(self, styles, blend, most_tiles):
         """One blended Gram matrix per layer, computed by the first device."""
         first, targets = self._workers[0], {}
         for number, (style, share) in enumerate(zip(styles, blend, strict=True), 1):
@@ -240,9 +241,8 @@ class Objective:
             size, tile_size = style.shape[1:], self.tile_size
             if tile_size and tile_size < max(size):  # it was chosen for the content; a style may need a little more
                 tile_size = max(tile_size, tiles.least([program.reach(size, axis) for axis in (0, 1)]))
-            worker = _Worker(
-                first.net, tiles.split(program, size, tile_size), style, None, {}, self.style_weights, False
-            )
+            cut = tiles.split(program, size, tile_size)[:most_tiles]
+            worker = _Worker(first.net, cut, style, None, {}, self.style_weights, False)
             for name, gram in worker.sum_grams(first.ops, first.ops.asarray(style[None]), keep=False).items():
                 ops = first.ops_of(name)
                 if name in targets:
