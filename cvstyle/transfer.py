@@ -398,12 +398,12 @@ class _Run:
             if self.done < 2:
                 raise
             stopped, self.latest = str(error), self.good
+        self.state = self.objective = self.x = None
+        self.ops.trim()  # what follows works on the host, with some pictures more
         if self.latest is None:
             picture = self.between
         else:
-            self.state = self.objective = self.x = None
-        self.ops.trim()  # what follows works on the host, with some pictures more
-        picture = self._render(self.good if stopped and self.latest is self.good else self._result())
+            picture = self._render(self.good if stopped and self.latest is self.good else self._result())
         if not np.isfinite(picture.rgb).all():
             stopped = stopped or "the last step gave values that are not finite"
             picture = self._render(self.good)
