@@ -19,9 +19,8 @@ from pathlib import Path
 
 import numpy as np
 from common import vgg19, where
-from PIL import Image
 
-from cvstyle import transfer
+from cvstyle import images, transfer
 from cvstyle.backends import opencl
 from cvstyle.caffe.write import write_caffemodel, write_prototxt
 from cvstyle.network import Network
@@ -44,8 +43,9 @@ _OPENCL = (  # longest side, tile size, optimizer, how devices share
 _RUN = """
 import sys
 from cvstyle.cli import main
+from cvstyle.plan import peak
 assert main(sys.argv[1:]) == 0
-print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
+print(peak())
 """
 
 
@@ -59,9 +59,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         pictures = [str(Path(folder, name)) for name in ("content.png", "style.png")]
         rng = np.random.default_rng(0)
-        for path, size in zip(pictures, ((64, 48), (48, 48))):
-            pixels = rng.integers(0, 256, (size[1] // 4, size[0] // 4, 3), np.uint8)
-            Image.fromarray(pixels).resize(size, Image.BICUBIC).save(path)
+        for path in pictures:
+            images.write(path, rng.random((48, 64, 3), np.float32))
         if "cpu" in args.cases:
             _on_cpu(Path(folder), pictures)
         if "opencl" in args.cases:
@@ -80,7 +79,7 @@ def _on_cpu(folder, pictures):
         planned = _output("-m", "cvstyle", "plan", *options)
         taken = _output("-c", _RUN, "run", *options, "--quiet", "--output", folder / "out.png")
         megabytes = int(re.search(r"memory +([\d,]+) MB", planned).group(1).replace(",", ""))
-        _row(megabytes * 1e6, int(taken) * 1024, case)
+        _row(megabytes * 1e6, int(taken), case)
 
 
 def _output(*arguments):

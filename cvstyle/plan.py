@@ -106,7 +106,8 @@ class Planner:
         margin: int = 0,
     ):  # fmt: skip
         self.net, self.settings, self.styles = net.with_pooling(settings.get("pooling", "max")), settings, styles
-        self.averages, self.chosen, self.margin = averages, chosen or {}, margin
+        self.chosen, self.margin, self.averages = chosen or {}, margin, averages
+        self.more = averages + (pyramid.PICTURES if self.chosen.get("smooth") else 0)  # pictures beside the usual ones
         names = [n for kind in ("content_layers", "style_layers") for n in settings[kind]]
         self.program = self.net.program(dict.fromkeys(parse_layer(n)[0] for n in names))
         self.sharing = sharing or [net.ops]
@@ -218,8 +219,9 @@ class Planner:
         strip = self._strip(window) if window != tuple(size) else 0
         wholes = [math.prod(style) for style in styles]
         first = max([math.prod(window), *(math.prod(min(n, side) for n in style) for style in styles)])
-        picture, vectors = _PICTURE * math.prod(size), self._vectors(optimizer, history)
-        hosted = self._features(size)[-1]
+        picture, held = _PICTURE * math.prod(size), self._held(optimizer, history)
+        scipy = 4 * history + 30 if optimizer == "lbfgsb" else 0  # in pictures; it computes in float64, on the host
+        *features, hosted = self._features(size)
         workers = len(self.sharing) if self.on_host else 1
         host = self.base + workers * (self.host(math.prod(window)) + _STRIPS * strip)
         # The content twice, all styles at once, and once more the one that is read.
@@ -227,29 +229,27 @@ class Planner:
         before += self.base + self.host_before(first) + strip + hosted
         if offload:
             host += 2 * picture  # files need none, but for what comes and goes
-        elif self.on_host:
-            more = self.averages + (pyramid.PICTURES if self.chosen.get("smooth") else 0)
-            host += (_COPIES + vectors + more) * picture + hosted
-            host += _PROBED * _PICTURE * (math.prod(size) - math.prod(window))
+        elif self.on_host or offload is not None:
+            host += (_COPIES + held + scipy + self.more) * picture + hosted + sum(features)
+            host += _PROBED * (picture - (_PICTURE * math.prod(window) if self.on_host else 0))
         else:
-            host += vectors * picture if optimizer == "lbfgsb" else 0
+            host += scipy * picture
             # Several devices that share the tiles read the picture from the host and add the gradients up there.
             host += (3 if len(self.sharing) == 1 else 6) * picture + hosted
         return Need("memory", max(host, before), self._free_host())
 
-    def _vectors(self, optimizer, history):
-        """What an optimiser keeps, in pictures."""
-        pairs = (2 * history + 2) * self.net.ops.history_itemsize / 4 + 1
-        return {"lbfgs": pairs, "lbfgsb": 4 * history + 30, "adam": 2}[optimizer]  # lbfgsb: float64
+    def _held(self, optimizer, history):
+        """What an optimiser keeps, in pictures, and L-BFGS's step, which it has beside its pairs."""
+        return optimizer_pictures(optimizer, history, self.net.ops.history_itemsize) + (optimizer == "lbfgs")
 
     def _kept(self, size, optimizer, history, offload):
         """Bytes per pixel that stay on every device while tiles of a large picture come and go."""
-        kept = np.array(self._features(size)[:-1]) / math.prod(size) * (not offload)
-        if not (offload or self.on_host):
-            vectors = {"lbfgs": self._vectors(optimizer, history), "lbfgsb": 0, "adam": 2}[optimizer]
-            more = self.averages + (pyramid.PICTURES if self.chosen.get("smooth") else 0)
+        if offload is not None:
+            return np.zeros(len(self.devices))
+        kept = np.array(self._features(size)[:-1]) / math.prod(size)
+        if not self.on_host:
             summed = 2 if len(self.sharing) == 1 else 1  # the picture, and the gradient unless it is on the host
-            kept[0] += _PICTURE * (_LATEST + summed + vectors + more)
+            kept[0] += _PICTURE * (_LATEST + summed + self._held(optimizer, history) + self.more)
         return kept
 
     def _rehearse(self, size, tile_size, styles, optimizer, history, offload):
@@ -258,17 +258,14 @@ class Planner:
         if not self.devices:
             return []
         gc.collect()
-        backends = {ops: Rehearsal(self.devices[0] if is_host(ops.name) else ops) for ops in self._all_devices()}
-        sharing, net = [backends[ops] for ops in self.sharing], self.net.mapped(backends.get)
-        probe = np.zeros((3, _PROBES[1], _PROBES[1]), np.float32)  # as `_measure` does before a run
-        Objective(net, probe, [probe], **self.settings).evaluate(net.ops.asarray(probe[None]))
-        for ops in backends.values():
-            ops.forget()
+        used = {self.net.ops, *self.sharing, *self.program.devices}
+        backends = {ops: Rehearsal(self.devices[0] if is_host(ops.name) else ops) for ops in used}
+        sharing = [backends[ops] for ops in self.sharing]
         content = np.zeros((3, *size), np.float32)  # memory that is not touched is not taken
         objective = Objective(
-            net, content, [np.zeros((3, *style), np.float32) for style in styles],
+            self.net.mapped(backends.get), content, [np.zeros((3, *style), np.float32) for style in styles],
             **self.settings, tile_size=tile_size, devices=sharing if len(sharing) > 1 else None,
-            home=Rehearsal(self.devices[0]) if offload else None, most_tiles=_REHEARSED * len(sharing),
+            home=None if offload is None else Rehearsal(self.devices[0]), most_tiles=_REHEARSED * len(sharing),
         )  # fmt: skip
         ops = objective.ops
         x = ops.asarray(content[None])
@@ -288,11 +285,8 @@ class Planner:
             pairs = [math.ceil(history)] if optimizer == "lbfgs" else []
             settings = {**settings, "state": module.init(ops, x, *pairs)}
             module.minimize(objective, x, _ITERATIONS, after, **settings)
-        more = [0] * len(self.devices) if offload else self._features(size, objective.tiles)[:-1]
+        more = [0] * len(self.devices) if offload is not None else self._features(size, objective.tiles)[:-1]
         return [backends[ops].taken + rest for ops, rest in zip(self.devices, more, strict=True)]
-
-    def _all_devices(self):
-        return dict.fromkeys([self.net.ops, *self.sharing, *self.program.devices])
 
     def _strip(self, window):
         """Bytes of what a window cuts out of its largest map at a time."""
@@ -353,6 +347,14 @@ class Planner:
         self.host, self.host_before, self.base = Cost(0, 0), Cost(0, 0), resident()
         if hosts:
             self.host, self.host_before, self.base = _line(*peaks[1:]), _line(*before[1:]), base
+
+
+def optimizer_pictures(optimizer: str, history: float, itemsize: int) -> float:
+    """What an optimiser keeps on the backend of the picture, in pictures.
+
+    history: pairs of L-BFGS; itemsize: bytes of a value in them.
+    """
+    return {"lbfgs": (2 * history + 2) * itemsize / 4, "lbfgsb": 0, "adam": 2}[optimizer]
 
 
 def _line(small, large):

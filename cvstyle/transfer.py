@@ -19,7 +19,7 @@ from . import backends, checkpoint, images, optimize, placement, tiles, zoo
 from .errors import CheckpointError, CheckpointWarning, NumericalError, OptionError
 from .network import Network, load_network
 from .objective import Objective, parse_layer
-from .plan import Plan, Planner, refuse_what_cannot_fit
+from .plan import Plan, Planner, optimizer_pictures, refuse_what_cannot_fit
 
 _LONGEST = 1 << 20  # pixels
 _CHECK = 50  # iterations after which the losses of a device are looked at for NaN and infinity
@@ -325,9 +325,9 @@ class _Run:
         """About how many bytes the backend of picture and optimiser holds of them; none where the host has them."""
         if self.ops is not self.net.ops:
             return 0
-        pairs = self._pairs(self.stages[-1][1]) + 1 if self.options.optimizer == "lbfgs" else 0
-        values = {"lbfgs": 2 * pairs * self.ops.history_itemsize, "adam": 8, "lbfgsb": 0}[self.options.optimizer]
-        return (values + 4 * _PICTURES) * 3 * math.prod(self.widened[-1])
+        pairs = self._pairs(self.stages[-1][1]) if self.options.optimizer == "lbfgs" else 0
+        pictures = _PICTURES + optimizer_pictures(self.options.optimizer, pairs, self.ops.history_itemsize)
+        return pictures * 12 * math.prod(self.widened[-1])  # three channels of float32
 
     def _program(self):
         """What the layers of content and style need, on the devices that have them."""

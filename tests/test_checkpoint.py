@@ -15,7 +15,7 @@ import weakref
 import nets
 import numpy as np
 import pytest
-from PIL import Image
+from pictures import write
 
 from cvstyle import Objective, checkpoint, images, stylize, transfer
 from cvstyle.backends import native, opencl
@@ -31,13 +31,8 @@ LAYERS = {"content_layers": ["relu2_2"], "style_layers": ["relu1_1", "relu3_1"]}
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     proto, model = nets.write(nets.vgg(16, 16, (64, 64), classifier=False), folder)
-    rng = np.random.default_rng(0)
-    for name, size in (("content", (48, 36)), ("style", (40, 44))):
-        pixels = rng.integers(0, 256, (size[1] // 4, size[0] // 4, 3), np.uint8)
-        Image.fromarray(pixels).resize(size, Image.BICUBIC).save(folder / f"{name}.png")
-    return {
-        "proto": proto, "model": model, "content": str(folder / "content.png"), "style": str(folder / "style.png"),
-    }  # fmt: skip
+    content, style = write(folder, content=(48, 36), style=(40, 44))
+    return {"proto": proto, "model": model, "content": content, "style": style}
 
 
 def command(files, output, *more):

@@ -7,6 +7,7 @@ from pathlib import Path
 import nets
 import numpy as np
 import pytest
+from pictures import write
 from PIL import Image
 
 from cvstyle import checkpoint, images, stylize, zoo
@@ -21,10 +22,7 @@ LAYERS = {"content_layers": ["relu2_2"], "style_layers": ["relu1_1", "relu2_1"]}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
-    rng = np.random.default_rng(0)
-    for name, size in (("content", (48, 35)), ("style", (40, 48))):
-        pixels = rng.integers(0, 256, (size[1] // 4, size[0] // 4, 3), np.uint8)
-        Image.fromarray(pixels).resize(size, Image.BICUBIC).save(folder / f"{name}.png")
+    write(folder, content=(48, 35), style=(40, 48))
     return folder
 
 

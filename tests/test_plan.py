@@ -9,9 +9,8 @@ import sys
 from pathlib import Path
 
 import nets
-import numpy as np
 import pytest
-from PIL import Image
+from pictures import write
 
 import cvstyle
 from cvstyle import embedded_network, optimize, plan, transfer
@@ -24,12 +23,8 @@ from cvstyle.network import Network
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(0)
-    for name, size in (("content", (64, 48)), ("style", (48, 48))):
-        pixels = rng.integers(0, 256, (size[1] // 4, size[0] // 4, 3), np.uint8)
-        Image.fromarray(pixels).resize(size, Image.BICUBIC).save(folder / f"{name}.png")
-    return ["--content", str(folder / "content.png"), "--style", str(folder / "style.png")]
+    content, style = write(tmp_path_factory.mktemp("pictures"), content=(64, 48), style=(48, 48))
+    return ["--content", content, "--style", style]
 
 
 _RUN = """
@@ -74,10 +69,11 @@ def test_predicted_peak_is_the_measured_one(pictures, tmp_path, backend, more):
 
 
 @pytest.mark.skipif(opencl.problem() is not None, reason=f"no OpenCL here: {opencl.problem()}")
-@pytest.mark.parametrize("split, tile, width", [
-    (None, None, 16), ("layers", None, 16), ("tiles", None, 16), (None, 272, 16), (None, None, 4), (None, 272, 4),
+@pytest.mark.parametrize("split, tile, width, offload", [
+    (None, None, 16, None), ("layers", None, 16, None), ("tiles", None, 16, None), (None, 272, 16, None),
+    (None, None, 4, None), (None, 272, 4, None), (None, 272, 4, ""),
 ])  # fmt: skip
-def test_predicted_peak_of_devices(split, tile, width, pictures, monkeypatch):
+def test_predicted_peak_of_devices(split, tile, width, offload, pictures, monkeypatch):
     """What each device's pool has taken after a real run."""
     monkeypatch.setattr(plan, "_PROBES", (128, 256))
     monkeypatch.setattr(transfer, "_CHECK", 3)  # a picture more is kept from a check on
@@ -86,7 +82,7 @@ def test_predicted_peak_of_devices(split, tile, width, pictures, monkeypatch):
         "network": Network(nets.vgg(16, width, (64, 64), classifier=False), devices[0]), "devices": devices,
         "split": split, "multigpu_strategy": ["pool1"] if split == "layers" else None, "image_size": 480,
         "content_layers": ["relu2_2"], "style_layers": ["relu1_1", "relu2_1"], "optimizer": "adam",
-        "num_iterations": 5, "init": "image", "tile_size": tile,
+        "num_iterations": 5, "init": "image", "tile_size": tile, "offload": offload,
     }  # fmt: skip
     found, _ = transfer.plan(pictures[1], [pictures[3]], **options)
     assert (found.windows > 1) is (tile is not None or split == "tiles")

@@ -21,13 +21,8 @@ class Rehearsal(Backend):
 
     @property
     def taken(self) -> int:
-        """The most bytes that were taken from the device at once since `forget`, in use or not."""
+        """The most bytes that were taken from the device at once, in use or not, by all pools together."""
         return self.device.most
-
-    def forget(self) -> None:
-        """Give back what is not in use, and count anew."""
-        self.trim()
-        self.device.most = self.device.taken
 
 
 class _Memory:
