@@ -2,12 +2,13 @@
 # make test: install what the tests need as well, and run them
 # make wheels: for Linux, macOS and Windows, with the engine compiled, into dist/
 # make bench: the benchmarks (PyTorch is used beside cvstyle where it is installed)
-# make gpu-test: on a machine with an NVIDIA GPU: every kernel and the objective against NumPy, a run, time and memory
-#   (make gpu-test GPU_PYTHON=python3 uses a Python that has CuPy and the tests' packages already, and installs nothing)
-# make gpu-bench: there, the whole report: tensor cores checked, then every precision and size beside PyTorch, into
-#   benchmarks/results/ (GPU_PYTHON as above; PyTorch is used where it is installed; GPU_REPORT="--output DIR" and more)
-# Both are made of parts, the targets named below, with no command of more than GPU_LIMIT seconds; where one fails, the
-# others go on.
+# make gpu-quick: on a machine with an NVIDIA GPU, in eight minutes: what is most worth knowing, into the folder that OUT
+#   names or benchmarks/results/ (docs/gpu-quick.md; make gpu-quick FROM=5 goes on with part 5)
+#   (GPU_PYTHON=python3 uses a Python that has CuPy and the tests' packages already, and installs nothing)
+# make gpu-test: every kernel and the objective against NumPy, and a run
+# make gpu-bench: the whole report, every precision and size beside PyTorch (GPU_REPORT="--sizes 4096" and more)
+# The last two are made of parts, the targets named below, with no command of more than GPU_LIMIT seconds; where one
+# fails, the others go on.
 
 PYTHON ?= python3
 VENV := .venv
@@ -16,15 +17,19 @@ SOURCES := pyproject.toml setup.py $(shell find cvstyle kernels models -type f -
 
 GPU_PYTHON ?= $(BIN)/python
 
+GPU_INSTALLED := $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(VENV)/installed-gpu)
+
 GPU_LIMIT ?= 570
 GPU_REPORT ?=
+FROM ?= 1
 GPU = timeout $(GPU_LIMIT) $(GPU_PYTHON)
 PYTEST = -m pytest -p no:cacheprovider -rs
+FULL = $(GPU) benchmarks/gpu full $(GPU_REPORT)
 GPU_TESTS := gpu-kernels gpu-tensor gpu-run gpu-cudnn gpu-wgmma
 GPU_BENCHES := gpu-bench-peers gpu-bench-fp16 gpu-bench-fp32 gpu-bench-tf32 gpu-bench-pictures gpu-bench-bf16 \
 	gpu-bench-wgmma
 
-.PHONY: demo test wheels bench lint clean gpu-ready gpu-test gpu-bench $(GPU_TESTS) $(GPU_BENCHES)
+.PHONY: demo test wheels bench lint clean gpu-ready gpu-quick gpu-test gpu-bench $(GPU_TESTS) $(GPU_BENCHES)
 
 demo: $(VENV)/installed
 	$(BIN)/cvstyle run --content models/demo/content.jpg --style models/demo/style.jpg --output out.png
@@ -44,15 +49,18 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/load.py
 	$(BIN)/python benchmarks/iteration.py
 
+gpu-quick: $(GPU_INSTALLED)
+	$(GPU_PYTHON) benchmarks/gpu quick --from $(FROM)
+
 gpu-test:
 	$(MAKE) -k $(GPU_TESTS)
 
 gpu-bench:
 	$(MAKE) -k gpu-tensor $(GPU_BENCHES)
 
-gpu-ready $(GPU_TESTS) $(GPU_BENCHES): export PYTHONPATH := .:$(PYTHONPATH)
+gpu-quick gpu-ready $(GPU_TESTS) $(GPU_BENCHES): export PYTHONPATH := .:$(PYTHONPATH)
 
-gpu-ready: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(VENV)/installed-gpu)
+gpu-ready: $(GPU_INSTALLED)
 	$(GPU_PYTHON) -m cvstyle devices
 
 $(GPU_TESTS) $(GPU_BENCHES): gpu-ready
@@ -66,12 +74,11 @@ gpu-tensor:
 gpu-run:
 	$(GPU) -m cvstyle run --backend cuda --content models/demo/content.jpg --style models/demo/style.jpg \
 		--output out-cuda.png
-	$(GPU) benchmarks/gpu.py --backend cuda --sizes 256,512
 	$(GPU) -m cvstyle info --timings --backend cuda
 
 gpu-cudnn:
-	$(GPU_PYTHON) -c "from cvstyle.backends import cudnn; exit(cudnn.problem())"
-	CVSTYLE_TEST_BACKEND=cudnn $(GPU) $(PYTEST) tests/test_opencl.py -k "objective or whole_net"
+	$(GPU_PYTHON) -c "from cvstyle.backends import cudnn; print(cudnn.problem()); exit(bool(cudnn.problem()))" || exit 0; \
+		CVSTYLE_TEST_BACKEND=cudnn $(GPU) $(PYTEST) tests/test_opencl.py -k "objective or whole_net"
 
 # Hopper's wgmma, which has never run: in a process of its own, so that what hangs or breaks the context breaks nothing
 # else. On other GPUs the tests say that they are skipped.
@@ -80,22 +87,20 @@ gpu-wgmma:
 		-k "exact_on_integers or two_words or largest or rounds"
 
 gpu-bench-peers:
-	$(GPU) benchmarks/gpu_report.py --part peers --sections ceilings,peers $(GPU_REPORT)
+	$(FULL) --part peers --sections ceilings,peers
 
 gpu-bench-pictures:
-	$(GPU) benchmarks/gpu_report.py --part pictures --sections pictures $(GPU_REPORT)
+	$(FULL) --part pictures --sections pictures
 
 # A precision and its like each, with cuDNN beside fp32.
 gpu-bench-fp16 gpu-bench-tf32 gpu-bench-bf16: gpu-bench-%: gpu-ready
-	$(GPU) benchmarks/gpu_report.py --part $* --precisions $*,$*-fast --sections iterations,layers,gradients \
-		$(GPU_REPORT)
+	$(FULL) --part $* --precisions $*,$*-fast --sections iterations,layers,gradients
 
 gpu-bench-fp32: gpu-ready
-	$(GPU) benchmarks/gpu_report.py --part fp32 --precisions fp32,cudnn --sections iterations,layers,gradients \
-		$(GPU_REPORT)
+	$(FULL) --part fp32 --precisions "fp32,cudnn fp32,cudnn tf32-fast" --sections iterations,layers,gradients
 
 gpu-bench-wgmma: gpu-wgmma
-	CVSTYLE_WGMMA=1 $(GPU) benchmarks/gpu_report.py --precisions fp16,fp16-fast $(GPU_REPORT)
+	CVSTYLE_WGMMA=1 $(FULL) --part wgmma --precisions fp16,fp16-fast --sections iterations,layers,gradients
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

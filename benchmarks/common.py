@@ -69,25 +69,25 @@ class Problem:
     start: np.ndarray
 
 
-def network_files(network: str, folder: Path) -> tuple[str, str]:
+def network_files(network: str, folder: Path, classifier: bool = True, divisor: int = 1) -> tuple[str, str]:
     """(prototxt, caffemodel) of "vgg19", written to the folder in V1 form with random weights, or of "wavelets"."""
     if network == "wavelets":
         return zoo.embedded_files()
-    net = vgg19(classifier=True)
+    net = vgg19(classifier, divisor)
     proto, model = folder / "vgg19.prototxt", folder / "vgg19.caffemodel"
     write_prototxt(proto, net, form="V1")
     write_caffemodel(model, net, form="V1")
     return str(proto), str(model)
 
 
-def problem(layer_names: list[str], longest: int) -> Problem:
+def problem(layer_names: list[str], longest: int, square: bool = False) -> Problem:
     """Two pictures of this size on a known network, with its default layers, weights and start."""
     known = zoo.defaults(layer_names)
-    content = picture(longest, 1)
+    content = picture(longest, 1, square)
     noise = np.random.default_rng(0).standard_normal(content.shape, dtype=np.float32) * np.float32(1e-3)
     return Problem(
         known["content_layers"], known["style_layers"], known["content_weight"], known["style_weight"],
-        known["tv_weight"], content, picture(longest, 2), content if known["init"] == "image" else noise,
+        known["tv_weight"], content, picture(longest, 2, square), content if known["init"] == "image" else noise,
     )  # fmt: skip
 
 
@@ -99,11 +99,11 @@ def objective(net, p: Problem, **options):
     )  # fmt: skip
 
 
-def picture(longest: int, seed: int) -> np.ndarray:
+def picture(longest: int, seed: int, square: bool = False) -> np.ndarray:
     """A smooth random picture (3, H, W) of 4:3, preprocessed as the networks want it."""
     import cv2
 
-    height, width = longest * 3 // 4, longest
+    height, width = longest if square else longest * 3 // 4, longest
     noise = np.random.default_rng(seed).uniform(0, 255, (height // 8, width // 8, 3)).astype(np.float32)
     rgb = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
     return np.ascontiguousarray(rgb.transpose(2, 0, 1)) - np.float32(115)
@@ -119,13 +119,24 @@ def memory_mb(key: str = "VmRSS") -> float:
 
 def where() -> str:
     """Machine, versions and commit, for the head of a table."""
-    names = ["numpy", "scipy", "opencv-python-headless", "torch"]
-    versions = [f"{n} {v}" for n in names if (v := _version(n))]
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
-    ).stdout.strip()
+    return ", ".join(f"{value}" if name == "processor" else f"{name} {value}" for name, value in versions().items())
+
+
+def versions() -> dict[str, str]:
+    """The same by name; what is not installed is left out."""
+    names = ["numpy", "scipy", "opencv-python-headless", "torch", "cupy-cuda13x", "cupy-cuda12x"]
     cpus = len(os.sched_getaffinity(0))
-    return f"{_cpu()}, {cpus} cores, Python {platform.python_version()}, {', '.join(versions)}, commit {commit or '?'}"
+    found = {"processor": f"{_cpu()}, {cpus} cores", "Python": platform.python_version()}
+    return {**found, **{n: v for n in names if (v := _version(n))}, "commit": _commit()}
+
+
+def _commit():
+    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent)
+        return done.stdout.strip() or "?"
+    except OSError:  # a machine without git
+        return "?"
 
 
 def _version(name):
