@@ -84,7 +84,6 @@ def descent(x, evaluate):
     size, m = x.numel(), lbfgs.HISTORY
     steps, changes = (torch.zeros(m, size, device=x.device) for _ in range(2))
     gradient, direction = (torch.zeros(size, device=x.device) for _ in range(2))
-    tiny = torch.finfo(torch.float32).tiny
 
     def append(rows, row):
         rows.copy_(torch.cat([rows[1:], row[None]]))
@@ -97,13 +96,14 @@ def descent(x, evaluate):
         append(steps, direction)
         append(changes, found - gradient)
         gradient.copy_(found)
-        q, inverse = found.clone(), 1 / (steps * changes).sum(1).clamp_min(tiny)
+        products = (steps * changes).sum(1)
+        q, inverse = found.clone(), torch.where(products > 1e-10, 1 / products, 0.0)  # a pair of no use counts nothing
         factors = []
         for i in reversed(range(m)):
             factors.append(inverse[i] * torch.dot(steps[i], q))
             q = torch.addcmul(q, changes[i], -factors[-1])
-        curvature = torch.dot(steps[-1], changes[-1]) / torch.dot(changes[-1], changes[-1]).clamp_min(tiny)
-        q = q * torch.where(curvature > 0, curvature, 1 / found.abs().sum())
+        curvature = products[-1] / torch.dot(changes[-1], changes[-1])
+        q = q * torch.where(products[-1] > 1e-10, curvature, 1 / found.abs().sum())
         for i in range(m):
             q = torch.addcmul(q, steps[i], factors.pop() - inverse[i] * torch.dot(changes[i], q))
         direction.copy_(-q)
