@@ -7,8 +7,9 @@ GPU. These raise `Fault`, with the instruction and a thread:
   (unless both read);
 - touching a place that an asynchronous copy is on its way to: it arrives when its thread waits for it, and not before;
 - a barrier that only some threads of a group reach, an instruction of a whole warp that only some of its lanes reach;
-- a place in global memory that one group writes and another one reads or writes in the same launch, and one that is
-  written in a launch that reads it by ld.global.nc, the instruction for what does not change;
+- a place in global memory that one group writes and another one reads or writes in the same launch, unless both do it
+  by atomics, or fences and an atomic let the other one read it (memory_order.py);
+- one that is written in a launch that reads it by ld.global.nc, the instruction for what does not change;
 - for wgmma: reading what was written by ordinary stores without a fence since, and writing what is still to be read;
 - an instruction that is not known here, and arguments that do not fit a kernel's parameters.
 
@@ -16,7 +17,8 @@ Numbers: fused products and sums are taken in float64 and rounded once more, whi
 ties. Approximations (ex2, lg2, rcp, ...) are exact but for one rounding. Products of tensor cores are summed in float64
 and rounded once, where the hardware keeps fewer bits. Memory starts as NaN.
 
-Threads that take different branches go on separately; those that are furthest behind go first, which brings them
+Atomics of one instruction take place in an order that is drawn by chance, the same in each process. Threads that take
+different branches go on separately; those that are furthest behind go first, which brings them
 together again where branches join. A basic block is translated to Python when it is first met.
 """
 
@@ -28,6 +30,7 @@ from functools import cache
 
 import numpy as np
 import nvrtc
+from memory_order import Order
 
 from cvstyle.backends.device import CompilerError, pool
 
@@ -55,14 +58,15 @@ class Fault(Exception):
 
 
 class Memory:
-    """Bytes of the device at an address, and who touched them: launch, group, lane and whether by ld.global.nc."""
+    """Bytes of the device at an address, and who touched them: launch, group, lane and whether by ld.global.nc or an
+    atomic; when, where a launch has atomics (`Order.moment`)."""
 
     addresses = itertools.count(1 << 20, 1 << 40)
 
     def __init__(self, size):
         self.address, self.size = next(self.addresses), size
         self.bytes = np.full(-(-size // 16) * 16, 255, np.uint8)
-        self.written, self.read = (np.zeros(size, np.int64) for _ in range(2))
+        self.written, self.read, self.moments = (np.zeros(size, np.int64) for _ in range(3))
 
 
 class Device:
@@ -211,6 +215,7 @@ class Kernel:
         """Which registers may hold denormal numbers (the others come from instructions that flush them); the least
         access to shared memory."""
         body = [i for b in self.blocks for i in b.body]
+        self.orders = any(i.parts[0] in ("atom", "red") for i in body)
         self.grain = min((TYPES[i.parts[-1]].itemsize for i in body if i.parts[0] in ("ld", "st")
                           and "shared" in i.parts), default=4)  # fmt: skip
         self.grain = min(self.grain, 4)
@@ -232,10 +237,11 @@ class Kernel:
             raise Fault(f"{self.name}: a launch of {groups} × {threads} with {self.shared} bytes of shared memory")
         values, memories = self._arguments(arguments)
         each = max(1, min(_AT_ONCE // threads, (32 << 20) // (self.shared + 1)))
-        total, number = int(np.prod(groups)), next(_launches)
+        total, number, order = int(np.prod(groups)), next(_launches), Order() if self.orders else None
         with np.errstate(all="ignore"):
             for first in range(0, total, each):
-                Run(self, groups, threads, range(first, min(first + each, total)), values, memories, number).go()
+                numbers = range(first, min(first + each, total))
+                Run(self, groups, threads, numbers, values, memories, number, order).go()
 
     def _arguments(self, arguments):
         if len(arguments) != len(self.parameters):
@@ -259,8 +265,9 @@ _launches = itertools.count(1)
 class Run:
     """Some groups of a launch. A register is an array with a number per thread, or one number if all have the same."""
 
-    def __init__(self, kernel, groups, threads, numbers, values, memories, launch):
-        self.kernel, self.values, self.memories, self.launch = kernel, values, memories, launch
+    def __init__(self, kernel, groups, threads, numbers, values, memories, launch, order):
+        self.kernel, self.values, self.memories, self.launch, self.order = kernel, values, memories, launch, order
+        self.numbers, self.chance = np.array(numbers), np.random.default_rng(launch)
         self.group = np.repeat(np.array(numbers), threads)
         self.count, self.threads, across = self.group.size, threads, groups[0] * groups[1]
         self.lane = np.tile(np.arange(threads), len(numbers))
@@ -348,6 +355,8 @@ class Run:
 
     def _new_epoch(self, groups):
         self.epochs[groups] += 1
+        if self.order:
+            self.order.barrier(self.numbers[groups])
         self.start = self.epochs[self.local] * (_MANY + 1)
         self.mark = self.start + 1 + self.lane
 
@@ -415,7 +424,12 @@ class Run:
         for i in range(count):
             place = offsets + i * kind.itemsize
             written = memory.written[place]
+            if uniform and (written >> 40 == self.launch).any():  # then it matters who reads
+                return self.load_global(at, mask, np.broadcast_to(address, (self.count,)), kind, count, constant)
             bad = (written >> 40 == self.launch) & (constant or written >> 12 != marks >> 12)
+            if bad.any() and self.order and not constant:
+                readers = np.broadcast_to(marks, bad.shape)
+                bad[bad] = ~self.order.knows(readers[bad], written[bad], memory.moments[place][bad])
             if bad.any():
                 self.fault(at, "this launch writes what is read here", None if uniform else mask, bad)
             memory.read[place] = marks | constant
@@ -439,6 +453,8 @@ class Run:
             if bad.any():
                 self.fault(at, "another group, or ld.global.nc, has this place in the same launch", mask, bad)
             memory.written[place] = marks
+            if self.order:
+                memory.moments[place] = self.order.moment
             bad = memory.written[place] != marks
             if bad.any():
                 problem = "two threads write the same place"
@@ -446,6 +462,36 @@ class Run:
                     problem = "another group writes this place in the same launch"
                 self.fault(at, problem, mask, bad)
             memory.bytes.view(kind)[offsets // kind.itemsize + i] = self.active(mask, value)
+
+    def atomic(self, at, mask, address, operation, operand, kind, ordered):
+        """The numbers before. ordered: it fences before and after."""
+        if self._by_memory(mask, address):
+            self.fault(at, "an atomic on several memories is not known", mask)
+        memory, offsets = self._places(at, mask, self.active(mask, address), kind, 1)
+        marks, operand, view = self.active(mask, self.marks), self.active(mask, operand), memory.bytes.view(kind)
+        written, read = memory.written[offsets], memory.read[offsets]
+        bad = (written >> 40 == self.launch) & (written & 1 == 0) & (written >> 12 != marks >> 12)
+        bad |= (read >> 40 == self.launch) & ((read >> 12 != marks >> 12) | (read & 1 == 1))
+        if bad.any():
+            self.fault(at, "another group, or ld.global.nc, has this place in the same launch", mask, bad)
+        before, function = np.zeros(len(offsets), kind), _ATOMICS[operation]
+        for i in self.chance.permutation(len(offsets)):
+            group, lane = int(marks[i]) >> 12 & (1 << 28) - 1, int(marks[i]) >> 1 & 2047
+            if ordered:
+                self.order.fence(group, lane)
+            place = offsets[i] // kind.itemsize
+            before[i] = view[place]
+            view[place] = function(before[i], operand[i])
+            self.order.atomic(group, lane, (memory.address, int(offsets[i])))
+            if ordered:
+                self.order.fence(group, lane)
+            memory.written[offsets[i]], memory.moments[offsets[i]] = marks[i] | 1, self.order.moment
+        return self.spread(mask, before)
+
+    def fence_memory(self, mask):
+        """membar.gl and the like."""
+        for mark in self.active(mask, self.marks) if self.order else ():
+            self.order.fence(int(mark) >> 12 & (1 << 28) - 1, int(mark) >> 1 & 2047)
 
     # Shared memory
 
@@ -777,6 +823,11 @@ def quotient(run, at, mask, a, b, remainder):
     return rest if remainder else (a.astype(np.int64) - rest) // np.where(b == 0, 1, b)
 
 
+_ATOMICS = {  # the new number from the one before and the operand
+    "inc": lambda old, most: 0 if old >= most else old + 1, "add": lambda old, more: old + more,
+    "max": max, "min": min, "exch": lambda _, new: new, "or": lambda old, more: old | more,
+}  # fmt: skip
+
 # Translation
 
 _ARITHMETIC = {"add": "{0} + {1}", "sub": "{0} - {1}", "mul": "{0} * {1}"}
@@ -1091,6 +1142,7 @@ class _Writer:
         return operand.strip("{} ").replace(" ", "").split(",")
 
     def _ld(self, parts, operands):
+        parts = [p for p in parts if p != "volatile"]
         kind, targets = TYPES[parts[-1]], self._names(operands[0])
         if parts[1] == "param":
             return self.set(targets[0], f"S.values[{operands[1][1:-1]!r}]", kind)
@@ -1112,6 +1164,24 @@ class _Writer:
         self.lines.append(
             f"S.store_{parts[1]}({self.here}, {self.address(operands[0])}, [{values}], {kind.str[1:]})"
         )
+
+    def _atom(self, parts, operands):
+        target, (address, operand) = ("_", operands) if parts[0] == "red" else (operands[0], operands[1:])
+        kind, how = TYPES[parts[-1]], set(parts[1:-2]) - {"global", "gpu", "relaxed"}
+        if parts[-2] not in _ATOMICS or kind.kind == "f" or "global" not in parts or how - {"acq_rel"}:
+            self.unknown()
+        self.lines.append(
+            f"t = S.atomic({self.here}, {self.address(address)}, {parts[-2]!r}, {self.value(operand, kind)}, "
+            f"{kind.str[1:]}, {bool(how)})"
+        )
+        self.set(target, "t", kind)
+
+    _red = _atom
+
+    def _membar(self, parts, operands):
+        if parts[1:] != ["gl"]:
+            self.unknown()
+        self.lines.append(f"S.fence_memory({self.mask})")
 
     def _cp(self, parts, operands):
         if parts[:3] == ["cp", "async", "cg"]:
@@ -1149,6 +1219,8 @@ class _Writer:
             self.set(target, f"t[{place}]", f4)
 
     def _fence(self, parts, operands):
+        if parts[1:] in (["acq_rel", "gpu"], ["sc", "gpu"]):
+            return self._membar(["membar", "gl"], operands)
         if parts[1:] != ["proxy", "async", "shared:cta"]:
             self.unknown()
         self.lines.append(f"S.fence({self.mask})")

@@ -96,6 +96,35 @@ CASES = {
     ),
     "not known": ('asm volatile("nanosleep.u32 5;"); y[t] = 1;', "nanosleep.u32.*is not known"),
 }  # fmt: skip
+# Three groups write their parts, and the last one that comes adds some of them.
+LAST = (
+    "__shared__ int last; if (t < 16) y[4 + blockIdx.x * 16 + t] = x[t]; __syncthreads(); "
+    "if (t == 0) { __threadfence(); last = atomicInc((unsigned *)y, 2) == 2; __threadfence(); } __syncthreads(); "
+    "if (last && t < 3) y[1 + t] = y[4 + t * 16] + __ldcg(y + 5 + t * 16);"
+)
+LARGEST = (
+    "if (t == 0) { atomicMax((unsigned *)y + 1, 7 - blockIdx.x); __threadfence(); "
+    "if (atomicInc((unsigned *)y, 2) == 2) { __threadfence(); y[2] = atomicExch((unsigned *)y + 1, 0); } }"
+)
+AGAIN = "if (t < 16) y[4 + blockIdx.x * 16 + t] = 0; __syncthreads(); if (last"
+UNSEEN = "this launch writes what is read here"
+CASES_OF_SEVERAL_GROUPS = {
+    "the last of the groups": (LAST, "", "", None),
+    "all fence": (LAST, "__syncthreads(); if (t == 0)", "__threadfence(); __syncthreads(); if (t == 0)", None),
+    "no fence before the ticket": (LAST, "{ __threadfence(); last", "{ last", UNSEEN),
+    "no fence after it": (LAST, "2; __threadfence(); }", "2; }", UNSEEN),
+    "another's fence": (LAST, "if (t == 0) {", "if (t == 1) __threadfence(); if (t == 0) { if (n < 0)", UNSEEN),
+    "a ticket before all have written": (LAST, "x[t]; __syncthreads();", "x[t];", UNSEEN),
+    "a ticket before writing": (LAST, "__syncthreads(); if (last", AGAIN, UNSEEN),
+    "a ticket before what is not read": (LAST, "__syncthreads(); if (last", AGAIN.replace("t <", "t > 7 && t <"), None),
+    "all but the last": (LAST, "== 2", "!= 2", UNSEEN),
+    "the last but one": (LAST, "== 2", "== 1", UNSEEN),
+    "read by ld.global.nc": (LAST, "__ldcg", "__ldg", UNSEEN),
+    "a counter each": (LAST, "y, 2) == 2", "y + blockIdx.x, 0) == 0", UNSEEN),
+    "the largest of the groups": (LARGEST, "", "", None),
+    "a write to it": (LARGEST, "atomicMax((unsigned *)y + 1, 7 - blockIdx.x)", "y[1] = 1", "another group"),
+    "a read of it": (LARGEST, "__threadfence(); y[2] = atomicExch((unsigned *)y + 1, 0)", "y[2] = y[1]", UNSEEN),
+}  # fmt: skip
 PRELUDE = """
 #define COPY(to, from) asm volatile("cp.async.cg.shared.global [%0], [%1], 16; cp.async.commit_group;" \\
     :: "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from) : "memory")
@@ -116,6 +145,25 @@ def test_what_kernels_must_not_do(device, name):
     else:
         with pytest.raises(ptx.Fault, match=problem):
             launch()
+
+
+@pytest.mark.parametrize("name", CASES_OF_SEVERAL_GROUPS)
+def test_what_groups_may_read_of_each_other(device, name):
+    code, old, new, problem = CASES_OF_SEVERAL_GROUPS[name]
+    assert old in code
+    kernel = device.device.compile(PRELUDE + code.replace(old, new) + "}", ())("kernel")
+    x, y = device.asarray(np.arange(64)), device.zeros((64,))
+    for _ in range(2):  # the counters are as before
+        arguments = [x.block.view, y.block.view, np.int32(64)]
+        if problem is None:
+            device.device.launch(kernel, (3, 1, 1), 64, arguments)
+            results = np.array(y)
+            assert not results[0]
+            np.testing.assert_array_equal(results[1:4], [1] * 3 if code is LAST else [0, 7, 0])
+        else:
+            with pytest.raises(ptx.Fault, match=problem):
+                device.device.launch(kernel, (3, 1, 1), 64, arguments)
+            break
 
 
 def test_arguments_fit_the_parameters(device):

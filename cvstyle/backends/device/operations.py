@@ -58,7 +58,7 @@ class Backend:
         self.autotune = device.tunes
         """Whether convolutions take the fastest way that is measured, instead of the one estimated to be."""
         self._kernels = Kernels(device)
-        self._constants = {}
+        self._constants, self._counters = {}, {}
 
     def __repr__(self):
         return f"<{self.name} backend on {self.device.name}>"
@@ -292,6 +292,15 @@ class Backend:
         if value not in self._constants:
             self._constants[value] = self.asarray([value])
         return self._constants[value]
+
+    def counters(self, count):
+        """Zeros, `count` or more of 32 bits each, made once: kernels count in them and leave zeros behind.
+
+        All of them share these, since work is done in order."""
+        size = 1 << max(8, (count - 1).bit_length())
+        if size not in self._counters:
+            self._counters[size] = self.zeros((size,))
+        return self._counters[size]
 
     # Activations
 
