@@ -11,16 +11,13 @@ from ...errors import DeviceError, OptionError, nearest
 from . import picture, tensor
 from .array import Array, Scalar
 from .compiler import Kernels, digest
-from .convolution import Convolution, matrix_product
+from .convolution import Convolution
+from .losses import GROUP, Losses
 from .pool import DevicePool
 from .recording import Repeated
 from .tuning import Choices
 
-_GROUP = 256  # GROUP in portable.h
-_SPAN = 8192  # elements that one group reduces, at least
 _STEP_GROUPS = 1024  # that combine L-BFGS's history
-_GRAM_TILE = 64
-_GRAM_WORKSPACE = 8 << 20  # bytes for the parts of a Gram matrix
 _FUNCTIONS = {  # as in functions.cl; what map_backward needs as in numpy.py
     "sigmoid": (0, "y"), "tanh": (1, "y"), "elu": (2, "y"), "abs": (3, "x"), "power": (4, "x"), "linear": (5, None),
     "exp": (6, "y"), "log": (7, "x"),
@@ -28,7 +25,7 @@ _FUNCTIONS = {  # as in functions.cl; what map_backward needs as in numpy.py
 _LARGEST_HISTORY = 2000  # the products of that many pairs with a gradient are held in local memory
 
 
-class Backend:
+class Backend(Losses):
     """The operations that `numpy.Backend` defines, in float32, on one device."""
 
     name = "device"
@@ -250,15 +247,6 @@ class Backend:
 
     # Reductions
 
-    def dot(self, x, y):
-        return self._reduce("sum_of_products", "total", x, y)
-
-    def l1(self, x):
-        return self._reduce("sum_of_magnitudes", "total", x, x)
-
-    def abs_max(self, x):
-        return self._reduce("largest_magnitude", "largest", x, x)
-
     def peak(self, x):
         """An array of max |x| where the kernels need it to make numbers fit fp16, else of any number.
 
@@ -381,51 +369,6 @@ class Backend:
         self._each("channels", "lrn_backward", x.size, g, x, s, out, *arguments)
         return out
 
-    # Losses
-
-    def gram(self, x, factor):
-        channels, positions = x.shape[1], _plane(x)
-        across = -(-channels // _GRAM_TILE)
-        tiles = across * (across + 1) // 2
-        most = max(1, min(_GRAM_WORKSPACE // (tiles * _GRAM_TILE**2 * 4), -(-positions // 256)))
-        g, on_tensor_cores = self.empty((channels, channels)), self._tensor and tensor.gram_fits(channels)
-
-        def run(shares):
-            span = _rounded_up(-(-positions // shares), 32)
-            shares = -(-positions // span)
-            parts = self.empty((shares, tiles, _GRAM_TILE, _GRAM_TILE))
-            if on_tensor_cores:
-                peak, defines = self.peak(x), tensor.defines(self.word)
-                arguments = (x, parts, peak, channels, positions, span)
-                self.launch("cuda/gram", "gram_parts", (tiles, shares, 1), arguments, threads=128, defines=defines)
-                tensor.remember(x, peak)
-            else:
-                self.launch("gram", "gram_parts", (tiles, shares, 1), (x, parts, channels, positions, span), threads=64)
-            self._each("gram", "gram_total", g.size, parts, g, channels, shares, tiles, float(factor))
-
-        # Groups for each multiprocessor, the estimate first.
-        ways = list(dict.fromkeys(min(most, -(-n * self.device.units // tiles)) for n in (4, 2, 8, 1)))
-        shares = ways[0]
-        if self.autotune:
-            key = ("gram", self.word if on_tensor_cores else "fp32", channels, positions)
-            shares = self.choices.pick(key, ways, run)
-        run(shares)
-        return g
-
-    def gram_backward(self, d, x, factor, out=None):
-        target = self.empty(x.shape) if out is None else out
-        product = tensor.gram_backward if self._tensor and tensor.gram_fits(x.shape[1]) else matrix_product
-        product(self, d, x, factor, target, accumulate=out is not None)
-        return target
-
-    def total_variation(self, x, weight, out):
-        groups = min(512, -(-x.size // _GROUP))
-        parts, total = self.empty((groups,)), self.empty((1,))
-        arguments = (x, out, parts, float(weight), *x.shape[2:], x.size)
-        self.launch("variation", "total_variation", (groups, 1, 1), arguments)
-        self.launch("reduce", "total", (1, 1, 1), (parts, parts, total, groups, groups))
-        return Scalar(total) * (weight / 2)
-
     # Optimisers
 
     def halve(self, x):
@@ -454,7 +397,7 @@ class Backend:
     def lbfgs_products(self, g, steps, changes, ring, rows):
         n = g.size
         self._each("lbfgs", "complete_pair", n, g, changes, ring, n)
-        span = _rounded_up(max(-(-n // 64), 2048), _GROUP)
+        span = _rounded_up(max(-(-n // 64), 2048), GROUP)
         shares = -(-n // span)
         parts = self.empty((shares, 2, rows, 2))
         groups = (shares, -(-rows // 4), 2)
@@ -481,7 +424,7 @@ class Backend:
         return coefficients
 
     def lbfgs_step(self, x, g, steps, changes, coefficients, ring, rows, longest):
-        groups = max(1, min(_STEP_GROUPS, -(-x.size // _GROUP)))
+        groups = max(1, min(_STEP_GROUPS, -(-x.size // GROUP)))
         span, parts, squares = -(-x.size // groups), self.empty((groups,)), self.empty((1,))
         arguments = (g, steps, changes, coefficients, ring, parts, steps.shape[0], rows, x.size, span)
         self.launch("lbfgs", "combine", (groups, 1, 1), arguments)
@@ -494,7 +437,7 @@ class Backend:
     def _tensor(self):
         return self.precision != "fp32"
 
-    def launch(self, source, kernel, groups, arguments, threads=_GROUP, defines=()):
+    def launch(self, source, kernel, groups, arguments, threads=GROUP, defines=()):
         """Put a kernel on the queue. arguments: arrays, None for an unused one, ints (int32) and floats (float32).
 
         Any array may be written, so what is known of its numbers is forgotten; who knows better sets it afterwards.
@@ -518,7 +461,7 @@ class Backend:
     def _each(self, source, kernel, count, *arguments, defines=()):
         """A kernel with a work-item for each of `count` elements."""
         if count:
-            self.launch(source, kernel, (-(-count // _GROUP), 1, 1), arguments, defines=defines)
+            self.launch(source, kernel, (-(-count // GROUP), 1, 1), arguments, defines=defines)
 
     def _checked(self, operation, function, *arguments):
         try:
@@ -537,17 +480,6 @@ class Backend:
         arguments = (x, *operands, out, x.size, *_repeated(x.shape, operands[0].shape))
         self._each("elementwise", kernel, x.size, *arguments)
         return out
-
-    def _reduce(self, kernel, last, x, y):
-        groups = max(1, min(_GROUP, x.size // _SPAN))
-        span, result = -(-x.size // groups), self.empty((1,))
-        if groups == 1:
-            self.launch("reduce", kernel, (1, 1, 1), (x, y, result, x.size, span))
-            return Scalar(result)
-        parts = self.empty((groups,))
-        self.launch("reduce", kernel, (groups, 1, 1), (x, y, parts, x.size, span))
-        self.launch("reduce", last, (1, 1, 1), (parts, parts, result, groups, groups))
-        return Scalar(result)
 
     def _slopes(self, x, slope):
         """(slopes, elements per slope, number of slopes)"""
