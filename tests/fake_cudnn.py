@@ -146,9 +146,12 @@ def make(cupy, refuses=lambda kind, weight: False):
             assert set(buffers) == {self.x, self.weight, self.y}
             if index != 3:
                 assert workspace
-            x, weight, y = (cupy.pointer_at(buffers[t]) for t in (self.x, self.weight, self.y))
             module.executed.append((self.kind, index))
-            cupy.enqueue(lambda: write(y, self.compute(read(x, self.x.dim), read(weight, self.weight.dim), index)))
+
+            def run(x, weight, y):
+                write(y, self.compute(read(x, self.x.dim), read(weight, self.weight.dim), index))
+
+            cupy.enqueue(run, *(cupy.pointer_at(buffers[t]) for t in (self.x, self.weight, self.y)))
 
         def compute(self, x, weight, index):
             g = self.geometry

@@ -1,8 +1,9 @@
 """What `cvstyle.backends.cuda` uses of CuPy, carried out by an OpenCL device, or by one that runs CUDA's code (ptx.py).
 
 Names, signatures and errors are those of CuPy 14.2 (RawModule, RawKernel, Memory, MemoryPointer, runtime); a source
-without __CUDACC__ is OpenCL, so the same kernels run. What it cannot show: streams, and what a real GPU computes
-(`make gpu-test`).
+without __CUDACC__ is OpenCL, so the same kernels run. A graph keeps nothing alive, as CUDA's: launching it fails where
+memory of its nodes is gone, and so does ending a recording during which something was given back to the device. What it
+cannot show: streams, and what a real GPU computes (`make gpu-test`).
 """
 
 from __future__ import annotations
@@ -33,11 +34,42 @@ class NVRTCError(RuntimeError):
     pass
 
 
-def install(patch, device):
+H200 = types.MappingProxyType({"units": 132, "memory": 141 * 10**9, "cache": 60 << 20, "name": "NVIDIA H200"})
+
+
+class Idle:
+    """A device that does nothing, at once: for what it is asked to do."""
+
+    def allocate(self, size):
+        return None
+
+    def view(self, memory, start, size):
+        return None
+
+    def download(self, host, view):
+        host.fill(0)
+
+    def upload(self, view, host):
+        pass
+
+    def copy(self, target, source, size):
+        pass
+
+    def compile(self, source, options):
+        return str
+
+    def launch(self, kernel, groups, threads, arguments):
+        pass
+
+    def synchronize(self):
+        pass
+
+
+def install(patch, device, **properties):
     """A `cupy` over this device, on a machine with a driver of CUDA 13; what is not a test of it does not autotune."""
     from cvstyle.backends import cuda
 
-    module = make(device)
+    module = make(device, **properties)
     patch.setitem(sys.modules, "cupy", module)
     patch.setattr(cuda, "_driver_version", lambda: 13000)
     patch.setattr(cuda.Device, "tunes", False)
@@ -45,14 +77,14 @@ def install(patch, device):
     return module
 
 
-def make(cl_device, count=2, capability=(9, 0)):
+def make(cl_device, count=2, capability=(9, 0), units=4, memory=1 << 34, cache=4 << 20, name="Fake GPU"):
     """A module `cupy` with `count` GPUs, all of them this device (`opencl.Device`)."""
     current = [0]
 
     def device_properties(number):
         return {
-            "name": f"Fake GPU {number}".encode(), "multiProcessorCount": 4, "totalGlobalMem": 1 << 34,
-            "major": capability[0], "minor": capability[1],
+            "name": f"{name} {number}".encode(), "multiProcessorCount": units, "totalGlobalMem": memory,
+            "l2CacheSize": cache, "major": capability[0], "minor": capability[1],
         }  # fmt: skip
 
     def set_device(number):
@@ -64,32 +96,50 @@ def make(cl_device, count=2, capability=(9, 0)):
     pinned_memories = []
     memories, addresses = {}, itertools.count(1 << 20, 1 << 40)
 
-    def enqueue(work):
+    def enqueue(work, *operands):
+        """work(*operands), now or whenever the graph that is recorded is launched; that knows pointers by address."""
         if streams and streams[-1].recording is not None:
-            streams[-1].recording.append(work)
+            noted = [(weakref.ref(o.mem), o.offset) if isinstance(o, MemoryPointer) else o for o in operands]
+            streams[-1].recording.append((work, noted))
         else:
-            work()
+            work(*operands)
+
+    def found(operand):
+        if not isinstance(operand, tuple):
+            return operand
+        memory = operand[0]()
+        assert memory is not None, "a node of the graph points into memory that has been freed"
+        return MemoryPointer(memory, operand[1])
+
+    def given_back(what):
+        for stream in streams:
+            if stream.recording is not None:
+                stream.given_back.append(what)
 
     def not_recording(error=CUDARuntimeError):
         if streams and streams[-1].recording is not None:
             raise error("cudaErrorStreamCaptureUnsupported: not permitted when stream is capturing")
 
     class Graph:
-        def __init__(self, work):
-            self.work = work
+        def __init__(self, work, allocations):
+            self.work, self.allocations = work, allocations
 
         def launch(self, stream=None):
             assert stream is Stream.null
-            for work in self.work:
-                work()
+            for work, operands in self.work:
+                work(*map(found, operands))
             module.replays += 1
+            module.launched = self
+
+        def __del__(self):
+            given_back("a graph")
 
     class Stream:
         null = object()
 
         def __init__(self, non_blocking=False):
             assert non_blocking  # else the default stream would have to wait for it, which ends a recording
-            self.recording, self.ptr = None, id(self)
+            self.recording, self.given_back, self.ptr = None, [], id(self)
 
         def __enter__(self):
             streams.append(self)
@@ -98,21 +148,28 @@ def make(cl_device, count=2, capability=(9, 0)):
             streams.pop()
 
         def begin_capture(self, mode=None):
-            self.recording = []
+            self.recording, self.allocations = [], 0
 
         def end_capture(self):
             work, self.recording = self.recording, None
-            return Graph(work)
+            assert not self.given_back, f"given back while recording: {self.given_back}"
+            return Graph(work, self.allocations)
 
     class Memory:
         def __init__(self, size):
             self.size, self.device_id = size, current[0]
             self.ptr = next(addresses)
             memories[self.ptr] = weakref.ref(self)
+            for stream in streams:
+                if stream.recording is not None:
+                    stream.allocations += 1
             try:
                 self.buffer = cl_device.allocate(size)
             except MemoryError:
                 raise CUDARuntimeError("cudaErrorMemoryAllocation: out of memory") from None
+
+        def __del__(self):
+            given_back(f"{self.size} bytes")
 
     class MemoryPointer:
         def __init__(self, mem, offset):
@@ -133,11 +190,11 @@ def make(cl_device, count=2, capability=(9, 0)):
         def copy_to_host_async(self, mem, size, stream=None):
             not_recording(RuntimeError)
             assert any(mem == pinned.ptr and size <= len(pinned) for pinned in pinned_memories)
-            enqueue(lambda: cl_device.download(_host(mem, size), self.view()))
+            enqueue(lambda source: cl_device.download(_host(mem, size), source.view()), self)
 
         def copy_from_device_async(self, src, size, stream=None):
             assert isinstance(src, MemoryPointer)
-            enqueue(lambda: cl_device.copy(self.view(), src.view(), size))
+            enqueue(lambda target, source: cl_device.copy(target.view(), source.view(), size), self, src)
 
     def alloc_pinned_memory(size):
         pinned_memories[:] = [*pinned_memories[-9:], memory := PinnedMemory(-(-size // 512) * 512)]
@@ -191,8 +248,12 @@ def make(cl_device, count=2, capability=(9, 0)):
             for a in args:
                 assert isinstance(a, (MemoryPointer, np.int32, np.float32))
                 assert not isinstance(a, MemoryPointer) or a.mem.device_id == device
-            views = [a.view() if isinstance(a, MemoryPointer) else a for a in args]
-            enqueue(lambda: cl_device.launch(kernel, grid, block[0], views))
+
+            def launch(*args):
+                views = [a.view() if isinstance(a, MemoryPointer) else a for a in args]
+                cl_device.launch(kernel, grid, block[0], views)
+
+            enqueue(launch, *args)
 
         return call
 
@@ -264,7 +325,7 @@ def make(cl_device, count=2, capability=(9, 0)):
         ),
     )  # fmt: skip
     module = types.ModuleType("cupy")
-    module.replays, module.cl_device = 0, cl_device
+    module.replays, module.launched, module.cl_device = 0, None, cl_device
     module.enqueue, module.pointer_at = enqueue, pointer_at  # for fake_cudnn
     module.cuda, module.RawModule, module.__spec__ = cuda, RawModule, types.SimpleNamespace(name="cupy")
     return module

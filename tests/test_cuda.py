@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import fake_cupy
+import nets
 import numpy as np
 import nvrtc
 import ptx
@@ -13,10 +15,13 @@ from test_objective import reference_objective
 
 from cvstyle import backends, images, optimize
 from cvstyle.backends import cuda
-from cvstyle.backends.device import CompilerError, compiler, convolution, picture, tensor, winograd
+from cvstyle.backends.device import CompilerError, compiler, convolution, picture, tensor, tuning, winograd
+from cvstyle.backends.device.pool import DevicePool
 from cvstyle.backends.device.ways import TILES
 from cvstyle.backends.numpy import Backend
 from cvstyle.errors import DeviceError, OptionError
+from cvstyle.network import Network
+from cvstyle.objective import Objective
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90")  # Turing, Ampere, Hopper
 KINDS = ({}, {"masked": 1}, {"masked": 2}, {"masked": 3}, {"matrix": 1})
@@ -114,7 +119,88 @@ def test_an_iteration_is_recorded_once_and_replayed(fake, monkeypatch, name, opt
     assert results[0] == results[1]
     assert len(calls) == recorded + 1  # the recording itself is one
     assert fake.replays == 15 - recorded
+    assert not fake.launched.allocations
     assert ops.recorded_peak and not ops.recording_problem
+
+
+def test_tuning_records_with_memory_that_stays(monkeypatch, tmp_path):
+    """On an H200 that does nothing, with VGG-19 of a quarter of its channels on a picture so large that Winograd's
+    algorithm takes several slabs: no node of a graph points into memory that is gone (see fake_cupy)."""
+    fake = fake_cupy.install(monkeypatch, fake_cupy.Idle(), **fake_cupy.H200)
+    monkeypatch.setattr(tuning.folders, "cache", lambda: tmp_path)
+    times = np.random.default_rng(0)
+    monkeypatch.setattr(fake.cuda, "get_elapsed_time", lambda start, end: times.random())
+    ops = backends.get("cuda")
+    ops.autotune = True
+    picture = np.zeros((3, 1536, 2048), np.float32)
+    net = Network(nets.vgg(19, 4, (32, 32), classifier=False), ops)
+    styles = ["relu1_1", "relu2_1", "relu3_1"]
+    objective = Objective(net, picture, [picture], content_layers=["relu3_1"], style_layers=styles)
+    optimize.get("adam").minimize(objective, ops.asarray(picture[None]), 4, lambda *_: None)
+    assert ops.choices.kept and not ops.recording_problem
+    assert not fake.launched.allocations
+
+
+def test_memory_that_settles_late_does_not_change_under_a_recording(fake):
+    """As much is in use again for the first time while the third call is recorded: one chunk would take the place of
+    three, with the same bytes in all, while what is recorded already points into those."""
+    ops, calls, mb = backends.get("cuda"), [], 1 << 18
+    total, one = ops.zeros((1,)), ops.constant(1.0)
+
+    def work():
+        calls.append(1)
+        for sizes in ((4,),) if len(calls) < 2 else ((1, 3, 4), (3,)):
+            arrays = [ops.zeros((n * mb,)) for n in sizes]
+            for array in arrays:
+                ops.launch("elementwise", "fill", (1, 1, 1), (array, 1.0, 1))
+                ops.add_scaled(total, ops.dot(array, array), one)
+            del arrays, array
+
+    repeated = ops.repeated(work)
+    for _ in range(6):
+        repeated()
+    assert not ops.recording_problem and fake.replays == 4 and len(calls) < 6
+    assert float(np.array(total)[0]) == 1 + 5 * 4
+
+
+def test_the_collector_rests_while_work_is_recorded(fake):
+    """What it finds may hold memory, which is not given back in the middle of a recording."""
+
+    class Holder:
+        def __init__(self):
+            self.me, self.memory = self, ops.device.allocate(256)
+
+    def work():
+        for _ in range(30):
+            Holder()
+
+    ops, thresholds = backends.get("cuda"), gc.get_threshold()
+    gc.collect()
+    gc.set_threshold(1, 1, 1)
+    try:
+        ops.device.record(work)
+        assert gc.isenabled()
+        gc.disable()
+        ops.device.record(lambda: None)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+        gc.set_threshold(*thresholds)
+
+
+def test_a_pool_that_is_held_gives_nothing_back():
+    pool, mb = DevicePool(fake_cupy.Idle()), 1 << 20
+    pool.empty(4 * mb)
+    small, lasting = pool.empty(100), pool.empty(4 * mb, lasting=True)
+    del small, lasting
+    pool.hold()
+    pool.empty(8 * mb)  # would take the others' place
+    pool.trim()
+    pool.trim_lasting()
+    assert (pool.allocated, pool.allocations) == (16 * mb + 256, 4)
+    pool.release()
+    pool.trim()
+    assert (pool.allocated, pool.taken) == (0, 16 * mb + 256)
 
 
 def test_a_device_that_cannot_record_goes_on_without(fake, monkeypatch):

@@ -10,6 +10,7 @@ from functools import cache
 
 from ..errors import DeviceError
 from . import device as devices_in_common
+from .device.recording import uncollected
 
 PRIORITY = 30
 
@@ -164,7 +165,7 @@ class Device:
     def record(self, function):
         self._use()
         stream = self._cuda.Stream(non_blocking=True)  # the default stream cannot record
-        with stream:
+        with uncollected(), stream:
             stream.begin_capture()
             try:
                 function()
@@ -180,8 +181,11 @@ class Device:
         return replay
 
     def seconds(self, function):
-        # One launch for several rounds, so that the host's pace does not count.
-        work = self.record(lambda: [function() for _ in range(_ROUNDS)])
+        def rounds():  # as one launch, so that the host's pace does not count
+            for _ in range(_ROUNDS):
+                function()
+
+        work = self.record(rounds)
         work()
         start, end = self._cuda.Event(), self._cuda.Event()
         start.record()

@@ -63,7 +63,7 @@ class Backend(Losses):
     @cached_property
     def choices(self):
         """What was measured to be fastest."""
-        return Choices(self.device, digest())
+        return Choices(self.device, digest(), seconds=self._seconds)
 
     # Arrays
 
@@ -468,6 +468,15 @@ class Backend(Losses):
             return function(*arguments)
         except self.device.errors as error:
             raise DeviceError(f"operation '{operation}' failed on {self.device.name}: {error}") from error
+
+    def _seconds(self, function):
+        """`Device.seconds`, which may record what the function does."""
+        pool = self.pool
+        pool.hold()
+        try:
+            return self.device.seconds(function)
+        finally:
+            pool.release()
 
     @cached_property
     def _nothing(self):

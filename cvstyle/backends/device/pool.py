@@ -5,6 +5,9 @@ chunk is added where no hole is large enough, and takes the place of smaller one
 iteration has gone by without a new one and most is free again, the free chunks make room for one of the size that
 proved necessary. After a few iterations nothing is allocated any more, since each asks for the same sizes in the same
 order. Small arrays have blocks of their own, by size, so that they do not break up the holes.
+
+A recording (recording.py) has addresses in it, so while one is made and as long as it is used nothing is given back to
+the device (`hold`).
 """
 
 from __future__ import annotations
@@ -52,6 +55,7 @@ class DevicePool:
     """Uninitialised memory of a device.
 
     allocated: bytes taken from the device, in use or not; taken: the most of them; peak: the most that were in use.
+    allocations: how often the device was asked for memory.
     """
 
     def __init__(self, device):
@@ -66,7 +70,20 @@ class DevicePool:
         # replaced by one.
         self._grown = self._repeated = self._joined = False
         self.returned = deque()
-        self.allocated = self.taken = self.peak = 0
+        self.allocated = self.taken = self.peak = self.allocations = 0
+        self._holds = 0
+
+    def hold(self) -> None:
+        """From now on nothing is given back to the device, until `release` has been called as often."""
+        self._holds += 1
+
+    def release(self) -> None:
+        self._holds -= 1
+
+    def settle(self) -> None:
+        """Replace the free chunks by one now, if the next array would be the occasion for it."""
+        self._collect()
+        self._join(_STEP)
 
     @property
     def used(self) -> int:
@@ -110,6 +127,8 @@ class DevicePool:
     def trim(self) -> None:
         """Give memory that no array uses back to the device."""
         self._collect()
+        if self._holds:
+            return
         self._least_cut = self._most_cut = self._cut
         self._grown = self._repeated = self._joined = False
         for size, free in self._small.items():
@@ -142,7 +161,8 @@ class DevicePool:
         self._least_cut = min(self._least_cut, self._cut)
         span = self._most_cut - self._least_cut
         self._repeated = self._repeated or 8 * (self._most_cut - self._cut - size) < span
-        if self._joined or not (self._grown and self._repeated) or 8 * (self._cut - self._least_cut) > span:
+        due = self._grown and self._repeated and not self._joined
+        if self._holds or not due or 8 * (self._cut - self._least_cut) > span:
             return
         kept = [c for c in self._chunks if not (c.is_free or c.lasting)]
         room = sum(hole for c in kept for _, hole in c.holes)
@@ -156,10 +176,11 @@ class DevicePool:
         return self._chunks[-1], 0
 
     def _allocate(self, size):
+        self.allocations += 1
         try:
             memory = self._device.allocate(size)
         except MemoryError:
-            if not any(chunk.is_free for chunk in self._chunks):
+            if self._holds or not any(chunk.is_free for chunk in self._chunks):
                 raise
             self._device.synchronize()  # work on the queue may still hold what is given back
             self._drop(lambda chunk: True)
@@ -169,6 +190,8 @@ class DevicePool:
         return memory
 
     def _drop(self, condition):
+        if self._holds:
+            return
         for chunk in [c for c in self._chunks if c.is_free and condition(c)]:
             self._chunks.remove(chunk)
             self.allocated -= chunk.size

@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+import gc
+import threading
+from contextlib import contextmanager
+
 from ...errors import DeviceError
 from .pool import DevicePool
 
 _PRACTICE = 2  # calls before the recording: they compile kernels and upload constants, which must not be in it
 _ATTEMPTS = 3
+_lock, _under_way, _collects = threading.Lock(), 0, False
+
+
+@contextmanager
+def uncollected():
+    """While a device records: Python's garbage collector is off, in all threads. What it drops could be an earlier
+    network's memory, kernels and recordings, and giving those back is nothing to do in the middle of a recording."""
+    global _under_way, _collects
+    with _lock:
+        if not _under_way:
+            _collects = gc.isenabled()
+            gc.disable()
+        _under_way += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _under_way -= 1
+            if not _under_way and _collects:
+                gc.enable()
 
 
 class Repeated:
     """Calls a function; from the third steady call on by replaying what it put on the queue.
 
     Arrays that the function makes come from a pool of their own, which nothing else takes from between the replays: the
-    addresses in the recording stay theirs, and what the last recorded call left (losses) is what each replay fills.
+    addresses in the recording stay theirs, and what the last recorded call left (losses) is what each replay fills. It
+    gives nothing back to the device as long as there is a recording.
     Where the device refuses to record, the calls go on as they are (`Backend.recording_problem`).
     """
 
@@ -34,16 +59,20 @@ class Repeated:
         return self._alone(self._function)
 
     def _recorded(self):
-        device, problem = self._ops.device, "its memory changes each time"
+        device, problem = self._ops.device, "it takes more memory each time"
+        gc.collect()
+        self.pool.settle()
+        self.pool.hold()
         for _ in range(_ATTEMPTS):
-            before = self.pool.allocated
+            before = self.pool.allocations
             try:
                 replay = self._alone(lambda: device.record(self._function))
-            except (DeviceError, *device.errors) as error:
+            except (DeviceError, MemoryError, *device.errors) as error:
                 problem = error
                 break
-            if self.pool.allocated == before:  # else what was recorded may use memory that has been given back
+            if self.pool.allocations == before:  # the first may have had to, since nothing was given back for it
                 return replay
+        self.pool.release()
         self._ops.recording_problem = f"the iteration was not recorded as one launch: {problem}"
         return lambda: self._alone(self._function)
 

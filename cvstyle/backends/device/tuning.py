@@ -24,9 +24,11 @@ _ROUNDS = 3
 class Choices:
     """The choices of one device. A file that is missing, damaged or of another device or version counts as empty."""
 
-    def __init__(self, device, kernels: str, folder: Path | None = None):
-        """kernels: the digest of the kernels' sources. folder: where the file is; the user's cache by default."""
+    def __init__(self, device, kernels: str, folder: Path | None = None, seconds: Callable | None = None):
+        """kernels: the digest of the kernels' sources. folder: where the file is; the user's cache by default. seconds:
+        in place of `device.seconds`."""
         self._device = device
+        self._seconds = seconds or (lambda work: device.seconds(work))
         self._identity = {
             "device": device.name, "driver": device.driver, "units": device.units, "kernels": kernels
         }  # fmt: skip
@@ -69,7 +71,7 @@ class Choices:
                 work = lambda candidate=candidate: run(candidate)  # noqa: E731
                 try:
                     work()  # compiles, and takes its memory
-                    seconds = statistics.median(self._device.seconds(work) for _ in range(_ROUNDS))
+                    seconds = statistics.median(self._seconds(work) for _ in range(_ROUNDS))
                 except (DeviceError, MemoryError, *self._device.errors):
                     continue
                 if seconds < least:
