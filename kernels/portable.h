@@ -10,7 +10,7 @@
 #define LOCAL_POINTER
 #define ALIGNED __align__(16) /* for reading four floats at a time */
 #define RESTRICT __restrict__
-#define INLINE static __device__ __forceinline__
+#define INLINE __device__ __forceinline__
 #define BARRIER __syncthreads()
 #define LOCAL_ID ((int)threadIdx.x)
 #define GROUP_ID(axis) ((int)(axis == 0 ? blockIdx.x : axis == 1 ? blockIdx.y : blockIdx.z))
