@@ -20,8 +20,10 @@ from pathlib import Path
 
 
 def prepare() -> None:
-    """Choose PoCL's devices, and give it a name for a processor that it does not know."""
+    """Choose PoCL's devices and where it keeps what it compiled, and name a processor that it does not know."""
     os.environ.setdefault("POCL_DEVICES", "basic basic")
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    os.environ.setdefault("POCL_CACHE_DIR", os.path.join(cache, "pocl", "kcache"))
     spec = importlib.util.find_spec("pyopencl")
     found = sorted(Path(spec.origin).parent.glob(".libs/libpocl*.so*")) if spec else []
     if not found or platform.machine() != "x86_64":

@@ -450,6 +450,7 @@ def test_an_iteration_stays_on_the_device(device, optimizer):
 def test_memory_of_vgg19_at_512(device, monkeypatch, units):
     """At most 200 MB beside the filters for 512×384, counted in a fresh pool; the kernels need not run for that."""
     ops = common.Backend(device.device)
+    ops.autotune = False  # which would time launches that do nothing
     monkeypatch.setattr(device.device, "units", units)
     monkeypatch.setattr(ops.device, "launch", lambda *_: None)
     net = Network(nets.vgg(19, 1, (32, 32), classifier=False), ops)

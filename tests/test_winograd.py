@@ -199,6 +199,7 @@ def test_an_iteration_allocates_nothing(device, monkeypatch):
     """With slabs and shares, after the first."""
     monkeypatch.setattr(convolution, "plan", lambda *_, blocks=0, **__: Way(TILES[2], 2, True))
     ops = common.Backend(device.device)
+    ops.autotune = False
     filters = ops.convolution(noise(64, 64, 3, 3), None, (1, 1), (1, 1), 1)
     x, taken = ops.asarray(noise(1, 64, 130, 130)), []
     for _ in range(4):
