@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 
+import launches
 import pocl
 import pytest
 
@@ -27,6 +28,9 @@ if BACKEND == "ptx":  # the backend cuda, with the code that CUDA's compiler mak
     import ptx
 
     fake_cupy.install(pytest.MonkeyPatch(), ptx.Device())
+elif BACKEND == "nothing":  # the backend cuda on an H200 that only counts, for what it would be asked to do
+    launches.install(pytest.MonkeyPatch())
+CHOSEN = launches.Launches()
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +41,20 @@ def device():
     """
     from cvstyle import backends
 
-    backend = backends.get("cuda" if BACKEND == "ptx" else BACKEND)
+    backend = backends.get("cuda" if BACKEND in ("ptx", "nothing") else BACKEND)
     backend.autotune = False  # each of many random shapes would be tried in many ways
     return backend
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item):
+    if item.get_closest_marker("gpu") is None:
+        yield
+    else:
+        with CHOSEN.watched():
+            yield
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if config.option.markexpr == "gpu":
+        terminalreporter.write_line(f"On {BACKEND}: {CHOSEN}")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+import nvrtc
+import pytest
 
 from cvstyle import folders
 from cvstyle.backends.device.tuning import Choices
@@ -25,3 +29,32 @@ def test_the_users_cache_is_left_alone():
     assert choices.path.parent == folders.cache() == Path(started)
     assert choices.path.is_file() and folders.cache().is_relative_to(tempfile.gettempdir())
     assert not folders.cache().is_relative_to(Path(os.path.expanduser("~"), ".cache"))
+
+
+def run(*arguments, backend):
+    """What a program prints, on a backend for tests (CVSTYLE_TEST_BACKEND), from the repository's root."""
+    root = Path(__file__).resolve().parents[1]
+    environment = os.environ | {"CVSTYLE_TEST_BACKEND": backend, "PYTHONPATH": str(root)}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True).stdout
+
+
+def test_the_chosen_tests_launch_every_kernel():
+    """Counted on a device that computes nothing and has an H200's size; a compilation there takes about half a second.
+
+    Without assertions, for whatever is compared is wrong there.
+    """
+    files = ("tests/test_opencl.py", "tests/test_winograd.py", "tests/test_tensor.py")
+    said = run("-O", "-m", "pytest", "--assert=plain", "-p", "no:cacheprovider", "-m", "gpu", *files, backend="nothing")
+    found = re.search(r"On nothing: (\d+) of (\d+) kernels in (\d+) variants, (\d+) launches", said)
+    assert found and "not launched" not in said, said
+    assert found[1] == found[2] and int(found[3]) <= 95 and int(found[4]) <= 5000
+
+
+def test_the_program_for_memcheck():
+    """On the CPU, which sees accesses outside of arrays as well."""
+    if nvrtc.library() is None:
+        pytest.skip("CUDA's compiler is not installed")
+    *cases, end = run("tests/memcheck.py", backend="ptx").splitlines()
+    assert [line.split(": ")[0] for line in cases] == ["fp32 18×10", "fp16 17×9", "fp32 11×33 in tiles of 26"]
+    assert end == "all is well"

@@ -22,6 +22,7 @@ from test_objective import reference_objective
 from test_optimize import Function, quadratic, rosenbrock
 
 from cvstyle import Objective, optimize
+from cvstyle import backends as all_backends
 from cvstyle.backends import device as common
 from cvstyle.backends.device import convolution, ways
 from cvstyle.backends.device.picture import PictureConvolution
@@ -32,6 +33,11 @@ from cvstyle.network import Network
 from cvstyle.optimize import lbfgs
 
 EXACT = Backend("float64")
+
+
+def on_gpu(*values):
+    """A case that `make gpu-quick` tries out on a GPU (the marker `gpu`)."""
+    return pytest.param(*values, marks=pytest.mark.gpu)
 
 
 def close(ours, exact, tolerance=3e-6):
@@ -49,6 +55,7 @@ def noise(*shape, seed=0):
 # Layers and convolutions
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_layer(case, device):
     inputs, _ = case.data()
@@ -65,6 +72,11 @@ def test_layer(case, device):
         results.append([*copies, *[np.array(g) for g in gradients if g is not None]])
     close(results[1], results[0])
     close(results[2], results[0])
+
+
+# Cases of `test_every_tile` for a GPU; the tile left out has the same numbers per work-item as those beside it.
+ON_GPU = [(ways.TILES[i], split, (20, 9, 16)) for i, split in ((0, 1), (2, 3), (3, 1), (4, 3))]
+ON_GPU += [(ways.TILES[0], 3, (3, 31, 33))]
 
 
 def check_convolution(
@@ -105,7 +117,7 @@ def check_convolution(
 
 
 @pytest.mark.parametrize("shape, outputs, side, pad", [
-    ((3, 17, 36), 32, 3, (1, 1, 1, 1)), ((4, 5, 33), 16, 5, (0, 2, 1, 4)), ((1, 34, 9), 16, 7, (3, 3, 3, 3)),
+    on_gpu((3, 17, 36), 32, 3, (1, 1, 1, 1)), ((4, 5, 33), 16, 5, (0, 2, 1, 4)), ((1, 34, 9), 16, 7, (3, 3, 3, 3)),
 ], ids=str)  # fmt: skip
 def test_convolution_of_a_picture(device, monkeypatch, shape, outputs, side, pad):
     filters = device.convolution(np.ones((outputs, shape[0], side, side)), None, (1, 1), (1, 1), 1)
@@ -115,11 +127,12 @@ def test_convolution_of_a_picture(device, monkeypatch, shape, outputs, side, pad
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("tile", ways.TILES, ids=lambda t: f"{t.bm}x{t.bn}")
-@pytest.mark.parametrize("split", [1, 3])
-@pytest.mark.parametrize("shape, outputs, kernel, stride", [
-    ((20, 9, 16), 70, (3, 3), (1, 1)), ((9, 17, 19), 133, (3, 3), (1, 1)), ((3, 31, 33), 5, (7, 5), (3, 2)),
-    ((130, 1, 1), 40, (1, 1), (1, 1)),
+@pytest.mark.parametrize("tile, split, shape, outputs, kernel, stride", [
+    (on_gpu if (tile, split, shape) in ON_GPU else pytest.param)(tile, split, shape, *more)
+    for tile in ways.TILES for split in (1, 3) for shape, *more in (
+        ((20, 9, 16), 70, (3, 3), (1, 1)), ((9, 17, 19), 133, (3, 3), (1, 1)), ((3, 31, 33), 5, (7, 5), (3, 2)),
+        ((130, 1, 1), 40, (1, 1), (1, 1)),
+    )
 ], ids=str)  # fmt: skip
 def test_every_tile(device, monkeypatch, tile, split, shape, outputs, kernel, stride):
     pad = tuple(k // 2 for k in kernel) * 2
@@ -156,6 +169,7 @@ def test_plans_fill_the_device():
         assert str(ways.plan(512, 96 * 128, 512, 9, 1, 2, blocks=blocks, cpu=True).tile) == "64×64"
 
 
+@pytest.mark.gpu
 def test_relu_keeps_nan_and_counts_zero_as_flat(device):
     values = np.array([np.nan, -1, 0, 2, np.inf, -np.inf], np.float32).reshape(1, 1, 2, 3)
     filters = device.convolution(np.ones((1, 1, 1, 1), np.float32), None, (1, 1), (1, 1), 1)
@@ -165,6 +179,7 @@ def test_relu_keeps_nan_and_counts_zero_as_flat(device):
         assert np.array(mask).ravel()[0] == 0b011000
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("kernel, winner", [(2, np.uint8), (17, np.uint32)])
 def test_max_pool_gives_a_plateau_to_the_first(device, kernel, winner):
     x = device.asarray(np.ones((1, 1, kernel, 2 * kernel)))
@@ -179,6 +194,7 @@ def test_max_pool_gives_a_plateau_to_the_first(device, kernel, winner):
 # Losses
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("channels, size", [
     (1, (1, 1)), (3, (5, 7)), (64, (33, 20)), (65, (1, 300)), (130, (40, 51)), (200, (2, 2)),
 ])  # fmt: skip
@@ -202,7 +218,7 @@ def test_gram(device, monkeypatch, channels, size, units):
         close(ours, [product, product + base])
 
 
-@pytest.mark.parametrize("size", [(2, 2), (1, 9), (7, 5), (64, 65), (300, 200)])
+@pytest.mark.parametrize("size", [(2, 2), (1, 9), (7, 5), on_gpu((64, 65)), (300, 200)])
 def test_total_variation(device, size):
     x, out = noise(1, 3, *size), noise(1, 3, *size, seed=1)
     results = []
@@ -213,7 +229,7 @@ def test_total_variation(device, size):
     close(results[1], results[0])
 
 
-@pytest.mark.parametrize("size", [(1, 9), (2, 4), (31, 17), (64, 65)])
+@pytest.mark.parametrize("size", [(1, 9), (2, 4), on_gpu((31, 17)), (64, 65)])
 def test_halving_and_doubling(device, size):
     x, half = noise(1, 2, *size), noise(1, 2, *(-(-n // 2) for n in size), seed=1)
     results = []
@@ -222,7 +238,7 @@ def test_halving_and_doubling(device, size):
     close(*results[::-1])
 
 
-@pytest.mark.parametrize("n", [1, 255, 256, 257, 8192, 100_003])
+@pytest.mark.parametrize("n", [on_gpu(1), 255, 256, 257, 8192, on_gpu(100_003)])
 def test_reductions(device, n):
     x, y = noise(n), noise(n, seed=1)
     ours, exact = ([f(ops.asarray(x), ops.asarray(y)) for f in (
@@ -236,6 +252,7 @@ def test_reductions(device, n):
         np.testing.assert_array_equal([float(v) for v in results], [bad] * 3)
 
 
+@pytest.mark.gpu
 def test_scalars_combine_with_numbers_on_the_device(device):
     s = device.dot(device.asarray([2.0, 3.0]), device.asarray([2.0, 1.0]))  # 7
     before = device.downloads
@@ -250,6 +267,7 @@ def test_scalars_combine_with_numbers_on_the_device(device):
 # Arrays
 
 
+@pytest.mark.gpu
 def test_arrays(device):
     host = noise(2, 3, 4)
     a = device.asarray(host)
@@ -265,6 +283,7 @@ def test_arrays(device):
     np.testing.assert_array_equal(np.asarray(device.asarray(a), np.float64), 2 * host)
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("shapes", [
     ((2, 3, 4, 5), (2, 3, 4, 5), (2, 3, 4, 5)), ((2, 8, 4, 5), (2, 3, 4, 5), (2, 2, 4, 5)),
     ((1, 4, 9, 7), (1, 4, 5, 8), (1, 3, 4, 6)), ((7,), (9,), (5,)), ((2, 3, 4, 5, 6), (1, 3, 4, 5, 6), (1, 2, 4, 5, 6)),
@@ -281,6 +300,25 @@ def test_copy_block(device, shapes):
     close(results[1], results[0], 0)
 
 
+@pytest.mark.gpu
+def test_arrays_go_from_one_backend_to_another(device):
+    """To the second device where there is one; without the host where the devices can, and in the order of the work."""
+    number = min(1, len({name: found for name, _, found in all_backends.survey()}[device.name]) - 1)
+    other, host = all_backends.get(device.name, number), noise(3, 50_000)
+    array = device.asarray(host)
+    before = device.downloads + other.downloads
+    device.scale(array, 2)
+    there = other.receive(array)
+    device.scale(array, 3)
+    back = device.receive(other.scale(there, 2))
+    other.scale(there, 3)
+    if hasattr(device.device, "transfer"):
+        assert device.downloads + other.downloads == before
+    for found, factor in ((array, 6), (there, 12), (back, 4)):
+        np.testing.assert_array_equal(np.array(found), factor * host)
+
+
+@pytest.mark.gpu
 def test_memory_is_reused_and_holes_join(device):
     from cvstyle.backends.device.pool import DevicePool
 
@@ -407,7 +445,7 @@ def test_whole_net(name, pooling, device):
     assert np.linalg.norm(gradient - exact) <= 1e-4 * np.linalg.norm(exact)
 
 
-@pytest.mark.parametrize("case", make_reference.CASES)
+@pytest.mark.parametrize("case", [on_gpu(case) if case == "all" else case for case in make_reference.CASES])
 def test_objective(case, device):
     """Losses and gradient against the float64 ones, which equal PyTorch's (test_objective)."""
     objective, x = reference_objective(case, device)
@@ -446,6 +484,33 @@ def test_an_iteration_stays_on_the_device(device, optimizer):
     assert np.isfinite(objective.loss)
 
 
+def check_recording(ops, monkeypatch, net, optimizer, **options):
+    """Iterations put on the queue one kernel at a time, and replayed from a recording where the device makes one.
+
+    Same picture and losses to the last bit, the losses fresh ones: they are read while the next iteration is under way.
+    """
+    records, repeated, made, results = ops.device.records, ops.repeated, [], []
+    monkeypatch.setattr(ops, "repeated", lambda function: made.append(repeated(function)) or made[-1])
+    for recording in (False, records):
+        monkeypatch.setattr(ops.device, "records", recording)
+        objective = Objective(
+            Network(net, ops), noise(3, 24, 37) * 50, [noise(3, 30, 21, seed=1) * 50], content_layers=["relu2_2"],
+            style_layers=["relu1_1", "relu2_1"],
+        )  # fmt: skip
+        x, losses = ops.asarray(noise(1, 3, 24, 37, seed=2)), []
+        optimize.get(optimizer).minimize(objective, x, 9, lambda i, x: losses.append(objective.loss), **options)
+        results.append((np.array(x).tobytes(), losses))
+    assert results[0] == results[1] and len(set(results[0][1])) == 9
+    if records:
+        assert not ops.recording_problem and made[-1].replays >= 4
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("optimizer, options", [("lbfgs", {"history": 3}), ("adam", {})])
+def test_a_recorded_iteration_has_the_bits_of_its_launches(device, monkeypatch, optimizer, options):
+    check_recording(device, monkeypatch, nets.vgg(16, 4, (32, 32), classifier=False), optimizer, **options)
+
+
 @pytest.mark.parametrize("units", [2, 132])
 def test_memory_of_vgg19_at_512(device, monkeypatch, units):
     """At most 200 MB beside the filters for 512×384, counted in a fresh pool; the kernels need not run for that."""
@@ -471,9 +536,9 @@ def test_memory_of_vgg19_at_512(device, monkeypatch, units):
 
 
 @pytest.mark.parametrize("name, function, options", [
-    ("adam", quadratic, {"learning_rate": 1.0}), ("lbfgs", quadratic, {}), ("lbfgs", quadratic, {"history": 3}),
-    ("lbfgs", rosenbrock, {"history": 1, "learning_rate": 0.01}),
-    ("lbfgs", quadratic, {"history": 3, "first": 0.3, "longest": 0.2, "smooth": 0.5}),
+    on_gpu("adam", quadratic, {"learning_rate": 1.0}), ("lbfgs", quadratic, {}),
+    on_gpu("lbfgs", quadratic, {"history": 3}), ("lbfgs", rosenbrock, {"history": 1, "learning_rate": 0.01}),
+    on_gpu("lbfgs", quadratic, {"history": 3, "first": 0.3, "longest": 0.2, "smooth": 0.5}),
 ], ids=str)  # fmt: skip
 def test_optimizer(device, name, function, options):
     results = []
@@ -484,6 +549,7 @@ def test_optimizer(device, name, function, options):
     close(results[1], results[0], 1e-3)
 
 
+@pytest.mark.gpu
 def test_lbfgs_on_many_numbers(device):
     """Histories of several rows at a time, more numbers than one group sums; pairs are rejected on the way."""
     scales, results = np.geomspace(0.5, 2, 3 * 70 * 90).reshape(1, 3, 70, 90), []
@@ -499,9 +565,10 @@ def test_lbfgs_on_many_numbers(device):
     np.testing.assert_array_equal(np.asarray(results[1][1])[:2], results[0][1][:2])
 
 
+@pytest.mark.gpu
 def test_lbfgs_state_goes_through_the_host(device):
     x = device.asarray(noise(1, 3, 20, 20))
-    states = [lbfgs.init(device, x, 4)]
+    states = [lbfgs.init(device, x, 3)]
     for _ in range(7):
         lbfgs.update(device, x, device.copy(x), states[0], 0.5)
     arrays = {k: device.to_host(v) for k, v in vars(states[0]).items() if k != "iteration"}
@@ -526,6 +593,7 @@ def test_a_history_that_is_too_long_is_refused(device):
 # Failures
 
 
+@pytest.mark.gpu
 def test_a_kernel_that_does_not_compile_shows_the_log(device, monkeypatch):
     from cvstyle.backends.device import compiler
 
@@ -535,6 +603,7 @@ def test_a_kernel_that_does_not_compile_shows_the_log(device, monkeypatch):
         fresh.scale(fresh.empty((3,)), 2)
 
 
+@pytest.mark.gpu
 def test_a_launch_that_fails_names_operation_and_device(device):
     x = device.asarray(noise(5))
     with pytest.raises(DeviceError, match=r"operation 'scale' failed on .*"):
@@ -553,6 +622,7 @@ def test_what_the_driver_refuses_names_operation_and_device(device, monkeypatch,
         fresh.scale(x, 2) if method == "compile" else fresh.finish([fresh.empty((1 << 20,))])
 
 
+@pytest.mark.gpu
 def test_memory_that_cannot_be_had(device):
     with pytest.raises(MemoryError):
         device.device.allocate(1 << 50)

@@ -10,7 +10,7 @@ import numpy as np
 import nvrtc
 import ptx
 import pytest
-from test_opencl import EXACT, close, noise
+from test_opencl import EXACT, check_recording, close, noise, on_gpu
 from test_tiles import check_features
 
 from cvstyle import Objective
@@ -23,7 +23,7 @@ from cvstyle.errors import OptionError
 from cvstyle.netdef import LayerDef, NetDef
 from cvstyle.network import Network
 
-ON_GPU = os.environ.get("CVSTYLE_TEST_BACKEND") == "cuda"
+ON_GPU = os.environ.get("CVSTYLE_TEST_BACKEND") in ("cuda", "nothing")
 PADS = (1, 1, 1, 1)
 # A GPU's tensor cores cut off what a sum has beyond float32 where the interpreter rounds it, so errors add up on one
 # side. Emulated for steps of 4 to 16 products and 0 to 2 more bits: up to 1.4e-6 in one word; in two, with three times
@@ -49,7 +49,7 @@ def backends():
         yield found
 
 
-@pytest.fixture(params=tensor.PRECISIONS)
+@pytest.fixture(params=[on_gpu(p) if p in ("tf32", "fp16") else p for p in tensor.PRECISIONS])
 def ops(request, backends):
     return backends[request.param]
 
@@ -86,15 +86,17 @@ LONG = 4095  # needs two words of every kind
 
 
 @pytest.mark.parametrize("tile, split, shape, outputs", [
-    (*way, *SHAPES[(i + j) % 5])
+    (on_gpu if i in (0, 3) and j == 0 else pytest.param)(*way, *SHAPES[(i + j) % 5])
     for i, way in enumerate([*zip(tensor.TILES, (1, 2, 1, 2)), (tensor.TILES[1], 1)]) for j in (0, 2)
 ], ids=str)  # fmt: skip
 def test_convolution_is_exact_on_integers(backends, monkeypatch, tile, split, shape, outputs):
     check_integers(backends["tf32-fast"], monkeypatch, tile, split, shape, outputs)
 
 
-@pytest.mark.parametrize("precision", ["bf16-fast", "fp16-fast"])
-@pytest.mark.parametrize("tile, split", [(tensor.TILES[1], 1), (tensor.TILES[-1], 2)], ids=str)
+@pytest.mark.parametrize("precision, tile, split", [
+    ("bf16-fast", tensor.TILES[1], 1), on_gpu("fp16-fast", tensor.TILES[1], 1), ("bf16-fast", tensor.TILES[-1], 2),
+    on_gpu("fp16-fast", tensor.TILES[-1], 2),
+], ids=str)  # fmt: skip
 def test_words_of_two_are_exact_on_integers(backends, monkeypatch, precision, tile, split):
     """The types differ in rounding and in the product alone, so here two tiles suffice."""
     for shape, outputs in SHAPES[1::3]:
@@ -187,7 +189,10 @@ def test_a_deconvolution_is_computed_before_its_input_is_overwritten(backends):
     np.testing.assert_array_equal(found[1], found[0])
 
 
-TWO_WORDS = [(precision, *way) for way in ((tensor.TILES[0], 1), (tensor.TILES[-1], 2)) for precision in tensor.WORDS]
+TWO_WORDS = [
+    (on_gpu if (precision, way[1]) in (("tf32", 1), ("fp16", 2)) else pytest.param)(precision, *way)
+    for way in ((tensor.TILES[0], 1), (tensor.TILES[-1], 2)) for precision in tensor.WORDS
+]  # fmt: skip
 TWO_WORDS += [(precision, tensor.HOPPER_TILES[3], 1) for precision in (tensor.WORDS if ON_GPU else ("fp16",))]
 
 
@@ -225,6 +230,7 @@ def test_convolution_rounds_its_operands_and_nothing_else(ops):
     )  # fmt: skip
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("precision", tensor.WORDS)
 @pytest.mark.parametrize("shape", [(64, 5, 7), (128, 3, 30)], ids=str)
 def test_gram(backends, precision, shape):
@@ -264,6 +270,7 @@ def gradient_and_style(ops, weight, g, kind, d, x, factor, additions=1):
     return gradient
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("precision, kind, tile, split", [
     ("fp16-fast", "plain", tensor.TILES[1], 2), ("tf32-fast", "plain", tensor.TILES[2], 3),
     ("fp16-fast", "pool", tensor.TILES[3], 1),
@@ -287,6 +294,7 @@ def test_a_style_gradient_is_part_of_the_sum_it_is_added_to(backends, monkeypatc
         assert launched.count(("cuda/convolution", "convolution")) == 2 + 3
 
 
+@pytest.mark.gpu
 def test_a_sum_of_two_products_keeps_the_scale_of_each(backends, monkeypatch):
     """fp16's powers of two for the gradient and the filters differ by far from those for features and matrix."""
     set_plan(monkeypatch, tensor.TILES[1], 1)
@@ -303,7 +311,7 @@ def test_a_sum_of_two_products_keeps_the_scale_of_each(backends, monkeypatch):
     close([gradient_and_style(ops, weight, nothing, "plain", d, x, 0.3)], [exact], TRUNCATED)
 
 
-@pytest.mark.parametrize("tile, split", [(tensor.TILES[1], 1), (tensor.TILES[-1], 2)])
+@pytest.mark.parametrize("tile, split", [(tensor.TILES[1], 1), on_gpu(tensor.TILES[-1], 2)])
 def test_kernels_leave_the_largest_magnitude_behind(backends, monkeypatch, tile, split):
     """fp16's scale comes from who wrote the array, and from the array itself once somebody else has changed it."""
     set_plan(monkeypatch, tile, split)
@@ -337,7 +345,7 @@ def test_kernels_leave_the_largest_magnitude_behind(backends, monkeypatch, tile,
     assert np.isnan(np.array(ops.peak(filters.forward(ops.asarray(x), PADS)))[0])
 
 
-@pytest.mark.parametrize("precision", ["tf32", "fp16", "bf16-fast"])
+@pytest.mark.parametrize("precision", ["tf32", on_gpu("fp16"), "bf16-fast"])
 def test_windows_have_the_bits_of_the_picture(backends, monkeypatch, precision):
     """Their sums are taken in its order, by whatever tile, though fp16 scales a window by its own largest number."""
     ways = tensor.ranked
@@ -349,6 +357,13 @@ def test_windows_have_the_bits_of_the_picture(backends, monkeypatch, precision):
     monkeypatch.setattr(tensor, "plan", chosen)
     net = Network(nets.vgg(19, 4, (64, 64), classifier=False), backends[precision])
     check_features(net, ["relu1_2", "relu2_1", "relu3_1"], (76, 33), 56)
+
+
+@pytest.mark.gpu
+def test_a_recorded_iteration_has_the_bits_of_its_launches(backends, monkeypatch):
+    set_plan(monkeypatch, tensor.TILES[-1], 1)
+    net = nets.vgg(16, 4, (32, 32), classifier=False)
+    check_recording(backends["fp16-fast"], monkeypatch, net, "lbfgs", history=3)
 
 
 # What CUDA's compiler makes of the sources

@@ -1,0 +1,77 @@
+"""Small evaluations and L-BFGS steps on the backend cuda, each array in memory of its own, for
+
+    compute-sanitizer --tool memcheck --error-exitcode 9 python3 tests/memcheck.py
+
+which then sees every access outside of an array; results are compared with NumPy's in float64. Nothing is tuned and
+nothing recorded. From the repository's root, with PYTHONPATH=. where cvstyle is not installed. CVSTYLE_TEST_BACKEND=ptx
+runs it on the CPU (ptx.py), which sees the same without a GPU.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+import nets
+import numpy as np
+import ptx
+
+from cvstyle import Objective, backends
+from cvstyle.backends.device import convolution, tensor
+from cvstyle.backends.device.ways import TILES, Way
+from cvstyle.backends.numpy import Backend
+from cvstyle.network import Network
+from cvstyle.optimize import lbfgs
+
+# Precision, height and width, tile size, deepest layer, how far losses and gradients may be from those of float64.
+CASES = [
+    ("fp32", (10, 18), None, "relu3_1", 1e-4), ("fp16", (9, 17), None, "relu3_1", 1e-2),
+    ("fp32", (33, 11), 26, "relu2_1", 1e-4),
+]  # fmt: skip
+
+
+def choose_few_ways():
+    """Kernels that the tests compile as well: by Winograd's algorithm and two shares, where there are such."""
+    convolution.plan = lambda *_, blocks=0, splits=(1, 2), **__: Way(TILES[2], splits[-1], bool(blocks))
+    tensor.plan = lambda *shape, **_: Way(tensor.TILES[-1], 2 if len(shape[-1]) > 1 else 1)
+
+
+def results(ops, size, tile, deepest):
+    """(losses, gradient, what one step and what two steps of L-BFGS change)"""
+    content, style, start = (np.random.default_rng(i).normal(size=(3, *size)).astype(np.float32) * 60 for i in range(3))
+    layers = {"content_layers": ["relu2_1"], "style_layers": ["relu1_1", deepest]}
+    net = Network(nets.vgg(16, 4, (32, 32), classifier=False), ops)
+    objective = Objective(net, content, [style], tile_size=tile, **layers)
+    x = ops.asarray(start[None])
+    gradient = np.array(objective.evaluate(x), np.float64)
+    losses, pictures = dict(objective.losses), [np.array(x, np.float64)]
+    lbfgs.minimize(objective, x, 2, lambda *_: pictures.append(np.array(x, np.float64)), learning_rate=1e4)
+    return losses, gradient, pictures[1] - pictures[0], pictures[2] - pictures[0]
+
+
+def main():
+    choose_few_ways()
+    for precision, size, tile, deepest, tolerance in CASES:
+        begun = time.perf_counter()
+        ops = backends.get("cuda", precision=precision)
+        ops.autotune = ops.device.records = False
+        ops.pool = ptx.Pool(ops.device)
+        ours, exact = (results(backend, size, tile, deepest) for backend in (ops, Backend("float64")))
+        for name, value in exact[0].items():
+            assert abs(ours[0][name] - value) <= tolerance * abs(value), (precision, name, ours[0][name], value)
+        errors = [np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in zip(ours[1:], exact[1:], strict=True)]
+        print(
+            f"{precision} {size[1]}×{size[0]}{f' in tiles of {tile}' if tile else ''}: gradient off by {errors[0]:.1e},"
+            f" steps by {errors[1]:.1e} and {errors[2]:.1e}, {time.perf_counter() - begun:.1f} s", flush=True,
+        )  # fmt: skip
+        assert max(errors[:2]) <= tolerance and errors[2] <= 100 * tolerance, errors
+    print("all is well")
+
+
+if __name__ == "__main__":
+    if os.environ.get("CVSTYLE_TEST_BACKEND") == "ptx":
+        import fake_cupy
+        import pytest
+
+        fake_cupy.install(pytest.MonkeyPatch(), ptx.Device())
+    main()
