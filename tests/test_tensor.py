@@ -79,7 +79,7 @@ def as_rounded(x, precision):
 def set_plan(monkeypatch, tile, split, ops=None):
     if tile.wgmma and ON_GPU and not ops.device.wgmma:
         pytest.skip("wgmma is tried on a GPU of compute capability 9.0 with CVSTYLE_WGMMA=1")
-    monkeypatch.setattr(tensor, "plan", lambda *shape, **_: Way(tile, split if len(shape[-1]) > 1 else 1))
+    monkeypatch.setattr(tensor, "plan", lambda *_, **__: Way(tile, split))
 
 
 LONG = 4095  # needs two words of every kind
@@ -101,6 +101,30 @@ def test_words_of_two_are_exact_on_integers(backends, monkeypatch, precision, ti
     """The types differ in rounding and in the product alone, so here two tiles suffice."""
     for shape, outputs in SHAPES[1::3]:
         check_integers(backends[precision], monkeypatch, tile, split, shape, outputs)
+
+
+@pytest.mark.parametrize("precision, tile, split, shape", [
+    ("tf32-fast", tensor.TILES[1], 7, (80, 9, 17)), ("fp16-fast", tensor.TILES[-1], 4, (80, 5, 19)),
+    ("bf16", tensor.TILES[2], 3, (64, 2, 33)), ("fp16-fast", tensor.HOPPER_TILES[1], 3, (80, 17, 16)),
+], ids=str)  # fmt: skip
+def test_shares_may_be_uneven_or_empty(backends, monkeypatch, precision, tile, split, shape):
+    """10 chunks by seven groups, which take two each or none; 5 by four, two each, one or none; 4 and 5 by three."""
+    check_integers(backends[precision], monkeypatch, tile, split, shape, 48)
+
+
+@pytest.mark.parametrize("precision, tile", [("fp16", tensor.TILES[1]), ("tf32-fast", tensor.TILES[-1])])
+def test_whoever_comes_last_the_bytes_are_the_same(backends, monkeypatch, precision, tile):
+    """Shares are added in one order (here they arrive in one that is drawn by chance), and the counters stay zero."""
+    set_plan(monkeypatch, tile, 4)
+    ops = backends[precision]
+    filters = ops.convolution(noise(32, 64, 3, 3), noise(32, seed=1), (1, 1), (1, 1), 1)
+    x, g = ops.asarray(noise(1, 64, 9, 20, seed=2)), ops.asarray(noise(1, 32, 9, 20, seed=3))
+    runs = []
+    for _ in range(4):
+        y, mask = filters.forward_relu(x, PADS, True)
+        runs.append([np.array(a).tobytes() for a in (y, mask, ops.peak(y), filters.backward(g, (9, 20), PADS))])
+    assert all(run == runs[0] for run in runs)
+    assert not any(np.array(counters).any() for counters in ops._counters.values())
 
 
 @pytest.mark.parametrize("precision, tile, split", [
@@ -273,7 +297,7 @@ def gradient_and_style(ops, weight, g, kind, d, x, factor, additions=1):
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision, kind, tile, split", [
     ("fp16-fast", "plain", tensor.TILES[1], 2), ("tf32-fast", "plain", tensor.TILES[2], 3),
-    ("fp16-fast", "pool", tensor.TILES[3], 1),
+    ("fp16-fast", "pool", tensor.TILES[-1], 2),
 ])  # fmt: skip
 def test_a_style_gradient_is_part_of_the_sum_it_is_added_to(backends, monkeypatch, precision, kind, tile, split):
     set_plan(monkeypatch, tile, split)
@@ -343,6 +367,22 @@ def test_kernels_leave_the_largest_magnitude_behind(backends, monkeypatch, tile,
     x = np.array(x)
     x[0, 3, 4, 5] = np.nan
     assert np.isnan(np.array(ops.peak(filters.forward(ops.asarray(x), PADS)))[0])
+
+
+def test_shares_fill_the_multiprocessors():
+    """VGG-19's layers from conv3_2 on at 512 and 1024: at least 0.9 of 132 multiprocessors' time, forward."""
+    for channels, *size in ((256, 96, 128), (512, 48, 64), (256, 192, 256), (512, 96, 128), (512, 24, 32)):
+        ways = tensor.ranked(channels, *size, channels, 3, "fp16", True, 132)
+        assert 1 < len(ways) == len(set(map(str, ways))) <= 8
+        tile, shares, _ = ways[0]
+        groups = shares * -(-channels // tile.bm) * -(-size[0] // tile.rows) * -(-size[1] // 16)
+        assert groups / 132 / -(-groups // 132) > 0.9
+        order = ways[-1].order
+        found = tensor.ranked(channels, *size, channels, 3, "fp16", True, 132, order=order)
+        assert {way.order for way in found} == {order}
+    assert tensor._splits(5) == [1, 2, 3, 5] and tensor._splits(32) == [1, 2, 3, 4, 5, 6, 7, 8, 11, 16]
+    both = tensor.ranked(256, 96, 128, 256, 3, "fp16", True, 132, wgmma=True)
+    assert {way.tile.wgmma for way in both} == {False, True}  # what has never run must not be all that is tried
 
 
 @pytest.mark.parametrize("precision", ["tf32", on_gpu("fp16"), "bf16-fast"])

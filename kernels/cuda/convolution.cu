@@ -20,7 +20,9 @@
    y[o, p] = (sum + bias) through a ReLU where `relu` is set, its bits kept where it is 2; or y += factor · sum where
    `accumulate` is set (the Gram gradient: SIDE 1, weights from pack.cu). With PLUS the sum begins with factor times that
    product, of `plus_w` and `plus_x` (as many channels as outputs): a Gram gradient, and the gradient it is added to, in
-   one pass. Where positions are few, groups share out the channels (splits > 1) and leave their sums to `finish`.
+   one pass. Where tiles are few, or do not fill the last turn of the multiprocessors, groups share out the channels
+   (splits > 1): each puts its sums into `parts`, as they lie in registers, and the last one to come at a tile, by a
+   counter of its own after two of `scratch`, adds them in the order of the channels and goes on alone.
    Bits, of masks and results: 16 to a word, rows of whole words: (channels, height, ceil(width / 16)).
    With relu 3 a 2×2 max pool follows, whose windows lie in one lane each: y and `bits` are (channels, ceil(height / 2),
    ceil(width / 2)), and a winner is one byte, 0 to 3 row by row, 4 where all are 0.
@@ -69,8 +71,8 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
                        GLOBAL const float *RESTRICT peak_x, GLOBAL const float *RESTRICT peak_w,
                        GLOBAL float *RESTRICT largest_y, GLOBAL const float *RESTRICT plus_x,
                        GLOBAL const uint4 *RESTRICT plus_w, GLOBAL const float *RESTRICT peak_plus_x,
-                       GLOBAL const float *RESTRICT peak_plus_w, FACTOR, int channels, int height, int width,
-                       int outputs, int splits, int relu, int accumulate) {
+                       GLOBAL const float *RESTRICT peak_plus_w, GLOBAL float4 *parts, GLOBAL uint *scratch, FACTOR,
+                       int channels, int height, int width, int outputs, int splits, int relu, int accumulate) {
     LOCAL float scales[4]; /* of x, the result, plus_x, the sum that it begins with; here they take no registers */
 #if WGMMA
     LOCAL uint4 tile_x[2 * PARTS * COUNT];
@@ -384,14 +386,37 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
 
 #endif
 
-    y += GROUP_ID(2) * outputs * plane;
-    const int finished = splits == 1, pools = finished && relu == 3;
+    const int tile = GROUP_ID(1) * GROUPS(0) + GROUP_ID(0);
+    if (splits > 1) {
+        parts += tile * splits * (MT * NT * THREADS) + LOCAL_ID;
+        UNROLL for (int i = 0; i < MT * NT; i++) {
+            const float(&four)[4] = sums[i / NT][i % NT];
+            parts[(GROUP_ID(2) * (MT * NT) + i) * THREADS] = together(four[0], four[1], four[2], four[3]);
+        }
+        if (!comes_last(scratch + 2 + tile, splits, (LOCAL_POINTER uint *)tile_x)) return;
+        UNROLL for (int first = 0; first < MT * NT; first += 4) { /* few at a time, for which there are registers */
+            UNROLL for (int i = first; i < first + 4; i++) {
+                UNROLL for (int r = 0; r < 4; r++) sums[i / NT][i % NT][r] = 0;
+            }
+            NO_UNROLL for (int share = 0; share < splits; share++) {
+                UNROLL for (int i = first; i < first + 4; i++) {
+                    const float4 more = FRESH(parts + (share * (MT * NT) + i) * THREADS);
+                    sums[i / NT][i % NT][0] += more.x;
+                    sums[i / NT][i % NT][1] += more.y;
+                    sums[i / NT][i % NT][2] += more.z;
+                    sums[i / NT][i % NT][3] += more.w;
+                }
+            }
+        }
+    }
+
+    const int pools = relu == 3;
     const float unscale = scales[1];
     uint top = 0;
     UNROLL for (int i = 0; i < MT; i++) {
         UNROLL for (int half_ = 0; half_ < 2; half_++) {
             const int output = (first_block + warp_m * MT + i) * 16 + half_ * 8 + lane / 4, valid = output < outputs;
-            const float shift = SIDE > 1 && finished && valid ? bias[output] : 0;
+            const float shift = SIDE > 1 && valid ? bias[output] : 0;
             uint flags[(NT + 3) / 4];
             UNROLL for (int j = 0; j < (NT + 3) / 4; j++) flags[j] = 0;
 #if SIDE > 1
@@ -426,7 +451,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
                     if (both) second += to[1];
                 }
 #else
-                if (finished && relu) {
+                if (relu) {
                     flags[j / 4] |= (uint)((first > 0) | (both && second > 0) << 1) << (j % 4 * 8 + lane % 4 * 2);
                     first = first < 0 ? 0 : first; /* NaN stays */
                     second = second < 0 ? 0 : second;
@@ -446,67 +471,13 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
             UNROLL for (int j = 0; j < (NT + 3) / 4; j++) OR_OF_FOUR(flags[j])
             UNROLL for (int j = 0; j < NT; j += 2) {
                 const int row = first_row + (warp_n * NT + j) / 2;
-                if (finished && relu == 2 && lane % 4 == 0 && valid && row < height)
+                if (relu == 2 && lane % 4 == 0 && valid && row < height)
                     bits[(output * height + row) * across + first_column / PW] = (ushort)(flags[j / 4] >> (j % 4 * 8));
             }
         }
     }
 #if PRECISION == 2
     top = group_largest((LOCAL_POINTER uint *)tile_x, top, THREADS);
-    if (finished && id == 0) largest_y[GROUP_ID(1) * GROUPS(0) + GROUP_ID(0)] = as_number(top);
+    if (id == 0) largest_y[GROUP_ID(1) * GROUPS(0) + GROUP_ID(0)] = as_number(top);
 #endif
-}
-
-/* The end of a convolution whose channels were shared out: the sum of the shares in fixed order, bias, ReLU, bits. One row
-   of groups per output, over positions with rows rounded up to whole words of bits. */
-KERNEL(GROUP) finish(GLOBAL const float *RESTRICT shares, GLOBAL const float *RESTRICT bias, GLOBAL float *RESTRICT y,
-                     GLOBAL ushort *RESTRICT bits, GLOBAL float *RESTRICT largest_y, int splits, int outputs, int height,
-                     int width, int relu) {
-    LOCAL uchar flags[GROUP];
-    LOCAL uint tops[GROUP];
-    const int across = (width + PW - 1) / PW, row = ELEMENT / (across * 16), column = ELEMENT % (across * 16);
-    const int output = GROUP_ID(1), inside = row < height && column < width, at = row * width + column;
-    float value = 0;
-    if (inside) {
-        for (int i = 0; i < splits; i++) value += shares[(i * outputs + output) * height * width + at];
-        value += bias[output];
-        if (relu && value < 0) value = 0;
-        y[output * height * width + at] = value;
-    }
-    flags[LOCAL_ID] = (uchar)(inside && value > 0);
-    const uint top = group_largest(tops, inside ? magnitude(value) : 0, GROUP);
-    if (PRECISION == 2 && LOCAL_ID == 0) largest_y[output * GROUPS(0) + GROUP_ID(0)] = as_number(top);
-    const int first = GROUP_ID(0) * (GROUP / 16) + LOCAL_ID;
-    if (relu == 2 && LOCAL_ID < GROUP / 16 && first < height * across) {
-        uint value16 = 0;
-        for (int i = 0; i < 16; i++) value16 |= (uint)flags[LOCAL_ID * 16 + i] << i;
-        bits[output * height * across + first] = (ushort)value16;
-    }
-}
-
-/* The same with the 2×2 max pool (relu 3), one window per work-item. */
-KERNEL(GROUP) finish_pool(GLOBAL const float *RESTRICT shares, GLOBAL const float *RESTRICT bias,
-                          GLOBAL float *RESTRICT y, GLOBAL uchar *RESTRICT winners, GLOBAL float *RESTRICT largest_y,
-                          int splits, int outputs, int height, int width) {
-    LOCAL uint tops[GROUP];
-    const int pooled_height = (height + 1) / 2, pooled_width = (width + 1) / 2, output = GROUP_ID(1), i = ELEMENT;
-    const int inside = i < pooled_height * pooled_width;
-    const int row = i / pooled_width * 2, column = i % pooled_width * 2;
-    float largest = 0;
-    int winner = -1;
-    for (int k = 0; k < 4; k++) {
-        if (!inside || row + k / 2 >= height || column + k % 2 >= width) continue;
-        float value = bias[output];
-        for (int s = 0; s < splits; s++)
-            value += shares[((s * outputs + output) * height + row + k / 2) * width + column + k % 2];
-        if (winner < 0 || BEATS(value, largest)) largest = value, winner = k;
-    }
-    const int to = output * pooled_height * pooled_width + i;
-    if (largest < 0) largest = 0;
-    if (inside) {
-        y[to] = largest;
-        winners[to] = (uchar)(largest > 0 ? winner : 4);
-    }
-    const uint top = group_largest(tops, inside ? magnitude(largest) : 0, GROUP);
-    if (PRECISION == 2 && LOCAL_ID == 0) largest_y[output * GROUPS(0) + GROUP_ID(0)] = as_number(top);
 }

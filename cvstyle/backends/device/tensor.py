@@ -18,7 +18,7 @@ import numpy as np
 
 from .array import Array
 from .convolution import Convolution
-from .ways import SPLITS, Way, best_of
+from .ways import Way, best_of
 
 WORDS = ("tf32", "bf16", "fp16")  # what a word holds, in the order of PRECISION in tensor.h
 PRECISIONS = (*WORDS, *(f"{word}-fast" for word in WORDS))
@@ -61,7 +61,11 @@ HOPPER_TILES = (
 )  # fmt: skip
 _PAD = (1, 1, 1, 1)  # of what the kernels do
 _FULL = 8  # warps that keep a multiprocessor's tensor cores busy
-_TRAFFIC = 250  # multiply-adds that take as long as moving one float through memory
+_SHARES = 16  # of a tile's channels, at most
+_WORKSPACE = 16 << 20  # floats that the sums of shares may take together: about what a large GPU's cache holds
+# Multiply-adds of a multiprocessor, with one number to a word, that take as long as a group to begin and to end, and as
+# moving one float through that cache (predicted).
+_BEGIN, _MOVE = 1.5e6, 100
 
 
 def width(word):
@@ -216,27 +220,20 @@ def multiply(
         """Returns the largest magnitudes in parts of y."""
         tile, splits = way[:2]
         macros = _macros(tile, side, ops.word, words.split, masked, plus is not None)
-        target = y if splits == 1 else ops.empty((splits, outputs, *size))
         grid = (-(-size[0] // tile.rows) * -(-size[1] // COLUMNS), -(-outputs // tile.bm), splits)
-        places = math.prod(y.shape[2:]) if relu == 3 else size[0] * -(-size[1] // COLUMNS) * COLUMNS
-        ends = (-(-places // 256), outputs, 1)  # groups of `finish`
-        parts = ops.empty((math.prod(grid[:2] if splits == 1 else ends),)) if ops.word == "fp16" else None
+        parts = None if splits == 1 else ops.empty((math.prod(grid), tile.bm * tile.rows * COLUMNS))
+        scratch = ops.counters(2 + math.prod(grid[:2]))
+        largest = ops.empty(grid[:2]) if ops.word == "fp16" else None
         ops.launch(
             "cuda/convolution", "convolution", grid,
-            (x, words.array, bias, target, mask, bits, peak, words.peak, parts, *added, *ops.factor(factor), channels,
-             *size, outputs, splits, relu, int(accumulate)),
+            (x, words.array, bias, y, mask, bits, peak, words.peak, largest, *added, parts, scratch,
+             *ops.factor(factor), channels, *size, outputs, splits, relu, int(accumulate)),
             tile.threads, macros,
         )  # fmt: skip
-        if splits > 1:
-            arguments = (target, bias, y, bits, parts, splits, outputs, *size)
-            if relu == 3:
-                ops.launch("cuda/convolution", "finish_pool", ends, arguments, defines=macros)
-            else:
-                ops.launch("cuda/convolution", "finish", ends, (*arguments, relu), defines=macros)
-        return parts
+        return largest
 
     if ops.autotune:
-        key = "cuda/convolution", *shape[:-1], masked, relu, int(plus is not None), int(accumulate), *(order or ())
+        key = "cuda/convolution", *shape, masked, relu, int(plus is not None), int(accumulate), *(order or ())
         # What is added to is tried out on an array that nobody reads.
         trial = (lambda way: run(way, ops.empty(y.shape))) if accumulate else run
         way = ops.choices.pick(key, ranked(*shape, **options), trial)
@@ -250,9 +247,8 @@ def multiply(
 
 def _shape(ops, channels, size, outputs, side, words, plus=None):
     """What `plan` and `ranked` ask for."""
-    choices = SPLITS if side == 3 else (1,)  # the Gram gradient is added to y, so one group has the whole sum
     wgmma = ops.device.wgmma and plus is None  # of which the kernel knows no other product
-    return channels, *size, outputs, side, ops.word, words.split, ops.device.units, wgmma, choices
+    return channels, *size, outputs, side, ops.word, words.split, ops.device.units, wgmma
 
 
 def remember(x, largest):
@@ -308,27 +304,42 @@ def plan(*shape, **options):
 
 
 @cache
-def ranked(channels, height, columns, outputs, side, word, split_words, units, wgmma=False, splits=SPLITS, order=None):
-    """The ways that are worth trying, by their estimated time, as `ways.ranked`."""
-    found = []
+def ranked(channels, height, columns, outputs, side, word, split_words, units, wgmma=False, order=None):
+    """The ways that are worth trying, by their estimated time, as `ways.ranked`; some with mma.sync among them."""
+    shape = channels, height, columns, outputs, side, word, split_words, units, order
+    usual, hoppers = (
+        sorted(_estimates(kind, *shape), key=lambda pair: pair[0])
+        for kind in (tiles(side), HOPPER_TILES if wgmma and side == 3 else ())
+    )
+    return list(dict.fromkeys(best_of(usual + hoppers) + best_of(usual[:2])))
+
+
+def _estimates(kinds, channels, height, columns, outputs, side, word, split_words, units, order):
+    """(time, way): the busiest multiprocessor's multiply-adds; how its groups, as many at once as it holds, begin, end
+    and move the sums of shares there and back."""
     chunks = channels // ((8 if side == 3 else 16) * width(word))
-    passes = 3 if split_words else 1
-    for tile in (*tiles(side), *(HOPPER_TILES if wgmma and side == 3 else ())):
-        groups = -(-outputs // tile.bm) * -(-height // tile.rows) * -(-columns // COLUMNS)
-        for split in splits:
-            if split > chunks:
-                break
-            at_once = min(resident(tile, side), -(-groups * split // units))
-            turns = -(-groups * split // (units * at_once))
-            products = tile.bm * tile.rows * COLUMNS * -(-chunks // split) * (channels // chunks) * side**2 * passes
-            work = turns * at_once * products
-            time = work / (tile.efficiency * min(1, at_once * tile.threads / 32 / _FULL))
-            if split > 1:
-                time += (2 * split + 1) * outputs * height * columns * _TRAFFIC * width(word) / units
+    for tile in kinds:
+        groups, size = _groups(tile, height, columns, outputs), tile.bm * tile.rows * COLUMNS
+        for split in _splits(chunks) if order is None else order[:1]:
             way = Way(tile, split)
-            if order in (None, way.order):
-                found.append((time, way))
-    return best_of(found)
+            if order not in (None, way.order) or (order is None and 1 < split > _WORKSPACE // (groups * size)):
+                continue
+            busiest, passes = -(-groups * split // units), 3 if split_words else 1
+            at_once = min(resident(tile, side), busiest)
+            products = size * -(-chunks // split) * (channels // chunks) * side**2 * passes
+            time = busiest * products / (tile.efficiency * min(1, at_once * tile.threads / 32 / _FULL))
+            time += width(word) * -(-busiest // at_once) * (_BEGIN + (2 * size * _MOVE if split > 1 else 0))
+            yield time, way
+
+
+def _groups(tile, height, columns, outputs):
+    """How many groups of this tile a map takes."""
+    return -(-outputs // tile.bm) * -(-height // tile.rows) * -(-columns // COLUMNS)
+
+
+def _splits(chunks):
+    """Into how many shares chunks of channels can be divided, so that one share less would make them longer."""
+    return [s for s in range(1, _SHARES + 1) if s == -(-chunks // -(-chunks // s))]
 
 
 def resident(tile, side):
