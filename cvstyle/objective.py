@@ -412,10 +412,13 @@ class _Worker:
         return gradient
 
     def _add_content(self, name, features, gradient, target):
-        ops, weight = self.ops_of(name), self.content_weights[name]
+        ops, weight, factor = self.ops_of(name), self.content_weights[name], self._content_factor(name)
+        losses, share = self._losses[f"content:{name}"], weight / self._counts[name]
+        if gradient is not None and not self.normalize:
+            losses.append(share * ops.add_difference(gradient, weight * factor, features, target))
+            return gradient
         difference = ops.difference(features, target)
-        self._losses[f"content:{name}"].append(weight / self._counts[name] * ops.dot(difference, difference))
-        factor = self._content_factor(name)
+        losses.append(share * ops.dot(difference, difference))
         if self.normalize:
             norm = self.norms["content", name] if self.norms else factor * ops.l1(difference)
             factor = factor / (norm + _NORM_EPSILON)
@@ -427,8 +430,9 @@ class _Worker:
         ops, weight = self.ops_of(name), self.style_weights[name]
         alone = name not in self._differences  # the only tile: its Gram matrix is the whole picture's
         if alone:
-            self.compare_grams({name: ops.gram(features, 1 / self._counts[name])})
-            self._losses[f"style:{name}"].append(self.style_loss(name, weight))
+            gram = self._differences[name] = ops.gram(features, 1 / self._counts[name])
+            squares = ops.compare(gram, self.style_targets[name])
+            self._losses[f"style:{name}"].append(weight / gram.shape[0] ** 2 * squares)
         difference, factor = self._differences[name], self._style_factor(name)
         if alone:
             del self._differences[name]  # nobody else asks; kept, they would lie amid the heap

@@ -1,23 +1,16 @@
-/* The Gram matrix F Fᵀ of F: (channels, positions), in two stages of fixed order. */
+/* The Gram matrix F Fᵀ of F: (channels, positions), a tile of SIDE × SIDE entries at a time (gram.h). */
 
-#define SIDE 64      /* a tile of SIDE × SIDE entries */
 #define DEPTH 32     /* positions per step */
 #define THREADS 64   /* each holds 8 × 8 entries */
 #define PITCH (SIDE + 1)
 
-/* Stage 1: a group sums one tile over `span` positions. Only tiles on and above the diagonal are computed; they are
-   numbered row by row. parts: (shares, tiles, SIDE, SIDE). */
-KERNEL(THREADS) gram_parts(GLOBAL const float *RESTRICT f, GLOBAL float *RESTRICT parts, int channels, int positions,
-                           int span) {
+/* A group sums one tile over `span` positions; the last ones make the matrix where they can. */
+KERNEL(THREADS) gram_parts(GLOBAL const float *RESTRICT f, GLOBAL float *parts, GLOBAL float *RESTRICT g,
+                           GLOBAL uint *counters, int channels, int positions, int span, int members, float factor) {
     LOCAL float left[DEPTH * PITCH];
     LOCAL float right[DEPTH * PITCH];
     const int id = LOCAL_ID, tx = id % 8, ty = id / 8;
-    int across = (channels + SIDE - 1) / SIDE, row = 0, column = GROUP_ID(0);
-    while (column >= across - row) {
-        column -= across - row;
-        row++;
-    }
-    column += row;
+    TILE_OF(row, column, GROUP_ID(0), (channels + SIDE - 1) / SIDE)
     const int first = GROUP_ID(1) * span, end = first + span < positions ? first + span : positions;
     float sums[8][8];
 #pragma unroll
@@ -48,17 +41,21 @@ KERNEL(THREADS) gram_parts(GLOBAL const float *RESTRICT f, GLOBAL float *RESTRIC
                 for (int j = 0; j < 8; j++) sums[i][j] += a[i] * b[j];
         }
     }
-    parts += (GROUP_ID(1) * GROUPS(0) + GROUP_ID(0)) * SIDE * SIDE;
+    GLOBAL float *part = parts + (GROUP_ID(1) * GROUPS(0) + GROUP_ID(0)) * SIDE * SIDE;
 #pragma unroll
     for (int i = 0; i < 8; i++)
 #pragma unroll
-        for (int j = 0; j < 8; j++) parts[(i * 8 + ty) * SIDE + j * 8 + tx] = sums[i][j];
+        for (int j = 0; j < 8; j++) part[(i * 8 + ty) * SIDE + j * 8 + tx] = sums[i][j];
+#ifdef __CUDACC__
+    finish_gram<THREADS>(parts, g, counters, (uint *)left, row, column, channels, members, factor);
+#endif
 }
 
-/* Stage 2: one entry per work-item, the sum of its parts times a factor; the lower half mirrors the upper. */
+#ifndef __CUDACC__
+/* The same in a second launch, one entry per work-item; the lower half mirrors the upper. */
 KERNEL(GROUP) gram_total(GLOBAL const float *RESTRICT parts, GLOBAL float *RESTRICT g, int channels, int shares,
-                         int tiles, float factor) {
-    const int i = ELEMENT;
+                         int members, float factor) {
+    const int i = ELEMENT, across = (channels + SIDE - 1) / SIDE, tiles = across * (across + 1) / 2;
     if (i >= channels * channels) return;
     int row = i / channels, column = i % channels;
     if (row > column) {
@@ -66,9 +63,14 @@ KERNEL(GROUP) gram_total(GLOBAL const float *RESTRICT parts, GLOBAL float *RESTR
         row = column;
         column = other;
     }
-    const int across = (channels + SIDE - 1) / SIDE, r = row / SIDE, c = column / SIDE;
-    const int tile = r * across - r * (r - 1) / 2 + c - r;
+    const int r = row / SIDE, c = column / SIDE, tile = r * across - r * (r - 1) / 2 + c - r;
+    parts += (tile * SIDE + row % SIDE) * SIDE + column % SIDE;
     float total = 0;
-    for (int s = 0; s < shares; s++) total += parts[((s * tiles + tile) * SIDE + row % SIDE) * SIDE + column % SIDE];
+    for (int first = 0; first < shares; first += members) {
+        float sum = 0;
+        for (int s = first; s < shares && s < first + members; s++) sum += parts[s * tiles * SIDE * SIDE];
+        total += sum;
+    }
     g[i] = total * factor;
 }
+#endif

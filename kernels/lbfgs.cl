@@ -114,11 +114,12 @@ KERNEL(GROUP) first_coefficients(GLOBAL float *out, FACTOR, float least, float r
     if (i < n) out[i] = i < n - 1 ? 0 : -rate / fmaxf(least, FACTOR_VALUE);
 }
 
-/* s, the combination of the rows and g, and g go to the ring's next row; parts: the sums of s², each over `span`
-   columns. A row with a coefficient of zero may hold anything. */
+/* s, the combination of the rows and g, and g go to the ring's next row; in `total` s · s, of which each group sums `span`
+   columns (reduction.h). A row with a coefficient of zero may hold anything. */
 KERNEL(GROUP) combine(GLOBAL const float *RESTRICT g, GLOBAL float *steps, GLOBAL float *changes,
                       GLOBAL const float *RESTRICT coefficients, GLOBAL const float *RESTRICT ring,
-                      GLOBAL float *RESTRICT parts, int capacity, int rows, int n, int span) {
+                      GLOBAL float *parts, GLOBAL float *total, GLOBAL uint *counter, int capacity, int rows, int n,
+                      int span) {
     LOCAL float shared[GROUP];
     const int first = GROUP_ID(0) * span, end = n - first < span ? n : first + span;
     const size_t newest = (size_t)ring[0] * n;
@@ -136,8 +137,8 @@ KERNEL(GROUP) combine(GLOBAL const float *RESTRICT g, GLOBAL float *steps, GLOBA
         changes[newest + i] = gradient;
         squares += step * step;
     }
-    squares = group_sum(shared, squares);
-    if (LOCAL_ID == 0) parts[GROUP_ID(0)] = squares;
+    OVER_GROUP(shared, squares, GROUP, PLUS)
+    FINISH(parts, total, counter, shared, PLUS)
 }
 
 /* x ← x + s for the s that `combine` left, shortened to a norm of `longest`; squares: s · s. */

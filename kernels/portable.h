@@ -52,6 +52,41 @@ typedef float wide;
 #define GROUP 256
 #define ELEMENT (GROUP_ID(0) * GROUP + LOCAL_ID)
 
+/* Groups of a launch that finish together: each writes its part and draws a ticket, and the last one to come does the
+   rest, whichever it is. Nobody waits for anybody. Counters are zero before a launch and after it; all work being on one
+   stream, kernels share them. OpenCL 1.2 does not promise that a group sees what another one wrote in the same launch, so
+   there none comes last, and a second launch does the rest. */
+
+#ifdef __CUDACC__
+/* Whether this group is the last of `groups` to come to `counter`; then what all of them wrote before may be read, by
+   FRESH. All work-items come; `place` is of shared memory, for what nobody reads any more. */
+INLINE int comes_last(GLOBAL uint *counter, int groups, LOCAL_POINTER uint *place) {
+    BARRIER;
+    if (LOCAL_ID == 0) {
+        __threadfence();
+        place[0] = atomicInc(counter, (uint)groups - 1);
+        __threadfence();
+    }
+    BARRIER;
+    return place[0] == (uint)groups - 1;
+}
+#define FRESH(from) __ldcg(from) /* past the multiprocessor's own cache */
+
+/* result[0] ← the largest magnitude of what `groups` groups have, by one work-item of each. `scratch` has two places. */
+INLINE void leave_largest(GLOBAL float *result, GLOBAL uint *scratch, uint bits, int groups) {
+    atomicMax(scratch, bits);
+    __threadfence();
+    if (atomicInc(scratch + 1, (uint)groups - 1) == (uint)groups - 1) {
+        __threadfence();
+        result[0] = __uint_as_float(atomicExch(scratch, 0));
+    }
+}
+#else
+#define comes_last(counter, groups, place) 0
+#define leave_largest(result, scratch, bits, groups)
+#define FRESH(from) (*(from))
+#endif
+
 /* A factor that may still be on the device: (a v + b) / (c v + d) for the value at v, which may be infinite. */
 #define FACTOR GLOBAL const float *RESTRICT v, float fa, float fb, float fc, float fd
 #define FACTOR_VALUE quotient(v[0], fa, fb, fc, fd)

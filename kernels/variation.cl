@@ -1,7 +1,7 @@
-/* Total variation of x: (channels, h, w): the gradient is added to `out`; each group leaves its part of
+/* Total variation of x: (channels, h, w): the gradient is added to `out`; in `squares` (reduction.h)
    Σ (x[i,j]−x[i,j+1])² + (x[i,j]−x[i+1,j])² over the (h−1)×(w−1) block. */
-KERNEL(GROUP) total_variation(GLOBAL const float *RESTRICT x, GLOBAL float *RESTRICT out, GLOBAL float *RESTRICT parts,
-                              float weight, int h, int w, int n) {
+KERNEL(GROUP) total_variation(GLOBAL const float *RESTRICT x, GLOBAL float *RESTRICT out, GLOBAL float *parts,
+                              GLOBAL float *squares, GLOBAL uint *counter, float weight, int h, int w, int n) {
     LOCAL float shared[GROUP];
     float value = 0;
     for (int i = ELEMENT; i < n; i += GROUPS(0) * GROUP) {
@@ -17,6 +17,6 @@ KERNEL(GROUP) total_variation(GLOBAL const float *RESTRICT x, GLOBAL float *REST
         if (row > 0 && right) gradient -= x[i - w] - centre;
         out[i] += weight * gradient;
     }
-    value = group_sum(shared, value);
-    if (LOCAL_ID == 0) parts[GROUP_ID(0)] = value;
+    OVER_GROUP(shared, value, GROUP, PLUS)
+    FINISH(parts, squares, counter, shared, PLUS)
 }

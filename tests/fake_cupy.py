@@ -73,6 +73,7 @@ def install(patch, device, **properties):
     patch.setitem(sys.modules, "cupy", module)
     patch.setattr(cuda, "_driver_version", lambda: 13000)
     patch.setattr(cuda.Device, "tunes", False)
+    patch.setattr(cuda.Device, "finishes", device.finishes)
     patch.setattr(cuda, "problem", cuda.problem.__wrapped__)  # not what was found before
     return module
 

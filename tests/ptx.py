@@ -72,6 +72,8 @@ class Memory:
 class Device:
     """As `cvstyle.backends.opencl.Device` has it, as far as `fake_cupy` asks for it."""
 
+    finishes = True
+
     def __init__(self, architecture="compute_80", memory=1 << 34):
         self.architecture, self.capacity = architecture, memory
 

@@ -196,7 +196,7 @@ def test_max_pool_gives_a_plateau_to_the_first(device, kernel, winner):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("channels, size", [
-    (1, (1, 1)), (3, (5, 7)), (64, (33, 20)), (65, (1, 300)), (130, (40, 51)), (200, (2, 2)),
+    (1, (1, 1)), (3, (5, 7)), (64, (33, 20)), (65, (1, 300)), (130, (40, 51)), (200, (2, 2)), (5, (90, 61)),
 ])  # fmt: skip
 @pytest.mark.parametrize("units", [2, 132])
 def test_gram(device, monkeypatch, channels, size, units):
@@ -250,6 +250,24 @@ def test_reductions(device, n):
         a = device.asarray(x)
         results = [device.dot(a, a), device.l1(a), device.abs_max(a)]
         np.testing.assert_array_equal([float(v) for v in results], [bad] * 3)
+
+
+@pytest.mark.parametrize("n", [1, 255, 8192, on_gpu(20_000), 100_003])
+def test_differences_with_their_squares(device, n):
+    """As the losses take them, in one group and in several; NaN goes into both."""
+    x, y, z = (noise(n, seed=i) for i in range(3))
+    factor = 3 / (device.l1(device.asarray(z)) + 1)
+    results = []
+    for ops, number in ((EXACT, float(factor)), (device, factor), (device, factor)):
+        compared, added = ops.asarray(x), ops.asarray(z)
+        sums = ops.compare(compared, ops.asarray(y)), ops.add_difference(added, number, ops.asarray(x), ops.asarray(y))
+        results.append([compared, added, np.array([float(s) for s in sums])])
+    close(results[1], results[0])
+    for first, second in zip(*results[1:]):
+        assert np.array(first).tobytes() == np.array(second).tobytes()
+    x[n // 2] = np.nan
+    compared = device.asarray(x)
+    assert np.isnan(float(device.compare(compared, device.asarray(y)))) and np.isnan(np.array(compared)).sum() == 1
 
 
 @pytest.mark.gpu

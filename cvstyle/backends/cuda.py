@@ -68,7 +68,7 @@ class Device:
     """An NVIDIA GPU; see the package `device` for what its methods do. All work goes to CuPy's current stream."""
 
     kind = "gpu"
-    records = tunes = True
+    records = tunes = finishes = True
 
     def __init__(self, number: int):
         import cupy

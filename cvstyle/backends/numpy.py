@@ -297,6 +297,18 @@ class Backend:
         """x − y as a new array."""
         return np.subtract(x, y, out=self.empty(x.shape))
 
+    def compare(self, x, y):
+        """x ← x − y, in place; Σ (x − y)², a scalar."""
+        difference = self.add_scaled(x, -1, y)
+        return self.dot(difference, difference)
+
+    def add_difference(self, y, factor, x, target):
+        """y ← y + factor · (x − target), in place; Σ (x − target)², a scalar."""
+        difference = self.difference(x, target)
+        squares = self.dot(difference, difference)
+        self.add_scaled(y, factor, difference)
+        return squares
+
     def total_variation(self, x, weight, out):
         """w/2 · Σ (x[i,j]−x[i,j+1])² + (x[i,j]−x[i+1,j])² over the (H−1)×(W−1) block.
 

@@ -53,7 +53,7 @@ class Backend(devices_in_common.Backend):
 class Device:
     """An OpenCL device; see the package `device` for what its methods do."""
 
-    records = wgmma = False
+    records = wgmma = finishes = False
     no_tensor_cores = "tensor cores are used through the backend cuda, on NVIDIA GPUs"
 
     def __init__(self, handle):

@@ -1,22 +1,17 @@
-/* Stage 1 of the Gram matrix F Fᵀ of F: (channels, positions) on tensor cores; as gram_parts in gram.cl, which has stage 2.
-   A group sums one tile of 64 × 64 over `span` positions; its four warps hold 32 × 32 each. channels: multiple of 64. */
+/* The Gram matrix F Fᵀ of F: (channels, positions) on tensor cores; as gram_parts in gram.cl. A group sums one tile of
+   64 × 64 over `span` positions; its four warps hold 32 × 32 each. channels: multiple of 64. */
 
-#define TILE 64
 #define THREADS 128
 #define KW 16    /* words of positions per step */
 #define PITCH 20 /* of rows in shared memory: 8 rows × 4 words of a fragment lie in 32 banks */
-#define ITEMS (TILE * KW / THREADS)
+#define ITEMS (SIDE * KW / THREADS)
 
-KERNEL_RESIDENT(THREADS, 4) gram_parts(GLOBAL const float *RESTRICT f, GLOBAL float *RESTRICT parts,
-                                       GLOBAL const float *RESTRICT peak, int channels, int positions, int span) {
-    LOCAL uint tiles[2][2][TILE * PITCH];
-    const int id = LOCAL_ID, lane = LANE, warp_m = WARP / 2, warp_n = WARP % 2, across = channels / TILE;
-    int row = 0, column = GROUP_ID(0); /* tiles on and above the diagonal, row by row */
-    while (column >= across - row) {
-        column -= across - row;
-        row++;
-    }
-    column += row;
+KERNEL_RESIDENT(THREADS, 4) gram_parts(GLOBAL const float *RESTRICT f, GLOBAL float *parts, GLOBAL float *RESTRICT g,
+                                       GLOBAL uint *counters, GLOBAL const float *RESTRICT peak, int channels,
+                                       int positions, int span, int members, float factor) {
+    LOCAL uint tiles[2][2][SIDE * PITCH];
+    const int id = LOCAL_ID, lane = LANE, warp_m = WARP / 2, warp_n = WARP % 2;
+    TILE_OF(row, column, GROUP_ID(0), channels / SIDE)
     const int first = GROUP_ID(1) * span, end = first + span < positions ? first + span : positions;
     const int operands = row == column ? 1 : 2, right = operands - 1;
     const float scale = fitting(peak[0]);
@@ -25,7 +20,7 @@ KERNEL_RESIDENT(THREADS, 4) gram_parts(GLOBAL const float *RESTRICT f, GLOBAL fl
 #define FETCH(start)                                                                                                  \
     {                                                                                                                 \
         UNROLL for (int o_ = 0; o_ < 2; o_++) {                                                                       \
-            GLOBAL const float *from_ = f + (o_ ? column : row) * TILE * positions;                                   \
+            GLOBAL const float *from_ = f + (o_ ? column : row) * SIDE * positions;                                   \
             UNROLL for (int i_ = 0; i_ < ITEMS; i_++) {                                                               \
                 const int item_ = id + i_ * THREADS, at_ = (start) + item_ % KW * WIDTH;                              \
                 UNROLL for (int c_ = 0; c_ < WIDTH; c_++) {                                                           \
@@ -83,12 +78,13 @@ KERNEL_RESIDENT(THREADS, 4) gram_parts(GLOBAL const float *RESTRICT f, GLOBAL fl
         if (next < end) STORE(buffer ^ 1)
         buffer ^= 1;
     }
-    parts += (GROUP_ID(1) * GROUPS(0) + GROUP_ID(0)) * TILE * TILE;
+    float *part = parts + (GROUP_ID(1) * GROUPS(0) + GROUP_ID(0)) * SIDE * SIDE;
     UNROLL for (int i = 0; i < 2; i++) {
         UNROLL for (int j = 0; j < 4; j++) {
             UNROLL for (int r = 0; r < 4; r++)
-                parts[(warp_m * 32 + i * 16 + r / 2 * 8 + lane / 4) * TILE + warp_n * 32 + j * 8 + lane % 4 * 2 + r % 2] =
+                part[(warp_m * 32 + i * 16 + r / 2 * 8 + lane / 4) * SIDE + warp_n * 32 + j * 8 + lane % 4 * 2 + r % 2] =
                     sums[i][j][r] / scale / scale;
         }
     }
+    finish_gram<THREADS>(parts, g, counters, tiles[0][0], row, column, channels, members, factor);
 }

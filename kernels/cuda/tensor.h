@@ -115,31 +115,3 @@ INLINE uint group_largest(LOCAL_POINTER uint *shared, uint value, int threads) {
     }
     return shared[LOCAL_ID];
 }
-
-/* Groups of a launch that finish together: each writes its part and draws a ticket, and the last one to come does the
-   rest, whichever it is. Nobody waits for anybody. Counters are zero before a launch and after it; all work being on one
-   stream, kernels share them. */
-
-/* Whether this group is the last of `groups` to come to `counter`; then what all of them wrote before may be read, by
-   FRESH. All work-items come; `place` is of shared memory, for what nobody reads any more. */
-INLINE int comes_last(GLOBAL uint *counter, int groups, LOCAL_POINTER uint *place) {
-    BARRIER;
-    if (LOCAL_ID == 0) {
-        __threadfence();
-        place[0] = atomicInc(counter, (uint)groups - 1);
-        __threadfence();
-    }
-    BARRIER;
-    return place[0] == (uint)groups - 1;
-}
-#define FRESH(from) __ldcg(from) /* past the multiprocessor's own cache */
-
-/* result[0] ← the largest magnitude of what `groups` groups have, by one work-item of each. `scratch` has two places. */
-INLINE void leave_largest(GLOBAL float *result, GLOBAL uint *scratch, uint bits, int groups) {
-    atomicMax(scratch, bits);
-    __threadfence();
-    if (atomicInc(scratch + 1, (uint)groups - 1) == (uint)groups - 1) {
-        __threadfence();
-        result[0] = as_number(atomicExch(scratch, 0));
-    }
-}

@@ -7,6 +7,7 @@ A backend (`opencl`, `cuda`) adds a `Device`, which knows memory, copies, the co
     memory          bytes in all
     no_tensor_cores           why kernels/cuda cannot run, or None
     wgmma                     whether kernels may use Hopper's tensor cores' own instruction
+    finishes                  whether a launch's last group sees what the others wrote (comes_last in portable.h)
     allocate(size)            memory of so many bytes; dropped when no reference is left
     view(memory, start, size) a part of it, as kernels take it
     upload(view, host), download(host, view)   a host array to and from a view; a download waits

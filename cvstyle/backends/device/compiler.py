@@ -8,7 +8,10 @@ from pathlib import Path
 
 from ...errors import DeviceError
 
-_HEADERS = {"convolution": ("product.h",), "winograd": ("product.h",)}  # beside portable.h
+_HEADERS = {  # beside portable.h
+    "convolution": ("product.h",), "winograd": ("product.h",), "gram": ("gram.h",), "cuda/gram": ("gram.h",),
+    "reduce": ("reduction.h",), "variation": ("reduction.h",), "lbfgs": ("reduction.h",),
+}  # fmt: skip
 
 
 class CompilerError(Exception):
@@ -26,7 +29,7 @@ def source(name: str) -> str:
         path = folder / file_name(name)
         if path.is_file():
             cuda = ("cuda/tensor.h", "cuda/wgmma.h")
-            headers = ["portable.h", *(cuda if path.suffix == ".cu" else _HEADERS.get(name, ()))]
+            headers = ["portable.h", *(cuda if path.suffix == ".cu" else ()), *_HEADERS.get(name, ())]
             parts = [(folder / h).read_text("utf-8") for h in headers]
             return "\n".join([*parts, f'#line 1 "{path.name}"', path.read_text("utf-8")])
     raise DeviceError(f"{package / 'kernels' / file_name(name)} is missing from this installation; reinstall cvstyle")

@@ -259,7 +259,7 @@ class Backend(Losses):
             found = self.abs_max(x).array
         elif found.size > 1:
             parts, found = found, self.empty((1,))
-            self.launch("reduce", "largest", (1, 1, 1), (parts, parts, found, parts.size, parts.size))
+            self.launch("reduce", "largest", (1, 1, 1), (parts, found, parts.size))
         x.block.largest = found
         return found
 
@@ -426,9 +426,10 @@ class Backend(Losses):
     def lbfgs_step(self, x, g, steps, changes, coefficients, ring, rows, longest):
         groups = max(1, min(_STEP_GROUPS, -(-x.size // GROUP)))
         span, parts, squares = -(-x.size // groups), self.empty((groups,)), self.empty((1,))
-        arguments = (g, steps, changes, coefficients, ring, parts, steps.shape[0], rows, x.size, span)
+        sums = parts, squares, self.counters(1)
+        arguments = (g, steps, changes, coefficients, ring, *sums, steps.shape[0], rows, x.size, span)
         self.launch("lbfgs", "combine", (groups, 1, 1), arguments)
-        self.launch("reduce", "total", (1, 1, 1), (parts, parts, squares, groups, groups))
+        squares = self._finished("total", parts, squares, groups).array
         self._each("lbfgs", "advance", x.size, x, steps, ring, squares, float(longest), x.size)
 
     # Launches
