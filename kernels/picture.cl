@@ -27,7 +27,7 @@
 
 /* y = w ⋆ x + bias. A group computes OUTPUTS channels of a patch, a work-item four neighbours in each of them.
    relu: 0; 1: max(y, 0); 2: and its bits are kept. weights: (outputs / OUTPUTS, CHANNELS, SIDE, SIDE, OUTPUTS).
-   largest: one place per group for the largest magnitude that it wrote, where `leaves` is set. */
+   largest: the largest magnitude that was written, where `leaves` is set (leave_largest). */
 
 #define OUTPUTS 16
 #define THREADS (COLUMNS / 4 * ROWS)
@@ -35,8 +35,9 @@
 
 KERNEL_RESIDENT(THREADS, 4) forward(GLOBAL const float *RESTRICT x, GLOBAL const float *RESTRICT weights,
                                     GLOBAL const float *RESTRICT bias, GLOBAL float *RESTRICT y,
-                                    GLOBAL uint *RESTRICT bits, GLOBAL float *RESTRICT largest, int height, int width,
-                                    int out_height, int out_width, int pad_y, int pad_x, int relu, int leaves) {
+                                    GLOBAL uint *RESTRICT bits, GLOBAL float *largest, GLOBAL uint *counters, int height,
+                                    int width, int out_height, int out_width, int pad_y, int pad_x, int relu,
+                                    int leaves) {
     LOCAL ALIGNED float patch[CHANNELS * AREA];
     LOCAL ALIGNED float w[WEIGHTS];
     LOCAL uchar nibbles[OUTPUTS][ROWS][COLUMNS / 4];
@@ -98,7 +99,7 @@ KERNEL_RESIDENT(THREADS, 4) forward(GLOBAL const float *RESTRICT x, GLOBAL const
         BARRIER;
         if (LOCAL_ID < reach) tops[LOCAL_ID] = LARGER(tops[LOCAL_ID], tops[LOCAL_ID + reach]);
     }
-    if (leaves && LOCAL_ID == 0) largest[GROUP_ID(1) * GROUPS(0) + GROUP_ID(0)] = tops[0];
+    if (leaves && LOCAL_ID == 0) leave_largest(largest, counters, __float_as_uint(tops[0]), GROUPS(0) * GROUPS(1));
     if (relu == 2)
         for (int i = LOCAL_ID; i < OUTPUTS * ROWS; i += THREADS) {
             const int o = i / ROWS, line = first_row + i % ROWS;

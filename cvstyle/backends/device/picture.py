@@ -51,10 +51,11 @@ class PictureConvolution(Convolution):
     def _map(self, x, pad, relu=0, bits=None):
         ops, size = self.ops, self.output_size(x.shape[2:], pad)
         y, groups = ops.empty((1, self.outputs, *size)), (_groups(size), self.outputs // _OUTPUTS, 1)
-        largest = ops.empty((groups[0] * groups[1],)) if ops.word == "fp16" else None
+        largest = ops.empty((1,)) if ops.word == "fp16" else None
         bias = self._no_bias if self._bias is None else self._bias
         arguments = (
-            x, self._filters, bias, y, bits, largest, *x.shape[2:], *size, *pad[:2], relu, int(largest is not None)
+            x, self._filters, bias, y, bits, largest, ops.counters(2), *x.shape[2:], *size, *pad[:2], relu,
+            int(largest is not None),
         )  # fmt: skip
         ops.launch("picture", "forward", groups, arguments, _COLUMNS // 4 * _ROWS, self._defines(0))
         y.block.largest = largest
