@@ -7,5 +7,11 @@ KERNEL(GROUP) copy_block(GLOBAL float *target, GLOBAL const float *source, int n
     target[target_start + i0 * t0 + i1 * t1 + i2 * t2 + i3] = source[source_start + i0 * s0 + i1 * s1 + i2 * s2 + i3];
 }
 
-/* One number into a place of an array. */
-KERNEL(1) put(GLOBAL const float *from, GLOBAL float *to, int place) { to[place] = from[0]; }
+/* The first numbers of up to 8 arrays, into an array from a place on. */
+KERNEL(8) gather(GLOBAL float *to, int place, int count, GLOBAL const float *a, GLOBAL const float *b,
+                 GLOBAL const float *c, GLOBAL const float *d, GLOBAL const float *e, GLOBAL const float *f,
+                 GLOBAL const float *g, GLOBAL const float *h) {
+    const int i = LOCAL_ID;
+    GLOBAL const float *low = i == 0 ? a : i == 1 ? b : i == 2 ? c : d, *high = i == 4 ? e : i == 5 ? f : i == 6 ? g : h;
+    if (i < count) to[place + i] = i < 4 ? low[0] : high[0];
+}

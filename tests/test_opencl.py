@@ -282,6 +282,13 @@ def test_scalars_combine_with_numbers_on_the_device(device):
     np.testing.assert_allclose(np.array(x), [11, 8], rtol=1e-6)
 
 
+@pytest.mark.parametrize("count", [1, 8, 19])
+def test_scalars_arrive_together(device, count):
+    numbers = noise(count)
+    arriving = device.on_their_way([2 * device.dot(device.asarray([n]), device.asarray([1.0])) for n in numbers])
+    np.testing.assert_array_equal(np.array(arriving(), np.float32), 2 * numbers)
+
+
 # Arrays
 
 

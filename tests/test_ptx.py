@@ -25,6 +25,7 @@ from test_opencl import (
     test_max_pool_gives_a_plateau_to_the_first,
     test_optimizer,
     test_reductions,
+    test_scalars_arrive_together,
     test_scalars_combine_with_numbers_on_the_device,
     test_total_variation,
 )
@@ -39,7 +40,7 @@ from cvstyle.optimize import lbfgs
 __all__ = [
     "test_copy_block", "test_differences_with_their_squares", "test_halving_and_doubling", "test_layer",
     "test_lbfgs_on_many_numbers", "test_lbfgs_state_goes_through_the_host",
-    "test_max_pool_gives_a_plateau_to_the_first", "test_optimizer", "test_reductions",
+    "test_max_pool_gives_a_plateau_to_the_first", "test_optimizer", "test_reductions", "test_scalars_arrive_together",
     "test_scalars_combine_with_numbers_on_the_device", "test_total_variation",
 ]  # fmt: skip
 

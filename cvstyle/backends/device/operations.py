@@ -17,6 +17,7 @@ from .pool import DevicePool
 from .recording import Repeated
 from .tuning import Choices
 
+_GATHERED = 8  # numbers that `gather` takes
 _STEP_GROUPS = 1024  # that combine L-BFGS's history
 _FUNCTIONS = {  # as in functions.cl; what map_backward needs as in numpy.py
     "sigmoid": (0, "y"), "tanh": (1, "y"), "elu": (2, "y"), "abs": (3, "x"), "power": (4, "x"), "linear": (5, None),
@@ -109,8 +110,10 @@ class Backend(Losses):
     def on_their_way(self, scalars):
         """Start to copy scalars to the host; returns a function that waits for them alone and gives their numbers."""
         together = self.empty((len(scalars),))
-        for place, scalar in enumerate(scalars):
-            self.launch("copy", "put", (1, 1, 1), (scalar.array, together, place), threads=1)
+        for place in range(0, len(scalars), _GATHERED):
+            arrays = [scalar.array for scalar in scalars[place : place + _GATHERED]]
+            unused = [None] * (_GATHERED - len(arrays))
+            self.launch("copy", "gather", (1, 1, 1), (together, place, len(arrays), *arrays, *unused), _GATHERED)
         self.downloads += 1
         arrived = self._checked("download", self.device.start_download, together.block.view, together.nbytes)
 
