@@ -26,7 +26,7 @@
    Bits, of masks and results: 16 to a word, rows of whole words: (channels, height, ceil(width / 16)).
    With relu 3 a 2×2 max pool follows, whose windows lie in one lane each: y and `bits` are (channels, ceil(height / 2),
    ceil(width / 2)), and a winner is one byte, 0 to 3 row by row, 4 where all are 0.
-   For fp16 each group that writes y leaves the largest magnitude that it wrote in `largest`, one place per group.
+   For fp16 the largest magnitude of y is left in `largest`, which has one place.
    channels: multiple of KW · WIDTH; outputs: multiple of 16.
 
    -D BM, PH, WM, WN  tile, and warps along outputs and along positions
@@ -69,7 +69,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
                        GLOBAL const float *RESTRICT bias, GLOBAL float *RESTRICT y,
                        GLOBAL const MASK *RESTRICT mask, GLOBAL ushort *RESTRICT bits,
                        GLOBAL const float *RESTRICT peak_x, GLOBAL const float *RESTRICT peak_w,
-                       GLOBAL float *RESTRICT largest_y, GLOBAL const float *RESTRICT plus_x,
+                       GLOBAL float *RESTRICT largest, GLOBAL const float *RESTRICT plus_x,
                        GLOBAL const uint4 *RESTRICT plus_w, GLOBAL const float *RESTRICT peak_plus_x,
                        GLOBAL const float *RESTRICT peak_plus_w, GLOBAL float4 *parts, GLOBAL uint *scratch, FACTOR,
                        int channels, int height, int width, int outputs, int splits, int relu, int accumulate) {
@@ -478,6 +478,6 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
     }
 #if PRECISION == 2
     top = group_largest((LOCAL_POINTER uint *)tile_x, top, THREADS);
-    if (id == 0) largest_y[GROUP_ID(1) * GROUPS(0) + GROUP_ID(0)] = as_number(top);
+    if (id == 0) leave_largest(largest, scratch, top, GROUPS(0) * GROUPS(1));
 #endif
 }

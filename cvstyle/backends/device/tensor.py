@@ -217,13 +217,13 @@ def multiply(
         added = plus.x, plus.words.array, peaks[plus.x], plus.words.peak
 
     def run(way, y=y):
-        """Returns the largest magnitudes in parts of y."""
+        """Returns the largest magnitude of y, where that is known."""
         tile, splits = way[:2]
         macros = _macros(tile, side, ops.word, words.split, masked, plus is not None)
         grid = (-(-size[0] // tile.rows) * -(-size[1] // COLUMNS), -(-outputs // tile.bm), splits)
         parts = None if splits == 1 else ops.empty((math.prod(grid), tile.bm * tile.rows * COLUMNS))
         scratch = ops.counters(2 + math.prod(grid[:2]))
-        largest = ops.empty(grid[:2]) if ops.word == "fp16" else None
+        largest = ops.empty((1,)) if ops.word == "fp16" else None
         ops.launch(
             "cuda/convolution", "convolution", grid,
             (x, words.array, bias, y, mask, bits, peak, words.peak, largest, *added, parts, scratch,
@@ -252,7 +252,7 @@ def _shape(ops, channels, size, outputs, side, words, plus=None):
 
 
 def remember(x, largest):
-    """Note the largest magnitudes in parts of x, or in all of it, for `peak`."""
+    """Note the largest magnitude of x, or those in parts of it, for `peak`."""
     if largest is not None:
         x.block.largest = largest
 
