@@ -229,12 +229,17 @@ def test_total_variation(device, size):
     close(results[1], results[0])
 
 
-@pytest.mark.parametrize("size", [(1, 9), (2, 4), on_gpu((31, 17)), (64, 65)])
-def test_halving_and_doubling(device, size):
-    x, half = noise(1, 2, *size), noise(1, 2, *(-(-n // 2) for n in size), seed=1)
+@pytest.mark.parametrize("size, count", [
+    ((1, 9), 0), ((1, 9), 1), ((2, 4), 1), on_gpu((31, 17), 2), ((64, 65), 3), on_gpu((67, 196), 3), ((131, 70), 3),
+])  # fmt: skip
+def test_halving_and_doubling(device, size, count):
+    x, onto, weights = noise(1, 2, *size), noise(1, 2, *size, seed=1), [0.7, -0.3, 0.2, 1.5][: count + 1]
     results = []
     for ops in (EXACT, device):
-        results.append([ops.halve(ops.asarray(x)), ops.add_doubled(ops.asarray(x), 0.7, ops.asarray(half))])
+        halvings = ops.halvings(ops.asarray(x), count)
+        results.append([np.array(half) for half in halvings])
+        results[-1].append(ops.add_halvings(ops.asarray(x), weights, [ops.copy(half) for half in halvings]))
+        results[-1].append(ops.add_halvings(ops.asarray(x), weights, halvings, ops.asarray(onto)))
     close(*results[::-1])
 
 

@@ -327,6 +327,24 @@ class Backend:
 
     # Optimisers
 
+    def halvings(self, x, count):
+        """x (1, C, H, W) halved once, twice, and up to `count` times, at most three; a list (see `halve`)."""
+        found = []
+        for _ in range(count):
+            x = self.halve(x)
+            found.append(x)
+        return found
+
+    def add_halvings(self, x, weights, halvings, onto=None):
+        """x ← weights[0] · x + half at twice the size, where `half` is the same of weights[1], halvings[0] and so on.
+
+        That, or `onto` to which it is added in place; x and halvings may change in any case.
+        """
+        result = None
+        for array, weight in zip([x, *halvings][::-1], weights[::-1], strict=True):
+            result = self.scale(array, weight) if result is None else self.add_doubled(array, weight, result)
+        return result if onto is None else self.add_scaled(onto, 1, result)
+
     def halve(self, x):
         """x (1, C, H, W) at half the size, ⌈H/2⌉ × ⌈W/2⌉: a quarter of the adjoint of what `add_doubled` adds.
 

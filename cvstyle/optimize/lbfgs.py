@@ -99,7 +99,7 @@ def _step(ops, x, gradient, state, learning_rate, first, longest, smooth):
     moved = ops.zeros(x.shape) if smooth else x
     ops.lbfgs_step(moved, gradient, *history, coefficients, state.ring, rows, norm)
     if smooth:
-        ops.add_scaled(x, 1, pyramid.apply(ops, moved, smooth))
+        pyramid.apply(ops, moved, smooth, onto=x)
 
 
 def minimize(

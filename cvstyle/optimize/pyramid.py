@@ -20,13 +20,10 @@ def gain(exponent: float) -> float:
     return 2 ** (exponent * LEVELS)
 
 
-def apply(ops, x, exponent: float):
-    """x (1, 3, H, W) ← P x, in place; exponent: a."""
-    return _apply(ops, x, exponent, 0)
-
-
-def _apply(ops, x, exponent, level):
-    weight = 2 ** (exponent * level) - 2 ** (exponent * (level - 1)) if level else 1.0
-    if level == LEVELS or min(x.shape[2:]) == 1:
-        return ops.scale(x, weight)
-    return ops.add_doubled(x, weight, _apply(ops, ops.halve(x), exponent, level + 1))
+def apply(ops, x, exponent: float, onto=None):
+    """x (1, 3, H, W) ← P x, in place, or onto ← onto + P x; returns what is changed. exponent: a."""
+    side, levels = min(x.shape[2:]), 0
+    while levels < LEVELS and side > 1:
+        side, levels = -(-side // 2), levels + 1
+    weights = [1.0, *(2 ** (exponent * level) - 2 ** (exponent * (level - 1)) for level in range(1, levels + 1))]
+    return ops.add_halvings(x, weights, ops.halvings(x, levels), onto)

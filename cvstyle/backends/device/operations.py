@@ -374,14 +374,21 @@ class Backend(Losses):
 
     # Optimisers
 
-    def halve(self, x):
-        half = self.empty((*x.shape[:2], *(-(-n // 2) for n in x.shape[2:])))
-        self._each("pyramid", "halve", half.size, x, half, *x.shape[2:], half.size)
-        return half
+    def halvings(self, x, count):
+        sizes = [x.shape[2:]]
+        for _ in range(count):
+            sizes.append(tuple(-(-n // 2) for n in sizes[-1]))
+        halvings = [self.empty((*x.shape[:2], *size)) for size in sizes[1:]]
+        if halvings:
+            arguments = (x, *_three(halvings), count, *x.shape[2:])
+            self.launch("pyramid", "halvings", _squares(x), arguments)
+        return halvings
 
-    def add_doubled(self, x, factor, half):
-        self._each("pyramid", "add_doubled", x.size, x, float(factor), half, *x.shape[2:], x.size)
-        return x
+    def add_halvings(self, x, weights, halvings, onto=None):
+        weights = (*map(float, weights), 0.0, 0.0, 0.0)[:4]
+        arguments = (x, *_three(halvings), onto, int(onto is not None), len(halvings), *weights, *x.shape[2:])
+        self.launch("pyramid", "add_halvings", _squares(x), arguments)
+        return x if onto is None else onto
 
     def repeated(self, function):
         if not self.device.records:
@@ -509,6 +516,15 @@ class Backend(Losses):
 def _plane(x):
     """Elements of one channel."""
     return math.prod(x.shape[2:])
+
+
+def _three(halvings):
+    return (*halvings, None, None, None)[:3]
+
+
+def _squares(x):
+    """Groups of the kernels in pyramid.cl."""
+    return math.prod(-(-n // 64) for n in x.shape[2:]), math.prod(x.shape[:2]), 1
 
 
 def _index(winner):
