@@ -46,15 +46,29 @@ KERNEL(GROUP) products(GLOBAL const float *RESTRICT g, GLOBAL const float *RESTR
 }
 
 #ifdef CAPACITY
+/* Tables of so few pairs are held in local memory: the recursion waits for each number. */
+#define HELD (CAPACITY <= 48)
+
 /* The two-loop recursion on products; one group. measured: (2, rows, 2), the sum of `parts` over `shares`. */
 KERNEL(GROUP) coefficients(GLOBAL const float *parts, GLOBAL float *measured, GLOBAL float *table, GLOBAL float *ring,
                            GLOBAL float *out, int rows, int shares, float curvature, float rate) {
     LOCAL wide along[CAPACITY];
     LOCAL wide alpha[CAPACITY];
     const int id = LOCAL_ID;
-    GLOBAL float *sy = table, *yy = table + CAPACITY * CAPACITY;
+    GLOBAL float *kept_sy = table, *kept_yy = table + CAPACITY * CAPACITY;
+#if HELD
+    LOCAL float sy[CAPACITY * CAPACITY];
+    LOCAL float yy[CAPACITY * CAPACITY];
+    for (int i = id; i < CAPACITY * CAPACITY; i += GROUP) {
+        sy[i] = kept_sy[i];
+        yy[i] = kept_yy[i];
+    }
+#else
+    GLOBAL float *sy = kept_sy, *yy = kept_yy;
+#endif
     for (int i = id; i < rows * 4; i += GROUP) {
         wide total = 0;
+#pragma unroll 16
         for (int s = 0; s < shares; s++) total += parts[(size_t)s * rows * 4 + i];
         measured[i] = (float)total;
     }
@@ -63,8 +77,10 @@ KERNEL(GROUP) coefficients(GLOBAL const float *parts, GLOBAL float *measured, GL
     int slot = (int)ring[0], count = (int)ring[1];
     wide scale = ring[2];
     for (int i = id; i < rows; i += GROUP) {
-        sy[i * CAPACITY + slot] = measured[i * 2];
-        yy[i * CAPACITY + slot] = yy[slot * CAPACITY + i] = measured[(rows + i) * 2];
+        const float with_s = measured[i * 2], with_y = measured[(rows + i) * 2];
+        kept_sy[i * CAPACITY + slot] = sy[i * CAPACITY + slot] = with_s;
+        kept_yy[i * CAPACITY + slot] = yy[i * CAPACITY + slot] = with_y;
+        kept_yy[slot * CAPACITY + i] = yy[slot * CAPACITY + i] = with_y;
     }
     BARRIER;
     if (sy[slot * CAPACITY + slot] > curvature) {
@@ -141,9 +157,9 @@ KERNEL(GROUP) combine(GLOBAL const float *RESTRICT g, GLOBAL float *steps, GLOBA
     FINISH(parts, total, counter, shared, PLUS)
 }
 
-/* x ← x + s for the s that `combine` left, shortened to a norm of `longest`; squares: s · s. */
-KERNEL(GROUP) advance(GLOBAL float *RESTRICT x, GLOBAL float *RESTRICT steps, GLOBAL const float *RESTRICT ring,
-                      GLOBAL const float *RESTRICT squares, float longest, int n) {
+/* x ← x + s, or s where nothing `adds`, for the s that `combine` left, shortened to a norm of `longest`; squares: s · s. */
+KERNEL(GROUP) advance(GLOBAL float *RESTRICT x, int adds, GLOBAL float *RESTRICT steps,
+                      GLOBAL const float *RESTRICT ring, GLOBAL const float *RESTRICT squares, float longest, int n) {
     const int i = ELEMENT;
     if (i >= n) return;
     const size_t at = (size_t)ring[0] * n + i;
@@ -153,5 +169,5 @@ KERNEL(GROUP) advance(GLOBAL float *RESTRICT x, GLOBAL float *RESTRICT steps, GL
         step *= longest / norm;
         steps[at] = step;
     }
-    x[i] += step;
+    x[i] = adds ? x[i] + step : step;
 }

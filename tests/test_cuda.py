@@ -29,7 +29,7 @@ PRODUCTS = [("convolution", convolution._defines(tile, **kind)) for tile in TILE
 PRODUCTS += [("winograd", winograd.product_macros(tile, adjoint)) for tile in TILES for adjoint in (0, 1)]
 OTHERS = [
     ("adam", ()), ("channels", ()), ("copy", ()), ("elementwise", ()), ("finish", ()), ("gram", ()), ("reduce", ()),
-    ("lbfgs", (("CAPACITY", 101),)), ("pooling", ()), ("pooling", (("INDEX", "uchar"),)),
+    *(("lbfgs", (("CAPACITY", n),)) for n in (21, 101)), ("pooling", ()), ("pooling", (("INDEX", "uchar"),)),
     ("pooling", (("INDEX", "uint"),)), ("pyramid", ()), ("variation", ()), ("winograd", winograd._POINTS),
     *(("winograd", winograd.input_macros(masked)) for masked in range(4)),
     *(("picture", picture.defines(side, 3, masked)) for side, masked in ((3, 0), (3, 1), (7, 1))),

@@ -474,9 +474,10 @@ class Backend:
     def lbfgs_step(self, x, g, steps, changes, coefficients, ring, rows, longest):
         """x ← x + s with s the combination of rows and g, shortened to a norm of `longest` where it is longer.
 
-        s and g go to the ring's next row. In place.
+        s and g go to the ring's next row. In place; x may be None for zeros. Returns x.
         """
-        slot, x, g = int(ring[0]), x.reshape(-1), g.reshape(-1)
+        x = self.zeros(g.shape) if x is None else x
+        slot, picture, g = int(ring[0]), x.reshape(-1), g.reshape(-1)
         of_steps, of_changes = coefficients[:rows], coefficients[len(steps) : len(steps) + rows]
         pieces = self.workers.split(len(g), 64)
 
@@ -498,9 +499,10 @@ class Backend:
             step = steps[slot, slice(*ends)]
             if share < 1:
                 step *= share
-            x[slice(*ends)] += step
+            picture[slice(*ends)] += step
 
         self.workers.run(advance, pieces)
+        return x
 
     # Helpers
 

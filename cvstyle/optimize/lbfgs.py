@@ -96,8 +96,7 @@ def _step(ops, x, gradient, state, learning_rate, first, longest, smooth):
         scaled = ops.l1(gradient) / sum_of_changes
         coefficients = ops.lbfgs_first_coefficients(scaled, most, capacity, learning_rate)
     norm = math.inf if longest is None else longest * math.sqrt(math.prod(x.shape) / pyramid.gain(smooth or 0))
-    moved = ops.zeros(x.shape) if smooth else x
-    ops.lbfgs_step(moved, gradient, *history, coefficients, state.ring, rows, norm)
+    moved = ops.lbfgs_step(None if smooth else x, gradient, *history, coefficients, state.ring, rows, norm)
     if smooth:
         pyramid.apply(ops, moved, smooth, onto=x)
 

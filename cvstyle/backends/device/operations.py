@@ -434,13 +434,15 @@ class Backend(Losses):
         return coefficients
 
     def lbfgs_step(self, x, g, steps, changes, coefficients, ring, rows, longest):
-        groups = max(1, min(_STEP_GROUPS, -(-x.size // GROUP)))
-        span, parts, squares = -(-x.size // groups), self.empty((groups,)), self.empty((1,))
+        moved, n = self.empty(g.shape) if x is None else x, g.size
+        groups = max(1, min(_STEP_GROUPS, -(-n // GROUP)))
+        span, parts, squares = -(-n // groups), self.empty((groups,)), self.empty((1,))
         sums = parts, squares, self.counters(1)
-        arguments = (g, steps, changes, coefficients, ring, *sums, steps.shape[0], rows, x.size, span)
+        arguments = (g, steps, changes, coefficients, ring, *sums, steps.shape[0], rows, n, span)
         self.launch("lbfgs", "combine", (groups, 1, 1), arguments)
         squares = self._finished("total", parts, squares, groups).array
-        self._each("lbfgs", "advance", x.size, x, steps, ring, squares, float(longest), x.size)
+        self._each("lbfgs", "advance", n, moved, int(x is not None), steps, ring, squares, float(longest), n)
+        return moved
 
     # Launches
 

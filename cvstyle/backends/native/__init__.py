@@ -178,11 +178,12 @@ class Backend(reference.Backend):
         return products
 
     def lbfgs_step(self, x, g, steps, changes, coefficients, ring, rows, longest):
-        work = self.pool.empty((_PARTS,), "float64")
+        x, work = self.zeros(g.shape) if x is None else x, self.pool.empty((_PARTS,), "float64")
         self.call(
             "lbfgs_step", x, g, steps, changes, coefficients, int(ring[0]), rows, len(steps), g.size, float(longest),
             work, self.workers.count,
         )  # fmt: skip
+        return x
 
     def convolution(self, weight, bias, stride, dilation, group):
         return Convolution(self, weight, bias, stride, dilation, group)
