@@ -40,6 +40,8 @@ H200 = types.MappingProxyType({"units": 132, "memory": 141 * 10**9, "cache": 60 
 class Idle:
     """A device that does nothing, at once: for what it is asked to do."""
 
+    finishes = True
+
     def allocate(self, size):
         return None
 

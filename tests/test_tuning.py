@@ -20,7 +20,7 @@ from cvstyle.backends import device as common
 from cvstyle.backends import opencl
 from cvstyle.backends.device import convolution, tensor, tuning
 from cvstyle.backends.device.ways import TILES, Way
-from cvstyle.errors import DeviceError
+from cvstyle.errors import DeviceError, OptionError
 from cvstyle.network import Network
 
 files = test_checkpoint.files  # the fixture
@@ -88,6 +88,72 @@ def test_what_cannot_be_run_is_passed_over(ops, monkeypatch):
     Clock(monkeypatch, ops.device, lambda n: 1.0)
     assert choices(ops).pick(("x",), ["a", "b", "c"], run) == "c"
     assert choices(ops).pick(("y",), ["a", "b"], run) == "a"  # whose error then shows
+    assert choices(ops).kept == {"x": "c"}  # the only one that was measured
+
+
+def test_a_device_that_stops_working_ends_the_run_and_leaves_no_choices(ops, monkeypatch):
+    """After an illegal access a GPU refuses everything: what comes after it is not to blame, and not to be chosen."""
+    tried, found = [], choices(ops)
+
+    def run(candidate):
+        tried.append(candidate)
+        if lost():
+            raise KeyError("illegal address")
+
+    def synchronize():
+        if lost():
+            raise KeyError("illegal address, still")
+
+    lost = lambda: "b" in tried  # noqa: E731
+    Clock(monkeypatch, ops.device, lambda n: 1.0)
+    monkeypatch.setattr(ops.device, "errors", (KeyError,))
+    monkeypatch.setattr(ops.device, "synchronize", synchronize)
+    with pytest.raises(DeviceError, match=r"stopped working when 'b' was tried for 'x 1' .*illegal address, still"):
+        found.pick(("x", 1), ["a", "b", "c"], run)
+    assert tried[-1] == "b"
+    with pytest.raises(DeviceError, match="stopped working before anything was tried for 'y'"):
+        found.pick(("y",), ["a", "c"], run)
+    assert tried[-1] == "b" and not found.kept and not found.path.exists()
+
+
+def test_trying_ends_with_its_time(ops, monkeypatch):
+    """What is left takes the estimate, which a checkpoint has and the file has not; the next process tries it."""
+    times = iter(range(0, 1000, 25))  # 25 seconds for each choice
+    monkeypatch.setattr(tuning, "perf_counter", lambda: next(times))
+    clock, order = Clock(monkeypatch, ops.device, lambda n: -float(n)), ["a", "b"]
+    first = choices(ops)
+    assert [first.pick((n,), order, lambda c: None) for n in range(5)] == ["b", "b", "b", "a", "a"]
+    assert first.pick((5,), ["c"], lambda c: None) == "c"  # nothing to try
+    assert first.untried == ["3", "4"] and clock.asked == 3 * 2 * 3
+    assert first.pick((3,), order, lambda c: None) == "a"
+    assert first.problem.startswith("2 choices among kernels were left to the estimate, since 60 s of trying")
+    assert first.kept == {"0": "b", "1": "b", "2": "b", "3": "a", "4": "a", "5": "c"}
+    second = choices(ops)
+    assert second.kept == {"0": "b", "1": "b", "2": "b"}
+    assert [second.pick((n,), order, lambda c: None) for n in range(5)] == ["b"] * 5
+    assert not second.untried and not second.problem
+
+
+@pytest.mark.parametrize("value, tried, said", [("0", 0, False), ("30", 2, True), ("", 3, False)])
+def test_the_time_for_trying_can_be_chosen(ops, monkeypatch, value, tried, said):
+    times = iter(range(0, 1000, 25))
+    monkeypatch.setattr(tuning, "perf_counter", lambda: next(times))
+    monkeypatch.setenv("CVSTYLE_AUTOTUNE_SECONDS", value)
+    Clock(monkeypatch, ops.device, lambda n: -float(n))
+    for number in range(3):
+        ops.choices.pick((number,), ["a", "b"], lambda c: None)
+    assert list(ops.choices.kept.values()) == ["b"] * tried + ["a"] * (3 - tried)
+    assert len(ops.choices.untried) == 3 - tried
+    assert ("left to the estimate, since 30 s" in ops.memory_used()) == said
+    ops.autotune = False
+    assert "estimate" not in ops.memory_used()
+
+
+@pytest.mark.parametrize("value", ["-1", "soon", "nan"])
+def test_a_time_for_trying_that_makes_no_sense(ops, monkeypatch, value):
+    monkeypatch.setenv("CVSTYLE_AUTOTUNE_SECONDS", value)
+    with pytest.raises(OptionError, match=f"CVSTYLE_AUTOTUNE_SECONDS is '{value}'; a number"):
+        choices(ops)
 
 
 @pytest.mark.parametrize("content", [
@@ -114,8 +180,8 @@ def test_a_folder_that_cannot_be_written_changes_nothing(ops, monkeypatch, folde
 def test_two_processes_keep_what_each_chose(ops, monkeypatch):
     Clock(monkeypatch, ops.device, lambda n: 1.0)
     first, second = choices(ops), choices(ops)
-    first.pick(("x",), ["a"], lambda c: None)
-    second.pick(("y",), ["b"], lambda c: None)
+    first.pick(("x",), ["a", "c"], lambda c: None)
+    second.pick(("y",), ["b", "c"], lambda c: None)
     assert choices(ops).kept == {"x": "a", "y": "b"}
 
 
@@ -204,6 +270,9 @@ def test_a_checkpoint_brings_its_choices(ops, monkeypatch):
     ops.choices.adopt({"x": "a", "y": "c"})
     assert ops.choices.pick(("x",), ["a", "b"], lambda c: None) == "a"
     assert ops.choices.kept["y"] == "c"
+    ops.choices.pick(("z",), ["a", "b"], lambda c: None)
+    kept = json.loads(ops.choices.path.read_text("utf-8"))["choices"]
+    assert kept == {"x": "b", "z": "b"}  # what was measured here
 
 
 def test_resuming_takes_the_choices_of_the_run_that_wrote_the_checkpoint(ops, files, monkeypatch, tmp_path, folder):

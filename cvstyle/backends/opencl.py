@@ -118,6 +118,7 @@ class Device:
         return (time.perf_counter() - start) / _ROUNDS
 
     def synchronize(self):
+        self._open()
         self._queue.finish()
 
     def _open(self):

@@ -186,8 +186,9 @@ class Backend(Losses):
     def memory_used(self) -> str:
         """The most memory that was in use at once, in words."""
         peak = (self.pool.peak + self.recorded_peak) / 1e6
-        note = f"; {self.recording_problem}" if self.recording_problem else ""
-        return f"at most {peak:.0f} MB in use, {self.weights / 1e6:.0f} MB of it filters{note}"
+        notes = [self.recording_problem, self.choices.problem if self.autotune else ""]
+        used = f"at most {peak:.0f} MB in use, {self.weights / 1e6:.0f} MB of it filters"
+        return "; ".join([used, *filter(None, notes)])
 
     # Arithmetic
 

@@ -2,6 +2,8 @@
 
 Variants may add in another order, so their results differ in the last bits. A choice that is in the file is never
 measured again, so runs of one machine give the same bytes; without the file, a checkpoint brings the choices along.
+Only what was measured here goes into the file. What there was no time to try, the estimate decides, until a later
+process has tried it.
 """
 
 from __future__ import annotations
@@ -14,11 +16,13 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from time import perf_counter
 
 from ... import folders
-from ...errors import DeviceError
+from ...errors import DeviceError, OptionError
 
 _ROUNDS = 3
+_BUDGET = 60  # seconds that may be spent on trying
 
 
 class Choices:
@@ -35,7 +39,11 @@ class Choices:
         name = hashlib.sha256(json.dumps(self._identity).encode()).hexdigest()[:16]
         self.path = (folder or folders.cache()) / f"tuning-{name}.json"
         self.kept: dict[str, str] = self._read()
-        """Choices by what they are for, both as text."""
+        """Choices by what they are for, both as text: from the file, made here, or adopted."""
+        self.untried: list[str] = []
+        """What was left to the estimate, since the time for trying was used up."""
+        self._budget = self._left = _budget()
+        self._measured: dict[str, str] = {}
         self._known: dict[tuple, object] = {}
         self.adopted = 0
         """How often others were taken in their place."""
@@ -43,17 +51,16 @@ class Choices:
     def pick(self, key: tuple, candidates: Sequence, run: Callable):
         """The candidate that is fastest at what `key` says.
 
-        candidates: best by estimate first; the first one where none can be run. run(candidate) puts its work on the
-        queue, any number of times.
+        candidates: best by estimate first; the first one where none can be run, or no time is left. run(candidate) puts
+        its work on the queue, any number of times. Raises DeviceError where the device stops working.
         """
         found = self._known.get(key)
         if found is None:
             text, names = " ".join(map(str, key)), {str(c): c for c in candidates}
             found = names.get(self.kept.get(text))
             if found is None:
-                found = self._measured(candidates, run)
+                found = self._chosen(text, candidates, run)
                 self.kept[text] = str(found)
-                self._write()
             self._known[key] = found
         return found
 
@@ -63,20 +70,53 @@ class Choices:
         self._known.clear()
         self.adopted += 1
 
-    def _measured(self, candidates, run):
-        best = candidates[0]
-        if len(candidates) > 1:
-            least = float("inf")
-            for candidate in candidates:
-                work = lambda candidate=candidate: run(candidate)  # noqa: E731
-                try:
-                    work()  # compiles, and takes its memory
-                    seconds = statistics.median(self._seconds(work) for _ in range(_ROUNDS))
-                except (DeviceError, MemoryError, *self._device.errors):
-                    continue
-                if seconds < least:
-                    best, least = candidate, seconds
+    @property
+    def problem(self) -> str:
+        """A sentence about what was not tried; empty where all was, or nothing was to be."""
+        if not (self.untried and self._budget):
+            return ""
+        return (
+            f"{len(self.untried)} choices among kernels were left to the estimate, since {self._budget:g} s of trying "
+            "were used up; the next run tries more (CVSTYLE_AUTOTUNE_SECONDS)"
+        )
+
+    def _chosen(self, text, candidates, run):
+        if len(candidates) == 1:
+            return candidates[0]
+        if self._left <= 0:
+            self.untried.append(text)
+            return candidates[0]
+        start = perf_counter()
+        found = self._fastest(text, candidates, run)
+        self._left -= perf_counter() - start
+        if found is None:
+            return candidates[0]
+        self._measured[text] = str(found)
+        self._write()
+        return found
+
+    def _fastest(self, text, candidates, run):
+        """The candidate that took the least time; None where none could be run."""
+        best, least = None, float("inf")
+        self._check(f"before anything was tried for '{text}'")
+        for candidate in candidates:
+            work = lambda candidate=candidate: run(candidate)  # noqa: E731
+            try:
+                work()  # compiles, and takes its memory
+                seconds = statistics.median(self._seconds(work) for _ in range(_ROUNDS))
+            except (DeviceError, MemoryError, *self._device.errors) as error:
+                self._check(f"when '{candidate}' was tried for '{text}' ({error})")
+                continue
+            if seconds < least:
+                best, least = candidate, seconds
         return best
+
+    def _check(self, when):
+        """After some errors a GPU refuses everything, and so it would every other candidate."""
+        try:
+            self._device.synchronize()
+        except self._device.errors as error:
+            raise DeviceError(f"{self._device.name} stopped working {when}: {error}") from error
 
     def _read(self):
         try:
@@ -88,7 +128,7 @@ class Choices:
 
     def _write(self):
         """In one step, with what other processes chose meanwhile; where nothing can be written, nothing is."""
-        content = {"for": self._identity, "choices": {**self._read(), **self.kept}}
+        content = {"for": self._identity, "choices": {**self._read(), **self._measured}}
         with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=self.path.parent, suffix=".tmp")
@@ -99,3 +139,15 @@ class Choices:
             except OSError:
                 with suppress(OSError):
                     os.unlink(name)
+
+
+def _budget():
+    """Seconds for trying: CVSTYLE_AUTOTUNE_SECONDS, where that is set; 0: nothing is tried."""
+    text = os.environ.get("CVSTYLE_AUTOTUNE_SECONDS") or str(_BUDGET)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not seconds >= 0:
+        raise OptionError(f"CVSTYLE_AUTOTUNE_SECONDS is '{text}'; a number of seconds, 0 or more, is needed")
+    return seconds
