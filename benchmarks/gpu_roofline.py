@@ -1,17 +1,20 @@
 """The least time that VGG-19's convolutions and Gram matrices can take on a GPU: a prediction from its rates.
 
 usage: python benchmarks/gpu_roofline.py [--size 512] [--bandwidth 2850] [--cache 5500] [--tf32 296] [--fp16 593]
-                                         [--fp32 47] [--units 132] [--wgmma]
+                                         [--fp32 47] [--units 132] [--memory 80] [--l2 50] [--launch 2500] [--wgmma]
 
-GB/s and TFLOP/s; the defaults are an H100's datasheet rates times 0.85 for memory, 0.6 for tensor cores through
-mma.sync and 0.7 for fp32. Bytes are each map once, in float32, and one bit per output. 3-channel layers run in fp32.
+GB/s, TFLOP/s, GB, MB and ns a launch; the defaults are an H100's datasheet rates times 0.85 for memory, 0.6 for tensor
+cores through mma.sync and 0.7 for fp32. Bytes are each map once, in float32, and one bit per output. Layers of three
+channels run in fp32.
 "forward" has two words per number, three products for each; "backward" has one, as both have with "-fast".
 A Gram matrix reads its features from memory once, and from the cache as often as its tiles do; its parts stay there.
 --wgmma takes tensor cores for 0.75 of their rate and Hopper's tiles for candidates; "busy" is the share of the
 multiprocessors' time that the groups of the forward tile leave them work, which the other figures do not count.
 
 The last table is fp32, one direction: the direct kernel, bound by arithmetic or by its maps, and Winograd's three, of
-which two are bound by memory, and which follow one another. No cache is counted on, except for maps read once.
+which two are bound by memory, and which follow one another, slab by slab. Slabs are those that the estimate takes for a
+device of that much memory (with 0, of 32 MB), and what they hold passes through the cache as far as half of it holds a
+slab. The product is counted in whole turns of the multiprocessors, and each launch with its time.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, value in (
         ("size", 512), ("bandwidth", 2850), ("cache", 5500), ("tf32", 296), ("fp16", 593), ("fp32", 47), ("units", 132),
+        ("memory", 80), ("l2", 50), ("launch", 2500),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--wgmma", action="store_true")
@@ -98,29 +102,50 @@ def grams(args):
 
 
 def fp32(args):
-    print("\n| layer | positions | direct, µs | Winograd, µs: in, product, out | ratio | estimate takes |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    totals = [0.0, 0.0]
+    print("\n| layer | positions | direct, µs | Winograd, µs: in, product, out | slabs | ratio | estimate takes |")
+    print(f"|{' --- |' * 7}")
+    totals, launches, most = [0.0, 0.0], 0, 0
     for name, channels, outputs, height, width in layers(args.size):
-        microseconds = lambda floats: 4 * floats / args.bandwidth / 1e3  # noqa: E731
         blocks = math.prod(winograd.blocks((height, width)))
         arithmetic = 18 * channels * outputs * height * width / args.fp32 / 1e6
-        direct = max(arithmetic, maps(channels, outputs, height, width) / args.bandwidth / 1e3)
-        slabs = -(-blocks // ways.slab(channels, outputs, 1, blocks))
-        product = 72 * channels * outputs * blocks / args.fp32 / 1e6
-        product_memory = microseconds(36 * (blocks * (channels + outputs) + slabs * channels * outputs))
-        parts = (16 + 36) * blocks * channels, (16 + 36) * blocks * outputs
-        first, last = map(microseconds, parts)
-        middle = max(product, product_memory)
-        way = "picture.cl"
-        if channels != 3:
-            way = ways.plan(outputs, height * width, channels, 9, 1, args.units, blocks=blocks)
-        both = direct, first + middle + last
-        totals = [totals[0] + both[0], totals[1] + min(both)]
-        cell = f"{both[1]:.0f}: {first:.0f}, {middle:.0f}{' (memory)' if middle == product_memory else ''}, {last:.0f}"
-        print(f"| {name} | {width}×{height} | {direct:.0f} | {cell} | {both[0] / both[1]:.2f} | {way} |")
+        direct = max(arithmetic, maps(channels, outputs, height, width) / args.bandwidth / 1e3) + args.launch / 1e3
+        shape, known = (outputs, height * width, channels, 9, 1, args.units), {"blocks": blocks}
+        known |= {"memory": args.memory * 10**9, "cached": args.l2 * 10**6}
+        found = ways.ranked(*shape, **known)
+        way = next(w for w in found if w.winograd)
+        size = ways.slab(channels, outputs, way.splits, blocks, way.room)
+        slabs, parts = -(-blocks // size), by_winograd(args, channels, outputs, blocks, size, way)
+        times = direct, sum(parts) + 3 * slabs * args.launch / 1e3
+        taken = times[0] if channels == 3 else min(times)
+        totals = [totals[0] + times[0], totals[1] + taken]
+        launches += 1 if taken == direct else 3 * slabs
+        if taken < direct:
+            most = max(most, 4 * 36 * (channels + way.splits * outputs) * size)
+        cell = f"{times[1]:.0f}: {', '.join(f'{part:.0f}' for part in parts)}"
+        chosen = "picture.cl" if channels == 3 else found[0]
+        print(f"| {name} | {width}×{height} | {direct:.0f} | {cell} | {slabs} | {times[0] / times[1]:.2f} | {chosen} |")
     direct, faster = (2 * total / 1e3 for total in totals)
-    print(f"\nForward and backward: {direct:.2f} ms directly, {faster:.2f} ms by the faster way each")
+    print(
+        f"\nForward and backward: {direct:.2f} ms directly, {faster:.2f} ms by the faster way each, in {2 * launches} "
+        f"launches; slabs of at most {most / 1e6:.0f} MB"
+    )
+
+
+def by_winograd(args, channels, outputs, blocks, size, way):
+    """Microseconds of the transform of the input, the product, and the transform of the output, in slabs of `size`."""
+    both = channels, way.splits * outputs
+    kept = min(1, args.l2 * 1e6 / 2 / (4 * 36 * sum(both) * size))
+    rate = 1 / (kept / args.cache + (1 - kept) / args.bandwidth)  # of what a slab holds
+    first, last = (
+        4 * blocks * (16 * maps / args.bandwidth + 36 * slab / rate) / 1e3
+        for maps, slab in zip((channels, outputs), both, strict=True)
+    )
+    count, tile = -(-blocks // size), way.tile
+    groups = -(-outputs // tile.bm) * -(-size // tile.bn) * 36 * way.splits
+    turns, share = -(-groups // args.units), -(-channels // 8 // way.splits) * 8
+    product = turns * args.units * tile.bm * tile.bn * share * 2 / args.fp32 / 1e6
+    memory = 4 * 36 * (channels * outputs / args.bandwidth + size * sum(both) / rate) / 1e3
+    return first, count * max(product, memory), last
 
 
 def maps(channels, outputs, height, width):

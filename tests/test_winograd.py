@@ -57,8 +57,8 @@ def test_any_convolution(device, monkeypatch, data):
     group, pad = draw(st.sampled_from([1, 1, 2, 3])), draw(st.tuples(*[st.integers(0, 4)] * 4))
     size = [draw(st.integers(max(1, 3 - pad[i] - pad[i + 2]), 20)) for i in (0, 1)]
     channels, outputs = group * draw(st.integers(1, 11)), group * draw(st.integers(1, 9))
-    monkeypatch.setattr(ways, "_SLAB", 36 * (channels + outputs) * draw(st.sampled_from([4, 8, 132, 1 << 20])))
-    kinds = [Way(TILES[2], draw(st.sampled_from([1, 1, 2])), kind) for kind in (True, draw(st.booleans()))]
+    room = 36 * (channels + outputs) * draw(st.sampled_from([4, 8, 132, 1 << 20]))
+    kinds = [Way(TILES[2], draw(st.sampled_from([1, 1, 2])), kind, room) for kind in (True, draw(st.booleans()))]
     turns, shift = in_turn(*draw(st.permutations(kinds))), draw(st.tuples(*[st.integers(0, 3)] * 2))
     check_convolution(device, monkeypatch, turns, (channels, *size), outputs, group, (3, 3), (1, 1), (1, 1), pad, shift)
 
@@ -174,11 +174,50 @@ def test_slabs_are_even_and_their_memory_is_bounded():
     for channels, outputs, splits, blocks in (
         (64, 64, 1, 12288), (512, 512, 16, 192), (3, 64, 1, 7), (9000, 9000, 4, 50)
     ):  # fmt: skip
-        size = ways.slab(channels, outputs, splits, blocks)
-        assert size % 4 == 0 and 36 * size * (channels + splits * outputs) * 4 <= 32 << 20
-        count = -(-blocks // size)
-        assert size * (count - 1) < blocks <= size * count < blocks + 128 * count
+        for room in (8 << 20, 32 << 20):
+            size = ways.slab(channels, outputs, splits, blocks, room)
+            assert size % 4 == 0 and 36 * size * (channels + splits * outputs) <= room
+            count = -(-blocks // size)
+            assert size * (count - 1) < blocks <= size * count < blocks + 128 * count
     assert ways.slab(1 << 20, 1 << 20, 1, 50) == 4
+
+
+def test_the_size_of_slabs_does_not_change_the_bits(device, monkeypatch):
+    """Nor the order of sums that windows must share."""
+    x, weight, results = noise(1, 20, 30, 37), noise(33, 20, 3, 3, seed=1), []
+    for tiles in (4, 36, 80):
+        way = Way(TILES[2], 2, True, 36 * (20 + 2 * 33) * tiles)
+        assert way.order == Way(TILES[2], 2, True).order
+        monkeypatch.setattr(convolution, "plan", lambda *_, way=way, **__: way)
+        filters = device.convolution(weight, None, (1, 1), (1, 1), 1)
+        y, bits = filters.forward_relu(device.asarray(x), (1,) * 4, True)
+        g = filters.backward_relu(y, bits, (30, 37), (1,) * 4)
+        results.append(np.array(y).tobytes() + np.array(g).tobytes())
+    assert len(set(results)) == 1
+
+
+@pytest.mark.parametrize("memory, cache, size, launches, room", [
+    (141 << 30, 60 << 20, 512, 100, 128), (141 << 30, 60 << 20, 1024, 150, 512), (8 << 30, 4 << 20, 512, 200, 32),
+], ids=str)  # fmt: skip
+def test_slabs_on_gpus(memory, cache, size, launches, room):
+    """VGG-19's convolutions: few launches where there is memory for it, of which slabs take no more than a 256th; those
+    of a small device stay as they are."""
+    total, shapes = 0, [(64, 64, 1), (64, 128, 2), (128, 128, 2), (128, 256, 4), *3 * [(256, 256, 4)], (256, 512, 8)]
+    for channels, outputs, scale in (*shapes, *3 * [(512, 512, 8)], (512, 512, 16)):
+        blocks = size * size * 3 // 4 // (4 * scale) ** 2
+        for pair in ((channels, outputs), (outputs, channels)):
+            shape = pair[1], 16 * blocks, pair[0], 9, 1, 132
+            found = ways.ranked(*shape, blocks=blocks, memory=memory, cached=cache)
+            way = found[0]
+            assert way.winograd and 4 * way.room <= min(max(32 << 20, memory / 256), room << 20)
+            width = ways.slab(*pair, way.splits, blocks, way.room)
+            total += 3 * -(-blocks // width)
+            assert len({str(w) for w in found}) == len(found)
+            sizes = {w.room for w in found if w[:3] == way[:3]}
+            assert (len(sizes) > 1) == (memory > 8 << 30 and blocks > ways.slab(*pair, way.splits, blocks))
+            alone = ways.ranked(*shape, blocks=blocks, cpu=True, memory=memory, cached=cache)
+            assert {w.room for w in alone} == {8 << 20}
+    assert total <= launches
 
 
 @pytest.mark.skipif(opencl.problem() is not None, reason=str(opencl.problem()))

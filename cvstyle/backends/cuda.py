@@ -80,6 +80,7 @@ class Device:
         name = properties["name"]
         self.name = name.decode() if isinstance(name, bytes) else name
         self.units, self.memory = properties["multiProcessorCount"], properties["totalGlobalMem"]
+        self.cache = properties["l2CacheSize"]
         self.driver = f"CUDA {cupy.cuda.runtime.driverGetVersion()}"
         generation = properties["major"], properties["minor"]
         self._capability, need = (".".join(map(str, v)) for v in (generation, _TENSOR_CORES))

@@ -65,6 +65,7 @@ class Device:
         types = {"gpu": cl.device_type.GPU, "cpu": cl.device_type.CPU}
         self.kind = next((kind for kind, bit in types.items() if handle.type & bit), "accelerator")
         self.units, self.memory = handle.max_compute_units, handle.global_mem_size
+        self.cache = handle.global_mem_cache_size
         self.driver, self.tunes = handle.driver_version.strip(), self.kind == "gpu"
         self._queue = None
 

@@ -4,7 +4,7 @@ A backend (`opencl`, `cuda`) adds a `Device`, which knows memory, copies, the co
 
     name, kind      for messages: "NVIDIA H100", "gpu" or "cpu"
     units           multiprocessors: how many groups it takes to fill the device
-    memory          bytes in all
+    memory, cache   bytes in all, and of the last cache before it
     no_tensor_cores           why kernels/cuda cannot run, or None
     wgmma                     whether kernels may use Hopper's tensor cores' own instruction
     finishes                  whether a launch's last group sees what the others wrote (comes_last in portable.h)

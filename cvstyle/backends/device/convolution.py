@@ -129,7 +129,7 @@ class Convolution:
 
         def run(way):
             """Returns the bits or winners."""
-            tile, splits, by_winograd = way
+            tile, splits, by_winograd = way[:3]
             bits = self._room_for_bits(relu, size, pooled, by_winograd and shift)
             if by_winograd:
                 winograd.convolve(
@@ -167,9 +167,11 @@ class Convolution:
         phases = self.stride if adjoint else (1, 1)
         positions = positions or math.prod(-(-n // s) for n, s in zip(size, phases))
         repeats = self.group * math.prod(phases)
-        shape = per_group, positions, channels, math.prod(self.kernel), repeats, self.ops.device.units
+        device = self.ops.device
+        shape = per_group, positions, channels, math.prod(self.kernel), repeats, device.units
         blocks = math.prod(winograd.blocks(size, shift)) if self.winograd else 0
-        return shape, {"blocks": blocks, "cpu": self.ops.device.kind == "cpu"}
+        known = {"cpu": device.kind == "cpu", "memory": device.memory, "cached": device.cache}
+        return shape, {"blocks": blocks, **known}
 
     def _order(self, size, pad, relu, adjoint):
         """In which order sums must be taken (`Way.order`), so that windows of a picture round as it does; None: in any.

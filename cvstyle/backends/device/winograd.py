@@ -66,9 +66,9 @@ def convolve(
     source: the size of the map that x is, or stands for. bits: for each tile 16 of them, or the winners of a pool.
     shift, saved: where tiles start, and where those of the mask do.
     """
-    channels, outputs, (tile, splits, _) = x.shape[1], y.shape[1], way
+    channels, outputs, (tile, splits, _, room) = x.shape[1], y.shape[1], way
     count, across = math.prod(blocks(size, shift)), blocks(size, shift)[1]
-    width = slab(channels, outputs, splits, count)
+    width = slab(channels, outputs, splits, count, room)
     work, start_of_m = ops.empty((36 * (channels + splits * outputs) * width,)), 36 * channels * width
     window = tuple(pooled or (1, 1))
     for first in range(0, count, width):
