@@ -88,6 +88,17 @@ def bound(x, weight):
     return n / (1 - n) * np.einsum("ia,oab,jb->oij", outputs, np.einsum("cij,ocij->oij", v, u), outputs)
 
 
+def test_filters_are_float64_rounded_once():
+    """Whatever the threads and pieces that they are made in: groups, and channels that are no multiples of either."""
+    weight = noise(3, 37, 53, 9)
+    points = winograd.evaluation()
+    exact = np.einsum("ia,jb,gokab->ijgko", points, points, weight.reshape(3, 37, 53, 3, 3).astype(float))
+    exact = exact.reshape(36, 3, 53, 37)
+    found = winograd.transformed(weight)
+    assert found.shape == (36, 3, 56, 40) and not found[:, :, 53:].any() and not found[..., 37:].any()
+    assert np.all(np.abs(found[:, :, :53, :37] - exact) <= np.abs(exact) * 2.0**-24 + 1e-14)
+
+
 @pytest.mark.parametrize("channels", [1, 8, on_gpu(100)])
 def test_each_number_is_within_the_proven_bound(device, monkeypatch, channels):
     monkeypatch.setattr(convolution, "plan", lambda *_, blocks=0, **__: Way(TILES[2], 1, True))

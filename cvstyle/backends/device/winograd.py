@@ -10,13 +10,14 @@ import math
 
 import numpy as np
 
+from ..threads import Workers
 from .ways import slab
 
 NEAR, FAR = 5 / 8, 3 / 2
 _POINTS = (("NEAR", f"{NEAR}f"), ("FAR", f"{FAR}f"))
 _GROUP = 256  # GROUP in portable.h
 _LEAST = 16  # channels on either side
-_AT_ONCE = 64  # channels whose filters are transformed at a time
+_AT_ONCE = 16  # channels whose filters a host thread transforms at a time: 3 MB of float64 for 512 outputs
 
 
 def fits(weight, stride, dilation, group):
@@ -43,10 +44,13 @@ def transformed(weight):
     groups, outputs, inputs, _ = weight.shape
     host = np.zeros((36, groups, -(-inputs // 8) * 8, -(-outputs // 8) * 8), np.float32)
     both = np.kron(evaluation(), evaluation())
-    for first in range(0, inputs, _AT_ONCE):
-        part = weight[:, :, first : first + _AT_ONCE].transpose(3, 0, 2, 1)
-        found = both @ part.reshape(9, -1).astype(np.float64)
-        host[:, :, first : first + part.shape[2], :outputs] = found.reshape(36, *part.shape[1:])
+
+    def fill(first):
+        part = weight[:, :, first : first + _AT_ONCE].transpose(3, 0, 2, 1).astype(np.float64, order="C")
+        found = (both @ part.reshape(9, -1)).reshape(36, *part.shape[1:])
+        host[:, :, first : first + part.shape[2], :outputs] = found
+
+    Workers().run(fill, range(0, inputs, _AT_ONCE))
     return host
 
 
