@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import shutil
 import tempfile
@@ -56,5 +57,9 @@ def pytest_runtest_call(item):
 
 
 def pytest_terminal_summary(terminalreporter, config):
+    """With -m gpu, what was launched; CVSTYLE_TEST_VARIANTS names a file for what it takes to compile beforehand."""
     if config.option.markexpr == "gpu":
         terminalreporter.write_line(f"On {BACKEND}: {CHOSEN}")
+        if path := os.environ.get("CVSTYLE_TEST_VARIANTS"):
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump(sorted(CHOSEN.variants, key=repr), file)

@@ -31,8 +31,10 @@ CASES = [
 
 
 def choose_few_ways():
-    """Kernels that the tests compile as well: by Winograd's algorithm and two shares, where there are such."""
-    convolution.plan = lambda *_, blocks=0, splits=(1, 2), **__: Way(TILES[2], splits[-1], bool(blocks))
+    """Kernels that the tests compile as well, by Winograd's algorithm where it applies, and two shares but for Gram
+    gradients, which cannot have any."""
+    gradient, direct, winograd = Way(TILES[3], 1), Way(TILES[2], 2), Way(TILES[2], 2, True)
+    convolution.plan = lambda *_, blocks=0, splits=None, **__: gradient if splits else winograd if blocks else direct
     tensor.plan = lambda channels, *_, **__: Way(tensor.TILES[-1], 2 if channels > 16 else 1)
 
 
@@ -64,7 +66,7 @@ def main():
             f"{precision} {size[1]}×{size[0]}{f' in tiles of {tile}' if tile else ''}: gradient off by {errors[0]:.1e},"
             f" steps by {errors[1]:.1e} and {errors[2]:.1e}, {time.perf_counter() - begun:.1f} s", flush=True,
         )  # fmt: skip
-        assert max(errors[:2]) <= tolerance and errors[2] <= 100 * tolerance, errors
+        assert max(errors[:2]) <= tolerance and errors[2] <= 10 * tolerance, errors
     print("all is well")
 
 
