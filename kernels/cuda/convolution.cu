@@ -395,10 +395,8 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
         }
         if (!comes_last(scratch + 2 + tile, splits, (LOCAL_POINTER uint *)tile_x)) return;
         UNROLL for (int first = 0; first < MT * NT; first += 4) { /* few at a time, for which there are registers */
-            UNROLL for (int i = first; i < first + 4; i++) {
-                UNROLL for (int r = 0; r < 4; r++) sums[i / NT][i % NT][r] = 0;
-            }
-            NO_UNROLL for (int share = 0; share < splits; share++) {
+            UNROLL for (int i = first; i < first + 4; i++) SPREAD(sums[i / NT][i % NT], 0, FRESH(parts + i * THREADS))
+            NO_UNROLL for (int share = 1; share < splits; share++) {
                 UNROLL for (int i = first; i < first + 4; i++) {
                     const float4 more = FRESH(parts + (share * (MT * NT) + i) * THREADS);
                     sums[i / NT][i % NT][0] += more.x;
