@@ -177,7 +177,7 @@ def test_arguments_fit_the_parameters(device):
             device.device.launch(kernel, (1, 1, 1), 64, arguments)
 
 
-MMA, WGMMA = tensor.TILES[3], tensor.HOPPER_TILES[3]
+MMA, WGMMA = tensor.TILES[-1], tensor.HOPPER_TILES[-1]
 MISTAKES = {
     "no wait": ("ASYNC_WAIT(STAGES - 2);", "", "copy is on its way"),
     "a wait too short": ("ASYNC_WAIT(STAGES - 2);", "ASYNC_WAIT(STAGES - 1);", "copy is on its way"),
@@ -202,16 +202,30 @@ MISTAKES_WITH_WGMMA = {
 }
 
 
-@pytest.mark.parametrize("tile, name", [
-    (tile, name) for tile, mistakes in ((MMA, MISTAKES), (WGMMA, MISTAKES_WITH_WGMMA)) for name in mistakes
-], ids=str)  # fmt: skip
-def test_mistakes_in_the_tensor_kernel_are_seen(device, monkeypatch, tile, name):
+MISTAKES_OF_SHARES = {
+    "no fence before the ticket": ("__threadfence();\n        place[0]", "place[0]", UNSEEN),
+    "no fence after it": ("groups - 1);\n        __threadfence();\n    }", "groups - 1);\n    }", UNSEEN),
+    "no barrier before it": ("*place) {\n    BARRIER;", "*place) {", UNSEEN),
+    "the first instead of the last": ("return place[0] == (uint)groups - 1;", "return place[0] == 0;", UNSEEN),
+    "one counter for all tiles": ("scratch + 2 + tile", "scratch + 2", UNSEEN),
+    "one place for all tiles": ("parts += tile * splits *", "parts += 0 * splits *", "another group"),
+    "one place for all shares": ("GROUP_ID(2) * (MT * NT)", "0 * (MT * NT)", "another group"),
+    "a share left out": ("share = 1; share < splits", "share = 2; share < splits", None),
+}
+
+
+@pytest.mark.parametrize("tile, shares, name, mistake", [
+    (tile, shares, name, mistake)
+    for tile, shares, all_ in ((MMA, 1, MISTAKES), (MMA, 2, MISTAKES_OF_SHARES), (WGMMA, 1, MISTAKES_WITH_WGMMA))
+    for name, mistake in all_.items()
+], ids=lambda value: value if isinstance(value, (str, int)) else "")  # fmt: skip
+def test_mistakes_in_the_tensor_kernel_are_seen(device, monkeypatch, tile, shares, name, mistake):
     """Each of them by a fault, or by wrong numbers where all that is done is allowed."""
-    old, new, problem = (MISTAKES_WITH_WGMMA if tile.wgmma else MISTAKES)[name]
+    old, new, problem = mistake
     sources = compiler.source
     assert sources("cuda/convolution").count(old) >= 1
     monkeypatch.setattr(compiler, "source", lambda name: sources(name).replace(old, new))
-    monkeypatch.setattr(tensor, "plan", lambda *_: (tile, 1))
+    monkeypatch.setattr(tensor, "plan", lambda *_: (tile, shares))
     ops = backends.get("cuda", precision="fp16-fast")
     ops.autotune = False
     x, weight = (np.round(noise(*shape) * 4) for shape in ((1, 64, 6, 17), (16, 64, 3, 3)))

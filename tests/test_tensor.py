@@ -86,8 +86,8 @@ LONG = 4095  # needs two words of every kind
 
 
 @pytest.mark.parametrize("tile, split, shape, outputs", [
-    (on_gpu if i in (0, 3) and j == 0 else pytest.param)(*way, *SHAPES[(i + j) % 5])
-    for i, way in enumerate([*zip(tensor.TILES, (1, 2, 1, 2)), (tensor.TILES[1], 1)]) for j in (0, 2)
+    (on_gpu if i in (0, 3, 4) and j == 0 else pytest.param)(*way, *SHAPES[(i + j) % 5])
+    for i, way in enumerate([*zip(tensor.TILES, (1, 2, 1, 2, 2)), (tensor.TILES[1], 1)]) for j in (0, 2)
 ], ids=str)  # fmt: skip
 def test_convolution_is_exact_on_integers(backends, monkeypatch, tile, split, shape, outputs):
     check_integers(backends["tf32-fast"], monkeypatch, tile, split, shape, outputs)
@@ -128,8 +128,8 @@ def test_whoever_comes_last_the_bytes_are_the_same(backends, monkeypatch, precis
 
 
 @pytest.mark.parametrize("precision, tile, split", [
-    ("fp16-fast", 1, 2), ("tf32-fast", 2, 1),
-    *([(p, t, 1) for p in ("tf32-fast", "fp16-fast", "bf16-fast") for t in (0, 3)] if ON_GPU else []),
+    ("fp16-fast", 1, 2), ("tf32-fast", 2, 1), ("fp16-fast", 3, 1),
+    *([(p, t, 1) for p in ("tf32-fast", "fp16-fast", "bf16-fast") for t in (0, 4)] if ON_GPU else []),
 ])  # fmt: skip
 def test_hoppers_instruction_is_exact_on_integers(backends, monkeypatch, precision, tile, split):
     """Descriptors, fragments, stages and fences of wgmma; tiles differ in their sizes alone, so here two suffice."""
@@ -217,7 +217,7 @@ TWO_WORDS = [
     (on_gpu if (precision, way[1]) in (("tf32", 1), ("fp16", 2)) else pytest.param)(precision, *way)
     for way in ((tensor.TILES[0], 1), (tensor.TILES[-1], 2)) for precision in tensor.WORDS
 ]  # fmt: skip
-TWO_WORDS += [(precision, tensor.HOPPER_TILES[3], 1) for precision in (tensor.WORDS if ON_GPU else ("fp16",))]
+TWO_WORDS += [(precision, tensor.HOPPER_TILES[-1], 1) for precision in (tensor.WORDS if ON_GPU else ("fp16",))]
 
 
 @pytest.mark.parametrize("precision, tile, split", TWO_WORDS)
@@ -297,7 +297,7 @@ def gradient_and_style(ops, weight, g, kind, d, x, factor, additions=1):
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision, kind, tile, split", [
     ("fp16-fast", "plain", tensor.TILES[1], 2), ("tf32-fast", "plain", tensor.TILES[2], 3),
-    ("fp16-fast", "pool", tensor.TILES[-1], 2),
+    ("fp16-fast", "pool", tensor.TILES[-1], 2), ("bf16-fast", "relu", tensor.TILES[3], 2),
 ])  # fmt: skip
 def test_a_style_gradient_is_part_of_the_sum_it_is_added_to(backends, monkeypatch, precision, kind, tile, split):
     set_plan(monkeypatch, tile, split)
@@ -431,7 +431,7 @@ HOPPER_KERNELS = [
     tensor._macros(tensor.HOPPER_TILES[tile], 3, word, split, masked)
     for tile, word, split, masked in (
         (0, "fp16", 1, 0), (0, "bf16", 0, 1), (1, "fp16", 1, 0), (1, "fp16", 0, 2), (1, "tf32", 0, 2),
-        (2, "bf16", 1, 0), (3, "fp16", 0, 1),
+        (2, "bf16", 1, 0), (3, "fp16", 1, 0), (3, "fp16", 0, 2), (4, "fp16", 0, 1),
     )
 ]  # fmt: skip
 

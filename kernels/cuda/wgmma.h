@@ -36,28 +36,29 @@ typedef unsigned long long ulong;
 #endif
 
 #define SUMS_OF(c, j) "+f"((c)[j][0]), "+f"((c)[j][1]), "+f"((c)[j][2]), "+f"((c)[j][3])
-#define SUMS_OF_8(c, j)                                                                                     \
-    SUMS_OF(c, j), SUMS_OF(c, (j) + 2), SUMS_OF(c, (j) + 4), SUMS_OF(c, (j) + 6), SUMS_OF(c, (j) + 8),      \
-        SUMS_OF(c, (j) + 10), SUMS_OF(c, (j) + 12), SUMS_OF(c, (j) + 14)
+#define SUMS_OF_4(c, j) SUMS_OF(c, j), SUMS_OF(c, (j) + 2), SUMS_OF(c, (j) + 4), SUMS_OF(c, (j) + 6)
+#define SUMS_OF_8(c, j) SUMS_OF_4(c, j), SUMS_OF_4(c, (j) + 8)
 
+#define OF_32 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"  \
+              "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+#define OF_48 OF_32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
+#define OF_64 OF_48 ",%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+#if PH == 16
+#define PRODUCT_NAME "m64n128" WGMMA_TYPES " {" OF_64 "}, {%64,%65,%66,%67}, %68" WGMMA_END
+#define SUMS_OF_HALF(c, j) SUMS_OF_8(c, j), SUMS_OF_8(c, (j) + 16)
+#elif PH == 12
+#define PRODUCT_NAME "m64n96" WGMMA_TYPES " {" OF_48 "}, {%48,%49,%50,%51}, %52" WGMMA_END
+#define SUMS_OF_HALF(c, j) SUMS_OF_8(c, j), SUMS_OF_4(c, (j) + 16)
+#else
+#define PRODUCT_NAME "m64n64" WGMMA_TYPES " {" OF_32 "}, {%32,%33,%34,%35}, %36" WGMMA_END
+#define SUMS_OF_HALF(c, j) SUMS_OF_8(c, j)
+#endif
 /* sums[2i + first] += a · the i-th 8 of 8 · PH positions. */
 #define PRODUCT_BEGIN asm volatile("wgmma.fence.sync.aligned;" ::: "memory")
-#if PH == 16
-#define PRODUCT(sums, first, a, b)                                                                              \
-    asm volatile("wgmma.mma_async.sync.aligned.m64n128" WGMMA_TYPES " {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,"   \
-                 "%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38," \
-                 "%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,"     \
-                 "%63}, {%64,%65,%66,%67}, %68" WGMMA_END                                                               \
-                 : SUMS_OF_8(sums, first), SUMS_OF_8(sums, (first) + 16)                                                \
+#define PRODUCT(sums, first, a, b)                                   \
+    asm volatile("wgmma.mma_async.sync.aligned." PRODUCT_NAME        \
+                 : SUMS_OF_HALF(sums, first)                         \
                  : "r"((a).x), "r"((a).y), "r"((a).z), "r"((a).w), "l"(b));
-#else
-#define PRODUCT(sums, first, a, b)                                                                              \
-    asm volatile("wgmma.mma_async.sync.aligned.m64n64" WGMMA_TYPES " {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,"    \
-                 "%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, {%32,%33,%34,%35}, %36"     \
-                 WGMMA_END                                                                                              \
-                 : SUMS_OF_8(sums, first)                                                                               \
-                 : "r"((a).x), "r"((a).y), "r"((a).z), "r"((a).w), "l"(b));
-#endif
 #define PRODUCT_COMMIT asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory")
 /* Until no more than so many of the last commits are under way; after 0 of them the sums may be used. together: in all
    warpgroups. */

@@ -52,12 +52,12 @@ class Tile(NamedTuple):
 
 TILES = (
     Tile(128, 16, 2, 4, 2, 1, 1.0), Tile(128, 8, 2, 4, 3, 2, 0.95), Tile(64, 16, 1, 8, 3, 2, 0.9),
-    Tile(64, 4, 2, 2, 3, 3, 0.7),
+    Tile(128, 12, 4, 2, 2, 1, 0.95), Tile(64, 4, 2, 2, 3, 3, 0.7),
 )  # fmt: skip
 # A group of four warps keeps a multiprocessor's tensor cores busy alone, but not while it begins or ends.
 HOPPER_TILES = (
     Tile(128, 16, 8, 1, 0, 1, 1.6, True), Tile(64, 16, 4, 1, 0, 2, 1.5, True), Tile(128, 8, 8, 1, 0, 1, 1.5, True),
-    Tile(64, 8, 4, 1, 0, 2, 1.3, True),
+    Tile(128, 12, 8, 1, 0, 1, 1.55, True), Tile(64, 8, 4, 1, 0, 2, 1.3, True),
 )  # fmt: skip
 _PAD = (1, 1, 1, 1)  # of what the kernels do
 _FULL = 8  # warps that keep a multiprocessor's tensor cores busy
