@@ -430,9 +430,9 @@ class _Worker:
         ops, weight = self.ops_of(name), self.style_weights[name]
         alone = name not in self._differences  # the only tile: its Gram matrix is the whole picture's
         if alone:
-            gram = self._differences[name] = ops.gram(features, 1 / self._counts[name])
-            squares = ops.compare(gram, self.style_targets[name])
-            self._losses[f"style:{name}"].append(weight / gram.shape[0] ** 2 * squares)
+            difference, squares = ops.gram_difference(features, 1 / self._counts[name], self.style_targets[name])
+            self._differences[name] = difference
+            self._losses[f"style:{name}"].append(weight / difference.shape[0] ** 2 * squares)
         difference, factor = self._differences[name], self._style_factor(name)
         if alone:
             del self._differences[name]  # nobody else asks; kept, they would lie amid the heap

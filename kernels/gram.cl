@@ -4,19 +4,18 @@
 #define THREADS 64   /* each holds 8 × 8 entries */
 #define PITCH (SIDE + 1)
 
-/* A group sums one tile over `span` positions; the last ones make the matrix where they can. */
-KERNEL(THREADS) gram_parts(GLOBAL const float *RESTRICT f, GLOBAL float *parts, GLOBAL float *RESTRICT g,
-                           GLOBAL uint *counters, int channels, int positions, int span, int members, float factor) {
+/* A group sums one tile over `span` positions; the last ones to come do the rest (finish_gram). */
+KERNEL(THREADS) gram_parts(GLOBAL const float *RESTRICT f, int channels, int positions, int span, GRAM_END) {
     LOCAL float left[DEPTH * PITCH];
     LOCAL float right[DEPTH * PITCH];
     const int id = LOCAL_ID, tx = id % 8, ty = id / 8;
     TILE_OF(row, column, GROUP_ID(0), (channels + SIDE - 1) / SIDE)
     const int first = GROUP_ID(1) * span, end = first + span < positions ? first + span : positions;
-    float sums[8][8];
+    float found[8][8];
 #pragma unroll
     for (int i = 0; i < 8; i++)
 #pragma unroll
-        for (int j = 0; j < 8; j++) sums[i][j] = 0;
+        for (int j = 0; j < 8; j++) found[i][j] = 0;
     for (int p = first; p < end; p += DEPTH) {
         const int at = p + id % DEPTH;
         BARRIER;
@@ -38,16 +37,17 @@ KERNEL(THREADS) gram_parts(GLOBAL const float *RESTRICT f, GLOBAL float *parts, 
 #pragma unroll
             for (int i = 0; i < 8; i++)
 #pragma unroll
-                for (int j = 0; j < 8; j++) sums[i][j] += a[i] * b[j];
+                for (int j = 0; j < 8; j++) found[i][j] += a[i] * b[j];
         }
     }
     GLOBAL float *part = parts + (GROUP_ID(1) * GROUPS(0) + GROUP_ID(0)) * SIDE * SIDE;
 #pragma unroll
     for (int i = 0; i < 8; i++)
 #pragma unroll
-        for (int j = 0; j < 8; j++) part[(i * 8 + ty) * SIDE + j * 8 + tx] = sums[i][j];
+        for (int j = 0; j < 8; j++) part[(i * 8 + ty) * SIDE + j * 8 + tx] = found[i][j];
 #ifdef __CUDACC__
-    finish_gram<THREADS>(parts, g, counters, (uint *)left, row, column, channels, members, factor);
+    finish_gram<THREADS>(g, target, parts, sums, squares, largest, counters, members, factor, compares, row, column,
+                         channels, left);
 #endif
 }
 

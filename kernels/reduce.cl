@@ -28,64 +28,43 @@ KERNEL(GROUP) largest(GLOBAL const float *parts, GLOBAL float *out, int count) {
 
 #define AT_ONCE 8 /* elements that a work-item reads before it writes any */
 
-/* For AT_ONCE elements of a group's share from `at` on, GROUP apart: for k, the element i of [at, end). */
-#define EACH_OF_SEVERAL(body)                                                  \
-    _Pragma("unroll") for (int k = 0; k < AT_ONCE; k++) {                      \
-        const int i = at + k * GROUP;                                          \
-        if (i < end) body                                                      \
-    }
-
-/* The end of both: `total` and `top` of each work-item go to `squares` and `largest`. */
-#define FINISH_TWO                                                                                   \
-    OVER_GROUP(shared, total, GROUP, PLUS)                                                           \
-    LEAVE(parts, squares, shared, GROUP_ID(0), GROUPS(0))                                            \
-    OVER_GROUP(shared, top, GROUP, LARGER)                                                           \
-    LEAVE(parts + GROUPS(0), largest, shared, GROUP_ID(0), GROUPS(0))                                \
-    if (COMES_LAST(counter, shared) && GROUPS(0) > 1) {                                           \
-        OVER_GROUPS(parts, squares, shared, GROUPS(0), GROUP, 0, PLUS)                               \
-        OVER_GROUPS(parts + GROUPS(0), largest, shared, GROUPS(0), GROUP, 0, LARGER)                 \
-    }
-
-/* x ← x − y; in `squares` the sum of its squares, in `largest` its largest magnitude (where a group comes last). parts: two
-   for each group. */
-KERNEL(GROUP) compare(GLOBAL float *RESTRICT x, GLOBAL const float *RESTRICT y, GLOBAL float *parts,
-                      GLOBAL float *squares, GLOBAL float *largest, GLOBAL uint *counter, int n, int span) {
-    LOCAL float shared[GROUP];
-    const int first = GROUP_ID(0) * span, end = n - first < span ? n : first + span;
-    float total = 0, top = 0, d[AT_ONCE];
-    for (int at = first + LOCAL_ID; at < end; at += AT_ONCE * GROUP) {
-        EACH_OF_SEVERAL(d[k] = x[i] - y[i];)
-        EACH_OF_SEVERAL({
-            const float size = fabsf(d[k]);
-            x[i] = d[k];
-            total += d[k] * d[k];
-            top = LARGER(top, size);
-        })
-    }
-    FINISH_TWO
-}
-
-/* y ← y + factor · (x − target); squares: the sum of (x − target)²; largest: that of y. Otherwise as `compare`. */
+/* y ← y + factor · (x − target); in `squares` the sum of (x − target)², in `largest` the largest magnitude of y (where a
+   group comes last). parts: two for each group. */
 KERNEL(GROUP) add_difference(GLOBAL float *RESTRICT y, FACTOR, GLOBAL const float *RESTRICT x,
                              GLOBAL const float *RESTRICT target, GLOBAL float *parts, GLOBAL float *squares,
                              GLOBAL float *largest, GLOBAL uint *counter, int n, int span) {
     LOCAL float shared[GROUP];
     const int first = GROUP_ID(0) * span, end = n - first < span ? n : first + span;
     const float factor = FACTOR_VALUE;
-    float total = 0, top = 0, d[AT_ONCE], sums[AT_ONCE];
+    float total = 0, top = 0, differences[AT_ONCE], sums[AT_ONCE];
     for (int at = first + LOCAL_ID; at < end; at += AT_ONCE * GROUP) {
-        EACH_OF_SEVERAL({
-            d[k] = x[i] - target[i];
-            sums[k] = y[i] + factor * d[k];
-        })
-        EACH_OF_SEVERAL({
-            const float size = fabsf(sums[k]);
-            y[i] = sums[k];
-            total += d[k] * d[k];
-            top = LARGER(top, size);
-        })
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; k++) {
+            const int i = at + k * GROUP;
+            if (i < end) {
+                differences[k] = x[i] - target[i];
+                sums[k] = y[i] + factor * differences[k];
+            }
+        }
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; k++) {
+            const int i = at + k * GROUP;
+            if (i < end) {
+                const float size = fabsf(sums[k]);
+                y[i] = sums[k];
+                total += differences[k] * differences[k];
+                top = LARGER(top, size);
+            }
+        }
     }
-    FINISH_TWO
+    OVER_GROUP(shared, total, GROUP, PLUS)
+    LEAVE(parts, squares, shared, GROUP_ID(0), GROUPS(0))
+    OVER_GROUP(shared, top, GROUP, LARGER)
+    LEAVE(parts + GROUPS(0), largest, shared, GROUP_ID(0), GROUPS(0))
+    if (COMES_LAST(counter, shared) && GROUPS(0) > 1) {
+        OVER_GROUPS(parts, squares, shared, GROUPS(0), GROUP, 0, PLUS)
+        OVER_GROUPS(parts + GROUPS(0), largest, shared, GROUPS(0), GROUP, 0, LARGER)
+    }
 }
 
 KERNEL(1) add_factors(GLOBAL const float *u, float ua, float ub, float uc, float ud, FACTOR, GLOBAL float *out) {

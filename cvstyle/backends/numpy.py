@@ -277,6 +277,11 @@ class Backend:
             parts[0] += part
         return self.scale(parts[0], factor)
 
+    def gram_difference(self, x, factor, target):
+        """(`gram` less a symmetric target, the sum of the squares of that, a scalar)."""
+        difference = self.add_scaled(self.gram(x, factor), -1, target)
+        return difference, self.dot(difference, difference)
+
     def gram_backward(self, d, x, factor, out=None):
         """factor · D F, D symmetric (C, C), shaped as x; added to `out` in place where one is given."""
         f = x.reshape(x.shape[1], -1)
@@ -296,11 +301,6 @@ class Backend:
     def difference(self, x, y):
         """x − y as a new array."""
         return np.subtract(x, y, out=self.empty(x.shape))
-
-    def compare(self, x, y):
-        """x ← x − y, in place; Σ (x − y)², a scalar."""
-        difference = self.add_scaled(x, -1, y)
-        return self.dot(difference, difference)
 
     def add_difference(self, y, factor, x, target):
         """y ← y + factor · (x − target), in place; Σ (x − target)², a scalar."""

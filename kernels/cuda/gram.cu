@@ -6,9 +6,8 @@
 #define PITCH 20 /* of rows in shared memory: 8 rows × 4 words of a fragment lie in 32 banks */
 #define ITEMS (SIDE * KW / THREADS)
 
-KERNEL_RESIDENT(THREADS, 4) gram_parts(GLOBAL const float *RESTRICT f, GLOBAL float *parts, GLOBAL float *RESTRICT g,
-                                       GLOBAL uint *counters, GLOBAL const float *RESTRICT peak, int channels,
-                                       int positions, int span, int members, float factor) {
+KERNEL_RESIDENT(THREADS, 4) gram_parts(GLOBAL const float *RESTRICT f, GLOBAL const float *RESTRICT peak, int channels,
+                                       int positions, int span, GRAM_END) {
     LOCAL uint tiles[2][2][SIDE * PITCH];
     const int id = LOCAL_ID, lane = LANE, warp_m = WARP / 2, warp_n = WARP % 2;
     TILE_OF(row, column, GROUP_ID(0), channels / SIDE)
@@ -43,10 +42,10 @@ KERNEL_RESIDENT(THREADS, 4) gram_parts(GLOBAL const float *RESTRICT f, GLOBAL fl
         }                                                                                                             \
     }
 
-    float sums[2][4][4];
+    float found[2][4][4];
     UNROLL for (int i = 0; i < 2; i++) {
         UNROLL for (int j = 0; j < 4; j++) {
-            UNROLL for (int r = 0; r < 4; r++) sums[i][j][r] = 0;
+            UNROLL for (int r = 0; r < 4; r++) found[i][j][r] = 0;
         }
     }
     FETCH(first)
@@ -73,7 +72,7 @@ KERNEL_RESIDENT(THREADS, 4) gram_parts(GLOBAL const float *RESTRICT f, GLOBAL fl
                 b[j].x = at[0];
                 b[j].y = at[4];
             }
-            MULTIPLY(sums, a, b, 2, 4)
+            MULTIPLY(found, a, b, 2, 4)
         }
         if (next < end) STORE(buffer ^ 1)
         buffer ^= 1;
@@ -83,8 +82,9 @@ KERNEL_RESIDENT(THREADS, 4) gram_parts(GLOBAL const float *RESTRICT f, GLOBAL fl
         UNROLL for (int j = 0; j < 4; j++) {
             UNROLL for (int r = 0; r < 4; r++)
                 part[(warp_m * 32 + i * 16 + r / 2 * 8 + lane / 4) * SIDE + warp_n * 32 + j * 8 + lane % 4 * 2 + r % 2] =
-                    sums[i][j][r] / scale / scale;
+                    found[i][j][r] / scale / scale;
         }
     }
-    finish_gram<THREADS>(parts, g, counters, tiles[0][0], row, column, channels, members, factor);
+    finish_gram<THREADS>(g, target, parts, sums, squares, largest, counters, members, factor, compares, row, column,
+                         channels, (float *)tiles[0][0]);
 }

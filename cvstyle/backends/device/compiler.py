@@ -9,7 +9,8 @@ from pathlib import Path
 from ...errors import DeviceError
 
 _HEADERS = {  # beside portable.h
-    "convolution": ("product.h",), "winograd": ("product.h",), "gram": ("gram.h",), "cuda/gram": ("gram.h",),
+    "convolution": ("product.h",), "winograd": ("product.h",), "gram": ("reduction.h", "gram.h"),
+    "cuda/gram": ("reduction.h", "gram.h"),
     "reduce": ("reduction.h",), "variation": ("reduction.h",), "lbfgs": ("reduction.h",),
 }  # fmt: skip
 

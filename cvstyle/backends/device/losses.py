@@ -32,11 +32,24 @@ class Losses:
     # Losses
 
     def gram(self, x, factor):
+        return self._gram(x, factor)[0]
+
+    def gram_difference(self, x, factor, target):
+        g, squares, largest = self._gram(x, factor, target if self.device.finishes else None)
+        if squares is None:
+            self.add_scaled(g, -1, target)
+            return g, self.dot(g, g)
+        g.block.largest = largest
+        return g, Scalar(squares)
+
+    def _gram(self, x, factor, target=None):
+        """(the matrix, None, None); given a target (the difference, the sum of its squares, its largest magnitude)."""
         channels, positions = x.shape[1], math.prod(x.shape[2:])
         across = -(-channels // _GRAM_TILE)
         tiles = across * (across + 1) // 2
         most = max(1, min(_GRAM_WORKSPACE // (tiles * _GRAM_TILE**2 * 4), -(-positions // 256)))
         g, on_tensor_cores = self.empty((channels, channels)), self._tensor and tensor.gram_fits(channels)
+        found = (None,) * 3 if target is None else (self.empty((2 * tiles,)), self.empty((1,)), self.empty((1,)))
 
         def run(shares):
             span = -(-positions // shares // 32) * 32
@@ -44,15 +57,15 @@ class Losses:
             members = shares if shares <= _GRAM_SET else math.isqrt(shares - 1) + 1
             sets = -(-shares // members)
             parts = self.empty((shares + sets, tiles, _GRAM_TILE, _GRAM_TILE))
-            ends = (channels, positions, span, members, float(factor))
-            arguments = (x, parts, g, self.counters(tiles * (sets + 1)))
+            given, groups = (channels, positions, span), (tiles, shares, 1)
+            counters = self.counters(tiles * (sets + 1) + 1)
+            end = g, target, parts, *found, counters, members, float(factor), int(target is not None)
             if on_tensor_cores:
                 peak, defines = self.peak(x), tensor.defines(self.word)
-                arguments = (*arguments, peak, *ends)
-                self.launch("cuda/gram", "gram_parts", (tiles, shares, 1), arguments, threads=128, defines=defines)
+                self.launch("cuda/gram", "gram_parts", groups, (x, peak, *given, *end), threads=128, defines=defines)
                 tensor.remember(x, peak)
             else:
-                self.launch("gram", "gram_parts", (tiles, shares, 1), (*arguments, *ends), threads=64)
+                self.launch("gram", "gram_parts", groups, (x, *given, *end), threads=64)
             if not self.device.finishes:
                 self._each("gram", "gram_total", g.size, parts, g, channels, shares, members, float(factor))
 
@@ -63,7 +76,7 @@ class Losses:
             key = ("gram", self.word if on_tensor_cores else "fp32", channels, positions)
             shares = self.choices.pick(key, ways, run)
         run(shares)
-        return g
+        return g, *found[1:]
 
     def gram_backward(self, d, x, factor, out=None):
         target = self.empty(x.shape) if out is None else out
@@ -71,27 +84,15 @@ class Losses:
         product(self, d, x, factor, target, accumulate=out is not None)
         return target
 
-    def compare(self, x, y):
-        groups, span = _shares(x.size)
-        *sums, largest = self._room_for_two(groups)
-        arguments = (x, y, *sums, largest, self.counters(1), x.size, span)
-        self.launch("reduce", "compare", (groups, 1, 1), arguments)
-        return self._compared(x, *sums, largest, groups)
-
     def add_difference(self, y, factor, x, target):
         groups, span = _shares(x.size)
-        *sums, largest = self._room_for_two(groups)
-        arguments = (y, *self.factor(factor), x, target, *sums, largest, self.counters(1), x.size, span)
+        parts, squares, largest = self.empty((2 * groups,)), self.empty((1,)), self.empty((1,))
+        arguments = (
+            y, *self.factor(factor), x, target, parts, squares, largest, self.counters(1), x.size, span
+        )  # fmt: skip
         self.launch("reduce", "add_difference", (groups, 1, 1), arguments)
-        return self._compared(y, *sums, largest, groups)
-
-    def _room_for_two(self, groups):
-        """(parts of both, sum, largest) of a kernel that finds two numbers."""
-        return self.empty((2 * groups,)), self.empty((1,)), self.empty((1,))
-
-    def _compared(self, array, parts, squares, largest, groups):
         if self.device.finishes:
-            array.block.largest = largest
+            y.block.largest = largest
         return self._finished("total", parts, squares, groups)
 
     def total_variation(self, x, weight, out):

@@ -24,7 +24,7 @@ _SMALL_STEP = 256
 class Block:
     """Memory of one array; `view` is what kernels take. It returns to the pool when dropped.
 
-    largest: None, or an array of numbers the largest of which is the largest magnitude in it.
+    largest: None, or an array of one number, the largest magnitude in it.
     """
 
     __slots__ = ("chunk", "largest", "pool", "size", "start", "view")

@@ -252,7 +252,7 @@ def _shape(ops, channels, size, outputs, side, words, plus=None):
 
 
 def remember(x, largest):
-    """Note the largest magnitude of x, or those in parts of it, for `peak`."""
+    """Note the largest magnitude of x for `peak`."""
     if largest is not None:
         x.block.largest = largest
 
