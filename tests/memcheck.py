@@ -31,8 +31,7 @@ CASES = [
 
 
 def choose_few_ways():
-    """Kernels that the tests compile as well, by Winograd's algorithm where it applies, and two shares but for Gram
-    gradients, which cannot have any."""
+    """Kernels that the tests compile as well: by Winograd's algorithm where it applies, shares where there can be."""
     gradient, direct, winograd = Way(TILES[3], 1), Way(TILES[2], 2), Way(TILES[2], 2, True)
     convolution.plan = lambda *_, blocks=0, splits=None, **__: gradient if splits else winograd if blocks else direct
     tensor.plan = lambda channels, *_, **__: Way(tensor.TILES[-1], 2 if channels > 16 else 1)
