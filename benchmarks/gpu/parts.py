@@ -60,18 +60,20 @@ def quick(dry: bool) -> list[Part]:
 def full(sections, precisions, sizes, networks, limit, **settings) -> list[Part]:
     """Parts of `make gpu-bench`: whole tables, a process with a limit for every precision."""
     wanted = [p for p in (*PRECISIONS, *CUDNN) if p in precisions]
-    common = {"sizes": sizes, "networks": networks, **settings}
+    one, second = sizes[:1], sizes[:2][-1:]
+    at = {"exact": one, "gradients": one, "layers": second, "pictures": second}
     configurations = {
         "ceilings": (COPY, PRODUCTS), "peers": (PLAIN, BEST, COMPILED),
         "pictures": [p for p in PRECISIONS if p in ("fp32", *wanted)],
         "gradients": wanted, "iterations": wanted, "layers": wanted,
     }  # fmt: skip
-    first = [Step("machine", "machine", 60, 6, _START)]
+    first = Step("machine", "machine", 60, 6, _START, vital=True)
+    chosen = [(s, c) for s in sections for c in configurations[s]]
     if "gradients" in sections:
-        first.append(Step("exact", "float64", limit, 20, settings=common))
-    steps = [Step(s, c, limit, limit / 4, settings=common) for s in sections for c in configurations[s]]
-    every = sum(step.limit for step in (*first, *steps))
-    return [Part(1, "Everything that was asked for", every, [*first, *steps])]
+        chosen.insert(0, ("exact", "float64"))
+    common = {"networks": networks, **settings}
+    steps = [Step(s, c, limit, limit / 4, settings={**common, "sizes": at.get(s, sizes)}) for s, c in chosen]
+    return [Part(1, "What was asked for", sum(step.limit for step in (first, *steps)), [first, *steps])]
 
 
 def _iterations(order):

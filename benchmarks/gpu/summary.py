@@ -8,7 +8,7 @@ from sections import SECTIONS
 
 def after(report) -> None:
     """What a part that ended makes known, once."""
-    if report.rows(SECTIONS["iterations"]) and not report.rows(SECTIONS["ratios"]):
+    if _whole(report, "peers") and not report.rows(SECTIONS["ratios"]):
         ratios(report)
     if report.rows(SECTIONS["layers"]) and not any("slowest" in note for note in report.content["notes"]):
         slowest(report)
@@ -32,11 +32,11 @@ def slowest(report) -> None:
     for precision in dict.fromkeys(r["precision"] for r in rows):
         own = [r for r in rows if r["precision"] == precision]
         own.sort(key=lambda r: -r["forward, ms"] - r["backward, ms"])
-        said = " and ".join(
-            f"{r['layer']}, {_share(r, 'share of the ceiling')} and {_share(r, 'share of the ceiling, back')}"
+        said = "; ".join(
+            f"{r['layer']}, {_share(r, 'share of the ceiling')} forward, {_share(r, 'share of the ceiling, back')} back"
             for r in own[:2]
         )
-        report.note(f"The slowest layers in {precision}, and the shares that forward and backward reach: {said}.")
+        report.note(f"The slowest layers in {precision}, and the share of the ceiling that they reach: {said}.")
 
 
 def readme(report) -> str | None:
