@@ -16,9 +16,14 @@ pocl.prepare()  # first, since it keeps PoCL's own cache where it is
 
 
 def use_a_cache_of_its_own():
-    """What cvstyle keeps for a user goes to a temporary folder, for all tests and all programs that they start."""
-    folder = tempfile.mkdtemp(prefix="cvstyle-tests-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    """What cvstyle keeps for a user goes to a temporary folder, for all tests and all programs that they start.
+
+    CVSTYLE_TEST_CACHE names one that stays: on a real GPU kernels are then compiled once, and not by each process.
+    """
+    folder = os.environ.get("CVSTYLE_TEST_CACHE")
+    if not folder:
+        folder = tempfile.mkdtemp(prefix="cvstyle-tests-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ.update(XDG_CACHE_HOME=folder, LOCALAPPDATA=folder)
 
 

@@ -1,6 +1,6 @@
 """What `cvstyle.backends.cuda` uses of CuPy, carried out by an OpenCL device, or by one that runs CUDA's code (ptx.py).
 
-Names, signatures and errors are those of CuPy 14.2 (RawModule, RawKernel, Memory, MemoryPointer, runtime); a source
+Names, signatures and errors are those of CuPy 14.2 (nvrtc, Module, Function, Memory, MemoryPointer, runtime); a source
 without __CUDACC__ is OpenCL, so the same kernels run. A graph keeps nothing alive, as CUDA's: launching it fails where
 memory of its nodes is gone, and so does ending a recording during which something was given back to the device. What it
 cannot show: streams, and what a real GPU computes (`make gpu-test`).
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import json
 import sys
 import time
 import types
@@ -23,10 +24,6 @@ class CUDARuntimeError(RuntimeError):
 
 
 class CUDADriverError(RuntimeError):
-    pass
-
-
-class CompileException(Exception):
     pass
 
 
@@ -76,7 +73,7 @@ def install(patch, device, **properties):
     patch.setattr(cuda, "_driver_version", lambda: 13000)
     patch.setattr(cuda.Device, "tunes", False)
     patch.setattr(cuda.Device, "finishes", device.finishes)
-    patch.setattr(cuda, "problem", cuda.problem.__wrapped__)  # not what was found before
+    patch.setattr(cuda, "problem", getattr(cuda.problem, "__wrapped__", cuda.problem))  # not what was found before
     return module
 
 
@@ -97,7 +94,7 @@ def make(cl_device, count=2, capability=(9, 0), units=4, memory=1 << 34, cache=4
 
     streams = []  # the current one last
     pinned_memories = []
-    memories, addresses = {}, itertools.count(1 << 20, 1 << 40)
+    memories, addresses, numbers = {}, itertools.count(1 << 20, 1 << 40), itertools.count(1)
 
     def enqueue(work, *operands):
         """work(*operands), now or whenever the graph that is recorded is launched; that knows pointers by address."""
@@ -224,23 +221,6 @@ def make(cl_device, count=2, capability=(9, 0), units=4, memory=1 << 34, cache=4
         assert memory is not None and address - start < memory.size, "freed memory"
         return MemoryPointer(memory, address - start)
 
-    class RawModule:
-        def __init__(self, *, code=None, path=None, options=(), backend="nvrtc"):
-            assert isinstance(options, tuple) and backend == "nvrtc"
-            assert code.isascii()  # it is written to a file in the locale's encoding
-            self.code, self.options, self.device = code, options, current[0]
-
-        def compile(self, log_stream=None):
-            from cvstyle.backends.device import CompilerError
-
-            try:
-                self.kernels = cl_device.compile(self.code, self.options)
-            except CompilerError as error:
-                raise CompileException(str(error)) from None
-
-        def get_function(self, name):
-            return function_of(self.kernels(name), self.device)
-
     def function_of(kernel, device):
         def call(grid, block, args, *, shared_mem=0):
             assert isinstance(grid, tuple) and isinstance(block, tuple) and isinstance(args, tuple)
@@ -260,10 +240,10 @@ def make(cl_device, count=2, capability=(9, 0), units=4, memory=1 << 34, cache=4
 
         return call
 
-    programs, images = {}, {}
+    programs, compiled = {}, {}
 
     class NVRTC:
-        """The low-level compiler; an image is the bytes of a program's number."""
+        """The low-level compiler; an image is what it was made of, so that it means the same to another process."""
 
         NVRTCError = NVRTCError
 
@@ -272,29 +252,44 @@ def make(cl_device, count=2, capability=(9, 0), units=4, memory=1 << 34, cache=4
             return (13, 0)
 
         @staticmethod
+        def getSupportedArchs():
+            return (75, 80, 86, 87, 88, 89, 90, 100, 103, 110, 120, 121)
+
+        @staticmethod
         def createProgram(source, name, headers, include_names):
-            number = len(images) + len(programs) + 1
-            programs[number] = source
+            assert isinstance(source, str)
+            number = next(numbers)
+            programs[number] = [source, None, ""]
             return number
 
         @staticmethod
         def compileProgram(program, options):
             from cvstyle.backends.device import CompilerError
 
-            assert options[-2:] == ("-ftz=true", "--gpu-architecture=sm_90a")
+            *defines, flush, target = options
+            assert flush == "-ftz=true" and target.startswith("--gpu-architecture=")
+            assert target.endswith("a") == ("-DWGMMA=1" in defines)
+            image = json.dumps([programs[program][0], *options]).encode()
             try:
-                images[b"%d" % program] = cl_device.compile(programs[program], options[:-2])
+                compiled[image] = cl_device.compile(programs[program][0], tuple(defines))
             except CompilerError as error:
-                programs[program] = str(error)
+                programs[program][2] = str(error)
                 raise NVRTCError("NVRTC_ERROR_COMPILATION (6)") from None
+            programs[program][1] = image
+            module.compiled.append(target)
 
         @staticmethod
         def getCUBIN(program):
-            return b"%d" % program
+            assert b"--gpu-architecture=sm_" in programs[program][1]
+            return programs[program][1]
+
+        @staticmethod
+        def getPTX(program):
+            return programs[program][1]
 
         @staticmethod
         def getProgramLog(program):
-            return programs[program]
+            return programs[program][2]
 
         @staticmethod
         def destroyProgram(program):
@@ -302,10 +297,18 @@ def make(cl_device, count=2, capability=(9, 0), units=4, memory=1 << 34, cache=4
 
     class Module:
         def load(self, image):
-            self.kernels, self.device = images[image], current[0]
+            assert type(image) is bytes
+            self.device = current[0]
+            if image not in compiled:
+                source, *defines, _, _ = json.loads(image)
+                compiled[image] = cl_device.compile(source, tuple(defines))
+            self.kernels = compiled[image]
 
         def get_function(self, name):
             return function_of(self.kernels(name), self.device)
+
+        def __del__(self):
+            given_back("a module")
 
     def memcpy_peer(target, target_device, source, source_device, size):
         not_recording()
@@ -317,7 +320,6 @@ def make(cl_device, count=2, capability=(9, 0), units=4, memory=1 << 34, cache=4
         alloc_pinned_memory=alloc_pinned_memory, Memory=Memory, MemoryPointer=MemoryPointer, Stream=Stream, Event=Event,
         get_current_stream=lambda: streams[-1] if streams else types.SimpleNamespace(ptr=0),
         get_elapsed_time=lambda start, end: (end.seconds - start.seconds) * 1e3,
-        compiler=types.SimpleNamespace(CompileException=CompileException),
         driver=types.SimpleNamespace(CUDADriverError=CUDADriverError),
         nvrtc=NVRTC, function=types.SimpleNamespace(Module=Module),
         runtime=types.SimpleNamespace(
@@ -330,7 +332,8 @@ def make(cl_device, count=2, capability=(9, 0), units=4, memory=1 << 34, cache=4
     module = types.ModuleType("cupy")
     module.replays, module.launched, module.cl_device = 0, None, cl_device
     module.enqueue, module.pointer_at = enqueue, pointer_at  # for fake_cudnn
-    module.cuda, module.RawModule, module.__spec__ = cuda, RawModule, types.SimpleNamespace(name="cupy")
+    module.compiled = []  # for what, in order
+    module.cuda, module.__spec__ = cuda, types.SimpleNamespace(name="cupy")
     return module
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 
 import fake_cupy
 import nets
@@ -13,9 +14,9 @@ import ptx
 import pytest
 from test_objective import reference_objective
 
-from cvstyle import backends, images, optimize
+from cvstyle import backends, folders, images, optimize
 from cvstyle.backends import cuda
-from cvstyle.backends.device import CompilerError, compiler, convolution, picture, tensor, tuning, winograd
+from cvstyle.backends.device import CompilerError, compiler, convolution, picture, rehearsal, tensor, winograd
 from cvstyle.backends.device.pool import DevicePool
 from cvstyle.backends.device.ways import TILES
 from cvstyle.backends.numpy import Backend
@@ -127,7 +128,7 @@ def test_tuning_records_with_memory_that_stays(monkeypatch, tmp_path):
     """On an H200 that does nothing, with VGG-19 of a quarter of its channels on a picture so large that Winograd's
     algorithm takes several slabs: no node of a graph points into memory that is gone (see fake_cupy)."""
     fake = fake_cupy.install(monkeypatch, fake_cupy.Idle(), **fake_cupy.H200)
-    monkeypatch.setattr(tuning.folders, "cache", lambda: tmp_path)
+    monkeypatch.setattr(folders, "cache", lambda: tmp_path)
     times = np.random.default_rng(0)
     monkeypatch.setattr(fake.cuda, "get_elapsed_time", lambda start, end: times.random())
     ops = backends.get("cuda")
@@ -281,14 +282,125 @@ def test_failures_are_told_apart(fake, monkeypatch):
 
 
 def test_a_gpu_that_the_compiler_no_longer_knows(fake, monkeypatch):
-    def refuse(self, log_stream=None):
-        raise fake_cupy.CompileException("nvrtc: error: invalid value for --gpu-architecture (-arch)\n\nmore")
-
-    monkeypatch.setattr(fake.RawModule, "compile", refuse)
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy.make(fake.cl_device, capability=(7, 0)))
     with pytest.raises(DeviceError) as caught:
         backends.get("cuda").zeros((3,))
-    assert str(caught.value).startswith("Fake GPU 0 has compute capability 9.0, which this CUDA's compiler no longer")
+    assert str(caught.value).startswith("Fake GPU 0 has compute capability 7.0, which this CUDA's compiler no longer")
     assert "cvstyle[cuda12]" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("capability, target", [((8, 6), "sm_86"), ((12, 9), "compute_121"), ((8, 1), "compute_80")])
+def test_what_kernels_are_compiled_for(fake, monkeypatch, capability, target):
+    """The GPU's own code; for one that the compiler does not know, PTX of the nearest before it."""
+    monkeypatch.setitem(sys.modules, "cupy", cupy := fake_cupy.make(fake.cl_device, capability=capability))
+    assert not np.array(backends.get("cuda").zeros((3,))).any()
+    assert cupy.compiled == [f"--gpu-architecture={target}"]
+
+
+# Kernels that are kept
+
+
+def another_process(monkeypatch, **properties):
+    """(its `cupy`, its backend); on an H200 that does nothing."""
+    cupy = fake_cupy.install(monkeypatch, fake_cupy.Idle(), **properties)
+    return cupy, backends.get("cuda")
+
+
+@pytest.fixture
+def folder(monkeypatch, tmp_path):
+    monkeypatch.setattr(folders, "cache", lambda: tmp_path / "cache")
+    return tmp_path / "cache" / "kernels"
+
+
+def test_kernels_are_compiled_once_for_all_processes(monkeypatch, folder):
+    cupy, ops = another_process(monkeypatch)
+    ops.zeros((3,))
+    assert len(cupy.compiled) == len(list(folder.iterdir())) == 1
+    cupy, ops = another_process(monkeypatch)
+    ops.zeros((3,))
+    assert not cupy.compiled
+    ops.device.compile(compiler.source("elementwise"), ("-DMORE=1",))
+    cupy, ops = another_process(monkeypatch, capability=(8, 0))
+    ops.zeros((3,))
+    monkeypatch.setattr(cupy.cuda.nvrtc, "getVersion", lambda: (13, 1))
+    backends.get("cuda").zeros((3,))
+    assert len(cupy.compiled) == 2 and len(list(folder.iterdir())) == 4
+
+
+@pytest.mark.parametrize("damage", [
+    lambda content: b"", lambda content: content[:-1], lambda content: content + b"\0",
+    lambda content: content[:60] + b"?" + content[61:], lambda content: b"?" + content[1:],
+    lambda content: content[: content.index(b"\n") + 1],
+])  # fmt: skip
+def test_a_kernel_whose_file_is_damaged_is_compiled_again(monkeypatch, folder, damage):
+    another_process(monkeypatch)[1].zeros((3,))
+    (path,) = folder.iterdir()
+    content = path.read_bytes()
+    assert damage(content) != content
+    path.write_bytes(damage(content))
+    cupy, ops = another_process(monkeypatch)
+    ops.zeros((3,))
+    assert len(cupy.compiled) == 1
+    assert [p.read_bytes() for p in folder.iterdir()] == [content]
+
+
+def test_kernels_that_cannot_be_kept(monkeypatch, folder):
+    folder.parent.mkdir()
+    folder.write_text("a file where the folder should be", "utf-8")
+    cupy, ops = another_process(monkeypatch)
+    assert ops.prepare([("elementwise", ())]) == 1
+    ops.zeros((3,))
+    assert len(cupy.compiled) == 1
+
+
+def test_kernels_are_compiled_side_by_side(monkeypatch, folder):
+    cupy, ops = another_process(monkeypatch)
+    both, compile_program = threading.Barrier(2, timeout=60), cupy.cuda.nvrtc.compileProgram
+
+    def compiled(program, options):
+        both.wait()  # until another thread compiles
+        compile_program(program, options)
+
+    monkeypatch.setattr(cupy.cuda.nvrtc, "compileProgram", compiled)
+    wanted = [("elementwise", ()), ("reduce", ()), ("elementwise", ())]
+    assert ops.prepare(wanted, threads=2) == 2
+    ops.zeros((3,))
+    assert len(cupy.compiled) == 2
+    assert ops.prepare(wanted, threads=2) == 0
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_what_does_not_compile_is_left_to_whoever_needs_it(fake, folder):
+    ops = backends.get("cuda")
+    assert ops.prepare([("elementwise", (("int", "nonsense"),)), ("reduce", ())]) == 1
+    with pytest.raises(DeviceError, match=r"operation 'scale' \(kernels/elementwise.cl -Dint=nonsense\)"):
+        ops.launch("elementwise", "scale", (1, 1, 1), (), defines=(("int", "nonsense"),))
+
+
+@pytest.mark.parametrize("autotune", [False, True])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_what_a_run_will_compile_is_known_before(monkeypatch, folder, precision, autotune):
+    """With all that would be tried out, whatever turns out to be fastest; and nothing but that."""
+
+    def work(ops):
+        net = Network(nets.vgg(19, 4, (32, 32), classifier=False), ops)
+        picture = np.zeros((3, 96, 128), np.float32)
+        objective = Objective(net, picture, [picture], content_layers=["relu4_2"], style_layers=["relu1_1", "relu3_1"])
+        optimize.get("lbfgs").minimize(objective, ops.asarray(picture[None]), 4, lambda *_: None, history=2)
+
+    cupy = fake_cupy.install(monkeypatch, fake_cupy.Idle(), **fake_cupy.H200)
+    times = np.random.default_rng(0)
+    monkeypatch.setattr(cupy.cuda, "get_elapsed_time", lambda start, end: times.random())
+    ops, late = (backends.get("cuda", precision=precision) for _ in range(2))
+    ops.autotune = late.autotune = autotune
+    needed = rehearsal.kernels_needed(ops, work)
+    assert ops.prepare(needed) == len(set(needed)) == len(needed) > 10
+    assert not ops.wanted and not ops.pool.allocated
+    work(late)
+    assert set(late.wanted) <= set(needed)
+    assert len(cupy.compiled) == len(list(folder.iterdir())) == len(needed)
+    again = rehearsal.kernels_needed(late, work)  # when all choices are made
+    assert set(again) < set(needed) if autotune else again == needed == late.wanted
 
 
 def test_too_little_memory_is_one_line(fake, monkeypatch, capsys, tmp_path):

@@ -18,13 +18,14 @@ from cvstyle.backends.device.tuning import Choices
 
 
 class Nothing:
-    name, driver, units = "no device", "1", 1
+    name, driver, units, errors = "no device", "1", 1, ()
+    synchronize = staticmethod(lambda: None)
 
 
 def test_the_users_cache_is_left_alone():
     """What is measured here goes to a temporary folder, in programs that tests start as well."""
-    choices = Choices(Nothing, "digest")
-    choices.pick(("x",), ["a"], lambda candidate: None)
+    choices = Choices(Nothing, "digest", seconds=lambda work: 1.0)
+    choices.pick(("x",), ["a", "b"], lambda candidate: None)
     command = [sys.executable, "-c", "from cvstyle import folders; print(folders.cache())"]
     started = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     assert choices.path.parent == folders.cache() == Path(started)

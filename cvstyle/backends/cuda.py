@@ -10,6 +10,7 @@ from functools import cache
 
 from ..errors import DeviceError
 from . import device as devices_in_common
+from .device.images import Images
 from .device.recording import uncollected
 
 PRIORITY = 30
@@ -73,8 +74,7 @@ class Device:
     def __init__(self, number: int):
         import cupy
 
-        self._cuda, self._raw_module = cupy.cuda, cupy.RawModule
-        self._number = number
+        self._cuda, self._number, self._images = cupy.cuda, number, Images()
         self.errors = (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError)
         properties = cupy.cuda.runtime.getDeviceProperties(number)
         name = properties["name"]
@@ -82,7 +82,7 @@ class Device:
         self.units, self.memory = properties["multiProcessorCount"], properties["totalGlobalMem"]
         self.cache = properties["l2CacheSize"]
         self.driver = f"CUDA {cupy.cuda.runtime.driverGetVersion()}"
-        generation = properties["major"], properties["minor"]
+        self._generation = generation = properties["major"], properties["minor"]
         self._capability, need = (".".join(map(str, v)) for v in (generation, _TENSOR_CORES))
         self.no_tensor_cores = None
         if generation < _TENSOR_CORES:
@@ -127,37 +127,40 @@ class Device:
         self._cuda.runtime.memcpyPeer(target.ptr, self._number, source.ptr, device._number, size)
 
     def compile(self, source, options):
+        image, _ = self.build(source, options)
         self._use()
-        # CuPy writes it to a file in the locale's encoding, which need not know the signs in comments.
-        source = source.encode("ascii", "ignore").decode()
-        try:
-            if "-DWGMMA=1" in options:
-                return self._compiled_for_hopper(source, options)
-            module = self._raw_module(code=source, options=options, backend="nvrtc")
-            module.compile()
-        except self._cuda.compiler.CompileException as error:
-            if "gpu-architecture" in str(error):  # CUDA 13 compiles for 7.5 (Turing) and later
-                raise DeviceError(
-                    f"{self.name} has compute capability {self._capability}, which this CUDA's compiler no longer "
-                    "knows: pip install 'cvstyle[cuda12]', or use --backend opencl"
-                ) from None
-            raise devices_in_common.CompilerError(str(error)) from None
-        return module.get_function
-
-    def _compiled_for_hopper(self, source, options):
-        """For sm_90a, which CuPy's RawModule does not ask for, with the options that it gives."""
-        nvrtc = self._cuda.nvrtc
-        program = nvrtc.createProgram(source, "kernel.cu", (), ())
-        try:
-            nvrtc.compileProgram(program, (*options, "-ftz=true", "--gpu-architecture=sm_90a"))
-            image = nvrtc.getCUBIN(program)
-        except nvrtc.NVRTCError:
-            raise devices_in_common.CompilerError(nvrtc.getProgramLog(program)) from None
-        finally:
-            nvrtc.destroyProgram(program)
         module = self._cuda.function.Module()
         module.load(image)
         return module.get_function
+
+    def build(self, source, options):
+        nvrtc = self._cuda.nvrtc
+        target = self._target("-DWGMMA=1" in options)
+        options = (*options, "-ftz=true", f"--gpu-architecture={target}")
+
+        def compiled():
+            program = nvrtc.createProgram(source, "kernel.cu", (), ())
+            try:
+                nvrtc.compileProgram(program, options)
+                return nvrtc.getCUBIN(program) if target.startswith("sm") else nvrtc.getPTX(program)
+            except nvrtc.NVRTCError:
+                raise devices_in_common.CompilerError(nvrtc.getProgramLog(program)) from None
+            finally:
+                nvrtc.destroyProgram(program)
+
+        return self._images.get((source, *options, str(nvrtc.getVersion())), compiled)
+
+    def _target(self, wgmma):
+        """What to compile for: this GPU or, for one newer than the compiler, PTX that the driver compiles further."""
+        own, known = 10 * self._generation[0] + self._generation[1], self._cuda.nvrtc.getSupportedArchs()
+        if own in known:
+            return f"sm_{own}a" if wgmma else f"sm_{own}"
+        if own < min(known):  # CUDA 13 compiles for 7.5 (Turing) and later
+            raise DeviceError(
+                f"{self.name} has compute capability {self._capability}, which this CUDA's compiler no longer knows: "
+                "pip install 'cvstyle[cuda12]', or use --backend opencl"
+            )
+        return f"compute_{max(n for n in known if n < own)}"
 
     def launch(self, kernel, groups, threads, arguments):
         self._use()

@@ -14,6 +14,8 @@ A backend (`opencl`, `cuda`) adds a `Device`, which knows memory, copies, the co
     start_download(view, size)                 a function that waits for the copy and returns so many bytes on the host
     copy(target, source, size)                 bytes from view to view
     compile(source, options)                   a function from a kernel's name to it; raises CompilerError with the log
+    build(source, options)    where kernels are kept on disk: (what is kept, whether it was compiled anew); from any
+                              thread, and without touching the device
     launch(kernel, groups, threads, arguments) arguments: views and NumPy scalars
     synchronize()             wait for all work
     seconds(function)         how long the device takes for what function() puts on the queue

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
 from ...errors import DeviceError
+from ..threads import cpu_count
+
+_THREADS = 16  # that compile at a time, at most
 
 _HEADERS = {  # beside portable.h
     "convolution": ("product.h",), "winograd": ("product.h",), "gram": ("reduction.h", "gram.h"),
@@ -64,7 +68,7 @@ class Kernels:
         if found is None:
             module = self._modules.get((source_name, defines))
             if module is None:
-                options = tuple(f"-D{name}={value}" for name, value in defines)
+                options = _options(defines)
                 try:
                     module = self._device.compile(source(source_name), options)
                 except (CompilerError, *self._device.errors) as error:  # a driver's: where it cannot load what was made
@@ -75,3 +79,29 @@ class Kernels:
                 self._modules[source_name, defines] = module
             found = self._kernels[key] = module(kernel)
         return found
+
+    @property
+    def wanted(self) -> list[tuple[str, tuple]]:
+        """(source, defines) of all that was asked for so far, in that order."""
+        return list(self._modules)
+
+    def prepare(self, wanted, threads: int | None = None) -> int:
+        """Compile what is `wanted` of another object of this class, side by side, where the device keeps compiled
+        kernels; returns how many it did not have. What does not compile is left for `get` to say."""
+        if not hasattr(self._device, "build"):
+            return 0
+
+        def anew(each):
+            name, defines = each
+            try:
+                return self._device.build(source(name), _options(defines))[1]
+            except (CompilerError, DeviceError):
+                return False
+
+        missing = [each for each in dict.fromkeys(wanted) if each not in self._modules]
+        with ThreadPoolExecutor(threads or min(_THREADS, cpu_count())) as executor:
+            return sum(executor.map(anew, missing))
+
+
+def _options(defines):
+    return tuple(f"-D{name}={value}" for name, value in defines)

@@ -444,6 +444,15 @@ class Backend(Losses):
     # Launches
 
     @property
+    def wanted(self):
+        """What was compiled so far, as (source, defines)."""
+        return self._kernels.wanted
+
+    def prepare(self, wanted, threads=None):
+        """Compile kernels before they are needed, side by side (see `Kernels.prepare` and `rehearsal`)."""
+        return self._kernels.prepare(wanted, threads)
+
+    @property
     def _tensor(self):
         return self.precision != "fp32"
 

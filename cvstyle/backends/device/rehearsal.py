@@ -1,6 +1,8 @@
-"""A backend that does nothing and counts the memory that a device would be asked for."""
+"""A backend that does nothing and counts the memory that a device would be asked for, and notes the kernels."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -23,6 +25,44 @@ class Rehearsal(Backend):
     def taken(self) -> int:
         """The most bytes that were taken from the device at once, in use or not, by all pools together."""
         return self.device.most
+
+
+def kernels_needed(backend: Backend, work: Callable[[Backend], object]) -> list[tuple[str, tuple]]:
+    """What work(ops) compiles on this backend, as (source, defines), about in the order in which it is asked for; where
+    it autotunes, with the kernels of all that it would try out. Only the host works for it, which packs filters."""
+    found = {}
+    for turn in range(2):
+        ops = Rehearsal(backend)
+        ops.autotune = backend.autotune
+        if ops.autotune:
+            ops.choices = _Trials(backend.choices, turn)
+        work(ops)
+        found.update(dict.fromkeys(ops.wanted))
+        if not (ops.autotune and ops.choices.other):
+            break
+    return list(found)
+
+
+class _Trials:
+    """Stands in for a device's `Choices`: runs what they would compare, and keeps nothing.
+
+    What a convolution leaves for its gradient depends on whether it went by Winograd's algorithm, and so does what the
+    gradient compiles: in another turn, all convolutions go the other way. other: whether there is one for any.
+    """
+
+    adopted = 0
+
+    def __init__(self, choices, turn):
+        self._choices, self._turn, self.other = choices, turn, False
+
+    def pick(self, key, candidates, run):
+        tried = self._choices.to_try(key, candidates)
+        for candidate in tried:
+            run(candidate)
+        best = self._choices.expected(key, candidates)
+        others = [c for c in tried if getattr(c, "winograd", None) != getattr(best, "winograd", None)]
+        self.other = self.other or bool(others)
+        return others[0] if others and self._turn else best
 
 
 class _Memory:

@@ -12,9 +12,7 @@ import hashlib
 import json
 import os
 import statistics
-import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 
@@ -56,13 +54,23 @@ class Choices:
         """
         found = self._known.get(key)
         if found is None:
-            text, names = " ".join(map(str, key)), {str(c): c for c in candidates}
+            text, names = _text(key), {str(c): c for c in candidates}
             found = names.get(self.kept.get(text))
             if found is None:
                 found = self._chosen(text, candidates, run)
                 self.kept[text] = str(found)
             self._known[key] = found
         return found
+
+    def expected(self, key: tuple, candidates: Sequence):
+        """The candidate that was chosen already, or the one that is best by estimate."""
+        kept = self.kept.get(_text(key))
+        return next((c for c in candidates if str(c) == kept), candidates[0])
+
+    def to_try(self, key: tuple, candidates: Sequence) -> Sequence:
+        """What `pick` would compare; nothing where it would not have to, or had no time."""
+        known = self.kept.get(_text(key)) in map(str, candidates)
+        return [] if known or len(candidates) == 1 or self._left <= 0 else candidates
 
     def adopt(self, choices: dict[str, str]) -> None:
         """Take choices that a checkpoint has, in place of those made here."""
@@ -129,16 +137,11 @@ class Choices:
     def _write(self):
         """In one step, with what other processes chose meanwhile; where nothing can be written, nothing is."""
         content = {"for": self._identity, "choices": {**self._read(), **self._measured}}
-        with suppress(OSError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self.path.parent, suffix=".tmp")
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
-                    json.dump(content, file, indent=0)
-                os.replace(name, self.path)
-            except OSError:
-                with suppress(OSError):
-                    os.unlink(name)
+        folders.write(self.path, json.dumps(content, indent=0).encode())
+
+
+def _text(key):
+    return " ".join(map(str, key))
 
 
 def _budget():
