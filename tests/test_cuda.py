@@ -164,6 +164,42 @@ def test_memory_that_settles_late_does_not_change_under_a_recording(fake):
     assert float(np.array(total)[0]) == 1 + 5 * 4
 
 
+@pytest.mark.parametrize("grows, replays", [(False, 4), (True, 0)])
+def test_a_recording_that_took_memory_is_made_again(fake, grows, replays):
+    ops, kept, calls = backends.get("cuda"), [], []
+    total, one = ops.zeros((1,)), ops.constant(1.0)
+
+    def work():
+        calls.append(1)
+        arrays = [ops.zeros((1 << 20,)) for _ in range(1 + (len(calls) > 2))]
+        kept.extend(arrays if grows else [])
+        ops.add_scaled(total, 1, one)
+
+    repeated = ops.repeated(work)
+    for _ in range(6):
+        repeated()
+    assert float(np.array(total)[0]) == 6
+    assert fake.replays == replays
+    assert len(calls) == (2 + 3 + 4 if grows else 2 + 2)
+    assert ("it takes more memory each time" in ops.recording_problem) == grows
+    assert grows or not fake.launched.allocations
+
+
+def test_a_replay_that_fails_is_an_error_of_the_device(fake, monkeypatch):
+    ops = backends.get("cuda")
+    x = ops.zeros((3,))
+    repeated = ops.repeated(lambda: ops.scale(x, 2))
+    for _ in range(3):
+        repeated()
+
+    def fail(self, stream=None):
+        raise fake_cupy.CUDARuntimeError("cudaErrorIllegalAddress: an illegal memory access was encountered")
+
+    monkeypatch.setattr(type(fake.launched), "launch", fail)
+    with pytest.raises(DeviceError, match="the recorded iteration failed on Fake GPU 0: cudaErrorIllegalAddress"):
+        repeated()
+
+
 def test_the_collector_rests_while_work_is_recorded(fake):
     """What it finds may hold memory, which is not given back in the middle of a recording."""
 

@@ -54,7 +54,10 @@ class Repeated:
             self._replay = self._recorded()
         if steady and self._replay is not None:
             self.replays += 1
-            return self._replay()
+            try:
+                return self._replay()
+            except self._ops.device.errors as error:  # also one of work before, which shows when more is to be done
+                raise DeviceError(f"the recorded iteration failed on {self._ops.device.name}: {error}") from error
         self._steady += steady
         return self._alone(self._function)
 
