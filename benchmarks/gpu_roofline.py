@@ -2,14 +2,16 @@
 
 usage: python benchmarks/gpu_roofline.py [--size 512] [--bandwidth 2850] [--cache 5500] [--tf32 296] [--fp16 593]
                                          [--fp32 47] [--units 132] [--memory 80] [--l2 50] [--launch 2500] [--wgmma]
+                                         [--tile 400]
 
 GB/s, TFLOP/s, GB, MB and ns a launch; the defaults are an H100's datasheet rates times 0.85 for memory, 0.6 for tensor
 cores through mma.sync and 0.7 for fp32. Bytes are each map once, in float32, and one bit per output. Layers of three
 channels run in fp32.
 "forward" has two words per number, three products for each; "backward" has one, as both have with "-fast".
 A Gram matrix reads its features from memory once, and from the cache as often as its tiles do; its parts stay there.
---wgmma takes tensor cores for 0.75 of their rate and Hopper's tiles for candidates; "busy" is the share of the
-multiprocessors' time that the groups of the forward tile leave them work, which the other figures do not count.
+--wgmma takes tensor cores for 0.75 of their rate and Hopper's tiles for candidates. Then come the ways that the backend
+would take for fp16: "busy" is the share of the multiprocessors' time for which groups have work, and the times are the
+backend's estimate, in which the largest tile of mma.sync reaches --tile TFLOP/s where it fills them.
 
 The last table is fp32, one direction: the direct kernel, bound by arithmetic or by its maps, and Winograd's three, of
 which two are bound by memory, and which follow one another, slab by slab. Slabs are those that the estimate takes for a
@@ -31,7 +33,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, value in (
         ("size", 512), ("bandwidth", 2850), ("cache", 5500), ("tf32", 296), ("fp16", 593), ("fp32", 47), ("units", 132),
-        ("memory", 80), ("l2", 50), ("launch", 2500),
+        ("memory", 80), ("l2", 50), ("launch", 2500), ("tile", 400),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--wgmma", action="store_true")
@@ -55,12 +57,13 @@ def tensor_cores(args):
     if args.wgmma:
         args.tf32, args.fp16 = (round(rate / 0.6 * 0.75) for rate in (args.tf32, args.fp16))
     times = "tf32 forward, backward, µs | fp16 forward, backward, µs"
-    print(f"| layer | positions | GFLOP | MB | {times} | forward by | busy |\n|{' --- |' * 8}")
+    ways_taken = "forward by | busy | µs | backward by | busy | µs"
+    print(f"| layer | positions | GFLOP | MB | {times} | {ways_taken} |\n|{' --- |' * 12}")
     totals = {}
     for name, channels, outputs, height, width in layers(args.size):
         operations = 18 * channels * outputs * height * width
         moved = maps(channels, outputs, height, width)
-        cells, way, busy = [], "picture.cl", 1
+        cells = []
         for word, rate in (("tf32", args.tf32), ("fp16", args.fp16)):
             arithmetic = operations / (args.fp32 if channels == 3 else rate) / 1e6
             memory = moved / args.bandwidth / 1e3
@@ -69,16 +72,24 @@ def tensor_cores(args):
             totals[word] = totals.get(word, 0) + forward + backward
             totals[word + "-fast"] = totals.get(word + "-fast", 0) + 2 * backward
             cells.append(", ".join(f"{t:.0f}{' (memory)' if t == memory else ''}" for t in (forward, backward)))
-        if channels != 3:
-            way = tensor.plan(channels, height, width, outputs, 3, "fp16", True, args.units, args.wgmma)
-            tile = way.tile
-            groups = -(-outputs // tile.bm) * -(-height // tile.rows) * -(-width // tensor.COLUMNS) * way.splits
-            busy = groups / (-(-groups // args.units) * args.units)
-        print(
-            f"| {name} | {width}×{height} | {operations / 1e9:.1f} | {moved / 1e6:.0f} | {cells[0]} | "
-            f"{cells[1]} | {way} | {busy:.2f} |"
-        )
+        for split, read, written in ((True, channels, outputs), (False, outputs, channels)):
+            if channels == 3:
+                cells.append("picture.cl | |")
+                continue
+            way, busy, microseconds = taken(args, read, height, width, written, split)
+            totals["fp16 by these ways"] = totals.get("fp16 by these ways", 0) + microseconds
+            cells.append(f"{way} | {busy:.2f} | {microseconds:.0f}")
+        print(f"| {name} | {width}×{height} | {operations / 1e9:.1f} | {moved / 1e6:.0f} | {' | '.join(cells)} |")
     print("\nForward and backward: " + ", ".join(f"{name} {t / 1e3:.2f} ms" for name, t in totals.items()))
+
+
+def taken(args, channels, height, width, outputs, split):
+    """(the way that the backend takes for fp16, share of the multiprocessors' time that is used, microseconds)"""
+    shape = channels, height, width, outputs, 3, "fp16", split, args.units
+    way = tensor.plan(*shape, wgmma=args.wgmma)
+    groups = tensor.groups(way.tile, height, width, outputs) * way.splits
+    products = next(time for time, other in tensor.estimates((way.tile,), *shape) if other == way)
+    return way, groups / (-(-groups // args.units) * args.units), products * 2 * args.units / args.tile / 1e6
 
 
 def grams(args):

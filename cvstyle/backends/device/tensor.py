@@ -308,23 +308,23 @@ def ranked(channels, height, columns, outputs, side, word, split_words, units, w
     """The ways that are worth trying, by their estimated time, as `ways.ranked`; some with mma.sync among them."""
     shape = channels, height, columns, outputs, side, word, split_words, units, order
     usual, hoppers = (
-        sorted(_estimates(kind, *shape), key=lambda pair: pair[0])
+        sorted(estimates(kind, *shape), key=lambda pair: pair[0])
         for kind in (tiles(side), HOPPER_TILES if wgmma and side == 3 else ())
     )
     return list(dict.fromkeys(best_of(usual + hoppers) + best_of(usual[:2])))
 
 
-def _estimates(kinds, channels, height, columns, outputs, side, word, split_words, units, order):
+def estimates(kinds, channels, height, columns, outputs, side, word, split_words, units, order=None):
     """(time, way): the busiest multiprocessor's multiply-adds; how its groups, as many at once as it holds, begin, end
     and move the sums of shares there and back."""
     chunks = channels // ((8 if side == 3 else 16) * width(word))
     for tile in kinds:
-        groups, size = _groups(tile, height, columns, outputs), tile.bm * tile.rows * COLUMNS
+        count, size = groups(tile, height, columns, outputs), tile.bm * tile.rows * COLUMNS
         for split in _splits(chunks) if order is None else order[:1]:
             way = Way(tile, split)
-            if order not in (None, way.order) or (order is None and 1 < split > _WORKSPACE // (groups * size)):
+            if order not in (None, way.order) or (order is None and 1 < split > _WORKSPACE // (count * size)):
                 continue
-            busiest, passes = -(-groups * split // units), 3 if split_words else 1
+            busiest, passes = -(-count * split // units), 3 if split_words else 1
             at_once = min(resident(tile, side), busiest)
             products = size * -(-chunks // split) * (channels // chunks) * side**2 * passes
             time = busiest * products / (tile.efficiency * min(1, at_once * tile.threads / 32 / _FULL))
@@ -332,7 +332,7 @@ def _estimates(kinds, channels, height, columns, outputs, side, word, split_word
             yield time, way
 
 
-def _groups(tile, height, columns, outputs):
+def groups(tile, height, columns, outputs):
     """How many groups of this tile a map takes."""
     return -(-outputs // tile.bm) * -(-height // tile.rows) * -(-columns // COLUMNS)
 
