@@ -7,6 +7,7 @@ import importlib.util
 import re
 import struct
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,24 +24,34 @@ class Usage:
     shared: int
 
 
+NEWEST = 13
+"""The second compiler that sources are tried with: of another generation, and what a driver of CUDA 13 comes with."""
+
+
 @cache
-def library():
-    """The compiler of the wheel nvidia-cuda-nvrtc-cu12, or None."""
+def library(version=None):
+    """The compiler of a wheel nvidia-cuda-nvrtc: of this version of CUDA, or the oldest there is. Or None."""
     spec = importlib.util.find_spec("nvidia")
-    for folder in spec.submodule_search_locations if spec else ():
-        for path in sorted(Path(folder).glob("*/lib/libnvrtc.so.1[2-9]")):
-            return ctypes.CDLL(str(path))
-    return None
+    folders, name = spec.submodule_search_locations if spec else (), f"libnvrtc.so.{version or '1[2-9]'}"
+    paths = sorted((path for folder in folders for path in Path(folder).glob(f"*/lib/{name}")), key=lambda p: p.name)
+    return ctypes.CDLL(str(paths[0])) if paths else None
 
 
-def compile_source(source: str, options: tuple[str, ...], architecture: str) -> dict[str, Usage]:
+def each(function, jobs):
+    """function(*job) for all of them, in two threads, since the compiler leaves the interpreter alone."""
+    with ThreadPoolExecutor(2) as threads:
+        for _ in threads.map(lambda job: function(*job), jobs):
+            pass
+
+
+def compile_source(source: str, options: tuple[str, ...], architecture: str, version=None) -> dict[str, Usage]:
     """Usage by kernel. Raises ValueError with the compiler's log for a source that does not compile."""
-    return dict(_parsed(_compiled(source, options, architecture)[0]))
+    return dict(_parsed(_compiled(source, options, architecture, version=version)[0]))
 
 
-def compile_to_instructions(source: str, options: tuple[str, ...], architecture: str):
+def compile_to_instructions(source: str, options: tuple[str, ...], architecture: str, version=None):
     """(usage by kernel, the numbers of its instructions' operation codes by kernel); see `_instructions`."""
-    log, image = _compiled(source, options, architecture)
+    log, image = _compiled(source, options, architecture, version=version)
     return dict(_parsed(log)), _instructions(image)
 
 
@@ -49,11 +60,12 @@ def compile_to_ptx(source: str, options: tuple[str, ...], architecture: str) -> 
     return _compiled(source, options, architecture, "PTX")[1].rstrip(b"\0").decode()
 
 
-def _compiled(source, options, architecture, form="CUBIN"):
+def _compiled(source, options, architecture, form="CUBIN", version=None):
     """(log, what was made: machine code as an ELF file)"""
-    nvrtc, program = library(), ctypes.c_void_p()
+    nvrtc, program = library(version), ctypes.c_void_p()
     if nvrtc is None:
-        pytest.skip("CUDA's compiler is not installed (it comes with the extra 'test' on Linux on x86-64)")
+        name = f"CUDA {version}'s compiler" if version else "CUDA's compiler"
+        pytest.skip(f"{name} is not installed (it comes with the extra 'test' on Linux on x86-64)")
     nvrtc.nvrtcGetErrorString.restype = ctypes.c_char_p
     result = nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None)
     assert result == 0, nvrtc.nvrtcGetErrorString(result)
@@ -68,6 +80,7 @@ def _compiled(source, options, architecture, form="CUBIN"):
     nvrtc.nvrtcGetProgramLog(program, buffer)
     log = buffer.value.decode()
     assert "Potential Performance Loss" not in log, log  # of wgmma: products that cannot run beside other work
+    assert not re.search('function ".*" was declared but never referenced', log), log
     if result:
         nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
         raise ValueError(f"{nvrtc.nvrtcGetErrorString(result).decode()}\n{log}")

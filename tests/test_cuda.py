@@ -38,8 +38,26 @@ OTHERS = [
 ]  # fmt: skip
 
 
-def compiled(name, defines, architecture):
-    return nvrtc.compile_source(compiler.source(name), tuple(f"-D{k}={v}" for k, v in defines), architecture)
+def compiled(name, defines, architecture, version=None):
+    return nvrtc.compile_source(compiler.source(name), tuple(f"-D{k}={v}" for k, v in defines), architecture, version)
+
+
+def check_product(name, defines, architecture, version=None):
+    (usage,) = compiled(name, defines, architecture, version).values()
+    values = dict(defines)
+    threads = values["BM"] // values["TM"] * (values["BN"] // values["TN"])
+    assert usage.spills == 0, (name, defines)
+    # Two groups of 256 on a multiprocessor of 64 K registers, or about as many work-items in smaller ones.
+    resident = 384 if values.get("MATRIX") or threads == 64 else 512
+    assert usage.registers * resident <= 64 << 10, (name, defines)
+    assert usage.shared * (resident // threads) <= (64 << 10 if threads > 64 else 128 << 10)
+
+
+def check_other(name, defines, architecture, version=None):
+    for kernel, usage in compiled(name, defines, architecture, version).items():
+        assert usage.spills == 0, (name, kernel, usage)
+        # A tile's 36 numbers in registers, and three groups on a multiprocessor to hide the memory's latency.
+        assert name != "winograd" or usage.registers <= 80, (kernel, usage)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -47,23 +65,21 @@ def compiled(name, defines, architecture):
     str(v) for _, v in d
 ))  # fmt: skip
 def test_convolution_compiles_without_spills(name, defines, architecture):
-    (usage,) = compiled(name, defines, architecture).values()
-    values = dict(defines)
-    threads = values["BM"] // values["TM"] * (values["BN"] // values["TN"])
-    assert usage.spills == 0
-    # Two groups of 256 on a multiprocessor of 64 K registers, or about as many work-items in smaller ones.
-    resident = 384 if values.get("MATRIX") or threads == 64 else 512
-    assert usage.registers * resident <= 64 << 10
-    assert usage.shared * (resident // threads) <= (64 << 10 if threads > 64 else 128 << 10)
+    check_product(name, defines, architecture)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_other_kernels_compile_without_spills(architecture):
     for name, defines in OTHERS:
-        for kernel, usage in compiled(name, defines, architecture).items():
-            assert usage.spills == 0, (name, kernel, usage)
-            # A tile's 36 numbers in registers, and three groups on a multiprocessor to hide the memory's latency.
-            assert name != "winograd" or usage.registers <= 80, (kernel, usage)
+        check_other(name, defines, architecture)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_so_they_do_with_the_newest_compiler(architecture):
+    """Every variant for Hopper; for the others of each kernel one, by another tile each."""
+    products = PRODUCTS if architecture == "sm_90" else PRODUCTS[:: len(KINDS) + 1] + PRODUCTS[-2:]
+    nvrtc.each(check_product, [(*product, architecture, nvrtc.NEWEST) for product in products])
+    nvrtc.each(check_other, [(*other, architecture, nvrtc.NEWEST) for other in OTHERS])
 
 
 def test_every_source_is_tried():

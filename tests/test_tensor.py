@@ -417,7 +417,7 @@ KERNELS = [
       for word, split, masked in (("tf32", 0, 1), ("tf32", 1, 0), ("fp16", 1, 0), ("fp16", 0, 1), ("fp16", 0, 2))),
     *(("cuda/convolution", tensor._macros(tile, 1, "fp16", 0, 0)) for tile in tensor.tiles(1)),
     *(("cuda/convolution", tensor._macros(tile, 3, word, 0, masked, True))
-      for tile in tensor.TILES for word, masked in (("tf32", 1), ("fp16", 1), ("fp16", 2))),
+      for tile in tensor.TILES for word, masked in (("tf32", 0), ("tf32", 1), ("fp16", 1), ("fp16", 2))),
     ("cuda/convolution", tensor._macros(tensor.TILES[1], 3, "bf16", 1, 0)),
     *((f"cuda/{name}", tensor.defines(word)) for name in ("gram", "pack") for word in tensor.WORDS),
 ]  # fmt: skip
@@ -436,11 +436,11 @@ HOPPER_KERNELS = [
 ]  # fmt: skip
 
 
-def check_compiled(name, defines, architecture):
+def check_compiled(name, defines, architecture, version=None):
     options = tuple(f"-D{k}={v}" for k, v in defines)
-    usages, codes = nvrtc.compile_to_instructions(compiler.source(name), options, architecture)
+    usages, codes = nvrtc.compile_to_instructions(compiler.source(name), options, architecture, version)
     for kernel, usage in usages.items():
-        assert usage.spills == 0
+        assert usage.spills == 0, (kernel, defines)
         if kernel == "convolution":
             values = dict(defines)
             threads = values["WM"] * values["WN"] * 32
@@ -459,11 +459,10 @@ def test_hopper_runs_every_kernel_on_tensor_cores(name, defines):
     check_compiled(name, defines, "sm_90")
 
 
-@pytest.mark.parametrize("defines", HOPPER_KERNELS, ids=name_of)
-def test_hoppers_instruction_is_what_the_compiler_makes(defines):
+def check_wgmma(defines, version=None):
     """A step's products go together, none serialised (see `nvrtc`), nothing spilt, barriers and fences in place."""
     options, values = tuple(f"-D{k}={v}" for k, v in defines), dict(defines)
-    usages, codes = nvrtc.compile_to_instructions(compiler.source("cuda/convolution"), options, "sm_90a")
+    usages, codes = nvrtc.compile_to_instructions(compiler.source("cuda/convolution"), options, "sm_90a", version)
     usage, codes = usages["convolution"], codes["convolution"]
     parts = 1 + values["SPLIT"]
     assert usage.spills == 0 and usage.registers * values["BM"] * 2 * values["RESIDENT"] <= 65536
@@ -474,6 +473,21 @@ def test_hoppers_instruction_is_what_the_compiler_makes(defines):
     assert codes[FENCE] == 2 and codes[HMMA] == codes[LDGSTS] == 0
     reduction = (values["BM"] * 2).bit_length() if values["PRECISION"] == 2 else 0  # of the largest magnitude
     assert codes[BARRIER] == 6 + reduction  # scales, the first patch, two a chunk, before a ticket and after it
+
+
+@pytest.mark.parametrize("defines", HOPPER_KERNELS, ids=name_of)
+def test_hoppers_instruction_is_what_the_compiler_makes(defines):
+    check_wgmma(defines)
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_90a"])
+def test_the_newest_compiler_makes_the_same_of_them(architecture):
+    """Of every kernel for Hopper; for Ampere of some."""
+    if architecture == "sm_90a":
+        nvrtc.each(check_wgmma, [(defines, nvrtc.NEWEST) for defines in HOPPER_KERNELS])
+    else:
+        kernels = KERNELS if architecture == "sm_90" else KERNELS[1::3]
+        nvrtc.each(check_compiled, [(*kernel, architecture, nvrtc.NEWEST) for kernel in kernels])
 
 
 def test_marks_are_not_waited_for_one_by_one():

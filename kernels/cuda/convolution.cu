@@ -153,6 +153,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
         }
         for (int chunk = start; chunk < end; chunk++) {
             const int at = (chunk - start) % 2, fetches = chunk + 1 < end;
+            ANEW(id);
             ASYNC_WAIT(0);
             BARRIER;
             if (fetches) PLUS_WEIGHTS(chunk + 1, at ^ 1)
