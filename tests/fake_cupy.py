@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import json
+import os
 import sys
 import time
 import types
@@ -65,7 +66,10 @@ class Idle:
 
 
 def install(patch, device, **properties):
-    """A `cupy` over this device, on a machine with a driver of CUDA 13; what is not a test of it does not autotune."""
+    """A `cupy` over this device, on a machine with a driver of CUDA 13.
+
+    What is not a test of it does not autotune, and does not try whether wgmma is right.
+    """
     from cvstyle.backends import cuda
 
     module = make(device, **properties)
@@ -73,6 +77,7 @@ def install(patch, device, **properties):
     patch.setattr(cuda, "_driver_version", lambda: 13000)
     patch.setattr(cuda.Device, "tunes", False)
     patch.setattr(cuda.Device, "finishes", device.finishes)
+    patch.setenv("CVSTYLE_WGMMA", os.environ.get("CVSTYLE_WGMMA", "0"))
     patch.setattr(cuda, "problem", getattr(cuda.problem, "__wrapped__", cuda.problem))  # not what was found before
     return module
 

@@ -290,13 +290,13 @@ def test_tensor_cores_need_their_generation(fake, monkeypatch):
 
 
 def test_hoppers_instruction_is_used_when_asked_for(fake, monkeypatch):
-    """Only with CVSTYLE_WGMMA=1 and on compute capability 9.0; then it is compiled for sm_90a and launched."""
-    for wanted, capability, expected in (("", (9, 0), False), ("1", (10, 0), False), ("1", (9, 0), True)):
+    """With CVSTYLE_WGMMA=1, on compute capability 9.0; then it is compiled for sm_90a and launched."""
+    for wanted, capability, expected in (("0", (9, 0), False), ("1", (10, 0), False), ("1", (9, 0), True)):
         monkeypatch.setenv("CVSTYLE_WGMMA", wanted)
         monkeypatch.setitem(sys.modules, "cupy", fake_cupy.make(ptx.Device(), capability=capability))
         ops = backends.get("cuda", precision="tf32-fast")
-        assert ops.device.wgmma == expected
-        found = tensor.ranked(16, 4, 5, 16, 3, "tf32", False, 4, ops.device.wgmma)
+        assert ops.wgmma is ops.device.wgmma is expected
+        found = tensor.ranked(16, 4, 5, 16, 3, "tf32", False, 4, ops.wgmma)
         assert any(way.tile.wgmma for way in found) == expected
     ops.autotune = False
     weight, x, pads = np.ones((16, 16, 3, 3), np.float32), np.ones((1, 16, 4, 5), np.float32), (1, 1, 1, 1)

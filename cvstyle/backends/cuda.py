@@ -80,14 +80,16 @@ class Device:
         name = properties["name"]
         self.name = name.decode() if isinstance(name, bytes) else name
         self.units, self.memory = properties["multiProcessorCount"], properties["totalGlobalMem"]
-        self.cache = properties["l2CacheSize"]
+        self.cache, self.number = properties["l2CacheSize"], number
         self.driver = f"CUDA {cupy.cuda.runtime.driverGetVersion()}"
         self._generation = generation = properties["major"], properties["minor"]
         self._capability, need = (".".join(map(str, v)) for v in (generation, _TENSOR_CORES))
         self.no_tensor_cores = None
         if generation < _TENSOR_CORES:
             self.no_tensor_cores = f"{self.name} has compute capability {self._capability}, and {need} is needed"
-        self.wgmma = generation == _WGMMA and os.environ.get("CVSTYLE_WGMMA") == "1"
+        self.compiler = f"NVRTC {'.'.join(map(str, cupy.cuda.nvrtc.getVersion()))}"
+        wanted = {"0": False, "1": True}.get(os.environ.get("CVSTYLE_WGMMA"))
+        self.wgmma = wanted if generation == _WGMMA else False
 
     def allocate(self, size):
         self._use()

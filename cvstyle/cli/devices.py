@@ -16,6 +16,7 @@ def add_parser(subparsers):
 def execute(args) -> int:
     """Carry out `cvstyle devices`; returns the exit status."""
     from .. import backends
+    from ..backends.device import trust
 
     chosen = backends.best("auto")
     rows = [("backend", "device", "memory", "")]
@@ -25,6 +26,8 @@ def execute(args) -> int:
             notes = ["the default"] if default and i == 0 else []
             if device.kind == "cpu":
                 notes = ["a CPU, slower than the backends below: only where it is asked for"]
+            if getattr(device, "wgmma", False) is None:
+                notes += [f"wgmma with {word}: {verdict}" for word, verdict in sorted(trust.known(device).items())]
             rows.append((name, f"{i}: {device.name}", f"{device.memory / 1e9:.1f} GB", ", ".join(notes)))
         if problem:
             rows.append((name, "none", "", f"not used: {problem}"))

@@ -6,7 +6,8 @@ A backend (`opencl`, `cuda`) adds a `Device`, which knows memory, copies, the co
     units           multiprocessors: how many groups it takes to fill the device
     memory, cache   bytes in all, and of the last cache before it
     no_tensor_cores           why kernels/cuda cannot run, or None
-    wgmma                     whether kernels may use Hopper's tensor cores' own instruction
+    wgmma                     whether kernels may use Hopper's tensor cores' own instruction; None: where `trust` says
+                              so, which takes number (among its kind) and compiler (its version) as well
     finishes                  whether a launch's last group sees what the others wrote (comes_last in portable.h)
     allocate(size)            memory of so many bytes; dropped when no reference is left
     view(memory, start, size) a part of it, as kernels take it

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from ...errors import DeviceError, OptionError, nearest
-from . import picture, tensor
+from . import picture, tensor, trust
 from .array import Array, Scalar
 from .compiler import Kernels, digest
 from .convolution import Convolution
@@ -65,6 +65,12 @@ class Backend(Losses):
     def choices(self):
         """What was measured to be fastest."""
         return Choices(self.device, digest(), seconds=self._seconds)
+
+    @property
+    def wgmma(self):
+        """Whether Hopper's own instruction is among the ways of tensor cores: where it is right, and ways are timed."""
+        wanted = self.device.wgmma
+        return self.autotune and trust.is_right(self.device, self.word) if wanted is None else wanted
 
     # Arrays
 

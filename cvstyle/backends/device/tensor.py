@@ -247,7 +247,7 @@ def multiply(
 
 def _shape(ops, channels, size, outputs, side, words, plus=None):
     """What `plan` and `ranked` ask for."""
-    wgmma = ops.device.wgmma and plus is None  # of which the kernel knows no other product
+    wgmma = plus is None and side == 3 and ops.wgmma  # of which the kernel knows no other product
     return channels, *size, outputs, side, ops.word, words.split, ops.device.units, wgmma
 
 
