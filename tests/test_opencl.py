@@ -162,7 +162,7 @@ def test_plans_fill_the_device():
     """The estimate at work: large tiles where there is much to do, shares where there is little."""
     assert ways.plan(512, 96 * 128, 512, 9, 1, 132).tile.bm == 128
     assert ways.plan(3, 512 * 384, 64, 9, 1, 132) == Way(ways.TILES[-1], 1)
-    tile, split = ways.plan(512, 16 * 12, 512, 9, 1, 132)[:2]
+    tile, split, *_ = ways.plan(512, 16 * 12, 512, 9, 1, 132)
     assert -(-512 // tile.bm) * -(-192 // tile.bn) * split >= 100
     assert ways.plan(512, 16 * 12, 512, 9, 1, 2).splits == 1
     for blocks in (0, 96 * 128 // 16):  # on a CPU, what was fastest there

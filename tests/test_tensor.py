@@ -375,7 +375,7 @@ def test_shares_fill_the_multiprocessors():
     for channels, *size in ((256, 96, 128), (512, 48, 64), (256, 192, 256), (512, 96, 128), (512, 24, 32)):
         ways = tensor.ranked(channels, *size, channels, 3, "fp16", True, 132)
         assert 1 < len(ways) == len(set(map(str, ways))) <= 8
-        tile, shares, _ = ways[0]
+        tile, shares, *_ = ways[0]
         groups = shares * -(-channels // tile.bm) * -(-size[0] // tile.rows) * -(-size[1] // 16)
         assert groups / 132 / -(-groups // 132) > 0.9
         order = ways[-1].order
