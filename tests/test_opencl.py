@@ -516,25 +516,25 @@ def test_an_iteration_stays_on_the_device(device, optimizer):
 
 
 def check_recording(ops, monkeypatch, optimizer):
-    """Nine iterations put on the queue one kernel at a time, and replayed from a recording where the device makes one.
+    """Six iterations put on the queue one kernel at a time, and replayed from a recording where the device makes one.
 
     Same picture and losses to the last bit, the losses fresh ones: they are read while the next iteration is under way.
     """
-    net, options = nets.vgg(16, 4, (32, 32), classifier=False), {"history": 3} if optimizer == "lbfgs" else {}
+    net, options = nets.vgg(16, 4, (32, 32), classifier=False), {"history": 1} if optimizer == "lbfgs" else {}
     records, repeated, made, results = ops.device.records, ops.repeated, [], []
     monkeypatch.setattr(ops, "repeated", lambda function: made.append(repeated(function)) or made[-1])
     for recording in (False, records):
         monkeypatch.setattr(ops.device, "records", recording)
         objective = Objective(
-            Network(net, ops), noise(3, 24, 37) * 50, [noise(3, 30, 21, seed=1) * 50], content_layers=["relu2_2"],
+            Network(net, ops), noise(3, 5, 16) * 50, [noise(3, 5, 16, seed=1) * 50], content_layers=["relu2_2"],
             style_layers=["relu1_1", "relu2_1"],
         )  # fmt: skip
-        x, losses = ops.asarray(noise(1, 3, 24, 37, seed=2)), []
-        optimize.get(optimizer).minimize(objective, x, 9, lambda i, x: losses.append(objective.loss), **options)
+        x, losses = ops.asarray(noise(1, 3, 5, 16, seed=2)), []
+        optimize.get(optimizer).minimize(objective, x, 6, lambda i, x: losses.append(objective.loss), **options)
         results.append((np.array(x).tobytes(), losses))
-    assert results[0] == results[1] and len(set(results[0][1])) == 9
+    assert results[0] == results[1] and len(set(results[0][1])) == 6
     if records:
-        assert not ops.recording_problem and made[-1].replays == (3 if optimizer == "lbfgs" else 7)
+        assert not ops.recording_problem and made[-1].replays == (2 if optimizer == "lbfgs" else 4)
 
 
 @pytest.mark.gpu

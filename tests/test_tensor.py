@@ -23,7 +23,8 @@ from cvstyle.errors import OptionError
 from cvstyle.netdef import LayerDef, NetDef
 from cvstyle.network import Network
 
-ON_GPU = os.environ.get("CVSTYLE_TEST_BACKEND") in ("cuda", "nothing")
+BACKEND = os.environ.get("CVSTYLE_TEST_BACKEND")
+ON_GPU = BACKEND in ("cuda", "nothing")
 PADS = (1, 1, 1, 1)
 # A GPU's tensor cores cut off what a sum has beyond float32 where the interpreter rounds it, so errors add up on one
 # side. Emulated for steps of 4 to 16 products and 0 to 2 more bits: up to 1.4e-6 in one word; in two, with three times
@@ -39,7 +40,7 @@ def backends():
     On a GPU, Hopper's own instruction is tried where CVSTYLE_WGMMA=1 makes the backend use it (`make gpu-wgmma`).
     """
     with pytest.MonkeyPatch.context() as patch:
-        if not ON_GPU:
+        if BACKEND not in ("cuda", "nothing", "ptx"):  # for which conftest has done it
             fake_cupy.install(patch, ptx.Device())
         found = {precision: all_backends.get("cuda", precision=precision) for precision in tensor.PRECISIONS}
         for backend in found.values():
