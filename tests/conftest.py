@@ -16,19 +16,20 @@ pocl.prepare()  # first, since it keeps PoCL's own cache where it is
 
 
 def use_a_cache_of_its_own():
-    """What cvstyle keeps for a user goes to a temporary folder, for all tests and all programs that they start.
+    """What cvstyle keeps for a user goes to another folder, for all tests and all programs that they start.
 
-    CVSTYLE_TEST_CACHE names one that stays: on a real GPU kernels are then compiled once, and not by each process.
+    To a temporary one; on a GPU to the one that CVSTYLE_TEST_CACHE names, so that kernels are compiled once and not by
+    each process. What stand-ins compile no GPU can load.
     """
-    folder = os.environ.get("CVSTYLE_TEST_CACHE")
+    folder = os.environ.get("CVSTYLE_TEST_CACHE") if BACKEND == "cuda" else None
     if not folder:
         folder = tempfile.mkdtemp(prefix="cvstyle-tests-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ.update(XDG_CACHE_HOME=folder, LOCALAPPDATA=folder)
 
 
-use_a_cache_of_its_own()
 BACKEND = os.environ.get("CVSTYLE_TEST_BACKEND", "opencl")
+use_a_cache_of_its_own()
 if BACKEND == "ptx":  # the backend cuda, with the code that CUDA's compiler makes run on the CPU; slow
     import fake_cupy
     import ptx

@@ -105,7 +105,7 @@ def test_words_of_two_are_exact_on_integers(backends, monkeypatch, precision, ti
 
 
 @pytest.mark.parametrize("precision, tile, split, shape", [
-    ("tf32-fast", tensor.TILES[1], 7, (80, 9, 17)), ("fp16-fast", tensor.TILES[-1], 4, (80, 5, 19)),
+    ("tf32-fast", tensor.TILES[1], 7, (80, 9, 17)), on_gpu("fp16-fast", tensor.TILES[-1], 4, (80, 5, 19)),
     ("bf16", tensor.TILES[2], 3, (64, 2, 33)), ("fp16-fast", tensor.HOPPER_TILES[1], 3, (80, 17, 16)),
 ], ids=str)  # fmt: skip
 def test_shares_may_be_uneven_or_empty(backends, monkeypatch, precision, tile, split, shape):
@@ -113,6 +113,7 @@ def test_shares_may_be_uneven_or_empty(backends, monkeypatch, precision, tile, s
     check_integers(backends[precision], monkeypatch, tile, split, shape, 48)
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("precision, tile", [("fp16", tensor.TILES[1]), ("tf32-fast", tensor.TILES[-1])])
 def test_whoever_comes_last_the_bytes_are_the_same(backends, monkeypatch, precision, tile):
     """Shares are added in one order (here they arrive in one that is drawn by chance), and the counters stay zero."""
