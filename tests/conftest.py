@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 
 import launches
 import pocl
@@ -50,7 +51,21 @@ def device():
 
     backend = backends.get("cuda" if BACKEND in ("ptx", "nothing") else BACKEND)
     backend.autotune = False  # each of many random shapes would be tried in many ways
+    compile_beforehand(backend)
     return backend
+
+
+def compile_beforehand(backend):
+    """All that the chosen tests need, side by side, where CVSTYLE_TEST_VARIANTS names a list of it.
+
+    The backend "nothing" writes that list (`pytest_terminal_summary`).
+    """
+    path, start = os.environ.get("CVSTYLE_TEST_VARIANTS"), time.perf_counter()
+    if path and BACKEND != "nothing":
+        with open(path, encoding="utf-8") as file:
+            wanted = [(source, tuple(map(tuple, defines))) for source, defines in json.load(file)]
+        CHOSEN.beforehand = f", {backend.prepare(wanted)} of {len(wanted)} compiled beforehand"
+        CHOSEN.beforehand += f" in {time.perf_counter() - start:.1f} s"
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -63,9 +78,9 @@ def pytest_runtest_call(item):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """With -m gpu, what was launched; CVSTYLE_TEST_VARIANTS names a file for what it takes to compile beforehand."""
     if config.option.markexpr == "gpu":
         terminalreporter.write_line(f"On {BACKEND}: {CHOSEN}")
-        if path := os.environ.get("CVSTYLE_TEST_VARIANTS"):
+        path = os.environ.get("CVSTYLE_TEST_VARIANTS")
+        if path and BACKEND == "nothing":
             with open(path, "w", encoding="utf-8") as file:
                 json.dump(sorted(CHOSEN.variants, key=repr), file)

@@ -9,7 +9,7 @@ from pathlib import Path
 import fake_cupy
 import numpy as np
 
-from cvstyle.backends.device import compiler, rehearsal, tensor
+from cvstyle.backends.device import CompilerError, compiler, rehearsal, tensor
 
 SOURCES = Path(__file__).resolve().parents[1] / "kernels"
 WORDS = ("tf32", "fp16")  # in which the kernels for tensor cores are tried out; those of bf16 differ in one instruction
@@ -27,7 +27,7 @@ class Launches:
     """Kernels that were launched as (source, kernel, defines), and how many times any was."""
 
     def __init__(self):
-        self.kernels, self.count = set(), 0
+        self.kernels, self.count, self.beforehand = set(), 0, ""
 
     @contextmanager
     def watched(self):
@@ -71,7 +71,8 @@ class Launches:
 
     def __str__(self):
         return "\n".join([
-            f"{len(self.names)} of {len(kernels())} kernels in {len(self.variants)} variants, {self.count} launches",
+            f"{len(self.names)} of {len(kernels())} kernels in {len(self.variants)} variants, {self.count} launches"
+            + self.beforehand,
             *(f"not launched: {each}" for each in self.missing()),
         ])  # fmt: skip
 
@@ -93,6 +94,8 @@ class Nothing:
         host.view(np.float32 if host.nbytes % 4 == 0 else np.uint8).fill(1)
 
     def compile(self, source, options):
+        if "__CUDACC__" not in source:
+            raise CompilerError(source)
         return str
 
     def upload(self, *_):

@@ -41,6 +41,11 @@ def run(*arguments, backend):
     return subprocess.run(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True).stdout
 
 
+def needs_compiler():
+    if nvrtc.library() is None:
+        pytest.skip("CUDA's compiler is not installed")
+
+
 def test_the_chosen_tests_launch_every_kernel(monkeypatch, tmp_path):
     """Counted on a device that computes nothing and has an H200's size; a compilation there takes about half a second.
 
@@ -50,17 +55,26 @@ def test_the_chosen_tests_launch_every_kernel(monkeypatch, tmp_path):
     monkeypatch.setenv("CVSTYLE_TEST_VARIANTS", str(tmp_path / "variants.json"))
     said = run("-O", "-m", "pytest", "--assert=plain", "-p", "no:cacheprovider", "-m", "gpu", *files, backend="nothing")
     found = re.search(r"On nothing: (\d+) of (\d+) kernels in (\d+) variants, (\d+) launches", said)
-    assert found and "not launched" not in said, said
+    assert found and "not launched" not in said and " failed" not in said, said
     assert int(found[4]) <= 5000
     variants = json.loads((tmp_path / "variants.json").read_text("utf-8"))
     assert len(variants) == int(found[3]) <= 90
     assert ["cuda/gram", [["PRECISION", 2]]] in variants
 
 
+def test_what_they_need_is_compiled_beforehand(monkeypatch, tmp_path):
+    needs_compiler()
+    path = tmp_path / "variants.json"
+    path.write_text(json.dumps([["copy", []], ["cuda/pack", [["PRECISION", 2]]]]), "utf-8")
+    monkeypatch.setenv("CVSTYLE_TEST_VARIANTS", str(path))
+    chosen = ("-m", "gpu", "-k", "copy", "tests/test_opencl.py")
+    said = run("-m", "pytest", "-p", "no:cacheprovider", *chosen, backend="ptx")
+    assert re.search(r"launches, 2 of 2 compiled beforehand in \d+\.\d s", said) and " failed" not in said, said
+
+
 def test_the_program_for_memcheck():
     """On the CPU, which sees accesses outside of arrays as well."""
-    if nvrtc.library() is None:
-        pytest.skip("CUDA's compiler is not installed")
+    needs_compiler()
     *cases, end = run("tests/memcheck.py", backend="ptx").splitlines()
     assert [line.split(": ")[0] for line in cases] == ["fp32 18×10", "fp16 17×9", "fp32 11×33 in tiles of 26"]
     assert end == "all is well"
