@@ -31,7 +31,7 @@ import parts  # noqa: E402
 import summary  # noqa: E402
 from report import Report  # noqa: E402
 from schedule import MARK, Runner, Stop  # noqa: E402
-from sections import SECTIONS  # noqa: E402
+from sections import MODULES, SECTIONS  # noqa: E402
 
 _SECTIONS = ("ceilings", "iterations", "peers", "layers", "gradients", "pictures")
 
@@ -56,10 +56,9 @@ def main():
 
 def one(section, settings):
     """Fill a table's rows, printed for the process that asked for them."""
-    import measure
-
-    fill = getattr(importlib.import_module("peers") if section == "peers" else measure, section)
-    fill(measure.Settings(**settings), lambda values: print(MARK + json.dumps(values, default=float), flush=True))
+    module = importlib.import_module(MODULES.get(section, "measure"))
+    s = module.Settings(**settings)
+    getattr(module, section)(s, lambda values: print(MARK + json.dumps(values, default=float), flush=True))
 
 
 def run(report, chosen, args):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import shutil
 import statistics
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from common import VGG19, network_files, objective, problem, versions, vgg19
+from common import VGG19, objective, problem, versions, vgg19
 
 from cvstyle import Objective, backends, images, zoo
 from cvstyle.backends.device import rehearsal
@@ -25,7 +24,7 @@ from cvstyle.network import Network, load_network
 from cvstyle.optimize import lbfgs
 
 WARM = lbfgs.HISTORY + 8  # iterations until everything is compiled, chosen, recorded, and the history full
-_ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass
@@ -107,44 +106,6 @@ def first(s: Settings, emit):
     refuse(found["error of the gradient"], 1e-2)
 
 
-def compile(s: Settings, emit):
-    """All that an evaluation and two iterations at these sizes need, tuning included. Several precisions: at once."""
-    if "," in s.configuration:
-        command = [sys.executable, str(Path(__file__).parent), "one", "compile"]
-        each = [{**vars(s), "configuration": p} for p in s.configuration.split(",")]
-        children = [subprocess.Popen([*command, json.dumps(settings)]) for settings in each]  # their rows are ours
-        sys.exit(max([child.wait() for child in children]))
-    ops, start = s.ops(), time.perf_counter()
-    for name, definition in s.nets():
-        needed = {}
-        for size in s.sizes:
-            needed.update(dict.fromkeys(rehearsal.kernels_needed(ops, lambda other: briefly(other, definition, size))))
-        listed = time.perf_counter() - start
-        compiled, threads = ops.prepare(list(needed))
-        emit({
-            "for": f"{s.configuration}, {name}", "sources": len(needed), "compiled anew": compiled, "threads": threads,
-            "seconds": time.perf_counter() - start, "of them rehearsed": listed,
-        })  # fmt: skip
-
-
-def briefly(ops, definition, size):
-    """Two iterations."""
-    p = problem([d.name for d in definition.layers], size)
-    function = objective(Network(definition, ops), p)
-    lbfgs.minimize(function, ops.asarray(p.start[None]), 2, lambda i, x: None, **lbfgs.FOR_PICTURES)
-
-
-def files(s: Settings, emit):
-    """A prototxt and a caffemodel for whole runs, and pictures of 4:3."""
-    start = time.perf_counter()
-    network_files("vgg19", Path(s.scratch), classifier=False, divisor=s.narrow)
-    for name in ("content", "style"):
-        rgb = images.read(str(_ROOT / f"models/demo/{name}.jpg")).rgb
-        height, width = rgb.shape[:2]
-        images.write(str(s.at(f"{name}.png")), rgb[:, : height * 4 // 3][: width * 3 // 4])
-    emit({"what": "written", "seconds": time.perf_counter() - start})
-
-
 def iterations(s: Settings, emit):
     """Milliseconds and memory at every size."""
     for name, definition in s.nets():
@@ -183,23 +144,6 @@ def iteration(s, definition, size):
     if s.narrow == 1 and "conv1_1" in net.layer_names:
         found["TFLOP/s"] = 2 * products(size, size * 3 // 4) / ms / 1e9
     return found
-
-
-def runs(s: Settings, emit):
-    """The command as a user gives it, from start to end."""
-    command = [
-        sys.executable, "-m", "cvstyle", "run", "--backend", "cuda", "--precision", s.configuration,
-        "--proto", s.at("vgg19.prototxt"), "--model", s.at("vgg19.caffemodel"), "--content", s.at("content.png"),
-        "--style", s.at("style.png"), "--image-size", "64" if s.dry else "512", "--num-iterations",
-        "5" if s.dry else "500", "--seed", "1", "--output", s.at(f"run-{s.configuration}.png"),
-    ]  # fmt: skip
-    start = time.perf_counter()
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-    seconds = time.perf_counter() - start
-    print(done.stdout, done.stderr, sep="\n", file=sys.stderr)
-    said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-    emit({"seconds": seconds, "said": said[-1] if said else ""})
-    sys.exit(done.returncode)
 
 
 def ceilings(s: Settings, emit):
@@ -277,7 +221,7 @@ def gradients(s: Settings, emit):
 def pictures(s: Settings, emit):
     """The demo's pictures through VGG-19; that of fp32 is made first. JPEGs, to look at."""
     size = 64 if s.dry else s.sizes[-1]
-    content, style = (images.preprocess(shrunk(_ROOT / f"models/demo/{n}.jpg", size)) for n in ("content", "style"))
+    content, style = (images.preprocess(shrunk(ROOT / f"models/demo/{n}.jpg", size)) for n in ("content", "style"))
     net = Network(s.vgg(), s.ops())
     known = zoo.defaults(net.layer_names)
     names = ("content_weight", "style_weight", "tv_weight", "content_layers", "style_layers")
@@ -312,23 +256,6 @@ def largest(s: Settings, emit):
         "planned, MB": planned.taken / 1e6, "taken, MB": net.ops.pool.taken / 1e6,
         "of the device, MB": net.ops.device.memory / 1e6, "loss": float(function.loss),
     })  # fmt: skip
-
-
-def tests(s: Settings, emit):
-    """A program and its last line; compute-sanitizer watches it where that is what is asked for."""
-    command, watched = s.command, "not watched: compute-sanitizer is not here"
-    if s.configuration == "memcheck":
-        found = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
-        if found:
-            command, watched = [found, "--tool", "memcheck", "--error-exitcode", "9", *command], "watched"
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=_ROOT)
-    print(done.stdout, file=sys.stderr)
-    lines = [line for line in done.stdout.splitlines() if line.strip()] or [""]
-    emit({"result": f"{lines[-1]} ({watched})" if s.configuration == "memcheck" else lines[-1]})
-    sys.exit(done.returncode)
-
-
-wgmma = tests
 
 
 def evaluation(definition, size):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from schedule import Part, Step
 
+WORDS = ("fp16", "bf16", "tf32")
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "tf32-fast", "fp16-fast", "bf16-fast")
 CUDNN = ("cudnn fp32", "cudnn tf32-fast")
 PLAIN, BEST, COMPILED = "plain", "best", "best, compiled"
@@ -43,7 +44,7 @@ def quick(dry: bool) -> list[Part]:
         ]),
         Part(7, "Hopper's own instruction", 40, [
             Step("wgmma", "self-check", 40, 15, "16 kernels compiled at 3 s on 16 cores, twice",
-                 {"command": [sys.executable, "-m", "cvstyle.backends.device.selfcheck"]}),
+                 {"command": [sys.executable, "-m", "cvstyle.backends.device.selfcheck", "0", *WORDS]}),
             *[Step("iterations", p, 25, 8, "as in part 2", {**_VGG, "sizes": [512, 1024]}, _WGMMA)
               for p in order[1:3] or ("fp16",)],
         ]),

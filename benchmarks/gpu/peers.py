@@ -8,7 +8,7 @@ import time
 
 import torch
 from common import problem
-from measure import first_line, shape
+from measure import Settings, first_line, shape
 from peer_torch import TorchStyle
 
 from cvstyle.optimize import lbfgs
@@ -19,7 +19,7 @@ _DTYPES = {
 }  # fmt: skip
 
 
-def products(s, emit):
+def products(s: Settings, emit):
     """What a large matrix product reaches in each type; kept for the layers' shares."""
     n, reached = 256 if s.dry else 8192, {}
     for name, (dtype, tf32) in _DTYPES.items():
@@ -30,7 +30,7 @@ def products(s, emit):
     s.at("ceilings.json").write_text(json.dumps(reached), "utf-8")
 
 
-def peers(s, emit):
+def peers(s: Settings, emit):
     """plain: fp32, eager, torch.optim.LBFGS, history 100. best: channels_last, bf16 autocast, cuDNN's own choice by
     time, an iteration of L-BFGS with cvstyle's history as one CUDA graph. best, compiled: that, after torch.compile."""
     plain = s.configuration == "plain"
@@ -140,7 +140,7 @@ def each(run, count):
     return statistics.median(times[1:])
 
 
-def device(s):
+def device(s: Settings):
     """Raises ImportError where PyTorch finds no GPU, unless this is tried out."""
     if torch.cuda.is_available():
         return "cuda"

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
+
+_CELL = 300  # characters; the JSON has the rest
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,8 @@ class Column:
         """A value as text; None where there is none."""
         if value is None:
             return ""
-        return f"{value:{self.form}}" if self.form and isinstance(value, (int, float)) else str(value)
+        text = f"{value:{self.form}}" if self.form and isinstance(value, (int, float)) else str(value)
+        return textwrap.shorten(text, _CELL, placeholder=" ...") if len(text) > _CELL else text
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The tables of the report. measure.py and peers.py have a function of each one's name, which fills it."""
+"""The tables of the report. A module has a function of each one's name, which fills it: measure.py, or another."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECTIONS = {
     ),
     "compile": Section(
         "Kernels compiled before they are needed",
-        (Column("for"), Column("sources", "d"), Column("compiled anew", "d"), Column("threads", "d"),
+        (Column("for"), Column("sources", "d"), Column("compiled anew", "d"), Column("rehearsed, s", ".1f"),
          Column("seconds", ".1f")),
     ),
     "files": Section("A VGG-19 with random weights, as files", (Column("what"), Column("seconds", ".1f"))),
@@ -67,3 +67,4 @@ SECTIONS = {
     ),
     "wgmma": Section("Hopper's wgmma, multiplied exactly", (Column("what"), Column("result"))),
 }  # fmt: skip
+MODULES = {"peers": "peers", **dict.fromkeys(("compile", "files", "runs", "tests", "wgmma"), "programs")}

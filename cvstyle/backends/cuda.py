@@ -74,13 +74,13 @@ class Device:
     def __init__(self, number: int):
         import cupy
 
-        self._cuda, self._number, self._images = cupy.cuda, number, Images()
+        self._cuda, self.number, self._images = cupy.cuda, number, Images()
         self.errors = (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError)
         properties = cupy.cuda.runtime.getDeviceProperties(number)
         name = properties["name"]
         self.name = name.decode() if isinstance(name, bytes) else name
         self.units, self.memory = properties["multiProcessorCount"], properties["totalGlobalMem"]
-        self.cache, self.number = properties["l2CacheSize"], number
+        self.cache = properties["l2CacheSize"]
         self.driver = f"CUDA {cupy.cuda.runtime.driverGetVersion()}"
         self._generation = generation = properties["major"], properties["minor"]
         self._capability, need = (".".join(map(str, v)) for v in (generation, _TENSOR_CORES))
@@ -126,7 +126,7 @@ class Device:
     def transfer(self, target, device, source, size):
         # "Serialized with respect to all pending and future asynchronous work" of both devices (CUDA Runtime API).
         self._use()
-        self._cuda.runtime.memcpyPeer(target.ptr, self._number, source.ptr, device._number, size)
+        self._cuda.runtime.memcpyPeer(target.ptr, self.number, source.ptr, device.number, size)
 
     def compile(self, source, options):
         image, _ = self.build(source, options)
@@ -210,7 +210,7 @@ class Device:
         self._cuda.runtime.deviceSynchronize()
 
     def _use(self):
-        self._cuda.runtime.setDevice(self._number)
+        self._cuda.runtime.setDevice(self.number)
 
 
 def _driver_version() -> int | None:
