@@ -61,7 +61,7 @@ def compile_beforehand(backend):
     The backend "nothing" writes that list (`pytest_terminal_summary`).
     """
     path, start = os.environ.get("CVSTYLE_TEST_VARIANTS"), time.perf_counter()
-    if path and BACKEND != "nothing":
+    if path and BACKEND != "nothing" and os.path.exists(path):
         with open(path, encoding="utf-8") as file:
             wanted = [(source, tuple(map(tuple, defines))) for source, defines in json.load(file)]
         CHOSEN.beforehand = f", {backend.prepare(wanted)} of {len(wanted)} compiled beforehand"
@@ -82,5 +82,6 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(f"On {BACKEND}: {CHOSEN}")
         path = os.environ.get("CVSTYLE_TEST_VARIANTS")
         if path and BACKEND == "nothing":
+            os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(path, "w", encoding="utf-8") as file:
                 json.dump(sorted(CHOSEN.variants, key=repr), file)

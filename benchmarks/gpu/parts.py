@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 
 from schedule import Part, Step
+
+from cvstyle import folders
 
 WORDS = ("fp16", "bf16", "tf32")
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "tf32-fast", "fp16-fast", "bf16-fast")
@@ -107,15 +108,21 @@ def _gradients(order):
 
 
 def _tests(dry):
+    """On a device that does nothing first, which lists what the chosen tests need: that is then compiled side by side,
+    and stays in a cache of theirs, for memcheck and for a second call."""
     marked = ["-m", "gpu", "tests/test_opencl.py", "tests/test_winograd.py", "tests/test_tensor.py"]
     chosen = ["tests/test_opencl.py", "-k", "relu"] if dry else marked
-    shared = ["-n", "6"] if importlib.util.find_spec("xdist") and not dry else []  # compiling is most of it
-    pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rfs", *shared, *chosen]
-    memcheck = [sys.executable, str(_ROOT / "tests/memcheck.py")]
-    alone = "80 sources at 0.7 s, one after another; a sixth of that with pytest-xdist"
-    watched = "three evaluations, 20 times slower than without"
-    environment = {"CVSTYLE_TEST_BACKEND": "cuda", "CVSTYLE_WGMMA": "0"}
+    pytest = ["-m", "pytest", "-p", "no:cacheprovider", "-rfs", *chosen]
+    listing, memcheck = ["-O", *pytest, "--assert=plain"], [str(_ROOT / "tests/memcheck.py")]
+    environment, kept = {"CVSTYLE_TEST_BACKEND": "cuda", "CVSTYLE_WGMMA": "0"}, folders.cache() / "tests"
+    if not dry:  # what a stand-in compiles is of no use to a GPU
+        environment |= {"CVSTYLE_TEST_CACHE": str(kept), "CVSTYLE_TEST_VARIANTS": str(kept / "variants.json")}
+    steps = [
+        ("listing", 30, 8, "NumPy's results alone", listing, {**environment, "CVSTYLE_TEST_BACKEND": "nothing"}),
+        ("kernels", 90, 25, "90 sources at 0.6 s on 16 cores; 230 tests, as many waits", pytest, environment),
+        ("memcheck", 45, 20, "three evaluations, 20 times slower than without", memcheck, environment),
+    ]
     return [
-        Step("tests", "kernels", 90, 50, alone, {"command": pytest}, environment),
-        Step("tests", "memcheck", 45, 20, watched, {"command": memcheck}, _NO_WGMMA),
+        Step("tests", name, limit, expected, why, {"command": [sys.executable, *command]}, variables)
+        for name, limit, expected, why, command, variables in (steps[1:] if dry else steps)
     ]
