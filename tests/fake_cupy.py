@@ -101,9 +101,12 @@ def make(cl_device, count=2, capability=(9, 0), units=4, memory=1 << 34, cache=4
     pinned_memories = []
     memories, addresses, numbers = {}, itertools.count(1 << 20, 1 << 40), itertools.count(1)
 
+    def recording():
+        return bool(streams) and streams[-1].recording is not None
+
     def enqueue(work, *operands):
         """work(*operands), now or whenever the graph that is recorded is launched; that knows pointers by address."""
-        if streams and streams[-1].recording is not None:
+        if recording():
             noted = [(weakref.ref(o.mem), o.offset) if isinstance(o, MemoryPointer) else o for o in operands]
             streams[-1].recording.append((work, noted))
         else:
@@ -122,7 +125,7 @@ def make(cl_device, count=2, capability=(9, 0), units=4, memory=1 << 34, cache=4
                 stream.given_back.append(what)
 
     def not_recording(error=CUDARuntimeError):
-        if streams and streams[-1].recording is not None:
+        if recording():
             raise error("cudaErrorStreamCaptureUnsupported: not permitted when stream is capturing")
 
     class Graph:
@@ -227,7 +230,12 @@ def make(cl_device, count=2, capability=(9, 0), units=4, memory=1 << 34, cache=4
         return MemoryPointer(memory, address - start)
 
     def function_of(kernel, device):
+        loaded = False
+
         def call(grid, block, args, *, shared_mem=0):
+            nonlocal loaded
+            assert loaded or not recording(), "a driver that loads lazily would load this kernel while recording"
+            loaded = True
             assert isinstance(grid, tuple) and isinstance(block, tuple) and isinstance(args, tuple)
             assert all(type(n) is int and n > 0 for n in (*grid, *block))  # CuPy makes a one of a zero
             assert current[0] == device
@@ -302,7 +310,7 @@ def make(cl_device, count=2, capability=(9, 0), units=4, memory=1 << 34, cache=4
 
     class Module:
         def load(self, image):
-            assert type(image) is bytes
+            assert type(image) is bytes and not recording()
             self.device = current[0]
             if image not in compiled:
                 source, *defines, _, _ = json.loads(image)
