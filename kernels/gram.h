@@ -25,7 +25,7 @@ template <int threads, int quads>
 INLINE void add_tiles(float4 (&totals)[quads], const float *from, int count, int stride) {
 #pragma unroll
     for (int q = 0; q < quads; q++) totals[q] = together(0, 0, 0, 0);
-#pragma unroll 2
+#pragma unroll (quads > 8 ? 1 : 2) /* 8 to 16 reads under way in each work-item */
     for (int s = 0; s < count; s++) {
 #pragma unroll
         for (int q = 0; q < quads; q++) {

@@ -62,18 +62,20 @@ KERNEL(GROUP) halvings(GLOBAL const float *RESTRICT x, GLOBAL float *RESTRICT fi
         if (IN_CORE(SIDE1, MARGIN1)) first[(plane * h1 + row) * w1 + column] = value;
     })
     BARRIER;
-    if (levels < 2) return;
-    EACH_POSITION(SIDE2, MARGIN2, 2, h2, w2, {
-        HALVE(value, h1, w1, OF_ONE)
-        two[at] = value;
-        if (IN_CORE(SIDE2, MARGIN2)) second[(plane * h2 + row) * w2 + column] = value;
-    })
+    if (levels > 1) {
+        EACH_POSITION(SIDE2, MARGIN2, 2, h2, w2, {
+            HALVE(value, h1, w1, OF_ONE)
+            two[at] = value;
+            if (IN_CORE(SIDE2, MARGIN2)) second[(plane * h2 + row) * w2 + column] = value;
+        })
+    }
     BARRIER;
-    if (levels < 3) return;
-    EACH_POSITION(CORE / 4, 0, 4, h3, w3, {
-        HALVE(value, h2, w2, OF_TWO)
-        third[(plane * h3 + row) * w3 + column] = value;
-    })
+    if (levels > 2) {
+        EACH_POSITION(CORE / 4, 0, 4, h3, w3, {
+            HALVE(value, h2, w2, OF_TWO)
+            third[(plane * h3 + row) * w3 + column] = value;
+        })
+    }
 }
 
 #undef MARGIN1
