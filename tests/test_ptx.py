@@ -238,6 +238,31 @@ def test_mistakes_in_the_tensor_kernel_are_seen(device, monkeypatch, tile, share
         assert np.abs(np.array(run()) - exact).max() > 1
 
 
+MISTAKES_AT_THE_END = {
+    "no fence before the ticket": ("__threadfence();\n        place[0]", "place[0]", "this launch writes"),
+    "no fence after it": ("groups - 1);\n        __threadfence();", "groups - 1);", "this launch writes"),
+    "a ticket before all have written": ("*place) {\n    BARRIER;", "*place) {", "this launch writes|another thread"),
+    "a counter that is not zero again": ("(uint)groups - 1);", "(uint)groups);", "differs"),
+    "a set too few": ("parts + shares * stride, sets,", "parts + shares * stride, sets - 1,", "differs"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES_AT_THE_END)
+def test_mistakes_of_the_last_group_are_seen(device, monkeypatch, name):
+    """In a Gram matrix of several sets of parts."""
+    old, new, problem = MISTAKES_AT_THE_END[name]
+    sources = compiler.source
+    assert old in sources("gram")
+    monkeypatch.setattr(compiler, "source", lambda name: sources(name).replace(old, new))
+    ops, x = backends.get("cuda"), noise(1, 3, 90, 61)
+    ops.autotune, ops.pool = False, ptx.Pool(ops.device)
+    monkeypatch.setattr(ops.device, "units", 132)
+    with pytest.raises((ptx.Fault, AssertionError), match=problem):
+        for _ in range(2):
+            difference = np.abs(np.array(ops.gram(ops.asarray(x), 1.0)) - EXACT.gram(EXACT.asarray(x), 1.0)).max()
+            assert difference < 0.1, "the matrix differs"
+
+
 # Kernels by the backend's launches
 
 
