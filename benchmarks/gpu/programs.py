@@ -74,7 +74,8 @@ def runs(s: Settings, emit):
 
 
 def tests(s: Settings, emit):
-    """A program and its last line; compute-sanitizer watches it where that is what is asked for."""
+    """A program and its last line, with what the chosen tests launched; compute-sanitizer watches it where that is what
+    is asked for. Where nothing is computed nothing has passed, and what is launched is all there is to say."""
     command, watched = s.command, "not watched: compute-sanitizer is not here"
     if s.configuration == "memcheck":
         found = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
@@ -83,7 +84,9 @@ def tests(s: Settings, emit):
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
     print(done.stdout, file=sys.stderr)
     lines = [line for line in done.stdout.splitlines() if line.strip()] or [""]
-    emit({"result": f"{lines[-1]} ({watched})" if s.configuration == "memcheck" else lines[-1]})
+    launched = [line for line in lines if line.startswith("On ")]
+    results = {"memcheck": f"{lines[-1]} ({watched})", "listing": "; ".join(launched)}
+    emit({"result": results.get(s.configuration, "; ".join((lines[-1], *launched)))})
     sys.exit(done.returncode)
 
 
