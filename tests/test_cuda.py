@@ -422,6 +422,25 @@ def test_kernels_are_compiled_side_by_side(monkeypatch, folder):
     assert len(list(folder.iterdir())) == 2
 
 
+@pytest.mark.parametrize("precision, sources", [("fp32", {"convolution", "winograd"}), ("fp16", {"cuda/convolution"})])
+def test_what_is_to_be_tried_out_is_compiled_first(monkeypatch, folder, precision, sources):
+    """All of it at once, and nothing else."""
+    fake_cupy.install(monkeypatch, fake_cupy.Idle(), **fake_cupy.H200)
+    ops, wanted = backends.get("cuda", precision=precision), []
+    ops.autotune = True
+    prepare = ops.prepare
+    monkeypatch.setattr(ops, "prepare", lambda kernels: wanted.append(kernels) or prepare(kernels))
+    layer, pad = ops.convolution(np.ones((64, 64, 3, 3), np.float32), None, (1, 1), (1, 1), 1), (1, 1, 1, 1)
+    for number, call in enumerate((
+        lambda: layer.forward_relu(ops.empty((1, 64, 60, 80)), pad, True),
+        lambda: ops.settled(layer.backward(ops.empty((1, 64, 60, 80)), (60, 80), pad)),
+    )):  # fmt: skip
+        before = set(ops.wanted)
+        call()
+        tried = {each for each in ops.wanted if each[0] in sources} - before
+        assert len(wanted) == number + 1 and set(wanted[-1]) - before == tried and len(set(wanted[-1])) > 1
+
+
 def test_what_does_not_compile_is_left_to_whoever_needs_it(fake, folder):
     ops = backends.get("cuda")
     assert ops.prepare([("elementwise", (("int", "nonsense"),)), ("reduce", ())]) == 1

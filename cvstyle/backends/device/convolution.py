@@ -152,9 +152,14 @@ class Convolution:
                     ops.launch("finish", "finish", over, (*ends, math.prod(size), relu))
             return bits
 
+        def kernels(way):
+            if way.winograd:
+                return winograd.kernels(way.tile, adjoint, masked)
+            return [("convolution", _defines(way.tile, masked))]
+
         if ops.autotune:
             key = ("convolution", *described, groups, adjoint, masked, relu, *(pooled or ()), *(order or ()))
-            way = ops.choices.pick(key, ranked(*shape, **options), run)
+            way = ops.choices.pick(key, ranked(*shape, **options), run, kernels)
             self._forget_but(way, adjoint)
         else:
             way = plan(*shape, **options)

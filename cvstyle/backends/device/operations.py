@@ -64,7 +64,7 @@ class Backend(Losses):
     @cached_property
     def choices(self):
         """What was measured to be fastest."""
-        return Choices(self.device, digest(), seconds=self._seconds)
+        return Choices(self.device, digest(), seconds=self._seconds, prepare=self.prepare)
 
     @property
     def wgmma(self):

@@ -55,7 +55,7 @@ class _Trials:
     def __init__(self, choices, turn):
         self._choices, self._turn, self.other = choices, turn, False
 
-    def pick(self, key, candidates, run):
+    def pick(self, key, candidates, run, kernels=None):
         tried = self._choices.to_try(key, candidates)
         for candidate in tried:
             run(candidate)

@@ -219,7 +219,6 @@ def multiply(
     def run(way, y=y):
         """Returns the largest magnitude of y, where that is known."""
         tile, splits = way[:2]
-        macros = _macros(tile, side, ops.word, words.split, masked, plus is not None)
         grid = (-(-size[0] // tile.rows) * -(-size[1] // COLUMNS), -(-outputs // tile.bm), splits)
         parts = None if splits == 1 else ops.empty((math.prod(grid), tile.bm * tile.rows * COLUMNS))
         scratch = ops.counters(2 + math.prod(grid[:2]))
@@ -228,15 +227,20 @@ def multiply(
             "cuda/convolution", "convolution", grid,
             (x, words.array, bias, y, mask, bits, peak, words.peak, largest, *added, parts, scratch,
              *ops.factor(factor), channels, *size, outputs, splits, relu, int(accumulate)),
-            tile.threads, macros,
+            tile.threads, macros(tile),
         )  # fmt: skip
         return largest
+
+    def macros(tile):
+        return _macros(tile, side, ops.word, words.split, masked, plus is not None)
 
     if ops.autotune:
         key = "cuda/convolution", *shape, masked, relu, int(plus is not None), int(accumulate), *(order or ())
         # What is added to is tried out on an array that nobody reads.
         trial = (lambda way: run(way, ops.empty(y.shape))) if accumulate else run
-        way = ops.choices.pick(key, ranked(*shape, **options), trial)
+        way = ops.choices.pick(
+            key, ranked(*shape, **options), trial, lambda way: [("cuda/convolution", macros(way.tile))]
+        )
     else:
         way = plan(*shape, **options)
     remember(y, run(way))

@@ -26,10 +26,13 @@ _BUDGET = 60  # seconds that may be spent on trying
 class Choices:
     """The choices of one device. A file that is missing, damaged or of another device or version counts as empty."""
 
-    def __init__(self, device, kernels: str, folder: Path | None = None, seconds: Callable | None = None):
+    def __init__(
+        self, device, kernels: str, folder: Path | None = None, seconds: Callable | None = None,
+        prepare: Callable | None = None,
+    ):  # fmt: skip
         """kernels: the digest of the kernels' sources. folder: where the file is; the user's cache by default. seconds:
-        in place of `device.seconds`."""
-        self._device = device
+        in place of `device.seconds`. prepare: `Backend.prepare`."""
+        self._device, self._prepare = device, prepare
         self._seconds = seconds or (lambda work: device.seconds(work))
         self._identity = {
             "device": device.name, "driver": device.driver, "units": device.units, "kernels": kernels
@@ -46,18 +49,19 @@ class Choices:
         self.adopted = 0
         """How often others were taken in their place."""
 
-    def pick(self, key: tuple, candidates: Sequence, run: Callable):
+    def pick(self, key: tuple, candidates: Sequence, run: Callable, kernels: Callable | None = None):
         """The candidate that is fastest at what `key` says.
 
         candidates: best by estimate first; the first one where none can be run, or no time is left. run(candidate) puts
-        its work on the queue, any number of times. Raises DeviceError where the device stops working.
+        its work on the queue, any number of times. kernels(candidate): those that it launches, as (source, defines);
+        what is to be compared is compiled side by side. Raises DeviceError where the device stops working.
         """
         found = self._known.get(key)
         if found is None:
             text, names = _text(key), {str(c): c for c in candidates}
             found = names.get(self.kept.get(text))
             if found is None:
-                found = self._chosen(text, candidates, run)
+                found = self._chosen(text, candidates, run, kernels)
                 self.kept[text] = str(found)
             self._known[key] = found
         return found
@@ -88,13 +92,15 @@ class Choices:
             "were used up; the next run tries more (CVSTYLE_AUTOTUNE_SECONDS)"
         )
 
-    def _chosen(self, text, candidates, run):
+    def _chosen(self, text, candidates, run, kernels):
         if len(candidates) == 1:
             return candidates[0]
         if self._left <= 0:
             self.untried.append(text)
             return candidates[0]
         start = perf_counter()
+        if kernels and self._prepare:
+            self._prepare([each for candidate in candidates for each in kernels(candidate)])
         found = self._fastest(text, candidates, run)
         self._left -= perf_counter() - start
         if found is None:

@@ -97,3 +97,8 @@ def input_macros(masked):
 def product_macros(tile, adjoint):
     """Those of the product between them."""
     return (*tile.macros, ("TRANSPOSED", adjoint))
+
+
+def kernels(tile, adjoint, masked):
+    """What `convolve` launches, as (source, defines)."""
+    return [("winograd", macros) for macros in (input_macros(masked), product_macros(tile, adjoint), _POINTS)]
