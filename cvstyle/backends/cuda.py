@@ -191,7 +191,10 @@ class Device:
             for _ in range(_ROUNDS):
                 function()
 
-        work = self.record(rounds)
+        try:
+            work = self.record(rounds)
+        except (DeviceError, *self.errors):  # nothing can be recorded, or what follows fails for the same reason
+            work = rounds
         work()
         start, end = self._cuda.Event(), self._cuda.Event()
         start.record()
