@@ -128,13 +128,15 @@ def test_a_kill_in_the_middle_leaves_a_report_that_can_be_read(tmp_path, how):
     """
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.DEVNULL)
     until = time.monotonic() + 60
-    while not (tmp_path / "pid").exists() and time.monotonic() < until:
+    report = tmp_path / "gpu-test.md"
+    while not (report.exists() and "hangs" in report.read_text("utf-8") and (tmp_path / "pid").exists()):
+        assert time.monotonic() < until
         time.sleep(0.05)
     process.send_signal(how)
     process.wait(timeout=60)
     rows = json.loads((tmp_path / "gpu-test.json").read_text("utf-8"))["rows"]
     assert [r["ms"] for r in rows] == [1.25, 2, 4.0]
-    assert "| hangs | 4.0 |" in (tmp_path / "gpu-test.md").read_text("utf-8")
+    assert "| hangs | 4.0 |" in report.read_text("utf-8")
     if how == signal.SIGTERM:
         assert gone(int((tmp_path / "pid").read_text()))
     else:  # nobody is left to end what the step itself had started

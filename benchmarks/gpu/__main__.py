@@ -68,6 +68,8 @@ def run(report, chosen, args):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     start, status = time.monotonic(), 0
     with tempfile.TemporaryDirectory() as scratch:
+        if args.dry:  # what a stand-in compiles must not be found by a real compiler
+            os.environ["XDG_CACHE_HOME"] = scratch
         common = {"scratch": scratch, "report": str(report.folder / report.name), "dry": args.dry}
         common |= {"narrow": args.narrow, "device": args.device, "proto": args.proto, "model": args.model}
         runner = Runner(report, SECTIONS, common, [sys.executable, str(_HERE)], lambda: summary.after(report))
