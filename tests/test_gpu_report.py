@@ -165,11 +165,32 @@ def test_the_quick_parts_fit_into_eight_minutes():
     assert sorted(timed) == sorted(PRECISIONS) == sorted(s.configuration for s in parts[1].steps if s.section == "runs")
 
 
+def stand_in(**variables):
+    """The environment of a process that finds a CuPy (tests/standin)."""
+    return {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests/standin'}", **variables}
+
+
+@pytest.mark.parametrize("section, precision, rows", [
+    ("compile", "fp16", 1), ("layers", "fp16", 13), ("layers", "fp32", 13), ("iterations", "fp16", 2),
+])  # fmt: skip
+def test_steps_at_their_own_sizes_on_a_gpu_that_does_nothing(tmp_path, section, precision, rows):
+    """Which minds that what is recorded stays as it was, and that nothing is compiled or given back meanwhile."""
+    settings = {"configuration": precision, "sizes": [512, 1024], "networks": ["VGG-19"], "scratch": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks/gpu"), "one", section, json.dumps(settings)], text=True,
+        env=stand_in(CVSTYLE_STANDIN="idle", XDG_CACHE_HOME=str(tmp_path)), capture_output=True, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line[1:]) for line in done.stdout.split("\n") if line.startswith("\x1e")]
+    assert len(found) == rows and "left out" not in done.stdout
+
+
 def test_the_whole_of_it_over_a_stand_in(tmp_path):
     """make gpu-quick, small: what PoCL can compute has numbers, what is NVIDIA's alone is a line that says why not."""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests/standin'}", "OUT": str(tmp_path)}
     command = [sys.executable, str(ROOT / "benchmarks/gpu"), "quick", "--dry", "--narrow", "16", "--minutes", "80"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT, timeout=900)
+    done = subprocess.run(
+        command, env=stand_in(OUT=str(tmp_path)), capture_output=True, text=True, cwd=ROOT, timeout=900
+    )
     (path,) = tmp_path.glob("gpu-*.json")
     found, text = json.loads(path.read_text("utf-8")), path.with_suffix(".md").read_text("utf-8")
     report = done.stdout + done.stderr

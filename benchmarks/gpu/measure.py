@@ -183,8 +183,8 @@ def timed(ops, layer, inner, outer, ceiling):
     filters, pad = layer.filters, layer.pad
     _, mask = filters.forward_relu(x, pad, True)
     ops.settled(filters.backward_relu(g, mask, inner[2:], pad))
-    forward = ops.device.seconds(lambda: filters.forward_relu(x, pad, True))
-    backward = ops.device.seconds(lambda: ops.settled(filters.backward_relu(g, mask, inner[2:], pad)))
+    forward = ops.seconds(lambda: filters.forward_relu(x, pad, True))
+    backward = ops.seconds(lambda: ops.settled(filters.backward_relu(g, mask, inner[2:], pad)))
     rates = [2 * 9 * inner[1] * math.prod(outer[1:]) / 1e12 / seconds for seconds in (forward, backward)]
     words = 3 if ops.split and inner[1] > 4 else 1  # products for each that counts
     found = {

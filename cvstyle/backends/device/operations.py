@@ -64,7 +64,7 @@ class Backend(Losses):
     @cached_property
     def choices(self):
         """What was measured to be fastest."""
-        return Choices(self.device, digest(), seconds=self._seconds, prepare=self.prepare)
+        return Choices(self.device, digest(), seconds=self.seconds, prepare=self.prepare)
 
     @property
     def wgmma(self):
@@ -454,6 +454,15 @@ class Backend(Losses):
         """What was compiled so far, as (source, defines)."""
         return self._kernels.wanted
 
+    def seconds(self, function):
+        """`Device.seconds`, which may record what the function does."""
+        pool = self.pool
+        pool.hold()
+        try:
+            return self.device.seconds(function)
+        finally:
+            pool.release()
+
     def prepare(self, wanted, threads=None):
         """Compile kernels before they are needed, side by side (see `Kernels.prepare` and `rehearsal`)."""
         return self._kernels.prepare(wanted, threads)
@@ -493,15 +502,6 @@ class Backend(Losses):
             return function(*arguments)
         except self.device.errors as error:
             raise DeviceError(f"operation '{operation}' failed on {self.device.name}: {error}") from error
-
-    def _seconds(self, function):
-        """`Device.seconds`, which may record what the function does."""
-        pool = self.pool
-        pool.hold()
-        try:
-            return self.device.seconds(function)
-        finally:
-            pool.release()
 
     @cached_property
     def _nothing(self):
