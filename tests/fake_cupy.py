@@ -19,6 +19,8 @@ import weakref
 
 import numpy as np
 
+from cvstyle.backends.device import CompilerError
+
 
 class CUDARuntimeError(RuntimeError):
     pass
@@ -36,18 +38,20 @@ H200 = types.MappingProxyType({"units": 132, "memory": 141 * 10**9, "cache": 60 
 
 
 class Idle:
-    """A device that does nothing, at once: for what it is asked to do."""
+    """A device that does nothing, at once: for what it is asked to do. What is read from it is 1."""
 
     finishes = True
 
     def allocate(self, size):
+        if size > 1 << 37:
+            raise MemoryError
         return None
 
     def view(self, memory, start, size):
         return None
 
     def download(self, host, view):
-        host.fill(0)
+        host.view(np.float32 if host.nbytes % 4 == 0 else np.uint8).fill(1)
 
     def upload(self, view, host):
         pass
@@ -56,6 +60,8 @@ class Idle:
         pass
 
     def compile(self, source, options):
+        if "__CUDACC__" not in source:  # no kernel of ours
+            raise CompilerError(source)
         return str
 
     def launch(self, kernel, groups, threads, arguments):
@@ -277,8 +283,6 @@ def make(cl_device, count=2, capability=(9, 0), units=4, memory=1 << 34, cache=4
 
         @staticmethod
         def compileProgram(program, options):
-            from cvstyle.backends.device import CompilerError
-
             *defines, flush, target = options
             assert flush == "-ftz=true" and target.startswith("--gpu-architecture=")
             assert target.endswith("a") == ("-DWGMMA=1" in defines)

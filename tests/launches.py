@@ -9,7 +9,7 @@ from pathlib import Path
 import fake_cupy
 import numpy as np
 
-from cvstyle.backends.device import CompilerError, compiler, rehearsal, tensor
+from cvstyle.backends.device import compiler, rehearsal, tensor
 
 SOURCES = Path(__file__).resolve().parents[1] / "kernels"
 WORDS = ("tf32", "fp16")  # in which the kernels for tensor cores are tried out; those of bf16 differ in one instruction
@@ -77,41 +77,12 @@ class Launches:
         ])  # fmt: skip
 
 
-class Nothing:
-    """A device that compiles and computes nothing, as far as `fake_cupy` asks for it. What is read from it is 1."""
-
-    finishes = True
-
-    def allocate(self, size):
-        if size > 1 << 37:
-            raise MemoryError
-        return size
-
-    def view(self, memory, start, size):
-        return size
-
-    def download(self, host, view):
-        host.view(np.float32 if host.nbytes % 4 == 0 else np.uint8).fill(1)
-
-    def compile(self, source, options):
-        if "__CUDACC__" not in source:
-            raise CompilerError(source)
-        return str
-
-    def upload(self, *_):
-        pass
-
-    copy = launch = synchronize = upload
-
-
 def install(patch):
-    """A `cupy` with GPUs of that kind, each as large as an H200; what tests compare is not looked at.
+    """A `cupy` with GPUs like an H200 that compute nothing; what tests compare is not looked at.
 
     With `python -O` and pytest's --assert=plain tests then go on to their ends, whatever they computed.
     """
-    runtime = fake_cupy.install(patch, Nothing()).cuda.runtime
-    found = runtime.getDeviceProperties
-    patch.setattr(runtime, "getDeviceProperties", lambda number: found(number) | {"multiProcessorCount": 132})
+    fake_cupy.install(patch, fake_cupy.Idle(), **fake_cupy.H200)
     for name in ("assert_array_equal", "assert_allclose"):
         patch.setattr(np.testing, name, lambda *_, **__: None)
 

@@ -211,4 +211,4 @@ def test_the_whole_of_it_over_a_stand_in(tmp_path):
     assert "iterations, fp16" not in faults  # it says why not, in a row
     assert "does not compile" in rows["Iterations of L-BFGS"][-1]["spread"]
     assert "Fake GPU" in text and "no figure here is that of a GPU" in text
-    assert list(tmp_path.glob("gpu-*-fp32.jpg"))
+    assert list(tmp_path.glob("gpu-*-pictures.jpg"))

@@ -219,7 +219,7 @@ def gradients(s: Settings, emit):
 
 
 def pictures(s: Settings, emit):
-    """The demo's pictures through VGG-19; that of fp32 is made first. JPEGs, to look at."""
+    """The demo's pictures through VGG-19; that of fp32 is made first. A JPEG of them, side by side, to look at."""
     size = 64 if s.dry else s.sizes[-1]
     content, style = (images.preprocess(shrunk(ROOT / f"models/demo/{n}.jpg", size)) for n in ("content", "style"))
     net = Network(s.vgg(), s.ops())
@@ -230,7 +230,8 @@ def pictures(s: Settings, emit):
     x = lbfgs.minimize(function, net.ops.asarray(content[None]), count, lambda i, x: None, **lbfgs.FOR_PICTURES)
     rgb = images.deprocess(net.ops.to_host(x)[0])
     np.save(s.at(f"picture-{s.configuration}.npy"), rgb)
-    images.write(f"{s.report}-{s.configuration}.jpg", rgb)
+    made = sorted(Path(s.scratch).glob("picture-*.npy"), key=lambda path: path.stat().st_mtime)
+    images.write(f"{s.report}-pictures.jpg", np.hstack([np.load(path) for path in made]))  # fp32 on the left
     a, b = (np.load(s.at(f"picture-{p}.npy")) / 255.0 for p in (s.configuration, "fp32"))
     error = np.mean((a - b) ** 2)
     emit({

@@ -25,21 +25,21 @@ def quick(dry: bool) -> list[Part]:
     """The parts of `make gpu-quick`, by worth; dry: small and few, to try the report out without a GPU."""
     order = ("fp32",) if dry else ("fp32", "fp16", "fp16-fast", "tf32", "bf16", "tf32-fast", "bf16-fast")
     parts = [
-        Part(1, "Does anything run", 60, [
-            Step("machine", "machine", 20, 6, _START, vital=True),
-            Step("first", "fp32", 40, 8, f"{_START}; 20 kernels compiled at 0.2 s", vital=True),
-            Step("compile", ",".join(order), 40, 20, "230 sources at 0.7 s on 16 cores; 4 s of rehearsals",
+        Part(1, "Does anything run", 90, [
+            Step("machine", "machine", 60, 6, _START, vital=True),
+            Step("first", "fp32", 60, 8, f"{_START}; 20 kernels compiled at 0.2 s", vital=True),
+            Step("compile", ",".join(order), 60, 20, "130 s of compiling on 16 cores; 4 s of rehearsals",
                  {**_VGG, "sizes": [512, 1024]}, _NO_WGMMA),
         ]),
-        Part(2, "VGG-19 at 512 and 1024, beside PyTorch", 185, _iterations(order)),
+        Part(2, "VGG-19 at 512 and 1024, beside PyTorch", 175, _iterations(order)),
         Part(3, "Ceilings, and the share of them that layers reach", 30, [
             Step("ceilings", COPY, 10, 4, _START),
             Step("ceilings", PRODUCTS, 25, 9, "5 s to start PyTorch; 12 products of 8192³ each"),
             *[Step("layers", p, 20, 6, f"{_START}; 26 timings", {"sizes": [512]}, _NO_WGMMA) for p in order[:2]],
         ]),
-        Part(4, "Gradients and pictures", 60, _gradients(order)),
-        Part(5, "Every kernel against NumPy", 75, _tests(dry)),
-        Part(6, "The largest picture", 30, [
+        Part(4, "Gradients and pictures", 55, _gradients(order)),
+        Part(5, "Every kernel against NumPy", 65, _tests(dry)),
+        Part(6, "The largest picture", 25, [
             Step("largest", "fp32" if dry else "fp16", 40, 16, f"{_START}; 2 s for the pictures, 4 evaluations of 2 s",
                  {"sizes": [8192], "tile": 2048}, _NO_WGMMA),
         ]),
@@ -89,12 +89,12 @@ def _iterations(order):
     def run(p):
         return Step("runs", p, 20, 6, f"{_START}; filters 1 s; 500 iterations of 1.5 to 4 ms", {}, _NO_WGMMA)
 
-    peers = [Step("peers", c, 30, 12, "5 s to start PyTorch; 40 iterations of each size", both) for c in (PLAIN, BEST)]
+    peers = [Step("peers", c, 45, 12, "5 s to start PyTorch; 40 iterations of each size", both) for c in (PLAIN, BEST)]
     later = [step for p in order[3:] for step in (ours(p), run(p))]
     return [
         Step("files", "VGG-19", 20, 3, "80 MB"), ours("fp32"), *peers, *map(ours, order[1:3]), *map(run, order[:3]),
         *later,
-        Step("peers", COMPILED, 30, 25, "Inductor takes 15 s", {**both, "sizes": [512]}),
+        Step("peers", COMPILED, 45, 25, "Inductor takes 15 s", {**both, "sizes": [512]}),
     ]  # fmt: skip
 
 
