@@ -23,7 +23,7 @@ def compile(s: Settings, emit):
     if "," in s.configuration:
         command = [sys.executable, str(Path(__file__).parent), "one", "compile"]
         each = [{**vars(s), "configuration": p} for p in s.configuration.split(",")]
-        subprocess.Popen([sys.executable, "-c", "import torch"])  # so that its libraries have been read when it is timed
+        subprocess.Popen([sys.executable, "-c", "import torch"])  # its libraries are read before it is timed
         children = [subprocess.Popen([*command, json.dumps(settings)]) for settings in each]  # their rows are ours
         sys.exit(max([child.wait() for child in children]))
     ops, start = s.ops(), time.perf_counter()
