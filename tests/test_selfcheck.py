@@ -52,8 +52,8 @@ class Child:
 
 
 def test_the_kernel_is_right(hopper):
-    assert selfcheck.examine(*hopper, (TILE,), [((32, 3, 17), 16)], 1) == "right"
-    for ops, expected in zip(hopper, (3, 1)):  # forward and without mask, of bits, of winners; forward
+    assert selfcheck.examine(*hopper, (TILE,), [((64, 3, 17), 16)], 1) == "right"
+    for ops, expected in zip(hopper, (4, 1)):  # forward and without mask, of bits, with a style's, of winners; forward
         assert len({defines for name, _, defines in ops._kernels._kernels if name == "cuda/convolution"}) == expected
 
 
@@ -63,13 +63,14 @@ def test_the_kernel_is_right(hopper):
     ("((mark)&1u << ((column)&15)) != 0", "((mark)&1u << ((column)&7)) != 0", "fp16-fast", "a ReLU's gradient"),
     ("((mark) == (((row)&1) * 2 + ((column)&1)))", "((mark) == (((row)&1) + ((column)&1)))", "fp16-fast",
      "a pool's gradient"),
-], ids=["fragments", "second word", "bits", "winners"])  # fmt: skip
+    ("a[0] = now;", "a[0] = ahead;", "fp16-fast", "a style's gradient with it"),
+], ids=["fragments", "second word", "bits", "winners", "another chunk"])  # fmt: skip
 def test_a_mistake_is_named(hopper, monkeypatch, old, new, ops, name):
     sources = compiler.source
     assert old in sources("cuda/convolution")
     monkeypatch.setattr(compiler, "source", lambda name: sources(name).replace(old, new))
     monkeypatch.setattr(selfcheck, "_SPLITS", (1,))
-    verdict = selfcheck.examine(*hopper, (TILE,), [((16, 3, 17), 16)], 1)
+    verdict = selfcheck.examine(*hopper, (TILE,), [((64, 3, 17), 16)], 1)
     assert verdict.startswith(f"wrong: tile {TILE}, 1 share, {name}, {ops}: ")
 
 

@@ -300,10 +300,11 @@ def gradient_and_style(ops, weight, g, kind, d, x, factor, additions=1):
 @pytest.mark.parametrize("precision, kind, tile, split", [
     ("fp16-fast", "plain", tensor.TILES[1], 2), ("tf32-fast", "plain", tensor.TILES[2], 3),
     ("fp16-fast", "pool", tensor.TILES[-1], 2), ("bf16-fast", "relu", tensor.TILES[3], 2),
+    ("fp16-fast", "relu", tensor.HOPPER_TILES[1], 2), ("tf32-fast", "plain", tensor.HOPPER_TILES[3], 1),
 ])  # fmt: skip
 def test_a_style_gradient_is_part_of_the_sum_it_is_added_to(backends, monkeypatch, precision, kind, tile, split):
-    set_plan(monkeypatch, tile, split)
     ops, launched, launch = backends[precision], [], common.Backend.launch
+    set_plan(monkeypatch, tile, split, ops)
     monkeypatch.setattr(ops, "launch", lambda *all, **more: launched.append(all[:2]) or launch(ops, *all, **more))
     x, weight, d = integers(1, 64, 5, 19), integers(32, 64, 3, 3, seed=1, most=3), integers(64, 64, seed=2, most=3)
     d += d.T
@@ -430,10 +431,11 @@ def name_of(value):
 
 
 HOPPER_KERNELS = [
-    tensor._macros(tensor.HOPPER_TILES[tile], 3, word, split, masked)
-    for tile, word, split, masked in (
-        (0, "fp16", 1, 0), (0, "bf16", 0, 1), (1, "fp16", 1, 0), (1, "fp16", 0, 2), (1, "tf32", 0, 2),
-        (2, "bf16", 1, 0), (3, "fp16", 1, 0), (3, "fp16", 0, 2), (4, "fp16", 0, 1),
+    tensor._macros(tensor.HOPPER_TILES[tile], 3, word, split, masked, plus)
+    for tile, word, split, masked, plus in (
+        (0, "fp16", 1, 0, 0), (0, "bf16", 0, 1, 0), (1, "fp16", 1, 0, 0), (1, "fp16", 0, 2, 0), (1, "tf32", 0, 2, 0),
+        (2, "bf16", 1, 0, 0), (3, "fp16", 1, 0, 0), (3, "fp16", 0, 2, 0), (4, "fp16", 0, 1, 0),
+        (0, "tf32", 0, 2, 1), (1, "fp16", 0, 2, 1), (3, "bf16", 0, 1, 1),
     )
 ]  # fmt: skip
 
@@ -472,9 +474,11 @@ def check_wgmma(defines, version=None):
     assert 2 * parts * 2 * area * 16 <= usage.shared <= min(2 * parts * 2 * area * 16 + 16, 48 << 10)  # and scales
     assert codes[HGMMA] == 9 * 2 * (3 if values["SPLIT"] else 1)  # taps, halves of the columns, products of two words
     assert codes[WARPGROUP] == 2 * 3 * parts + 1  # steps of a chunk: begun and waited for; the last wait
-    assert codes[FENCE] == 2 and codes[HMMA] == codes[LDGSTS] == 0
+    assert codes[FENCE] == 2 and codes[LDGSTS] == 0
+    assert codes[HMMA] == (2 * values["PH"] if values["PLUS"] else 0)  # a warp's positions, by eight
     reduction = (values["BM"] * 2).bit_length() if values["PRECISION"] == 2 else 0  # of the largest magnitude
-    assert codes[BARRIER] == 6 + reduction  # scales, the first patch, two a chunk, before a ticket and after it
+    # Scales, the first patch, two a chunk, before a ticket, after it; one a chunk of the other product, and after it.
+    assert codes[BARRIER] == 6 + reduction + 2 * values["PLUS"]
 
 
 @pytest.mark.parametrize("defines", HOPPER_KERNELS, ids=name_of)

@@ -15,7 +15,8 @@
    With WGMMA (wgmma.h) four warps compute 64 outputs at the whole patch, as two halves of 8 columns each. The patch lies
    as 4 words of one position after the other, in which a tap is another place for the descriptor to start; the weights,
    in the lanes' order already, go from memory into registers. Of split numbers both words are there at once, and a chunk
-   takes two rounds: words of the weights × both, rests × words.
+   takes two rounds: words of the weights × both, rests × words. The other product of PLUS goes by mma.sync, whose sums
+   lie in the same way.
 
    y[o, p] = (sum + bias) through a ReLU where `relu` is set, its bits kept where it is 2; or y += factor · sum where
    `accumulate` is set (the Gram gradient: SIDE 1, weights from pack.cu). With PLUS the sum begins with factor times that
@@ -35,7 +36,7 @@
    -D MASKED          1: x counts only where its bit is set (the gradient of a ReLU); 2: x is that of a pooled map, and
                       goes to the winners (mask)
    -D PLUS            1: with SIDE 3, another product comes first
-   -D WGMMA           1: by warpgroups; WN is 1 then, SIDE 3, STAGES without meaning, PLUS 0 */
+   -D WGMMA           1: by warpgroups; WN is 1 then, SIDE 3, STAGES without meaning */
 
 #define PW 16
 #if MASKED == 2
@@ -64,6 +65,8 @@
 #define PLUS_PLANE (PH * PW + 8) /* of a word without margin */
 #define PLUS_ITEMS (KW * PH * PW / THREADS / 2) /* that a work-item fetches at a time */
 #define PLUS_COPIES ((BM / 16 * 32 + THREADS - 1) / THREADS)
+#define PLUS_ROWS (MT > 1 ? MT / 2 : 1) /* of fragments, by so many columns: half of a warp's sums */
+#define PLUS_COLUMNS (MT > 1 ? NT : NT / 2)
 
 KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, GLOBAL const uint4 *RESTRICT w,
                        GLOBAL const float *RESTRICT bias, GLOBAL float *RESTRICT y,
@@ -130,20 +133,29 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
     {                                                                                                               \
         UNROLL for (int i_ = 0; i_ < PLUS_ITEMS; i_++) {                                                            \
             const int item_ = id + ((part)*PLUS_ITEMS + i_) * THREADS;                                              \
-            tile_x[buffer][item_ + item_ / (PH * PW) * (PLUS_PLANE - PH * PW)] =                                    \
+            PLUS_X(buffer)[item_ + item_ / (PH * PW) * (PLUS_PLANE - PH * PW)] =                                    \
                 word(plus_fetched[i_][0] * plus_scale, plus_fetched[i_][WIDTH - 1] * plus_scale);                   \
         }                                                                                                           \
     }
-#define PLUS_WEIGHTS(chunk, buffer) /* two of these chunks are one of pack.cu's */                                   \
+#define PLUS_QUAD(chunk, block) ((((chunk) / 2 * blocks + (block)) * 2 + (chunk) % 2) * 32) /* two are one of pack.cu's */
+#if WGMMA /* weights from memory into registers */
+#define PLUS_X(buffer) ((LOCAL_POINTER uint *)tile_x + (buffer)*KW * PLUS_PLANE)
+#define PLUS_WEIGHTS(chunk, buffer) ahead = plus_w[PLUS_QUAD(chunk, block) + lane];
+        const int block = first_block + WARP < blocks ? first_block + WARP : blocks - 1;
+        uint4 ahead;
+#else
+#define PLUS_X(buffer) tile_x[buffer]
+#define PLUS_WEIGHTS(chunk, buffer)                                                                                 \
     {                                                                                                               \
         UNROLL for (int i_ = 0; i_ < PLUS_COPIES; i_++) {                                                           \
             const int quad_ = id + i_ * THREADS, block_ = first_block + quad_ / 32, valid_ = block_ < blocks;       \
-            const int from_ = (((chunk) / 2 * blocks + block_) * 2 + (chunk) % 2) * 32 + quad_ % 32;                \
+            const int from_ = PLUS_QUAD(chunk, block_) + quad_ % 32;                                                \
             if (quad_ < BM / 16 * 32)                                                                               \
                 ASYNC_COPY(&tile_w[buffer][quad_], plus_w + (valid_ ? from_ : 0), valid_);                      \
         }                                                                                                           \
         ASYNC_COMMIT;                                                                                               \
     }
+#endif
         if (start < end) {
             PLUS_WEIGHTS(start, 0)
             for (int part = 0; part < 2; part++) {
@@ -156,20 +168,29 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
             ANEW(id);
             ASYNC_WAIT(0);
             BARRIER;
+#if WGMMA
+            const uint4 now = ahead;
+#endif
             if (fetches) PLUS_WEIGHTS(chunk + 1, at ^ 1)
             plus_x += KW * WIDTH * plane;
-            UNROLL for (int part = 0; part < 2; part++) { /* half of the outputs, while half of the words come */
-                uint4 a[MT / 2];
-                uint2 b[NT];
+            UNROLL for (int part = 0; part < 2; part++) { /* half of the sums, while half of the words come */
+                uint4 a[PLUS_ROWS];
+                uint2 b[PLUS_COLUMNS];
+                const int first_i = part * PLUS_ROWS % MT, first_j = part * PLUS_COLUMNS % NT;
                 if (fetches) PLUS_FETCH(part)
-                UNROLL for (int j = 0; j < NT; j++) {
-                    LOCAL_POINTER const uint *from = tile_x[at] + lane % 4 * PLUS_PLANE + lane / 4;
-                    b[j].x = from[(warp_n * NT + j) * 8];
-                    b[j].y = from[(warp_n * NT + j) * 8 + 4 * PLUS_PLANE];
+                UNROLL for (int j = 0; j < PLUS_COLUMNS; j++) {
+                    LOCAL_POINTER const uint *from = PLUS_X(at) + lane % 4 * PLUS_PLANE + lane / 4;
+                    b[j].x = from[(warp_n * NT + first_j + j) * 8];
+                    b[j].y = from[(warp_n * NT + first_j + j) * 8 + 4 * PLUS_PLANE];
                 }
-                UNROLL for (int i = 0; i < MT / 2; i++)
-                    a[i] = tile_w[at][(warp_m * MT + part * (MT / 2) + i) * 32 + lane];
-                MULTIPLY((sums + part * (MT / 2)), a, b, MT / 2, NT)
+#if WGMMA
+                a[0] = now;
+#else
+                UNROLL for (int i = 0; i < PLUS_ROWS; i++) a[i] = tile_w[at][(warp_m * MT + first_i + i) * 32 + lane];
+#endif
+                UNROLL for (int i = 0; i < PLUS_ROWS; i++) {
+                    UNROLL for (int j = 0; j < PLUS_COLUMNS; j++) mma(sums[first_i + i][first_j + j], a[i], b[j]);
+                }
                 if (fetches) PLUS_STORE(part, at ^ 1)
                 IN_ORDER;
             }

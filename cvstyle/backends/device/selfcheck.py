@@ -75,10 +75,11 @@ def _compile(one, two, tiles):
     """All kernels at once, since each takes seconds."""
 
     def compiled(variant):
-        tile, ops, masked = variant
-        ops._kernels.get("cuda/convolution", "convolution", tensor._macros(tile, 3, ops.word, ops.split, masked))
+        tile, ops, masked, plus = variant
+        ops._kernels.get("cuda/convolution", "convolution", tensor._macros(tile, 3, ops.word, ops.split, masked, plus))
 
-    variants = ((one, 0), (one, 1), (one, 2), (two, 0))  # of gradients, which take one word, there are masked ones
+    # Of gradients, which take one word, there are masked ones, and one that a style's is added to.
+    variants = ((one, 0, False), (one, 1, False), (one, 2, False), (one, 1, True), (two, 0, False))
     with ThreadPoolExecutor(cpu_count()) as threads:
         list(threads.map(compiled, [(tile, *variant) for tile in tiles for variant in variants]))
 
@@ -95,13 +96,15 @@ def _layer(ops, shape, outputs, long):
         return random.integers(-_SMALL, _SMALL + 1, size).astype(np.float32)
 
     x, weight, bias, g = whole(1, *shape), whole(outputs, shape[0], 3, 3), whole(outputs), whole(1, outputs, *shape[1:])
+    style = whole(shape[0], shape[0])
+    style += style.T
     if long:
         x[:, ::2] = random.integers(-_LONG, _LONG + 1, x[:, ::2].shape)
         weight[:, 1::2] = random.integers(-_LONG, _LONG + 1, weight[:, 1::2].shape)
     size, half = shape[1:], tuple(-(-n // 2) for n in shape[1:])
     pooled_g = np.ascontiguousarray(g[..., : half[0], : half[1]])
     filters = ops.convolution(weight, bias, (1, 1), (1, 1), 1)
-    x, g, pooled_g = map(ops.asarray, (x, g, pooled_g))
+    x, g, pooled_g, style = map(ops.asarray, (x, g, pooled_g, style))
 
     def run():
         found = {"a product": filters.forward(x, _PADS), "a ReLU": filters.forward_relu(x, _PADS, False)[0]}
@@ -114,6 +117,9 @@ def _layer(ops, shape, outputs, long):
         if not long:
             found["a gradient"] = filters.backward(g, size, _PADS)
             found["a ReLU's gradient"] = filters.backward_relu(g, mask, size, _PADS)
+            if tensor.gram_fits(shape[0]):
+                gradient = filters.backward_relu(g, mask, size, _PADS)
+                found["a style's gradient with it"] = ops.gram_backward(style, x, 1.0, out=gradient)
             if ops.fuses_pooling:
                 found["a pool's gradient"] = filters.backward_relu_pool(pooled_g, winners, size, _PADS)
             else:

@@ -209,7 +209,7 @@ def multiply(
     """
     masked = 0 if mask is None else 2 if mask.dtype == np.uint8 else 1
     channels, outputs = x.shape[1], y.shape[1]
-    shape, options = _shape(ops, channels, size, outputs, side, words, plus), {"order": order} if order else {}
+    shape, options = _shape(ops, channels, size, outputs, side, words), {"order": order} if order else {}
     peak, added = ops.peak(x), (None, None, None, None)
     peaks = {x: peak}
     if plus is not None:
@@ -249,9 +249,9 @@ def multiply(
     return way
 
 
-def _shape(ops, channels, size, outputs, side, words, plus=None):
+def _shape(ops, channels, size, outputs, side, words):
     """What `plan` and `ranked` ask for."""
-    wgmma = plus is None and side == 3 and ops.wgmma  # of which the kernel knows no other product
+    wgmma = side == 3 and ops.wgmma
     return channels, *size, outputs, side, ops.word, words.split, ops.device.units, wgmma
 
 
