@@ -165,7 +165,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
         }
         for (int chunk = start; chunk < end; chunk++) {
             const int at = (chunk - start) % 2, fetches = chunk + 1 < end;
-            ANEW(id);
+            if (PLUS_ITEMS * WIDTH > 2) ANEW(id); /* as below */
             ASYNC_WAIT(0);
             BARRIER;
 #if WGMMA
