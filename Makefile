@@ -87,7 +87,7 @@ gpu-wgmma:
 		-k "exact_on_integers or two_words or largest or rounds"
 
 gpu-bench-peers:
-	$(FULL) --part peers --sections ceilings,peers
+	$(FULL) --part peers --sections ceilings,products,peers
 
 gpu-bench-pictures:
 	$(FULL) --part pictures --sections pictures

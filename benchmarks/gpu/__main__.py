@@ -33,7 +33,7 @@ from report import Report  # noqa: E402
 from schedule import MARK, Runner, Stop  # noqa: E402
 from sections import MODULES, SECTIONS  # noqa: E402
 
-_SECTIONS = ("ceilings", "iterations", "peers", "layers", "gradients", "pictures")
+_SECTIONS = ("ceilings", "products", "iterations", "peers", "layers", "gradients", "pictures")
 
 
 def main():

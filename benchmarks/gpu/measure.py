@@ -147,11 +147,7 @@ def iteration(s, definition, size):
 
 
 def ceilings(s: Settings, emit):
-    """What a large copy reaches, read and written; matrix products are those of PyTorch's library."""
-    if s.configuration != "copy":
-        import peers
-
-        return peers.products(s, emit)
+    """What a large copy reaches, read and written."""
     ops = s.ops("fp32")
     count = (1 << 20) if s.dry else (1 << 29)
     source = ops.zeros((count,))

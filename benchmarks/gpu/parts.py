@@ -13,7 +13,6 @@ WORDS = ("fp16", "bf16", "tf32")
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "tf32-fast", "fp16-fast", "bf16-fast")
 CUDNN = ("cudnn fp32", "cudnn tf32-fast")
 PLAIN, BEST, COMPILED = "plain", "best", "best, compiled"
-COPY, PRODUCTS = "copy", "matrix products"
 _ROOT = Path(__file__).resolve().parents[2]
 _NO_WGMMA = {"CVSTYLE_WGMMA": "0", "CVSTYLE_AUTOTUNE_SECONDS": "10"}
 _WGMMA = {"CVSTYLE_WGMMA": "1", "CVSTYLE_AUTOTUNE_SECONDS": "10"}
@@ -33,8 +32,8 @@ def quick(dry: bool) -> list[Part]:
         ]),
         Part(2, "VGG-19 at 512 and 1024, beside PyTorch", 175, _iterations(order)),
         Part(3, "Ceilings, and the share of them that layers reach", 30, [
-            Step("ceilings", COPY, 10, 4, _START),
-            Step("ceilings", PRODUCTS, 25, 9, "5 s to start PyTorch; 12 products of 8192³ each"),
+            Step("ceilings", "copy", 10, 4, _START),
+            Step("products", "by PyTorch", 25, 9, "5 s to start PyTorch; 12 products of 8192³ each"),
             *[Step("layers", p, 20, 6, f"{_START}; 26 timings", {"sizes": [512]}, _NO_WGMMA) for p in order[:2]],
         ]),
         Part(4, "Gradients and pictures", 55, _gradients(order)),
@@ -65,7 +64,7 @@ def full(sections, precisions, sizes, networks, limit, **settings) -> list[Part]
     one, second = sizes[:1], sizes[:2][-1:]
     at = {"exact": one, "gradients": one, "layers": second, "pictures": second}
     configurations = {
-        "ceilings": (COPY, PRODUCTS), "peers": (PLAIN, BEST, COMPILED),
+        "ceilings": ("copy",), "products": ("by PyTorch",), "peers": (PLAIN, BEST, COMPILED),
         "pictures": [p for p in PRECISIONS if p in ("fp32", *wanted)],
         "gradients": wanted, "iterations": wanted, "layers": wanted,
     }  # fmt: skip

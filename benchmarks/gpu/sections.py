@@ -5,6 +5,7 @@ from __future__ import annotations
 from report import Column, Section
 
 _MS = ".2f"
+_CEILINGS = Section("Ceilings of this run", (Column("what"), Column("reached", ".1f"), Column("unit")))
 
 SECTIONS = {
     "machine": Section("Machine", (Column("what"), Column("found"))),
@@ -39,7 +40,8 @@ SECTIONS = {
         (Column("precision"), Column("network"), Column("size"), Column("ms", _MS), Column("plain", ".2f"),
          Column("best", ".2f"), Column("best, compiled", ".2f")),
     ),
-    "ceilings": Section("Ceilings of this run", (Column("what"), Column("reached", ".1f"), Column("unit"))),
+    "ceilings": _CEILINGS,
+    "products": _CEILINGS,
     "layers": Section(
         "Layers of VGG-19",
         (Column("precision"), Column("layer"), Column("forward, ms", ".3f"), Column("TFLOP/s", ".1f"),
@@ -67,4 +69,7 @@ SECTIONS = {
     ),
     "wgmma": Section("Hopper's wgmma, multiplied exactly", (Column("what"), Column("result"))),
 }  # fmt: skip
-MODULES = {"peers": "peers", **dict.fromkeys(("compile", "files", "runs", "tests", "wgmma"), "programs")}
+MODULES = {
+    **dict.fromkeys(("peers", "products"), "peers"),
+    **dict.fromkeys(("compile", "files", "runs", "tests", "wgmma"), "programs"),
+}
