@@ -416,24 +416,27 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
             parts[(GROUP_ID(2) * (MT * NT) + i) * THREADS] = together(four[0], four[1], four[2], four[3]);
         }
         if (!comes_last(scratch + 2 + tile, splits, (LOCAL_POINTER uint *)tile_x)) return;
-        UNROLL for (int first = 0; first < MT * NT; first += 4) { /* few at a time, for which there are registers */
-            UNROLL for (int i = first; i < first + 4; i++) SPREAD(sums[i / NT][i % NT], 0, FRESH(parts + i * THREADS))
-            NO_UNROLL for (int share = 1; share < splits; share++) {
-                UNROLL for (int i = first; i < first + 4; i++) {
-                    const float4 more = FRESH(parts + (share * (MT * NT) + i) * THREADS);
-                    sums[i / NT][i % NT][0] += more.x;
-                    sums[i / NT][i % NT][1] += more.y;
-                    sums[i / NT][i % NT][2] += more.z;
-                    sums[i / NT][i % NT][3] += more.w;
-                }
-            }
-        }
     }
 
     const int pools = relu == 3;
     const float unscale = scales[1];
     uint top = 0;
     UNROLL for (int i = 0; i < MT; i++) {
+        if (splits > 1) { /* the sums of all shares, a few at a time, for which there are registers */
+            UNROLL for (int first = 0; first < NT; first += 4) {
+                UNROLL for (int j = first; j < first + 4; j++)
+                    SPREAD(sums[i][j], 0, FRESH(parts + (i * NT + j) * THREADS))
+                NO_UNROLL for (int share = 1; share < splits; share++) {
+                    UNROLL for (int j = first; j < first + 4; j++) {
+                        const float4 more = FRESH(parts + ((share * MT + i) * NT + j) * THREADS);
+                        sums[i][j][0] += more.x;
+                        sums[i][j][1] += more.y;
+                        sums[i][j][2] += more.z;
+                        sums[i][j][3] += more.w;
+                    }
+                }
+            }
+        }
         UNROLL for (int half_ = 0; half_ < 2; half_++) {
             const int output = (first_block + warp_m * MT + i) * 16 + half_ * 8 + lane / 4, valid = output < outputs;
             const float shift = SIDE > 1 && valid ? bias[output] : 0;
