@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -153,7 +154,8 @@ def test_a_cache_that_cannot_be_written(hopper, monkeypatch, tmp_path):
 @pytest.mark.parametrize("content", ["", "[]", '{"for": 1}', '{"for": {}, "verdicts": {"fp16": "right"}}'])
 def test_a_damaged_file_is_nothing_known(hopper, folder, content):
     device = hopper[0].device
-    trust._write(trust._path(device), {"for": trust._identity(device), "verdicts": {"fp16": "right"}})
+    kept = {"for": trust._identity(device), "verdicts": {"fp16": "right"}}
+    trust.folders.write(trust._path(device), json.dumps(kept).encode())
     assert trust.known(device) == {"fp16": "right"}
     trust._path(device).write_text(content)
     assert trust.known(device) == {}

@@ -12,7 +12,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -37,7 +36,8 @@ def is_right(device, word: str) -> bool:
         started = time.monotonic()
         verdicts[word] = _examined(device.number, word)
         print(f"{verdicts[word]} ({time.monotonic() - started:.0f} s)", file=sys.stderr)
-        _write(path, {"for": _identity(device), "verdicts": {**known(device), word: verdicts[word]}})
+        content = {"for": _identity(device), "verdicts": {**known(device), word: verdicts[word]}}
+        folders.write(path, json.dumps(content, indent=0).encode())
     return verdicts[word] == RIGHT
 
 
@@ -92,13 +92,3 @@ def _end(process):
             process.wait(_ENDING)
     process.stdout.close()
     process.stderr.close()
-
-
-def _write(path, content):
-    """In one step; where nothing can be written, nothing is."""
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=0)
-        os.replace(name, path)
