@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import importlib
+import itertools
 import json
 import os
 import signal
@@ -48,10 +49,19 @@ def main():
             part.limit *= min(1, room)
     if args.list:
         return listed(chosen)
-    first = f"-from-{args.first}" if args.verb == "quick" and args.first > 1 else ""
-    name = f"gpu-{datetime.date.today()}{first}{'' if args.verb == 'quick' else f'-{args.part}'}"
-    report = Report(Path(args.output), name)
+    kind = f"-{args.part}" if args.verb == "full" else f"-from-{args.first}" if args.first > 1 else ""
+    name = unused(Path(args.output), f"gpu-{datetime.date.today()}{kind}")
+    try:
+        report = Report(Path(args.output), name)
+    except OSError as error:
+        sys.exit(f"no report can be written to {args.output}: {error.strerror}")
     return run(report, chosen, args)
+
+
+def unused(folder, name):
+    """The name, with a number where there is a report of that name."""
+    numbered = (f"{name}-{number}" for number in itertools.count(2))
+    return next(n for n in itertools.chain([name], numbered) if not (folder / f"{n}.md").exists())
 
 
 def one(section, settings):
@@ -85,13 +95,14 @@ def run(report, chosen, args):
 
 
 def everything(args):
-    sections = args.sections.split(",")
-    unknown = set(sections) - set(_SECTIONS)
+    sections, precisions = args.sections.split(","), args.precisions.split(",")
+    known = (*_SECTIONS, *parts.PRECISIONS, *parts.CUDNN)
+    unknown = [name for name in (*sections, *precisions) if name not in known]
     if unknown:
-        sys.exit(f"no section '{', '.join(unknown)}'; there are {', '.join(_SECTIONS)}")
+        sys.exit(f"not known: {', '.join(unknown)}; there are {', '.join(known)}")
     return parts.full(
-        sections, args.precisions.split(","), [int(n) for n in args.sizes.split(",")], args.networks.split(","),
-        args.limit, iterations=args.iterations, pictures=args.pictures,
+        sections, precisions, [int(n) for n in args.sizes.split(",")], args.networks.split(","), args.limit,
+        iterations=args.iterations, pictures=args.pictures,
     )  # fmt: skip
 
 
@@ -117,7 +128,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     verbs = parser.add_subparsers(dest="verb", required=True)
     quick = verbs.add_parser("quick", help="the most valuable figures in eight minutes", parents=[common])
-    quick.add_argument("--from", dest="first", type=int, default=1, help="the number of the part to begin with")
+    quick.add_argument("--from", dest="first", type=int, default=1, choices=range(1, 8), help="the part to begin with")
     quick.add_argument("--minutes", type=float, default=8)
     full = verbs.add_parser("full", help="whole tables", parents=[common])
     full.add_argument("--sections", default=",".join(_SECTIONS))
