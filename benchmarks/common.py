@@ -109,6 +109,11 @@ def picture(longest: int, seed: int, square: bool = False) -> np.ndarray:
     return np.ascontiguousarray(rgb.transpose(2, 0, 1)) - np.float32(115)
 
 
+def distance(a, b) -> float:
+    """‖a − b‖ / ‖b‖, in float64."""
+    return float(np.linalg.norm(np.asarray(a, np.float64) - b) / np.linalg.norm(b))
+
+
 def memory_mb(key: str = "VmRSS") -> float:
     """Resident memory of this process now ("VmRSS") or at its peak ("VmHWM"), in MB."""
     for line in Path("/proc/self/status").read_text().splitlines():

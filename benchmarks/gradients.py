@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from common import objective, picture, problem, vgg19, where
+from common import distance, objective, picture, problem, vgg19, where
 
 from cvstyle.network import Network
 
@@ -92,10 +92,6 @@ def torch_engine(definition, p, pooling, _):
         return style.x.grad.numpy(), [found[name].numpy() for name in layers]
 
     return run
-
-
-def distance(a, b):
-    return float(np.linalg.norm(a.astype(np.float64) - b) / np.linalg.norm(b))
 
 
 def spread(values, form=".1e"):

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from common import vgg19, where
+from common import distance, vgg19, where
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import pocl
@@ -69,10 +69,6 @@ def errors(channels=512, tiles=300):
             rows[name].append(distance(by_winograd(x[:, :, : m + 2, : m + 2], weight, m, points), exact[:, :m, :m]))
     for name, row in rows.items():
         print(f"| {name} | " + " | ".join(f"{error:.1e}" for error in row) + " |")
-
-
-def distance(y, exact):
-    return np.linalg.norm(y - exact) / np.linalg.norm(exact)
 
 
 def by_winograd(x, weight, m, points):

@@ -15,7 +15,7 @@ from test_objective import reference_objective
 from test_opencl import EXACT, close, noise
 from test_tiles import check_features
 
-from cvstyle import backends, checkpoint
+from cvstyle import backends, checkpoint, folders
 from cvstyle.backends import device as common
 from cvstyle.backends import opencl
 from cvstyle.backends.device import convolution, tensor, tuning
@@ -41,7 +41,7 @@ class Clock:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(tuning.folders, "cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(folders, "cache", lambda: tmp_path / "cache")
     return tmp_path / "cache"
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from common import VGG19, objective, problem, versions, vgg19
+from common import VGG19, distance, objective, problem, versions, vgg19
 
 from cvstyle import Objective, backends, images, zoo
 from cvstyle.backends.device import rehearsal
@@ -72,7 +72,7 @@ class Settings:
 
 
 def machine(s: Settings, emit):
-    """What this runs on; each row is of the report's head as well."""
+    """What this runs on, the device last: without one, the versions are known at least."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version,clocks.max.sm,clocks.max.mem,power.limit,temperature.gpu"]
     for name, value in {**versions(), "nvidia-smi": said([*query, "--format=csv,noheader"])}.items():
         emit({"what": name, "found": value})
@@ -297,11 +297,6 @@ def refuse(error, most):
     """End where a gradient is wrong, and not only rounded."""
     if not error < most:
         sys.exit(f"the gradient is off by {error:.1e}; rounding explains {most:.0e}")
-
-
-def distance(a, b):
-    """‖a − b‖ / ‖b‖"""
-    return float(np.linalg.norm(np.asarray(a, np.float64) - b) / np.linalg.norm(b))
 
 
 def mean_blocks(rgb, side=16):

@@ -56,8 +56,8 @@ class Report:
         self._save()
 
     def path(self, ending: str) -> Path:
-        """A file of the report, or one beside it."""
-        return self.folder / f"{self.name}{ending if ending.startswith('-') else '.' + ending}"
+        """A file of the report."""
+        return self.folder / f"{self.name}.{ending}"
 
     def line(self, text: str = "") -> None:
         """A line of Markdown, to the terminal too."""

@@ -70,7 +70,11 @@ class Backend(Losses):
     def wgmma(self):
         """Whether Hopper's own instruction is among the ways of tensor cores: where it is right, and ways are timed."""
         wanted = self.device.wgmma
-        return self.autotune and trust.is_right(self.device, self.word) if wanted is None else wanted
+        return self.autotune and self._wgmma_is_right if wanted is None else wanted
+
+    @cached_property
+    def _wgmma_is_right(self):
+        return trust.is_right(self.device, self.word)
 
     # Arrays
 

@@ -6,8 +6,6 @@ one for each device, driver, compiler and state of the kernels; without it, it i
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import signal
 import subprocess
@@ -16,7 +14,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from ... import folders
+from . import kept
 from .compiler import digest
 
 RIGHT = "right"
@@ -29,26 +27,22 @@ _found: dict[Path, dict[str, str]] = {}  # by this process
 def is_right(device, word: str) -> bool:
     """Whether this device may use wgmma with this word (`tensor.WORDS`); asks where it is not known yet."""
     path = _path(device)
-    verdicts = _found.setdefault(path, known(device))
+    if path not in _found:
+        _found[path] = known(device)
+    verdicts = _found[path]
     if word not in verdicts:
         print(f"{device.name}: trying wgmma with {word}, once, for at most {LIMIT} s ... ", end="", file=sys.stderr)
         sys.stderr.flush()
         started = time.monotonic()
         verdicts[word] = _examined(device.number, word)
         print(f"{verdicts[word]} ({time.monotonic() - started:.0f} s)", file=sys.stderr)
-        content = {"for": _identity(device), "verdicts": {**known(device), word: verdicts[word]}}
-        folders.write(path, json.dumps(content, indent=0).encode())
+        kept.add(path, "verdicts", _identity(device), {word: verdicts[word]})
     return verdicts[word] == RIGHT
 
 
 def known(device) -> dict[str, str]:
     """The verdicts on this device by word: "right", what was wrong, or that it did not finish."""
-    try:
-        content = json.loads(_path(device).read_text("utf-8"))
-        verdicts = content["verdicts"] if content["for"] == _identity(device) else {}
-        return {str(word): str(verdict) for word, verdict in verdicts.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
+    return kept.read(_path(device), "verdicts", _identity(device))
 
 
 def _identity(device):
@@ -56,8 +50,7 @@ def _identity(device):
 
 
 def _path(device):
-    name = hashlib.sha256(json.dumps(_identity(device)).encode()).hexdigest()[:16]
-    return folders.cache() / f"wgmma-{name}.json"
+    return kept.path("wgmma", _identity(device))
 
 
 def _examined(number, word):

@@ -8,16 +8,14 @@ process has tried it.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 
-from ... import folders
 from ...errors import DeviceError, OptionError
+from . import kept
 
 _ROUNDS = 3
 _BUDGET = 60  # seconds that may be spent on trying
@@ -37,9 +35,8 @@ class Choices:
         self._identity = {
             "device": device.name, "driver": device.driver, "units": device.units, "kernels": kernels
         }  # fmt: skip
-        name = hashlib.sha256(json.dumps(self._identity).encode()).hexdigest()[:16]
-        self.path = (folder or folders.cache()) / f"tuning-{name}.json"
-        self.kept: dict[str, str] = self._read()
+        self.path = kept.path("tuning", self._identity, folder)
+        self.kept: dict[str, str] = kept.read(self.path, "choices", self._identity)
         """Choices by what they are for, both as text: from the file, made here, or adopted."""
         self.untried: list[str] = []
         """What was left to the estimate, since the time for trying was used up."""
@@ -106,7 +103,7 @@ class Choices:
         if found is None:
             return candidates[0]
         self._measured[text] = str(found)
-        self._write()
+        kept.add(self.path, "choices", self._identity, self._measured)
         return found
 
     def _fastest(self, text, candidates, run):
@@ -131,19 +128,6 @@ class Choices:
             self._device.synchronize()
         except self._device.errors as error:
             raise DeviceError(f"{self._device.name} stopped working {when}: {error}") from error
-
-    def _read(self):
-        try:
-            content = json.loads(self.path.read_text("utf-8"))
-            choices = content["choices"] if content["for"] == self._identity else {}
-            return {str(key): str(choice) for key, choice in choices.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return {}
-
-    def _write(self):
-        """In one step, with what other processes chose meanwhile; where nothing can be written, nothing is."""
-        content = {"for": self._identity, "choices": {**self._read(), **self._measured}}
-        folders.write(self.path, json.dumps(content, indent=0).encode())
 
 
 def _text(key):
