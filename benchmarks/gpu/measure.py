@@ -139,7 +139,7 @@ def iteration(s, definition, size):
         "MB": (ops.pool.peak + ops.recorded_peak) / 1e6, "filters, MB": ops.weights / 1e6,
         "history, MB": (state.steps.nbytes + state.changes.nbytes) / 1e6,
         "recorded": ops.recording_problem or ("yes" if ops.recorded_peak else "no"),
-        "not tried": len(ops.choices.untried) if ops.autotune else 0, "loss": float(function.loss),
+        "not tried": len(ops.choices.untried), "untried": ops.choices.untried, "loss": float(function.loss),
     }  # fmt: skip
     if s.narrow == 1 and "conv1_1" in net.layer_names:
         found["TFLOP/s"] = 2 * products(size, size * 3 // 4) / ms / 1e9
