@@ -56,8 +56,8 @@ _RUNS = {  # name: options
     "average": f"{_SMALL} --backend native --optimizer adam --average-iterates 0.9",
     "two-styles": f"{_SMALL} --backend native {_VGG} --style style.png,other.png --style-blend-weights 3,7",
     "style-scale": f"{_SMALL} --backend numpy --style-scale 1.7 --original-colors --tv-weight 0.01",
-    "alpha": f"{_SMALL} --backend native --content alpha.png",
-    "16-bit": f"{_SMALL} --backend native --content alpha.png --bits 16",
+    "alpha": f"{_SMALL} --backend native --content transparent.png",
+    "16-bit": f"{_SMALL} --backend native --content transparent.png --bits 16",
     "tiff": f"{_SMALL} --backend native --bits 16 --output tiff.tiff",
     "jpeg": f"{_SMALL} --backend native --output jpeg.jpg --save-iter 4",
     "layer-weights": f"{_SMALL} --backend native {_VGG} --content-layers relu2_2:0.5,relu4_2 --pooling avg"
@@ -120,7 +120,7 @@ def write_inputs(folder: Path) -> None:
     for name, (height, width) in {"content": (150, 200), "style": (128, 128), "other": (90, 140)}.items():
         images.write(str(folder / f"{name}.png"), smooth(rng, height, width, 3))
     alpha = smooth(rng, 150, 200, 1)[..., 0] / 255
-    images.write(str(folder / "alpha.png"), smooth(rng, 150, 200, 3), alpha, bits=16)
+    images.write(str(folder / "transparent.png"), smooth(rng, 150, 200, 3), alpha, bits=16)
     net = vgg19(divisor=8)
     write_prototxt(folder / "net.prototxt", net)
     write_caffemodel(folder / "net.caffemodel", net)
