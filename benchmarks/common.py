@@ -94,8 +94,8 @@ def problem(layer_names: list[str], longest: int, square: bool = False) -> Probl
 def objective(net, p: Problem, **options):
     """cvstyle's objective of a problem."""
     return Objective(
-        net, p.content, [p.style], p.content_weight, p.style_weight, p.tv_weight, p.content_layers, p.style_layers,
-        **options,
+        net, p.content, [p.style], content_weight=p.content_weight, style_weight=p.style_weight, tv_weight=p.tv_weight,
+        content_layers=p.content_layers, style_layers=p.style_layers, **options,
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from common import network_files, where
 from cvstyle import load_network, zoo
 from cvstyle.backends import native
 from cvstyle.layers.convolution import Convolution
-from cvstyle.objective import parse_layer
+from cvstyle.losses import parse_layer
 
 ENGINES = ("Winograd", "product", "few")
 _RULE = native._FEW, native._LEAST

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from cvstyle.objective import parse_layer
+from cvstyle.losses import parse_layer
 
 
 class TorchStyle:

@@ -156,6 +156,11 @@ def difference(path: Path, other: Path) -> str:
         with zipfile.ZipFile(path) as one, zipfile.ZipFile(other) as two:
             names = [set(one.namelist()), set(two.namelist())]
             wrong = {n for n in names[0] & names[1] if one.read(n) != two.read(n)}
+        for name in wrong & {"state.steps.npy", "state.changes.npy"}:  # L-BFGS: rows after the last pair are undefined
+            arrays = [np.load(p) for p in (path, other)]
+            rows = json.loads(arrays[0]["header"].tobytes())["numbers"]["iteration"]
+            if np.array_equal(*(a[name[:-4]][:rows] for a in arrays)):
+                wrong = wrong - {name}
         if "header.npy" in wrong:  # JSON, in which the order of keys says nothing
             headers = [json.loads(np.load(p)["header"].tobytes()) for p in (path, other)]
             wrong = wrong - {"header.npy"} if headers[0] == headers[1] else wrong

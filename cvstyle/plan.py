@@ -22,7 +22,8 @@ from . import images, optimize, tiles
 from .backends import is_host, memory
 from .backends.device.rehearsal import Rehearsal
 from .errors import OptionError
-from .objective import Objective, parse_layer
+from .losses import parse_layer
+from .objective import Objective
 from .optimize import pyramid
 
 _PROBES = (192, 384)  # sides of the small pictures

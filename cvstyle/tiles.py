@@ -60,11 +60,13 @@ class Part:
 class Tile:
     """A window of the picture, and what it owns of each loss layer's map, in the window's own coordinates.
 
-    Without `owned` it is the whole picture and owns everything.
+    origins: where the window's map starts in that of the picture, (row, column), by layer. Without `owned` the tile is
+    the whole picture and owns everything.
     """
 
     window: Part
     owned: Mapping[str, Part] | None = field(default=None, compare=False)
+    origins: Mapping[str, tuple[int, int]] | None = field(default=None, compare=False)
 
 
 def whole(size: tuple[int, int]) -> Tile:
@@ -101,9 +103,22 @@ def split(program, size: tuple[int, int], tile_size: int | None, devices: int = 
                 name: Part((y.owned[name][0], x.owned[name][0]), (y.owned[name][1], x.owned[name][1]))
                 for name in y.owned
             },
+            {name: (y.origins[name], x.origins[name]) for name in y.origins},
         )
         for y, x in product(rows, columns)
     ]
+
+
+def cut(ops, array, part: Part):
+    """A copy of a rectangle of maps (1, C, H, W)."""
+    out = ops.empty((*array.shape[:2], *part.shape))
+    ops.copy_block(out, (0, 0, 0, 0), array, (0, 0, *part.start), out.shape)
+    return out
+
+
+def paste(ops, array, part: Part, block) -> None:
+    """Put a rectangle that `cut` gave in its place."""
+    ops.copy_block(array, (0, 0, *part.start), block, (0, 0, 0, 0), block.shape)
 
 
 def passes(count: int) -> float:
@@ -119,11 +134,16 @@ def _cost(rows, columns, devices):
 
 @dataclass(frozen=True)
 class _Interval:
-    """A window along one axis; owned: layer → (first position in the window's own coordinates, number)."""
+    """A window along one axis.
+
+    owned: layer → (first position in the window's own coordinates, number). origins: layer → where the window's map
+    starts in that of the picture.
+    """
 
     first: int
     length: int
     owned: Mapping[str, tuple[int, int]]
+    origins: Mapping[str, int]
 
 
 def least(reaches) -> int:
@@ -163,10 +183,10 @@ def _cover(reach, length):
             return windows
         start = min(min(pending) // reach.unit * reach.unit, reach.length - length)
         owned, before = {}, dict(done)
+        origins = {name: start // reach.unit * steps for name, steps in reach.steps.items()}
         for name, end in reach.end.items():
             done[name] = max(done[name], int(np.searchsorted(end, start + length, "right")))
-            offset = start // reach.unit * reach.steps[name]
-            owned[name] = (before[name] - offset, done[name] - before[name])
+            owned[name] = (before[name] - origins[name], done[name] - before[name])
         if done == before:
             return None
-        windows.append(_Interval(start, length, owned))
+        windows.append(_Interval(start, length, owned, origins))

@@ -17,8 +17,9 @@ import numpy as np
 
 from . import backends, checkpoint, images, optimize, placement, tiles, zoo
 from .errors import CheckpointError, CheckpointWarning, NumericalError, OptionError
+from .losses import parse_layer
 from .network import Network, load_network
-from .objective import Objective, parse_layer
+from .objective import Objective
 from .plan import Plan, Planner, optimizer_pictures, refuse_what_cannot_fit
 
 _LONGEST = 1 << 20  # pixels

@@ -57,6 +57,9 @@ def test_layers_of_the_architecture_know_only_those_below():
         "cvstyle.backends": ("cvstyle.caffe", "cvstyle.layers", "cvstyle.network", "cvstyle.netdef"),
         "cvstyle.caffe": ("cvstyle.backends", "cvstyle.layers", "cvstyle.network", "cvstyle.objective"),
         "cvstyle.layers": ("cvstyle.caffe", "cvstyle.backends", "cvstyle.network", "cvstyle.objective"),
+        "cvstyle.losses": (
+            "cvstyle.caffe", "cvstyle.backends", "cvstyle.layers", "cvstyle.network", "cvstyle.objective",
+        ),
         "cvstyle.objective": ("cvstyle.caffe", "cvstyle.optimize", "cvstyle.transfer", "cvstyle.images"),
         "cvstyle.optimize": ("cvstyle.caffe", "cvstyle.backends", "cvstyle.layers", "cvstyle.transfer"),
         "cvstyle.transfer": ("cvstyle.cli",),

@@ -1,0 +1,28 @@
+"""Total variation: w/2 · Σ of squared differences to the right and lower neighbour over the (H−1) × (W−1) block.
+
+The gradient is that of neural_style.lua, which leaves the value out of its loss; here a line search needs it.
+"""
+
+from __future__ import annotations
+
+from .base import Loss, checked_weight
+
+
+class TotalVariation(Loss):
+    """Of the picture itself. neural_style.lua normalises no gradient of it."""
+
+    normalized = False
+    overlap = 1
+
+    def gradient(self, view, aim):
+        out = view.ops.zeros(view.x.shape)
+        return out, 1, self.weight * view.ops.total_variation(view.x, 1, out)
+
+    def add_gradient(self, view, aim, weight, out):
+        return out, view.ops.total_variation(view.x, weight, out)
+
+
+def made(tv_weight=1e-3) -> list[Loss]:
+    """One loss, or none of weight 0."""
+    weight = checked_weight(tv_weight, "tv_weight")
+    return [TotalVariation("tv", None, weight)] if weight else []
