@@ -19,6 +19,7 @@ from PIL import Image
 
 from cvstyle import images
 from cvstyle.cli import main
+from cvstyle.errors import ImageError
 
 LAYERS = ["--content-layers", "relu2_2", "--style-layers", "relu1_1,relu2_1:2,relu3_1"]
 
@@ -281,7 +282,7 @@ def test_trouble_with_a_report_does_not_end_the_run(files, tmp_path, monkeypatch
 
     def full(path, *rest, **named):
         if "_2" in str(path):
-            raise images.ImageError(f"{path}: it could not be written: No space left on device")
+            raise ImageError(f"{path}: it could not be written: No space left on device")
         real(path, *rest, **named)
 
     monkeypatch.setattr(images, "write", full)
@@ -300,7 +301,7 @@ def test_a_picture_that_its_place_does_not_take_goes_elsewhere(files, tmp_path, 
 
     def full(path, *rest, **named):
         if str(path) == str(tmp_path / "out.png"):
-            raise images.ImageError(f"{path}: it could not be written: No space left on device")
+            raise ImageError(f"{path}: it could not be written: No space left on device")
         real(path, *rest, **named)
 
     monkeypatch.setattr(images, "write", full)

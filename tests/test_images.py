@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import io
+import pickle
 
 import cv2
 import numpy as np
@@ -186,6 +188,27 @@ def test_jpeg_has_full_colour_resolution_and_texts(tmp_path):
     assert np.abs(images.read(path).rgb - smooth).max() < 4
 
 
+@pytest.mark.parametrize("channels", [3, 4])
+def test_the_png_of_a_picture_has_the_rounded_pixels(tmp_path, channels):
+    rgb = RNG.uniform(-20, 280, (7, 9, 3)).astype(np.float32)
+    alpha = RNG.uniform(0, 1, (7, 9)).astype(np.float32) if channels == 4 else None
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture = images.Picture(rgb, alpha, icc)
+    expected = rgb.clip(0, 255) if alpha is None else np.dstack([rgb.clip(0, 255), alpha * 255])
+    with Image.open(io.BytesIO(picture._repr_png_())) as image:
+        assert np.array_equal(np.asarray(image), np.rint(expected)) and image.info["icc_profile"] == icc
+    images.write(tmp_path / "a.png", rgb, alpha, icc)
+    assert (tmp_path / "a.png").read_bytes() == picture._repr_png_() == images.png(picture)
+
+
+def test_a_picture_is_a_value_that_can_be_sent_and_compared():
+    picture = images.Picture(noise().astype(np.float32), np.ones((11, 17), np.float32), b"a profile")
+    again = pickle.loads(pickle.dumps(picture))
+    assert np.array_equal(again.rgb, picture.rgb) and np.array_equal(again.alpha, picture.alpha)
+    assert again.icc == b"a profile" and again.size == (11, 17)
+    assert picture == picture and picture != again and len({picture, again, picture}) == 2
+
+
 def test_values_beyond_the_range_are_clipped(tmp_path):
     images.write(tmp_path / "a.png", np.float32([[[-50, 127.4, 300]]]))
     assert images.read(tmp_path / "a.png").rgb.tolist() == [[[0, 127, 255]]]
@@ -218,7 +241,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     def disk_full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(images, "_write_png", disk_full)
+    monkeypatch.setattr(importlib.import_module("cvstyle.images.write"), "png", disk_full)
     with pytest.raises(ImageError, match="No space left"):
         images.write(path, np.ones((2, 2, 3), np.float32))
     assert path.read_bytes() == before

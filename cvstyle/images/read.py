@@ -1,0 +1,149 @@
+"""Pictures from files.
+
+Pillow reads files of 8 bits per channel, with their orientation and colour profile; OpenCV and tifffile read the deeper
+ones, which Pillow would cut down.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+import numpy as np
+
+from ..errors import ImageError
+from .picture import PROFILE, Picture, from_samples
+
+_ORIENTATION, _BITS_PER_SAMPLE = 274, 258  # tags of TIFF and EXIF
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def read(path: str | os.PathLike) -> Picture:
+    """The picture in a file, upright: EXIF orientation is applied.
+
+    Grey, palette, CMYK, 8-bit, 16-bit and float files are converted; nothing is rounded. Raises ImageError.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's on odd metadata: the picture is read, or an error says why not
+        return _read(path)
+
+
+def _read(path):
+    from PIL import Image, UnidentifiedImageError
+
+    path = os.fspath(path)
+    if os.path.isdir(path):
+        raise ImageError(f"{path}: this is a folder; give a picture in it")
+    Image.MAX_IMAGE_PIXELS = None  # pictures may be as large as memory allows
+    try:
+        if not os.path.getsize(path):
+            raise ImageError(f"{path}: the file is empty")
+        with Image.open(path) as image:
+            if _is_deep(image):
+                if image.format == "TIFF":
+                    return _read_tiff(path)
+                if image.format == "PNG":
+                    image.load()  # OpenCV would fill a truncated one with grey
+                icc = image.info.get("icc_profile")
+                return from_samples(_upright(_read_deep(path), image.getexif().get(_ORIENTATION, 1)), icc)
+            return _eight_bits(image)
+    except FileNotFoundError:
+        raise ImageError(f"{path}: there is no such file") from None
+    except PermissionError:
+        raise ImageError(f"{path}: it may not be read; check its permissions") from None
+    except UnidentifiedImageError:  # kinds that Pillow does not know, such as 16-bit RGB TIFF
+        with open(path, "rb") as file:
+            tiff = file.read(4) in _TIFF
+        return _read_tiff(path) if tiff else from_samples(_read_deep(path))
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise _damaged(path, error) from None
+
+
+def _eight_bits(image):
+    """The Picture in a Pillow image, upright."""
+    from PIL import ImageOps
+
+    # A CMYK profile does not describe the RGB pixels that are made of it.
+    icc = None if image.mode == "CMYK" else image.info.get("icc_profile")
+    image = ImageOps.exif_transpose(image)
+    has_alpha = "A" in image.getbands() or "transparency" in image.info
+    return from_samples(np.asarray(image.convert("RGBA" if has_alpha else "RGB")), icc)
+
+
+def _damaged(path, cause):
+    cause = " ".join(str(cause).split()) or type(cause).__name__
+    return ImageError(f"{path}: the picture is truncated or damaged ({cause}); get a fresh copy")
+
+
+def _read_tiff(path):
+    """The Picture in the first page of a TIFF of more than 8 bits."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages[0]
+            kind, planar = page.photometric.name, page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
+            if kind not in ("RGB", "MINISBLACK", "MINISWHITE") or page.dtype is None or page.dtype.kind not in "uf":
+                raise ImageError(f"{path}: a TIFF of {kind} in {page.dtype} cannot be read; save it as RGB of 16 bits")
+            tags = {code: page.tags[code].value for code in (_ORIENTATION, PROFILE) if code in page.tags}
+            try:
+                pixels = page.asarray()
+            except ValueError:  # a compression that tifffile has no words for, such as LZW
+                if planar:
+                    raise
+                pixels = _read_deep(path)
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # tifffile has no common class for what a damaged file makes it raise
+        raise _damaged(path, error) from None
+    if planar and pixels.ndim == 3:
+        pixels = np.moveaxis(pixels, 0, -1)
+    if pixels.ndim not in (2, 3):
+        raise ImageError(f"{path}: a TIFF of {pixels.ndim} dimensions is no picture; save it as RGB of 16 bits")
+    if kind == "MINISWHITE":
+        pixels = (np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1) - pixels
+    try:
+        return from_samples(_upright(pixels, tags.get(_ORIENTATION, 1)), tags.get(PROFILE))
+    except ValueError as error:
+        raise _damaged(path, error) from None
+
+
+def _is_deep(image):
+    """Whether a file has more than 8 bits per channel, which Pillow would cut down."""
+    if image.format == "PNG":
+        return any(";16" in str(tile[3]) for tile in image.tile)
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(_BITS_PER_SAMPLE, (8,))) > 8
+    return image.mode[0] in "IF"
+
+
+def _read_deep(path):
+    """Pixels (H, W[, C]) as OpenCV decodes them, RGB order, of any depth."""
+    import cv2
+
+    with open(path, "rb") as file:
+        data = np.frombuffer(file.read(), np.uint8)
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        pixels = None
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    if pixels is None:
+        raise ImageError(
+            f"{path}: this is no picture that cvstyle can read, or a damaged one (PNG, JPEG, WebP, TIFF, ...)"
+        )
+    return pixels if pixels.ndim == 2 else pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
+
+
+def _upright(pixels, orientation):
+    """Undo an EXIF orientation (1 to 8); others count as 1."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
