@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import importlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +21,7 @@ import pytest
 from cvstyle import zoo
 from cvstyle.cli import main
 from cvstyle.errors import ModelError, OptionError
+from cvstyle.zoo import cards
 
 DATA = bytes(range(256)) * 4000
 OTHER = DATA[::-1]
@@ -235,14 +238,14 @@ def test_trouble_here_is_not_blamed_on_the_mirrors(server, tmp_path, monkeypatch
     with pytest.raises(ModelError, match=r"data\.part: Is a directory; name another folder"):
         zoo.download(file, tmp_path)
     (tmp_path / "data.part").rmdir()
-    usage = zoo.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(zoo.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(ModelError, match="1,024,000 bytes are still to come and the disk has room for 1,000;"):
         zoo.download(file, tmp_path)
 
 
 def test_a_server_that_falls_silent(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(zoo, "_TIMEOUT", 0.3)
+    monkeypatch.setattr(importlib.import_module("cvstyle.zoo.download"), "_TIMEOUT", 0.3)
     server.pause_after = 300_000
     with pytest.raises(ModelError, match=r"no answer in 0.3 seconds; .* bytes are kept"):
         zoo.download(file_at(server.url("data")), tmp_path)
@@ -426,7 +429,7 @@ def test_embedded_files(tmp_path, monkeypatch):
     """In the checkout beside the package, in an installed wheel inside it."""
     package = tmp_path / "cvstyle"
     package.mkdir()
-    monkeypatch.setattr(zoo, "__file__", str(package / "zoo.py"))
+    monkeypatch.setattr(cards, "__file__", str(package / "zoo" / "cards.py"))
     with pytest.raises(ModelError, match="the embedded network is missing from this installation; reinstall"):
         zoo.embedded_files()
     for folder in (tmp_path / "models", package / "models"):

@@ -1,0 +1,253 @@
+"""What is known of networks: names, sources, layers and defaults."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import folders
+from ..errors import ModelError, nearest
+
+_GENERAL = {
+    "content_layers": None,
+    "style_layers": None,
+    "content_weight": 5.0,
+    "style_weight": 100.0,
+    "tv_weight": 1e-3,
+    "num_iterations": 400,
+    "init": "random",
+    "margin": 0,
+}
+_COMPAT_ITERATIONS = 1000  # neural_style.lua's
+
+
+@dataclass(frozen=True)
+class Family:
+    """Networks that share layer names. signs: patterns, each of which some layer matches; settings: see `defaults`."""
+
+    signs: tuple[str, ...]
+    settings: dict
+
+    def recognises(self, layer_names: list[str]) -> bool:
+        """Whether these are the layers of a network of this family."""
+        return all(fnmatch.filter(layer_names, sign) for sign in self.signs)
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a model. digest: "sha1:..." or "sha256:...", "" where none is published; about: its size in words."""
+
+    name: str
+    urls: tuple[str, ...] = ()
+    size: int | None = None
+    about: str = ""
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a model."""
+
+    name: str
+    title: str
+    source: str
+    licence: str
+    family: Family
+    proto: File
+    model: File
+    aliases: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the model comes with cvstyle."""
+        return not self.model.urls
+
+    def files(self, folder: str | os.PathLike | None = None) -> tuple[str, str]:
+        """Where its .prototxt and .caffemodel are, or will be. folder: instead of `default_folder()`."""
+        if self.embedded:
+            return embedded_files()
+        folder = Path(folder or default_folder())
+        return str(folder / self.proto.name), str(folder / self.model.name)
+
+
+# Chosen by eye (docs/embedded-network.md). From noise, L-BFGS without a line search hardly moves here.
+_WAVELET = Family(
+    ("octave*",),
+    {
+        "content_layers": ("octave3",),
+        "style_layers": ("octave1", "octave2", "octave3", "octave4", "octave5:0.1"),
+        "content_weight": 12.0,
+        "num_iterations": 100,
+        "init": "image",
+        "margin": 6,  # within which its features fade
+    },
+)
+# The layers of Gatys et al. (2016) and neural_style.lua.
+_VGG = Family(
+    ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1"),
+    {"content_layers": ("relu4_2",), "style_layers": ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")},
+)
+# neural-style-pt's README; that of neural_style.lua has style_weight 1000.
+_NIN = Family(
+    ("cccp1", "relu0", "relu3", "relu7", "relu12"),
+    {
+        "content_layers": ("relu0", "relu3", "relu7", "relu12"),
+        "style_layers": ("relu0", "relu3", "relu7", "relu12"),
+        "content_weight": 10.0,
+        "style_weight": 500.0,
+    },
+)
+# The layers that github.com/fzliu/style-transfer chose, after their ReLU; without its inception_5a, which sees
+# more than most pictures hold.
+_ALEXNET = Family(
+    ("norm1", "norm2", "relu1", "relu2", "relu3", "relu4", "relu5", "pool5"),
+    {"content_layers": ("relu4",), "style_layers": ("relu1", "relu2", "relu3", "relu4", "relu5")},
+)
+_GOOGLENET = Family(
+    ("conv1/relu_7x7", "conv2/relu_3x3", "inception_3a/output", "inception_4a/output"),
+    {
+        "content_layers": ("inception_3a/output",),
+        "style_layers": ("conv1/relu_7x7", "conv2/relu_3x3", "inception_3a/output", "inception_4a/output"),
+    },
+)
+
+
+def _file(name, *places, **more):
+    """A File. A place is its address, or ends in / and holds it under its own name."""
+    return File(name, tuple(place + name if place.endswith("/") else place for place in places), **more)
+
+
+_VGG_TEAM = "http://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/"
+_VGG_GISTS = "https://gist.githubusercontent.com/ksimonyan/"
+_BERKELEY = "http://dl.caffe.berkeleyvision.org/"
+_CAFFE = "https://raw.githubusercontent.com/BVLC/caffe/master/models/"
+_MXNET = "https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/caffe/models/"
+_VGG_SOURCE = "Simonyan and Zisserman 2014, arXiv:1409.1556; http://www.robots.ox.ac.uk/~vgg/research/very_deep/"
+_VGG_LICENCE = "Creative Commons, terms on the source's page"
+
+# Digests: of the model zoo's own readme files where they have one, of Apache MXNet's table of Caffe models for VGG;
+# SHA-256 where it was computed from the file in its repository.
+_ALL_CARDS = (
+    Card(
+        "wavelet", "rectified wavelets, the embedded network", "computed, not trained: see docs/mathematics.md",
+        "that of cvstyle", _WAVELET,
+        File("wavelet.prototxt"),
+        File("wavelet.caffemodel"),
+    ),
+    Card(
+        "vgg19", "VGG-19 (ILSVRC-2014, configuration E)", _VGG_SOURCE, _VGG_LICENCE, _VGG,
+        _file("VGG_ILSVRC_19_layers_deploy.prototxt",
+              f"{_VGG_GISTS}3785162f95cd2d5fee77/raw/bb2b4fe0a9bb0669211cf3d0bc949dfdda173e9e/",
+              f"{_VGG_GISTS}3785162f95cd2d5fee77/raw/f43eeefc869d646b449aa6ce66f87bf987a1c9b5/",
+              f"{_MXNET}vgg/", about="a few KB"),
+        _file("VGG_ILSVRC_19_layers.caffemodel", _VGG_TEAM, f"{_MXNET}vgg/", size=574_671_192,
+              digest="sha1:239785e7862442717d831f682bb824055e51e9ba"),
+        aliases=("vgg-19", "VGG_ILSVRC_19_layers"),
+        note="the network of neural_style.lua",
+    ),
+    Card(
+        "vgg19-normalised", "VGG-19 with weights scaled to a mean activation of 1, average pooling, no classifier",
+        "Gatys, Ecker and Bethge 2015, arXiv:1505.07376; https://github.com/leongatys/DeepTextures",
+        "academic and non-commercial use only", _VGG,
+        _file("VGG_ave_pool_deploy.prototxt",
+              "https://raw.githubusercontent.com/leongatys/DeepTextures/master/Models/", size=4_711,
+              digest="sha256:1c5bb3c39196c3b6f0d043140821381b76433445d5a8c297c99703a9095a18e4"),
+        _file("vgg_normalised.caffemodel", "https://bethgelab.org/media/uploads/deeptextures/", about="78 MB"),
+        aliases=("vgg_normalised", "vgg-normalised", "vgg19-normalized", "vgg_normalized"),
+        note="the server of its authors has been reported to be down since 2020",
+    ),
+    Card(
+        "vgg16", "VGG-16 (ILSVRC-2014, configuration D)", _VGG_SOURCE, _VGG_LICENCE, _VGG,
+        _file("VGG_ILSVRC_16_layers_deploy.prototxt",
+              f"{_VGG_GISTS}211839e770f7b538e2d8/raw/0067c9b32f60362c74f4c445a080beed06b07eb3/",
+              f"{_MXNET}vgg/", about="a few KB", digest="sha1:2734e5500f1445bd7c9fee540c99f522485247bd"),
+        _file("VGG_ILSVRC_16_layers.caffemodel", _VGG_TEAM, f"{_MXNET}vgg/", size=553_432_081,
+              digest="sha1:9363e1f6d65f7dba68c4f27a1e62105cdf6c4e24"),
+        aliases=("vgg-16", "VGG_ILSVRC_16_layers"),
+    ),
+    Card(
+        "nin", "Network in Network for ImageNet",
+        "Lin, Chen and Yan 2014, arXiv:1312.4400; https://gist.github.com/mavenlin/d802a5849de39225bcc6",
+        "BSD, earlier non-commercial", _NIN,
+        _file("nin_imagenet_train_val.prototxt",
+              "https://gist.githubusercontent.com/mavenlin/d802a5849de39225bcc6/raw/train_val.prototxt",
+              about="a few KB"),
+        # The gist once stated a SHA-1, but the same one as the gist of the authors' CIFAR-10 network.
+        _file("nin_imagenet.caffemodel", "https://www.dropbox.com/s/0cidxafrb2wuwxw/nin_imagenet.caffemodel?dl=1",
+              about="29 MB"),
+        aliases=("nin_imagenet", "nin_imagenet_conv"),
+        note="nin_imagenet_conv.caffemodel, which neural_style.lua needs, holds the same weights in other shapes",
+    ),
+    Card(
+        "caffenet", "BVLC reference CaffeNet, much like AlexNet",
+        "Krizhevsky, Sutskever and Hinton 2012; "
+        "https://github.com/BVLC/caffe/tree/master/models/bvlc_reference_caffenet",
+        "unrestricted", _ALEXNET,
+        _file("bvlc_reference_caffenet_deploy.prototxt", f"{_CAFFE}bvlc_reference_caffenet/deploy.prototxt", size=2_878,
+              digest="sha256:922248a4d2f6aac1cc8e7e5dbd996cc2ecd3356480d67c198f6cf96b12311a04"),
+        _file("bvlc_reference_caffenet.caffemodel", _BERKELEY,
+              "https://www.dropbox.com/s/nlggnj47xxdmwkb/bvlc_reference_caffenet.caffemodel?dl=1", about="232 MB",
+              digest="sha1:4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46"),
+        aliases=("bvlc_reference_caffenet",),
+    ),
+    Card(
+        "googlenet", "BVLC GoogLeNet",
+        "Szegedy et al. 2014, arXiv:1409.4842; https://github.com/BVLC/caffe/tree/master/models/bvlc_googlenet",
+        "unrestricted", _GOOGLENET,
+        _file("bvlc_googlenet_deploy.prototxt", f"{_CAFFE}bvlc_googlenet/deploy.prototxt",
+              f"{_MXNET}bvlc_googlenet/deploy.prototxt", size=35_862,
+              digest="sha256:fa36cd4112a3240a29600a5aa35333f31bec33daa1a6085b0af308a9f50f0c50"),
+        _file("bvlc_googlenet.caffemodel", _BERKELEY, f"{_MXNET}bvlc_googlenet/",
+              "https://www.deepdetect.com/downloads/platform/pretrained/caffe/googlenet/", size=53_533_754,
+              digest="sha1:405fc5acd08a3bb12de8ee5e23a96bec22f08204"),
+        aliases=("bvlc_googlenet",),
+    ),
+)  # fmt: skip
+CARDS = {card.name: card for card in _ALL_CARDS}
+
+
+def embedded_files() -> tuple[str, str]:
+    """The .prototxt and .caffemodel of the embedded network. Raises ModelError where they are absent."""
+    package = Path(__file__).resolve().parents[1]
+    card = CARDS["wavelet"]
+    for folder in (package / "models", package.parent / "models"):
+        files = [folder / file.name for file in (card.proto, card.model)]
+        if all(path.is_file() for path in files):
+            return str(files[0]), str(files[1])
+    raise ModelError(
+        f"{package / 'models' / card.proto.name}: the embedded network is missing from this installation; reinstall "
+        "cvstyle, or name a network with --proto and --model"
+    )
+
+
+def defaults(layer_names: list[str], compat: bool = False) -> dict:
+    """The run's defaults for a network, recognised by its layer names; compat: only its layers, the rest as for VGG.
+
+    content_layers and style_layers (None for an unknown network), content_weight, style_weight, tv_weight,
+    num_iterations, init and margin.
+    """
+    known = next((card.family.settings for card in CARDS.values() if card.family.recognises(layer_names)), {})
+    if compat:
+        known = {name: value for name, value in known.items() if name.endswith("_layers")}
+        known["num_iterations"] = _COMPAT_ITERATIONS
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in (_GENERAL | known).items()}
+
+
+def find(name: str) -> Card:
+    """The card of a model, by its name or an alias in any case. Raises ModelError with the nearest names."""
+    for card in CARDS.values():
+        if name.lower() in (card.name, *(alias.lower() for alias in card.aliases)):
+            return card
+    known = [known for card in CARDS.values() for known in (card.name, *card.aliases)]
+    raise ModelError(f"there is no known model '{name}'; {nearest(name, known)}")
+
+
+def default_folder() -> Path:
+    """Where models are kept: $CVSTYLE_MODELS, or a folder in the user's cache."""
+    chosen = os.environ.get("CVSTYLE_MODELS")
+    if chosen:
+        return Path(os.path.expanduser(chosen))
+    return folders.cache() / "models"
