@@ -40,7 +40,7 @@ def from_samples(samples: np.ndarray, icc: bytes | None = None, whole: float | N
     """
     if whole is None:
         whole = np.iinfo(samples.dtype).max if samples.dtype.kind in "iu" else 1
-    samples = np.atleast_3d(samples).astype(np.float32)
+    samples = np.atleast_3d(samples).astype(np.float32, copy=False)
     has_alpha = samples.shape[2] in (2, 4)
     colour, alpha = samples[..., :3], samples[..., -1] / np.float32(whole) if has_alpha else None
     if samples.shape[2] < 3:

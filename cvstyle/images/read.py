@@ -46,7 +46,7 @@ def _read(path):
                     image.load()  # OpenCV would fill a truncated one with grey
                 icc = image.info.get("icc_profile")
                 return from_samples(_upright(_read_deep(path), image.getexif().get(_ORIENTATION, 1)), icc)
-            return _eight_bits(image)
+            return from_pillow(image)
     except FileNotFoundError:
         raise ImageError(f"{path}: there is no such file") from None
     except PermissionError:
@@ -59,13 +59,15 @@ def _read(path):
         raise _damaged(path, error) from None
 
 
-def _eight_bits(image):
-    """The Picture in a Pillow image, upright."""
+def from_pillow(image) -> Picture:
+    """The Picture in a Pillow image of 8 bits per channel, or of 16 in grey (mode I;16), upright."""
     from PIL import ImageOps
 
     # A CMYK profile does not describe the RGB pixels that are made of it.
     icc = None if image.mode == "CMYK" else image.info.get("icc_profile")
     image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        return from_samples(np.asarray(image), icc)
     has_alpha = "A" in image.getbands() or "transparency" in image.info
     return from_samples(np.asarray(image.convert("RGBA" if has_alpha else "RGB")), icc)
 

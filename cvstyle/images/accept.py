@@ -1,0 +1,75 @@
+"""What callers may give for a picture."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from ..errors import ImageError
+from .picture import Picture, from_samples
+from .read import from_pillow, read
+
+
+def as_picture(thing, role: str = "picture") -> Picture:
+    """The Picture that a caller means. Nothing that the caller changes later changes it, unless it is a Picture itself.
+
+    thing: a path (str or os.PathLike), whose file is read; a Picture, returned as it is; a Pillow image; or a NumPy
+        array in the order RGB, (H, W, 3), (H, W, 4) with alpha, (H, W, 1) or (H, W). Arrays of uint8 and uint16 count
+        to the largest number of their type, arrays of floats to 255, alpha too.
+    role: what errors call it.
+
+    Raises ImageError for other things, for arrays that are empty or hold NaN or infinity, and for arrays of floats that
+    end at 1, which are most likely meant as 0..1.
+    """
+    if isinstance(thing, Picture):
+        return thing
+    if isinstance(thing, (str, os.PathLike)):
+        return read(thing)
+    if isinstance(thing, np.ndarray):
+        return _from_array(thing, role)
+
+    from PIL import Image
+
+    if isinstance(thing, Image.Image):
+        return _from_pillow(thing, role)
+    kind = type(thing).__name__
+    raise ImageError(f"{role}: {kind} is no picture; give a path, a Picture, a Pillow image or an array (H, W, 3)")
+
+
+def _from_pillow(image, role):
+    if 0 in image.size:
+        raise ImageError(f"{role}: the Pillow image is empty; its size is {image.width}×{image.height}")
+    if image.mode in ("I", "F"):
+        raise ImageError(f"{role}: Pillow's mode {image.mode} does not say what is white; convert it to RGB")
+    try:
+        return from_pillow(image)
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        cause = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{role}: Pillow cannot decode its image ({cause}); open it again") from None
+
+
+def _from_array(array, role):
+    shape, kind = array.shape, array.dtype.kind
+    if array.ndim not in (2, 3) or shape[2:] not in ((), (1,), (3,), (4,)):
+        if array.ndim == 3 and shape[0] == 3:
+            raise ImageError(f"{role}: the array is {shape}; it must be (H, W, 3) here: (3, H, W) is for Objective")
+        raise ImageError(f"{role}: the array is {shape}; it must be (H, W, 3), (H, W, 4), (H, W, 1) or (H, W)")
+    if not array.size:
+        raise ImageError(f"{role}: the array is empty; its shape is {shape}")
+    if kind == "u" and array.itemsize <= 2:
+        return from_samples(array)
+    if kind != "f":
+        raise ImageError(f"{role}: an array of {array.dtype} is no picture; give uint8, uint16, or floats of 0..255")
+    with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
+        samples = np.atleast_3d(array).astype(np.float32)
+    if not np.isfinite(samples).all():
+        raise ImageError(f"{role}: the array has values that are NaN or infinite; replace them first")
+    for part in (samples[..., :3], samples[..., 3:]):
+        if part.any() and part.max() <= 1:
+            raise ImageError(
+                f"{role}: an array of floats is 0..255 here and this one ends at {part.max():.3g}; multiply values of "
+                "0..1 by 255, or give them as uint8"
+            )
+    samples[..., 3:].clip(0, 255, out=samples[..., 3:])
+    return from_samples(samples, whole=255)

@@ -1,0 +1,124 @@
+"""What callers may give for a picture, and the public functions for pictures, against NumPy, Pillow and plain sums."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cvstyle import images
+from cvstyle.errors import ImageError
+
+RNG = np.random.default_rng(0)
+
+
+def noise(height=11, width=17, channels=3, dtype=np.uint8):
+    return RNG.integers(0, np.iinfo(dtype).max + 1, (height, width, channels), dtype=dtype)
+
+
+def test_as_picture_takes_paths_and_pictures(tmp_path):
+    pixels = noise()
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    for path in (tmp_path / "a.png", str(tmp_path / "a.png")):
+        assert np.array_equal(images.as_picture(path).rgb, pixels)
+    with pytest.raises(ImageError, match=r"absent\.png: there is no such file"):
+        images.as_picture("absent.png")
+    picture = images.read(tmp_path / "a.png")
+    assert images.as_picture(picture) is picture
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", ">u2", "float16", "float32", "float64"])
+@pytest.mark.parametrize("channels", [(), (1,), (3,), (4,)], ids=str)
+def test_as_picture_takes_arrays(dtype, channels):
+    """Against the same sums in float64; a caller who changes the array afterwards changes no picture."""
+    dtype = np.dtype(dtype)
+    whole = np.iinfo(dtype).max if dtype.kind == "u" else 255
+    array = RNG.uniform(0, whole, (5, 7, *channels)).astype(dtype)
+    expected = np.atleast_3d(array.astype(float) * 255 / whole)
+    picture = images.as_picture(array)
+    array[:] = 3
+    assert picture.rgb.dtype == np.float32 and picture.rgb.flags.c_contiguous and picture.size == (5, 7)
+    np.testing.assert_allclose(picture.rgb, np.broadcast_to(expected[..., :3], (5, 7, 3)), atol=1e-4)
+    assert (picture.alpha is None) == (channels != (4,)) and picture.icc is None
+    if channels == (4,):
+        assert picture.alpha.dtype == np.float32
+        np.testing.assert_allclose(picture.alpha, expected[..., 3] / 255, atol=1e-6)
+
+
+def test_as_picture_keeps_floats_as_they_are_and_alpha_within_its_range():
+    array = RNG.uniform(-50, 300, (5, 7, 4)).astype(np.float32)
+    picture = images.as_picture(array)
+    assert np.array_equal(picture.rgb, array[..., :3])
+    assert np.allclose(picture.alpha, (array[..., 3] / 255).clip(0, 1))
+    black = images.as_picture(np.zeros((2, 2, 4)))
+    assert not black.rgb.any() and not black.alpha.any()
+    readonly = noise()[::-1, ::2]
+    readonly.flags.writeable = False
+    assert np.array_equal(images.as_picture(readonly).rgb, readonly)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"])
+def test_as_picture_takes_pillow_images(mode):
+    image = Image.fromarray(noise(channels=4)).convert("RGBA" if mode in ("LA", "RGBA") else "RGB").convert(mode)
+    image.info["icc_profile"] = b"a profile"
+    picture = images.as_picture(image)
+    assert np.array_equal(picture.rgb, np.asarray(image.convert("RGB")))
+    assert picture.icc == (None if mode == "CMYK" else b"a profile")
+    if mode in ("LA", "RGBA"):
+        assert np.allclose(picture.alpha, np.asarray(image.getchannel("A")) / 255)
+
+
+def test_as_picture_turns_pillow_images_upright_as_files_are(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(noise(6, 10)).save(tmp_path / "photo.png", exif=exif)
+    grey = noise(6, 10, 1, np.uint16)[..., 0]
+    Image.fromarray(grey).save(tmp_path / "grey.png", exif=exif)
+    for name in ("photo.png", "grey.png"):
+        with Image.open(tmp_path / name) as image:
+            picture = images.as_picture(image)
+        assert picture.size == (10, 6)
+        np.testing.assert_allclose(picture.rgb, images.read(tmp_path / name).rgb, atol=1e-4)
+
+
+def truncated():
+    whole = io.BytesIO()
+    Image.fromarray(noise(64, 64)).save(whole, "JPEG")
+    return Image.open(io.BytesIO(whole.getvalue()[:-600]))
+
+
+@pytest.mark.parametrize(
+    "thing, message",
+    [
+        (np.zeros((3, 20, 30)), r"\(3, 20, 30\); it must be \(H, W, 3\) here: \(3, H, W\) is for Objective"),
+        (np.zeros((20, 30, 2), np.uint8), r"the array is \(20, 30, 2\); it must be \(H, W, 3\), \(H, W, 4\)"),
+        (np.zeros((1, 20, 30, 3), np.uint8), r"the array is \(1, 20, 30, 3\); it must"),
+        (np.zeros(20, np.uint8), r"the array is \(20,\); it must"),
+        (np.array(7.0), r"the array is \(\); it must"),
+        (np.zeros((0, 30, 3), np.uint8), r"the array is empty; its shape is \(0, 30, 3\)"),
+        (np.full((2, 2, 3), np.nan), "NaN or infinite; replace"),
+        (np.full((2, 2), -np.inf, np.float32), "NaN or infinite; replace"),
+        (np.full((2, 2, 3), 1e300), "NaN or infinite; replace"),
+        (np.dstack([np.full((2, 2, 3), 9.0), np.full((2, 2), np.nan)]), "NaN or infinite; replace"),
+        (np.full((2, 2, 3), 0.75), "ends at 0.75; multiply values of 0..1 by 255, or give them as uint8"),
+        (np.linspace(-1, 1, 12).reshape(2, 2, 3), "ends at 1; multiply"),
+        (np.dstack([np.full((2, 2, 3), 9.0), np.ones((2, 2))]), "ends at 1; multiply"),
+        (np.zeros((2, 2, 3), np.int64), "an array of int64 is no picture; give uint8, uint16, or floats"),
+        (np.zeros((2, 2, 3), np.uint32), "an array of uint32"),
+        (np.zeros((2, 2, 3), bool), "an array of bool"),
+        (np.zeros((2, 2, 3), complex), "an array of complex128"),
+        (b"photo.jpg", "bytes is no picture; give a path, a Picture, a Pillow image or an array"),
+        (None, "NoneType is no picture"),
+        ([[[1, 2, 3]]], "list is no picture"),
+        (Image.new("RGB", (0, 4)), "the Pillow image is empty; its size is 0×4"),
+        (Image.new("F", (4, 4)), "Pillow's mode F does not say what is white; convert it to RGB"),
+        (Image.new("I", (4, 4)), "Pillow's mode I does not"),
+        (truncated(), "Pillow cannot decode its image .*truncated.*; open it again"),
+    ],
+)
+def test_as_picture_refuses_in_one_line(thing, message):
+    with pytest.raises(ImageError, match=rf"^the style: .*{message}") as caught:
+        images.as_picture(thing, "the style")
+    assert "\n" not in str(caught.value)
