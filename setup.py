@@ -75,6 +75,7 @@ setup(
     packages=[*find_packages(include=["cvstyle", "cvstyle.*"]), "cvstyle.kernels", "cvstyle.models"],
     package_dir={"cvstyle.kernels": "kernels", "cvstyle.models": "models"},
     package_data={
+        "cvstyle": ["py.typed", "*.pyi"],  # type hints are meant for others too (PEP 561)
         "cvstyle.kernels": ["*.cl", "*.h", "cuda/*.cu", "cuda/*.h", "README.md"],
         "cvstyle.models": ["*.prototxt", "*.caffemodel", "README.md", "demo/*"],
     },

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
-_PUBLIC = {
+_PUBLIC = {  # name: its module; type checkers read __init__.pyi
     "Objective": "objective",
     "load_network": "network",
     "embedded_network": "transfer",
     "stylize": "transfer",
     "Options": "transfer",
+    "Picture": "images",
+    "read_picture": "api",
+    "write_picture": "api",
+    "preprocess": "api",
+    "deprocess": "api",
     "CvstyleError": "errors",
 }
 __all__ = [*_PUBLIC, "__version__"]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import cvstyle
 from cvstyle import images
-from cvstyle.errors import ImageError
+from cvstyle.errors import ImageError, OptionError
 
 RNG = np.random.default_rng(0)
 
@@ -122,3 +125,83 @@ def test_as_picture_refuses_in_one_line(thing, message):
     with pytest.raises(ImageError, match=rf"^the style: .*{message}") as caught:
         images.as_picture(thing, "the style")
     assert "\n" not in str(caught.value)
+
+
+# The public functions
+
+
+def test_preprocess_is_bgr_minus_the_mean(tmp_path):
+    pixels = noise()
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    expected = np.stack([pixels[..., c] - mean for c, mean in ((2, 103.939), (1, 116.779), (0, 123.68))])
+    for given in (tmp_path / "a.png", images.read(tmp_path / "a.png"), Image.fromarray(pixels), pixels, pixels * 1.0):
+        x = cvstyle.preprocess(given)
+        assert x.dtype == np.float32 and x.flags.c_contiguous and x.shape == (3, 11, 17)
+        np.testing.assert_allclose(x, expected, atol=1e-4)
+    picture = cvstyle.deprocess(x.astype(np.float64))
+    assert isinstance(picture, cvstyle.Picture) and picture.rgb.dtype == np.float32
+    np.testing.assert_allclose(picture.rgb, pixels, atol=1e-4)
+
+
+def test_preprocess_makes_the_longest_side_as_asked():
+    """Halving is the mean of four, an enlarged plain colour stays one."""
+    pixels = noise(6, 10)
+    x = cvstyle.preprocess(pixels, size=5)
+    mean_of_four = pixels.reshape(3, 2, 5, 2, 3).mean((1, 3))
+    np.testing.assert_allclose(cvstyle.deprocess(x).rgb, mean_of_four, atol=1e-3)
+    plain = cvstyle.preprocess(np.full((6, 10, 3), 77, np.uint8), size=40)
+    assert plain.shape == (3, 24, 40) and np.abs(cvstyle.deprocess(plain).rgb - 77).max() < 1e-3
+    with pytest.raises(OptionError, match="size is 0; a number of pixels above zero"):
+        cvstyle.preprocess(pixels, size=0)
+
+
+def test_the_arrays_are_what_objective_takes():
+    """At the content itself its loss is zero, and the style's is not."""
+    content, style = cvstyle.preprocess(noise(30, 40), size=48), cvstyle.preprocess(noise(), size=32)
+    objective = cvstyle.Objective(
+        cvstyle.embedded_network("numpy"), content=content, styles=[style], content_layers=["octave2"],
+        style_layers=["octave1"],
+    )  # fmt: skip
+    _, gradient = objective(content)
+    assert gradient.shape == (3, 36, 48)
+    assert objective.losses["content:octave2"] == 0 < objective.losses["style:octave1"]
+
+
+@pytest.mark.parametrize(
+    "x, message",
+    [
+        ([[[0.0]]] * 3, "list is no array"),
+        (np.zeros((5, 7, 3)), r"the array is \(5, 7, 3\) of float64; it must be \(3, H, W\)"),
+        (np.zeros((1, 3, 5, 7)), r"it must be \(3, H, W\)"),
+        (np.zeros((3, 0, 7)), r"it must be \(3, H, W\)"),
+        (np.zeros((3, 5, 7), np.uint8), "of uint8; .* of floats"),
+        (np.full((3, 5, 7), np.nan), "NaN or infinite"),
+        (np.full((3, 5, 7), 1e300), "NaN or infinite"),
+    ],
+)
+def test_deprocess_refuses_what_is_no_such_array(x, message):
+    with pytest.raises(ImageError, match=f"^deprocess: .*{message}"):
+        cvstyle.deprocess(x)
+
+
+def test_pictures_are_written_and_read_again(tmp_path):
+    picture = cvstyle.Picture(noise().astype(np.float32), noise(channels=1)[..., 0] / np.float32(255), b"a profile")
+    cvstyle.write_picture(tmp_path / "a.tiff", picture, metadata={"Seed": "7"}, bits=16)
+    again = cvstyle.read_picture(tmp_path / "a.tiff")
+    np.testing.assert_allclose(again.rgb, picture.rgb, atol=1e-2)
+    np.testing.assert_allclose(again.alpha, picture.alpha, atol=1e-4)
+    assert again.icc == b"a profile" and images.read_metadata(tmp_path / "a.tiff") == {"Seed": "7"}
+    pixels = noise()
+    cvstyle.write_picture(tmp_path / "a.png", pixels)
+    with Image.open(tmp_path / "a.png") as image:
+        assert np.array_equal(np.asarray(image), pixels)
+    with pytest.raises(ImageError, match="picture: NoneType is no picture"):
+        cvstyle.write_picture(tmp_path / "b.png", None)
+    assert not (tmp_path / "b.png").exists()
+
+
+def test_type_checkers_see_every_public_name():
+    tree = ast.parse((Path(cvstyle.__file__).parent / "__init__.pyi").read_text(encoding="utf-8"))
+    imported = {a.name: node.module for node in tree.body if isinstance(node, ast.ImportFrom) for a in node.names}
+    assert imported == cvstyle._PUBLIC
+    assert all(getattr(cvstyle, name) for name in cvstyle.__all__)
