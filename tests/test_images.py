@@ -80,8 +80,11 @@ def test_exif_orientation_is_applied_once(tmp_path, orientation):
     }[orientation]
     exif = Image.Exif()
     exif[274] = orientation
-    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "photo.png", exif=exif)
+    stored = np.ascontiguousarray(stored)
+    Image.fromarray(stored).save(tmp_path / "photo.png", exif=exif)
     assert np.array_equal(images.read(tmp_path / "photo.png").rgb, upright)
+    Image.fromarray(stored[..., 0]).save(tmp_path / "grey.tif", exif=exif)
+    assert np.array_equal(images.read(tmp_path / "grey.tif").rgb[..., 1], upright[..., 0])
 
 
 def test_damaged_pictures_are_refused_with_one_line(tmp_path, capfd):

@@ -38,7 +38,8 @@ def _read(path):
     try:
         if not os.path.getsize(path):
             raise ImageError(f"{path}: the file is empty")
-        with Image.open(path) as image:
+        # Given the name, Pillow would map an uncompressed TIFF, and scramble one that is stored on its side.
+        with open(path, "rb") as file, Image.open(file) as image:
             if _is_deep(image):
                 if image.format == "TIFF":
                     return _read_tiff(path)
