@@ -56,7 +56,7 @@ def main():
         if args.enlarge:
             smaller, x = prepare(net, args, args.size // 2)
             x = smaller.ops.asarray(x[None])
-            x = lbfgs.minimize(smaller, x, 60, lambda *_: None, **lbfgs.FOR_PICTURES)
+            x = optimize.minimize("lbfgs", smaller, x, 60, **lbfgs.FOR_PICTURES)
             x = smaller.ops.to_host(x)[0].transpose(1, 2, 0)
             start = cv2.resize(x, start.shape[:0:-1]).transpose(2, 0, 1)
         starts = [start]
@@ -105,7 +105,7 @@ def curve(function, starts, iterations, optimizer, **options):
             losses[i, iteration - 1] = function.loss
             seconds[i, iteration - 1] = time.perf_counter() - begin
 
-        optimize.get(optimizer).minimize(function, x, iterations, report, **options)
+        optimize.minimize(optimizer, function, x, iterations, report, **options)
     return seconds.mean(0), np.exp(np.log(losses).mean(0))
 
 

@@ -59,6 +59,7 @@ def vgg(narrow):
 
 def converge(definition, p, modes, count):
     """Losses of L-BFGS with each mode; the loss itself is rounded like the gradient."""
+    from cvstyle import optimize
     from cvstyle.backends.numpy import Backend
     from cvstyle.optimize import lbfgs
 
@@ -75,7 +76,7 @@ def converge(definition, p, modes, count):
 
         losses = []
         x = np.array(p.start[None], np.float32)
-        lbfgs.minimize(Function(), x, count, lambda i, x: None, **lbfgs.FOR_PICTURES)
+        optimize.minimize("lbfgs", Function(), x, count, **lbfgs.FOR_PICTURES)
         shown = [n for n in (10, 20, 40, 80, 160, 320, 640) if n <= count]
         print(f"{mode}: " + ", ".join(f"{n}: {losses[n - 1]:.3g}" for n in shown), flush=True)
 

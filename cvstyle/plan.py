@@ -98,7 +98,7 @@ class Planner:
 
     settings: weights, layers and the like, as `Objective` takes them. styles: (height, width) of the style pictures at
     the last scale. sharing: the backends that share the tiles, of one kind, if there are several. averages: pictures
-    that averaging iterates keeps. chosen: what else the optimiser's `minimize` is given. margin: pixels that are
+    that averaging iterates keeps. chosen: what else the optimiser is given. margin: pixels that are
     computed around a picture, beside its own size.
     """
 
@@ -285,7 +285,7 @@ class Planner:
         else:
             pairs = [math.ceil(history)] if optimizer == "lbfgs" else []
             settings = {**settings, "state": module.init(ops, x, *pairs)}
-            module.minimize(objective, x, _ITERATIONS, after, **settings)
+            optimize.minimize(optimizer, objective, x, _ITERATIONS, after, **settings)
         more = [0] * len(self.devices) if offload is not None else self._features(size, objective.tiles)[:-1]
         return [backends[ops].taken + rest for ops, rest in zip(self.devices, more, strict=True)]
 

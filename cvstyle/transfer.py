@@ -420,9 +420,9 @@ class _Run:
         if hasattr(module, "init"):
             longest = [self._pairs(count)] if settings.pop("history", 0) else []
             self.state = settings["state"] = self.state or module.init(self.ops, self.x, *longest)
-        module.minimize(
-            self.objective, self.x, count, lambda iteration, x: self._after(start + iteration, x),
-            done=self.done - start, **settings,
+        optimize.minimize(
+            self.options.optimizer, self.objective, self.x, count,
+            lambda iteration, x: self._after(start + iteration, x), done=self.done - start, **settings,
         )  # fmt: skip
         if not self.ended:
             self.done = start + count  # SciPy may find nothing more to gain before that

@@ -15,12 +15,11 @@ import nets
 import numpy as np
 import ptx
 
-from cvstyle import Objective, backends
+from cvstyle import Objective, backends, optimize
 from cvstyle.backends.device import convolution, tensor
 from cvstyle.backends.device.ways import TILES, Way
 from cvstyle.backends.numpy import Backend
 from cvstyle.network import Network
-from cvstyle.optimize import lbfgs
 
 # Precision, height and width, tile size, deepest layer, how far losses and gradients may be from those of float64.
 CASES = [
@@ -45,7 +44,7 @@ def results(ops, size, tile, deepest):
     x = ops.asarray(start[None])
     gradient = np.array(objective.evaluate(x), np.float64)
     losses, pictures = dict(objective.losses), [np.array(x, np.float64)]
-    lbfgs.minimize(objective, x, 2, lambda *_: pictures.append(np.array(x, np.float64)), learning_rate=1e4)
+    optimize.minimize("lbfgs", objective, x, 2, lambda *_: pictures.append(np.array(x, np.float64)), learning_rate=1e4)
     return losses, gradient, pictures[1] - pictures[0], pictures[2] - pictures[0]
 
 

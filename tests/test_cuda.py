@@ -109,7 +109,7 @@ def test_objective_and_optimizers_through_the_wrapper(fake, case):
         gradients.append(objective(x)[1])
         for name in ("lbfgs", "adam"):
             run = lambda i, _, objective=objective: losses.append(objective.loss)  # noqa: E731
-            optimize.get(name).minimize(objective, ops.asarray(x[None]), 3, run)
+            optimize.minimize(name, objective, ops.asarray(x[None]), 3, run)
     assert np.linalg.norm(gradients[1] - gradients[0]) <= 1e-4 * np.linalg.norm(gradients[0])
     assert losses[6:] == pytest.approx(losses[:6], rel=0.03)  # lbfgs amplifies float32's rounding, here by 1e4
 
@@ -131,7 +131,7 @@ def test_an_iteration_is_recorded_once_and_replayed(fake, monkeypatch, name, opt
             losses.append(objective.loss)
 
         picture = ops.asarray(x[None])
-        optimize.get(name).minimize(objective, picture, 15, callback, **options)
+        optimize.minimize(name, objective, picture, 15, callback, **options)
         results.append((np.array(picture).tobytes(), losses))
     assert results[0] == results[1]
     assert len(calls) == recorded + 1  # the recording itself is one
@@ -153,7 +153,7 @@ def test_tuning_records_with_memory_that_stays(monkeypatch, tmp_path):
     net = Network(nets.vgg(19, 4, (32, 32), classifier=False), ops)
     styles = ["relu1_1", "relu2_1", "relu3_1"]
     objective = Objective(net, picture, [picture], content_layers=["relu3_1"], style_layers=styles)
-    optimize.get("adam").minimize(objective, ops.asarray(picture[None]), 4, lambda *_: None)
+    optimize.minimize("adam", objective, ops.asarray(picture[None]), 4)
     assert ops.choices.kept and not ops.recording_problem
     assert not fake.launched.allocations
 
@@ -264,7 +264,7 @@ def test_a_device_that_cannot_record_goes_on_without(fake, monkeypatch):
     monkeypatch.setattr(fake.cuda.Stream, "end_capture", lambda self: None)
     ops, done = backends.get("cuda"), []
     objective, x = reference_objective("max", ops)
-    optimize.get("adam").minimize(objective, ops.asarray(x[None]), 5, lambda i, x: done.append(objective.loss))
+    optimize.minimize("adam", objective, ops.asarray(x[None]), 5, lambda i, x: done.append(objective.loss))
     assert len(set(done)) == 5
     assert "not recorded as one launch: cudaErrorNotSupported" in ops.memory_used()
     assert ops.device.seconds(lambda: done.append(1)) > 0  # which autotune needs
@@ -459,7 +459,7 @@ def test_what_a_run_will_compile_is_known_before(monkeypatch, folder, precision,
         net = Network(nets.vgg(19, 4, (32, 32), classifier=False), ops)
         picture = np.zeros((3, 96, 128), np.float32)
         objective = Objective(net, picture, [picture], content_layers=["relu4_2"], style_layers=["relu1_1", "relu3_1"])
-        optimize.get("lbfgs").minimize(objective, ops.asarray(picture[None]), 4, lambda *_: None, history=2)
+        optimize.minimize("lbfgs", objective, ops.asarray(picture[None]), 4, history=2)
 
     cupy = fake_cupy.install(monkeypatch, fake_cupy.Idle(), **fake_cupy.H200)
     times = np.random.default_rng(0)

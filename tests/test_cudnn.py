@@ -66,7 +66,7 @@ def test_objective_optimizers_and_recording(fake):
     for ops in (EXACT, backends.get("cudnn")):
         objective, x = reference_objective("max", ops)
         gradients.append(objective(x)[1])
-        optimize.get("adam").minimize(objective, ops.asarray(x[None]), 6, lambda i, x: losses.append(objective.loss))
+        optimize.minimize("adam", objective, ops.asarray(x[None]), 6, lambda i, x: losses.append(objective.loss))
     assert np.linalg.norm(gradients[1] - gradients[0]) <= 1e-4 * np.linalg.norm(gradients[0])
     assert losses[6:] == pytest.approx(losses[:6], rel=1e-3)
     assert fake[0].replays == 4 and not ops.recording_problem

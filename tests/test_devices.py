@@ -220,11 +220,11 @@ def test_gpus_copy_to_each_other_without_the_host(device, gpus):  # noqa: F811
     objective = Objective(split, noise(3, 37, 41), [noise(3, 30, 30, seed=2)], **SMALL)
     x = gpus[0].asarray(noise(1, 3, 37, 41, seed=1))
     before = [gpu.downloads for gpu in gpus]
-    optimize.get("adam").minimize(objective, x, 3, lambda *_: None)
+    optimize.minimize("adam", objective, x, 3)
     assert [gpu.downloads for gpu in gpus] == before
     alone = Objective(small(device), noise(3, 37, 41), [noise(3, 30, 30, seed=2)], **SMALL)
     y = device.asarray(noise(1, 3, 37, 41, seed=1))
-    optimize.get("adam").minimize(alone, y, 3, lambda *_: None)
+    optimize.minimize("adam", alone, y, 3)
     np.testing.assert_allclose(gpus[0].to_host(x), device.to_host(y), atol=1e-3)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import ptx
 import pytest
 
-from cvstyle import Objective, backends
+from cvstyle import Objective, backends, optimize
 from cvstyle.backends.device.rehearsal import Rehearsal
 from cvstyle.network import Network
 from cvstyle.optimize import lbfgs
@@ -35,7 +35,7 @@ def launches(monkeypatch):
             steady[:] = [Counter(counts)]
             counts.clear()
 
-        lbfgs.minimize(objective, ops.asarray(picture[None]), 4, callback, history=2, **lbfgs.FOR_PICTURES)
+        optimize.minimize("lbfgs", objective, ops.asarray(picture[None]), 4, callback, history=2, **lbfgs.FOR_PICTURES)
         return steady[0]
 
     return count

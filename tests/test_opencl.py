@@ -509,7 +509,7 @@ def test_an_iteration_stays_on_the_device(device, optimizer):
         allocated.append(device.pool.allocated)
 
     x = device.asarray(noise(1, 3, 40, 56, seed=2))
-    optimize.get(optimizer).minimize(objective, x, 8, callback)
+    optimize.minimize(optimizer, objective, x, 8, callback)
     assert len(set(downloads)) == 1
     assert len(set(allocated[3:])) == 1
     assert np.isfinite(objective.loss)
@@ -530,7 +530,7 @@ def check_recording(ops, monkeypatch, optimizer):
             style_layers=["relu1_1", "relu2_1"],
         )  # fmt: skip
         x, losses = ops.asarray(noise(1, 3, 5, 16, seed=2)), []
-        optimize.get(optimizer).minimize(objective, x, 6, lambda i, x: losses.append(objective.loss), **options)
+        optimize.minimize(optimizer, objective, x, 6, lambda i, x: losses.append(objective.loss), **options)
         results.append((np.array(x).tobytes(), losses))
     assert results[0] == results[1] and len(set(results[0][1])) == 6
     if records:
@@ -577,7 +577,7 @@ def test_optimizer(device, name, function, options):
     results = []
     for ops in (EXACT, device):
         x = ops.asarray(np.random.default_rng(1).uniform(-1, 1, (1, 3, 2, 2)))
-        optimize.get(name).minimize(Function(function, ops), x, 12, lambda i, x: None, **options)
+        optimize.minimize(name, Function(function, ops), x, 12, **options)
         results.append([x])
     close(results[1], results[0], 1e-3)
 

@@ -30,11 +30,10 @@ from test_opencl import (
     test_total_variation,
 )
 
-from cvstyle import Objective, backends
+from cvstyle import Objective, backends, optimize
 from cvstyle.backends.device import compiler, tensor
 from cvstyle.backends.device.ways import TILES, Way
 from cvstyle.network import Network
-from cvstyle.optimize import lbfgs
 
 # Run here once more, on the device below.
 __all__ = [
@@ -323,7 +322,7 @@ def test_an_iteration(device, precision):
         x = backend.asarray(pictures[2][None])
         gradient = np.array(objective.evaluate(x), np.float64)
         before = np.array(x, np.float64)
-        lbfgs.minimize(objective, x, 1, lambda *_: None, learning_rate=1e4)
+        optimize.minimize("lbfgs", objective, x, 1, learning_rate=1e4)
         results.append((objective.losses, gradient, np.array(x, np.float64) - before))
     bound = 1e-4 if precision == "fp32" else 1e-2
     assert results[1][0] == pytest.approx(results[0][0], rel=bound)

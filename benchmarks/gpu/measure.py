@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from common import VGG19, distance, objective, problem, versions, vgg19
 
-from cvstyle import Objective, backends, images, zoo
+from cvstyle import Objective, backends, images, optimize, zoo
 from cvstyle.backends.device import rehearsal
 from cvstyle.backends.numpy import Backend as Reference
 from cvstyle.errors import CvstyleError
@@ -130,7 +130,7 @@ def iteration(s, definition, size):
             ops.device.synchronize()
             marks.append(time.perf_counter())
 
-    lbfgs.minimize(function, x, warm + 3 * each, callback, state=state, **lbfgs.FOR_PICTURES)
+    optimize.minimize("lbfgs", function, x, warm + 3 * each, callback, state=state, **lbfgs.FOR_PICTURES)
     times = [(b - a) / each * 1e3 for a, b in itertools.pairwise(marks)]
     ms = statistics.median(times)
     found = {
@@ -223,7 +223,7 @@ def pictures(s: Settings, emit):
     names = ("content_weight", "style_weight", "tv_weight", "content_layers", "style_layers")
     function = Objective(net, content, [style], **{name: known[name] for name in names})
     count = 5 if s.dry else s.pictures
-    x = lbfgs.minimize(function, net.ops.asarray(content[None]), count, lambda i, x: None, **lbfgs.FOR_PICTURES)
+    x = optimize.minimize("lbfgs", function, net.ops.asarray(content[None]), count, **lbfgs.FOR_PICTURES)
     rgb = images.deprocess(net.ops.to_host(x)[0])
     np.save(s.at(f"picture-{s.configuration}.npy"), rgb)
     made = sorted(Path(s.scratch).glob("picture-*.npy"), key=lambda path: path.stat().st_mtime)

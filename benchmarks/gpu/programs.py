@@ -12,7 +12,7 @@ from pathlib import Path
 from common import network_files, objective, problem
 from measure import ROOT, Settings
 
-from cvstyle import images
+from cvstyle import images, optimize
 from cvstyle.backends.device import rehearsal
 from cvstyle.network import Network
 from cvstyle.optimize import lbfgs
@@ -43,7 +43,7 @@ def briefly(ops, definition, size):
     """Two iterations."""
     p = problem([d.name for d in definition.layers], size)
     function = objective(Network(definition, ops), p)
-    lbfgs.minimize(function, ops.asarray(p.start[None]), 2, lambda i, x: None, **lbfgs.FOR_PICTURES)
+    optimize.minimize("lbfgs", function, ops.asarray(p.start[None]), 2, **lbfgs.FOR_PICTURES)
 
 
 def files(s: Settings, emit):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from . import Stop
+from . import Memory
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
@@ -34,20 +34,41 @@ def _step(ops, x, gradient, state, count, learning_rate):
     ops.adam_step(x, gradient, state.m, state.v, count, learning_rate, BETA1, BETA2, EPSILON)
 
 
-def minimize(objective, x, num_iterations, callback, learning_rate=10.0, state=None, done=0):
-    """Run up to iteration num_iterations from x, which is changed in place; learning_rate is in 0..255 units.
-
-    state, done: to go on after so many iterations.
-    """
+def iterates(objective, x, num_iterations, *, state=None, done=0, learning_rate=10.0):
+    """The pictures of `optimize`'s protocol; x is changed in place. learning_rate: in 0..255 units."""
     ops = objective.ops
     state = state or init(ops, x)
     count = ops.asarray([state.step])  # counted where it is used, so that each iteration is the same work
     repeated = ops.repeated(lambda: _step(ops, x, objective.evaluate(x), state, count, learning_rate))
-    for iteration in range(done + 1, num_iterations + 1):
+    for _ in range(done, num_iterations):
         repeated(objective.repeats)
         state.step += 1
-        try:
-            callback(iteration, x)
-        except Stop:
-            break
-    return x
+        yield x
+
+
+# What a run needs to know: see `optimize`.
+
+
+def settings(options, limits=None) -> dict:
+    """The learning rate."""
+    return {"learning_rate": options.learning_rate}
+
+
+def start(ops, x, num_iterations, **settings) -> State:
+    """`init`, however many iterations there are."""
+    return init(ops, x)
+
+
+def restored(ops, arrays, numbers, num_iterations, **settings) -> State:
+    """The state with its moments on the backend."""
+    return State(**{name: ops.asarray(array) for name, array in arrays.items()}, **numbers)
+
+
+def carried(state: State, resize) -> State:
+    """The moments go along. `resize` must keep the second ones from becoming negative."""
+    return State(resize(state.m), resize(state.v), state.step)
+
+
+def kept(num_iterations, itemsize, **settings) -> Memory:
+    """The moments; what a step takes fits where the evaluation before it was."""
+    return Memory(state=2, step=0, host=0)

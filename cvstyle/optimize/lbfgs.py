@@ -25,10 +25,11 @@ from typing import Any
 
 import numpy as np
 
-from . import Stop, pyramid
+from . import Memory, pyramid
 
 HISTORY = 20  # pairs; what longer ones are worth is in docs/performance.md
 FOR_PICTURES = {"first": 1.0, "longest": 10.0, "smooth": 0.5}  # in 0..255 units
+_COMPAT_HISTORY = 100
 _CURVATURE = 1e-10
 _MOST = 1e20  # times −g at most, so that a gradient of zero stays
 
@@ -101,19 +102,50 @@ def _step(ops, x, gradient, state, learning_rate, first, longest, smooth):
         pyramid.apply(ops, moved, smooth, onto=x)
 
 
-def minimize(
-    objective, x, num_iterations, callback, learning_rate=1.0, history=HISTORY, first=None, longest=None, smooth=None,
-    state=None, done=0,
+def iterates(
+    objective, x, num_iterations, *, state=None, done=0, learning_rate=1.0, history=HISTORY, first=None, longest=None,
+    smooth=None,
 ):  # fmt: skip
-    """Run up to iteration num_iterations from x, which is changed in place; state, done: to go on after so many."""
+    """The pictures of `optimize`'s protocol; x is changed in place. history: pairs that are kept at most."""
     ops = objective.ops
-    state = state or init(ops, x, min(history, num_iterations))
+    state = state or start(ops, x, num_iterations, history=history)
     repeated = ops.repeated(lambda: _step(ops, x, objective.evaluate(x), state, learning_rate, first, longest, smooth))
-    for iteration in range(done + 1, num_iterations + 1):
+    for _ in range(done, num_iterations):
         repeated(objective.repeats and state.iteration >= state.steps.shape[0])
         state.iteration += 1
-        try:
-            callback(iteration, x)
-        except Stop:
-            break
-    return x
+        yield x
+
+
+# What a run needs to know: see `optimize`.
+
+
+def settings(options, limits=None) -> dict:
+    """What is best for most pictures; under compat, the reference's. Options that say something go before both."""
+    chosen = {"history": _COMPAT_HISTORY} if options.compat else {"history": HISTORY, **FOR_PICTURES}
+    if options.lbfgs_smooth is not None:
+        chosen["smooth"] = options.lbfgs_smooth
+    if options.lbfgs_num_correction:
+        chosen["history"] = options.lbfgs_num_correction
+    return chosen
+
+
+def start(ops, x, num_iterations, *, history=HISTORY, **settings) -> State:
+    """`init`, with no more pairs than there are iterations."""
+    return init(ops, x, min(history, num_iterations))
+
+
+def restored(ops, arrays, numbers, num_iterations, *, history=HISTORY, **settings) -> State:
+    """The state on the backend; more iterations may be asked for than the history was made for."""
+    arrays = with_room(arrays, min(history, num_iterations))
+    return State(**{name: ops.asarray(array) for name, array in arrays.items()}, **numbers)
+
+
+def carried(state, resize) -> None:
+    """Nothing: curvature of another size is another function's."""
+
+
+def kept(num_iterations, itemsize, *, history=HISTORY, smooth=None, **settings) -> Memory:
+    """The pairs, with the last gradient in float32 where they are kept in less; the step, or the first one's norm."""
+    rows = 2 * min(history, num_iterations) + 2
+    last = 1 if itemsize < 4 else 0
+    return Memory(state=rows * itemsize / 4 + last, step=pyramid.PICTURES if smooth else 1, host=0)
