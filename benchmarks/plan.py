@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from common import vgg19, where
 
-from cvstyle import images, transfer
+from cvstyle import images, plan, stylize
 from cvstyle.backends import opencl
 from cvstyle.caffe.write import write_caffemodel, write_prototxt
 from cvstyle.network import Network
@@ -43,7 +43,7 @@ _OPENCL = (  # longest side, tile size, optimizer, how devices share
 _RUN = """
 import sys
 from cvstyle.cli import main
-from cvstyle.plan import peak
+from cvstyle.process import peak
 assert main(sys.argv[1:]) == 0
 print(peak())
 """
@@ -92,8 +92,8 @@ def _on_opencl(divisor, pictures, size, tile_size, optimizer, split):
         "network": Network(vgg19(divisor=divisor), devices[0]), "devices": devices, "split": split, "init": "image",
         "image_size": size, "tile_size": tile_size, "optimizer": optimizer, "num_iterations": 6,
     }  # fmt: skip
-    found, _ = transfer.plan(pictures[0], pictures[1:], **options)
-    transfer.stylize(pictures[0], pictures[1:], **options)
+    found, _ = plan(pictures[0], pictures[1:], **options)
+    stylize(pictures[0], pictures[1:], **options)
     for ops, need in zip(devices, found.needs):
         tiles = f"{found.windows} tiles of {found.window[1]}×{found.window[0]}" if found.tile_size else "no tiles"
         case = f"opencl, {need.place}, {optimizer}, {found.size[1]}×{found.size[0]}, {tiles}"

@@ -17,11 +17,13 @@ import numpy as np
 import pytest
 from pictures import write
 
-from cvstyle import Objective, checkpoint, images, stylize, transfer
+from cvstyle import Objective, checkpoint, images, stylize
 from cvstyle.backends import native, opencl
 from cvstyle.cli import main
 from cvstyle.errors import CheckpointError, OptionError
 from cvstyle.optimize import Stop, adam
+from cvstyle.run.loop import Loop
+from cvstyle.run.scale import Scale
 
 needs_opencl = pytest.mark.skipif(opencl.problem() is not None, reason=f"no OpenCL here: {opencl.problem()}")
 LAYERS = {"content_layers": ["relu2_2"], "style_layers": ["relu1_1", "relu3_1"]}
@@ -210,14 +212,14 @@ def test_a_checkpoint_that_cannot_be_written_does_not_end_the_run(files, tmp_pat
     assert capsys.readouterr().err.count("no room; the run goes on") == 4  # once more at the end
     assert images.read(out).rgb.shape == (36, 48, 3) and not path.exists()
 
-    averaged = transfer._Run._averaged
+    averaged = Loop._average
 
     def interrupt(self, x):
-        if self.done == 4:
+        if self.state.done == 4:
             os.kill(os.getpid(), signal.SIGINT)
         return averaged(self, x)
 
-    monkeypatch.setattr(transfer._Run, "_averaged", interrupt)
+    monkeypatch.setattr(Loop, "_average", interrupt)
     for promise in (False, True):
         good = 3 if promise else 0
         assert main(command(files, out, *more)) == 130
@@ -242,18 +244,18 @@ def test_numbers_that_are_not_finite_replace_no_checkpoint(files, tmp_path, monk
 
 def test_an_interrupt_while_an_array_is_freed_is_not_lost(files, tmp_path, monkeypatch, capsys):
     """Python ignores what is raised in __del__, and says so at length."""
-    averaged = transfer._Run._averaged
+    averaged = Loop._average
 
     class Freed:
         def __del__(self):
             os.kill(os.getpid(), signal.SIGINT)
 
     def interrupt(self, x):
-        if self.done == 4:
+        if self.state.done == 4:
             Freed()
         return averaged(self, x)
 
-    monkeypatch.setattr(transfer._Run, "_averaged", interrupt)
+    monkeypatch.setattr(Loop, "_average", interrupt)
     assert main(command(files, tmp_path / "out.png", "--num-iterations", 60, "--backend", "numpy")) == 130
     err = capsys.readouterr().err.splitlines()
     assert len(err) == 1 and "interrupted after 5 iterations" in err[0]
@@ -391,14 +393,14 @@ def test_each_scale_starts_from_the_one_before(files):
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "lbfgsb", "adam"])
 def test_an_interrupt_between_two_scales_leaves_the_result_of_the_first(files, monkeypatch, optimizer):
-    settings, objective = {"optimizer": optimizer, "average_iterates": 0.5}, transfer._Run._objective
+    settings, make = {"optimizer": optimizer, "average_iterates": 0.5}, Scale.__init__
 
-    def interrupted(self, longest):
-        if longest == 48:
+    def interrupted(self, setup, index):
+        if setup.schedule[index][0] == 48:
             raise KeyboardInterrupt
-        return objective(self, longest)
+        make(self, setup, index)
 
-    monkeypatch.setattr(transfer._Run, "_objective", interrupted)
+    monkeypatch.setattr(Scale, "__init__", interrupted)
     first = run(files, image_size=24, num_iterations=3, **settings)
     result = run(files, scales=[24, 48], scale_iterations=[3, 3], **settings)
     assert (result.stopped, result.iterations, result.losses) == ("interrupted", 3, first.losses)
@@ -414,8 +416,8 @@ def test_a_scale_that_fails_at_once_leaves_its_start(files, monkeypatch):
 
     starts = []
     settings = {"scales": [24, 48], "scale_iterations": [3, 3]}
-    enlarged = transfer._Run._enlarged
-    monkeypatch.setattr(transfer._Run, "_enlarged", lambda *a: starts.append(enlarged(*a)) or starts[-1])
+    enlarged = Scale.enlarged
+    monkeypatch.setattr(Scale, "enlarged", lambda *a: starts.append(enlarged(*a)) or starts[-1])
     monkeypatch.setattr(Objective, "read_losses", spoiled)
     result = run(files, **settings)
     assert "nan at iteration 4" in result.stopped
@@ -448,7 +450,7 @@ def test_adams_moments_are_carried_over(files):
 
 
 def test_automatic_scales():
-    from cvstyle.transfer import Options
+    from cvstyle import Options
 
     assert Options(image_size=3620, scales="auto").stages(1000) == [(452, 1000), (905, 500), (1810, 200), (3620, 100)]
     assert Options(image_size=300, scales="auto").stages(1000) == [(300, 1000)]

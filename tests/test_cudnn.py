@@ -108,14 +108,14 @@ def test_auto_prefers_our_kernels(fake):
 ], ids=str)  # fmt: skip
 def test_the_command_line(fake, monkeypatch, options, used, autotunes):
     monkeypatch.setattr(cuda.Device, "tunes", True)
-    (backend,) = run.chosen_backends(parsed(options))
+    (backend,) = run.Request.of(parsed(options)).devices()
     assert (backend.name, backend.autotune) == (used, autotunes) if used else backend.name not in ("cudnn", "cuda")
 
 
 def test_the_references_backend_without_cudnn(fake, monkeypatch, capsys):
     find = cudnn.importlib.util.find_spec
     monkeypatch.setattr(cudnn.importlib.util, "find_spec", lambda name: None if name == "cudnn" else find(name))
-    (backend,) = run.chosen_backends(parsed(["-backend", "cudnn"]))
+    (backend,) = run.Request.of(parsed(["-backend", "cudnn"])).devices()
     assert backend.name == "cuda"
     said = capsys.readouterr().err
     assert "'cudnn' cannot be used: cuDNN's frontend is not installed" in said

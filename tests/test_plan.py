@@ -13,12 +13,14 @@ import pytest
 from pictures import write
 
 import cvstyle
-from cvstyle import embedded_network, optimize, plan, transfer
+from cvstyle import Job, Options, optimize, plan, process, stylize
 from cvstyle.backends import memory, opencl
 from cvstyle.cli import main
 from cvstyle.errors import OptionError
 from cvstyle.netdef import LayerDef, NetDef
 from cvstyle.network import Network
+from cvstyle.options import Compute
+from cvstyle.run import loop, planner
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +77,8 @@ def test_predicted_peak_is_the_measured_one(pictures, tmp_path, backend, more):
 ])  # fmt: skip
 def test_predicted_peak_of_devices(split, tile, width, offload, pictures, monkeypatch):
     """What each device's pool has taken after a real run."""
-    monkeypatch.setattr(plan, "_PROBES", (128, 256))
-    monkeypatch.setattr(transfer, "_CHECK", 3)  # a picture more is kept from a check on
+    monkeypatch.setattr(planner, "_PROBES", (128, 256))
+    monkeypatch.setattr(loop, "CHECK", 3)  # a picture more is kept from a check on
     devices = [opencl.Backend(number) for number in range(2 if split else 1)]
     options = {
         "network": Network(nets.vgg(16, width, (64, 64), classifier=False), devices[0]), "devices": devices,
@@ -84,13 +86,13 @@ def test_predicted_peak_of_devices(split, tile, width, offload, pictures, monkey
         "content_layers": ["relu2_2"], "style_layers": ["relu1_1", "relu2_1"], "optimizer": "adam",
         "num_iterations": 5, "init": "image", "tile_size": tile, "offload": offload,
     }  # fmt: skip
-    found, _ = transfer.plan(pictures[1], [pictures[3]], **options)
+    found, _ = plan(pictures[1], [pictures[3]], **options)
     assert (found.windows > 1) is (tile is not None or split == "tiles")
     assert [need.place for need in found.needs] == [*(["device 0", "device 1"] if split else ["device"]), "memory"]
     assert found.memory == sum(need.size for need in found.needs)
     for ops in devices:
         ops.pool.taken = 0
-    transfer.stylize(pictures[1], [pictures[3]], **options)
+    stylize(pictures[1], [pictures[3]], **options)
     for ops, need in zip(devices, found.needs):
         assert need.size == pytest.approx(ops.pool.taken, rel=0.1)
 
@@ -102,7 +104,7 @@ def test_predicted_peak_of_devices(split, tile, width, offload, pictures, monkey
 ], ids=str)  # fmt: skip
 def test_the_history_that_is_planned_is_kept(chosen, pairs, more, pictures, monkeypatch):
     """With what the optimiser really takes, after two iterations of the last scale."""
-    monkeypatch.setattr(plan, "_PROBES", (64, 128))
+    monkeypatch.setattr(planner, "_PROBES", (64, 128))
 
     def end(iterate):
         if iterate.iteration >= (42 if "scales" in chosen else 2):
@@ -117,8 +119,8 @@ def test_the_history_that_is_planned_is_kept(chosen, pairs, more, pictures, monk
         "network": Network(NetDef("net", {"data": None}, (layer,)), ops), "image_size": 320, "init": "image",
         "content_layers": ["half"], "style_layers": [], "num_iterations": 400, **chosen,
     }  # fmt: skip
-    found, _ = transfer.plan(pictures[1], [pictures[3]], **options)
-    transfer.stylize(pictures[1], [pictures[3]], callback=end, **options)
+    found, _ = plan(pictures[1], [pictures[3]], **options)
+    stylize(pictures[1], [pictures[3]], callback=end, **options)
     assert found.needs[0].size == pytest.approx(ops.pool.taken, rel=0.15)
     assert vectors(pairs, more) < ops.pool.peak < vectors(pairs, more) + 15 * 3 * 4 * 240 * 320
 
@@ -130,7 +132,7 @@ def test_automatic_tiles_and_the_summary_of_a_run(pictures, tmp_path, capsys, mo
     whole = capsys.readouterr().out
     assert re.search(r"tiles +none", whole)
     needed = int(re.search(r"memory +([\d,]+) MB", whole).group(1).replace(",", "")) * 1e6
-    monkeypatch.setattr(memory, "available", lambda: int(needed * 0.75) - plan.resident())
+    monkeypatch.setattr(memory, "available", lambda: int(needed * 0.75) - process.resident())
     assert main(["plan", *arguments]) == 1
     assert "does not fit" in capsys.readouterr().out
     assert main(["plan", *arguments, "--tile-size", "auto"]) == 0
@@ -147,38 +149,47 @@ def test_what_cannot_fit_is_refused_with_the_options_that_would(pictures, tmp_pa
 
 
 def test_the_library_takes_automatic_tiles(pictures):
-    result = transfer.stylize(
+    result = stylize(
         pictures[1], [pictures[3]], backend="numpy", image_size=64, num_iterations=1, tile_size="auto",
     )  # fmt: skip
     assert result.iterations == 1
     with pytest.raises(OptionError, match="tile_size is 'many'"):
-        transfer.stylize(pictures[1], [pictures[3]], tile_size="many")
+        stylize(pictures[1], [pictures[3]], tile_size="many")
+
+
+def planner_of(pictures, **settings):
+    """Of the embedded network."""
+    options = Options.of({"optimizer": "adam", "num_iterations": 10, **settings})
+    return planner.Planner(Job(pictures[1], pictures[3], options=options, compute=Compute(backend="numpy")).setup())
 
 
 @pytest.mark.parametrize("tile_size", [None, 400])
-def test_a_margin_is_planned_for(tile_size, monkeypatch):
+def test_a_margin_is_planned_for(tile_size, pictures, monkeypatch):
     """It costs what as many pixels more of the picture would, and is no part of the sizes that are told."""
-    monkeypatch.setattr(plan, "_PROBES", (64, 96))
+    monkeypatch.setattr(planner, "_PROBES", (64, 96))
     monkeypatch.setattr(memory, "available", lambda: 10**10)
-    settings = {"content_layers": ["octave1"], "style_layers": ["octave2"]}
-    planner = plan.Planner(embedded_network("numpy"), settings, margin=20)
-    found = planner.plan([(600, 10)], [(450, 600)], tile_size, "adam", 0)
-    largest = planner.largest((450, 600), "adam", 0)
-    planner.margin = 0
-    wider = planner.plan([(640, 10)], [(490, 640)], tile_size, "adam", 0)
+    layers = {"content_layers": ["octave1"], "style_layers": ["octave2"], "style_scale": 0.01}
+    maker = planner_of(pictures, image_size=600, margin=20, tile_size=tile_size, **layers)
+    found, largest = maker.plan(), maker.largest()
+    setup = maker.setup
+    setup.sizes = setup.padded_sizes
+    setup.margin = 0
+    wider = maker.plan()
     assert [need.size for need in found.needs] == [need.size for need in wider.needs]
     assert (found.windows, found.window, found.seconds) == (wider.windows, wider.window, wider.seconds)
     assert (found.size, wider.size) == ((450, 600), (490, 640))
-    assert largest < planner.largest((450, 600), "adam", 0) < largest + 60
+    setup.sizes = [(450, 600)]
+    assert largest < maker.largest() < largest + 60
 
 
-def test_time_of_tiles_counts_both_passes(monkeypatch):
-    net = embedded_network("numpy")
-    monkeypatch.setattr(plan, "_PROBES", (64, 96))
-    planner = plan.Planner(net, {"content_layers": [], "style_layers": ["octave1", "octave2"]})
-    planner.seconds = 1e-6
-    whole = planner.plan([(1000, 10)], [(1000, 1000)], None, "adam", 0)
-    assert whole.seconds == pytest.approx(1) and whole.total == pytest.approx(10)
-    tiled = planner.plan([(1000, 10)], [(1000, 1000)], 300, "adam", 0)
+def test_time_of_tiles_counts_both_passes(pictures, monkeypatch):
+    monkeypatch.setattr(planner, "_PROBES", (64, 96))
+    layers = {"content_layers": [], "style_layers": ["octave1", "octave2"], "margin": 0}
+    maker = planner_of(pictures, image_size=1000, **layers)
+    maker.seconds = 1e-6
+    whole = maker.plan()
+    assert whole.seconds == pytest.approx(0.75) and whole.total == pytest.approx(7.5)
+    maker.setup.tile_size = 300
+    tiled = maker.plan()
     pixels = tiled.windows * tiled.window[0] * tiled.window[1]
     assert tiled.seconds == pytest.approx(1e-6 * pixels * (1.5 - 0.5 / tiled.windows))

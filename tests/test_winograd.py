@@ -12,12 +12,13 @@ from test_opencl import EXACT, NETS, ON_GPU, check_convolution, noise, on_gpu
 from test_tiles import check_features
 from test_tuning import Clock, folder, ops  # fixtures
 
-from cvstyle import images, plan, transfer
+from cvstyle import images, plan, stylize
 from cvstyle.backends import device as common
 from cvstyle.backends import opencl
 from cvstyle.backends.device import convolution, ways, winograd
 from cvstyle.backends.device.ways import TILES, Way
 from cvstyle.network import Network
+from cvstyle.run import planner
 
 __all__ = ["folder", "ops"]
 _CALLS = (0, 0, 0, 1, 1, 0, 1, 0, 1)  # check_convolution's, 1: backward
@@ -166,7 +167,7 @@ def test_predicted_memory(device, monkeypatch, tmp_path):
     files = [str(tmp_path / f"{name}.png") for name in "ab"]
     for name in files:
         images.write(name, np.random.default_rng(0).uniform(0, 1, (48, 64, 3)).astype(np.float32))
-    monkeypatch.setattr(plan, "_PROBES", (96, 192))
+    monkeypatch.setattr(planner, "_PROBES", (96, 192))
     monkeypatch.setattr(convolution, "plan", lambda *_, blocks=0, **__: Way(TILES[2], 1, bool(blocks)))
     monkeypatch.setattr(device.device, "records", False)  # what is recorded has a pool of its own
     ops = common.Backend(device.device)
@@ -176,8 +177,8 @@ def test_predicted_memory(device, monkeypatch, tmp_path):
         "content_layers": ["relu2_2"], "style_layers": ["relu1_1", "relu3_2"], "optimizer": "adam",
         "num_iterations": 2, "init": "image",
     }  # fmt: skip
-    found, _ = transfer.plan(files[0], files[1:], **options)
-    transfer.stylize(files[0], files[1:], **options)
+    found, _ = plan(files[0], files[1:], **options)
+    stylize(files[0], files[1:], **options)
     assert ops.pool.peak > 8e6
     assert found.needs[0].size == pytest.approx(ops.pool.taken, rel=0.15)
 

@@ -16,7 +16,7 @@ from functools import cache
 from ..errors import OptionError, nearest
 
 _KINDS = ("auto", "gpu", "cpu")
-_HELPERS = {"device", "files", "memory", "threads"}
+_HELPERS = {"choose", "device", "files", "memory", "threads"}
 
 
 @cache

@@ -9,6 +9,7 @@ import argparse
 import importlib
 import os
 import sys
+from contextlib import contextmanager, suppress
 
 from .. import __version__
 from ..errors import CvstyleError, OptionError, nearest
@@ -40,21 +41,19 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command line (without the program's name); returns the exit status."""
+    """Run a command line (without the program's name); returns the exit status.
+
+    It may be called again and again, and in a thread: the process is left as it was.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a terminal may lack the × of a size, or a letter of a file's name
     if argv and argv[0].startswith("-") and argv[0] not in ("-h", "--help", "--version"):
         argv.insert(0, "run")  # the reference's command line has no verb
-    parser = _Parser(
-        prog="cvstyle", description="Neural style transfer with Caffe models, without a deep-learning framework.",
-        allow_abbrev=False,
-    )  # fmt: skip
-    parser.add_argument("--version", action="version", version=f"cvstyle {__version__}")
-    subparsers = parser.add_subparsers(title="commands", dest="command", parser_class=_Parser)
-    for verb in _VERBS:
-        importlib.import_module(f"{__name__}.{verb}").add_parser(subparsers)
+    with _any_letters():
+        return _carry_out(argv)
+
+
+def _carry_out(argv):
+    parser = _parser()
     try:
         arguments = parser.parse_args(_modern_spelling(argv))
         if not arguments.command:
@@ -78,6 +77,33 @@ def main(argv: list[str] | None = None) -> int:
         ways_out = "--tile-size auto or a smaller --image-size needs less"
         print(f"cvstyle: not enough memory{how_much}; {ways_out}", file=sys.stderr)
         return 2
+
+
+def _parser():
+    """The parser of every verb."""
+    parser = _Parser(
+        prog="cvstyle", description="Neural style transfer with Caffe models, without a deep-learning framework.",
+        allow_abbrev=False,
+    )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"cvstyle {__version__}")
+    subparsers = parser.add_subparsers(title="commands", dest="command", parser_class=_Parser)
+    for verb in _VERBS:
+        importlib.import_module(f"{__name__}.{verb}").add_parser(subparsers)
+    return parser
+
+
+@contextmanager
+def _any_letters():
+    """Within it, letters that a terminal lacks are replaced: the × of a size, or those of a file's name."""
+    changed = [(stream, stream.errors) for stream in (sys.stdout, sys.stderr) if hasattr(stream, "reconfigure")]
+    for stream, _ in changed:
+        stream.reconfigure(errors="replace")
+    try:
+        yield
+    finally:
+        for stream, errors in changed:
+            with suppress(OSError, ValueError):  # its reader went away, or it was closed
+                stream.reconfigure(errors=errors)
 
 
 def _is_lack_of_memory(error):

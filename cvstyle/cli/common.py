@@ -1,84 +1,78 @@
-"""What several verbs share."""
+"""What several verbs share: the parser of options, and text in columns."""
 
 from __future__ import annotations
 
 import argparse
+import sys
+
+from ..errors import OptionError
+from ..fields import GROUPS, REQUIRED, SWITCH, Option, options_of
+from ..options import Compute, Files
 
 
-def comma_list(text: str) -> list[str]:
-    """["a", "b"] from "a,b"."""
-    return [part.strip() for part in text.split(",") if part.strip()]
+def add_options(parser, classes, groups=GROUPS) -> None:
+    """Add the options of dataclasses (see `fields`) to a parser, under the headings of their groups."""
+    for title in groups:
+        group = parser.add_argument_group(title)
+        for cls in classes:
+            for entry in options_of(cls).values():
+                if entry.group == title:
+                    add_option(group, entry)
 
 
-def numbers(text: str) -> list[float]:
-    """[3.0, 7.0] from "3,7"."""
-    try:
-        return [float(part) for part in comma_list(text)]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a list of numbers such as 3,7") from None
+def add_option(group, entry: Option) -> None:
+    """Add one option to a parser or one of its groups."""
+    settings = {"help": entry.help.replace("%", "%%")}
+    if entry.default is REQUIRED:
+        settings["required"] = True
+    else:
+        settings["default"] = entry.default
+    if entry.kind is SWITCH and entry.const is None:
+        settings["action"] = "store_true"
+    else:
+        settings |= {"type": _reader(entry), "metavar": entry.metavar, "choices": entry.choices}
+    if entry.const is not None:
+        settings |= {"nargs": "?", "const": entry.const}
+    group.add_argument(*entry.spellings, **settings)
 
 
-def whole(text: str) -> int:
-    """512 from "512", "512.0" or "5.12e2", as Lua reads numbers."""
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        value = float(text)
-        if value.is_integer():
-            return int(value)
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"'{text}' is not a whole number")
+def _reader(entry):
+    """The parser of an option's text, whose errors argparse puts the option's name before."""
+
+    def read(text):
+        try:
+            return entry.kind.parse(text)
+        except OptionError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return read
 
 
-def number(text: str) -> float:
-    """3.5 from "3.5"."""
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from None
-
-
-def whole_numbers(text: str) -> list[int]:
-    """[256, 512] from "256,512"."""
-    try:
-        found = [whole(part) for part in comma_list(text)]
-    except argparse.ArgumentTypeError:
-        found = []
-    if not found:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a list of whole numbers such as 256,512")
-    return found
+def settings_of(cls, args):
+    """An object of a dataclass of options from the arguments of its parser."""
+    return cls(**{name: value for name, value in vars(args).items() if name in options_of(cls)})
 
 
 def add_network_arguments(parser) -> None:
     """--proto and --model, with the reference's spellings."""
-    group = parser.add_argument_group("model files")
-    group.add_argument(
-        "--proto", "--proto-file", metavar="FILE", help="deploy.prototxt (default: the embedded network)"
-    )
-    group.add_argument("--model", "--model-file", metavar="FILE", help="the .caffemodel that belongs to it")
+    add_options(parser, [Files], [options_of(Files)["proto"].group])
 
 
 def add_threads_argument(parser) -> None:
     """--threads, for `limit_threads`."""
-    parser.add_argument(
-        "--threads", type=_threads, metavar="N", help="threads on the CPU (default: one for each processor)"
-    )
+    add_option(parser, options_of(Compute)["threads"])
 
 
-def limit_threads(args) -> None:
-    """Let backends made from now on use as many threads as were asked for."""
+def limit_threads(count: int | None) -> None:
+    """Let backends made from now on use as many threads; None: one for each processor."""
     from ..backends import threads
 
-    threads.limit(args.threads)
+    threads.limit(count)
 
 
-def _threads(text):
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number of threads")
-    return int(text)
+def say(line: str) -> None:
+    """Print a line of the program where results are not."""
+    print(f"cvstyle: {line}", file=sys.stderr, flush=True)
 
 
 def table(rows) -> str:

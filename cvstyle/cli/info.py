@@ -74,7 +74,7 @@ def _timings(args):
     from ..network import load_network
     from ..timings import measure
 
-    limit_threads(args)
+    limit_threads(args.threads)
     ops = backends.get(args.backend, args.device, args.precision)
     net = load_network(*((args.proto, args.model) if args.proto else zoo.embedded_files()), ops)
     known = zoo.defaults(net.layer_names)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from .common import limit_threads
-from .run import add_arguments, chosen_backends, run_options
+from .run import Request, add_arguments
 
 
 def add_parser(subparsers):
@@ -19,15 +18,14 @@ def add_parser(subparsers):
 
 def execute(args) -> int:
     """Carry out `cvstyle plan`; returns the exit status."""
-    from .. import transfer
-    from ..plan import duration
+    from ..run import Job
+    from ..words import duration
 
-    styles, options = run_options(args)
-    limit_threads(args)
-    devices = chosen_backends(args)
-    found, largest = transfer.plan(
-        args.content, styles, proto=args.proto, model=args.model, backend=devices[0], devices=devices, options=options
-    )
+    request = Request.of(args)
+    files = request.files
+    devices = request.devices()
+    job = Job(files.content, files.style, files.proto, files.model, devices=devices, options=request.options)
+    found, largest = job.plan()
     rows = [("picture", "{1}×{0}".format(*found.size))]
     tiles = "{2} windows of {1}×{0}".format(*found.window, found.windows) if found.tile_size else "none"
     rows.append(("tiles", tiles))

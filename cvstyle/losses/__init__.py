@@ -1,7 +1,8 @@
 """Losses: one file each.
 
-To add one, add a file here with a class derived from `Loss`, and `made(**settings) -> list[Loss]`, whose keywords are
-its settings and their defaults for `Objective`. Nothing else changes.
+To add one, add a file here with a class derived from `Loss`; `made(**settings) -> list[Loss]`, whose keywords are its
+settings and their defaults for `Objective`; and `Options`, in which the same names are options of a run. Nothing else
+changes. Nothing here imports NumPy, since the command line reads the options before it needs any.
 """
 
 from __future__ import annotations
@@ -14,14 +15,30 @@ from functools import cache
 from ..errors import OptionError, nearest
 from .base import Loss, View, parse_layer
 
-__all__ = ["Loss", "View", "made", "parse_layer"]
+__all__ = ["Loss", "View", "layer_names", "made", "options", "parse_layer", "setting_names"]
 
 
 @cache
-def _makers():
-    """module name → its `made`, in alphabetical order, in which a layer's gradients are added up."""
+def _modules():
+    """The files, in alphabetical order, in which a layer's gradients are added up."""
     names = [module.name for module in pkgutil.iter_modules(__path__) if module.name != "base"]
-    return {name: importlib.import_module(f"{__name__}.{name}").made for name in sorted(names)}
+    return [importlib.import_module(f"{__name__}.{name}") for name in sorted(names)]
+
+
+def options() -> list[type]:
+    """The dataclasses of the losses' options."""
+    return [module.Options for module in _modules()]
+
+
+def setting_names() -> list[str]:
+    """The names of all settings."""
+    return [name for module in _modules() for name in inspect.signature(module.made).parameters]
+
+
+def layer_names(settings: dict) -> list[str]:
+    """The layers that settings name, whatever their weights: a setting that lists layers is called "..._layers"."""
+    entries = (entry for name, value in settings.items() if name.endswith("_layers") for entry in value)
+    return list(dict.fromkeys(parse_layer(entry)[0] for entry in entries))
 
 
 def made(settings: dict) -> list[Loss]:
@@ -29,11 +46,12 @@ def made(settings: dict) -> list[Loss]:
 
     Raises OptionError for an unknown name and for values that make no sense.
     """
-    known = {name: maker for maker in _makers().values() for name in inspect.signature(maker).parameters}
+    known = setting_names()
     unknown = next((name for name in settings if name not in known), None)
     if unknown is not None:
-        raise OptionError(f"there is no setting '{unknown}'; {nearest(unknown, list(known))}")
-    return [
-        loss for maker in _makers().values()
-        for loss in maker(**{name: value for name, value in settings.items() if known[name] is maker})
-    ]  # fmt: skip
+        raise OptionError(f"there is no setting '{unknown}'; {nearest(unknown, known)}")
+    found = []
+    for module in _modules():
+        names = inspect.signature(module.made).parameters
+        found += module.made(**{name: settings[name] for name in names if name in settings})
+    return found

@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .. import fields
+from ..fields import NETWORK, NOT_NEGATIVE, WEIGHTS, Settings, option
 from .base import Loss, checked_weight, layer_weights
+
+
+@dataclass(kw_only=True)
+class Options(Settings):
+    """None is that of the network; layers are as in `Objective`."""
+
+    content_layers: Sequence | None = option(
+        None, "layers for content, each with an optional factor", group=NETWORK, kind=fields.LAYERS, metavar="A,B:2",
+        identity=True,
+    )  # fmt: skip
+    content_weight: float | None = option(
+        None, "default: that of the network", group=WEIGHTS, kind=fields.NUMBER, metavar="W", limits=NOT_NEGATIVE,
+        identity=True,
+    )  # fmt: skip
 
 
 class Content(Loss):

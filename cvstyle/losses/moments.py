@@ -10,15 +10,31 @@ Any loss L(M) has the gradient 2/C · w(p) · (∂L/∂M) F'(p), its first C row
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+from .. import fields
+from ..fields import NETWORK, NOT_NEGATIVE, WEIGHTS, Settings, option
 from .base import Loss, checked_weight, layer_weights
+
+
+@dataclass(kw_only=True)
+class Options(Settings):
+    """None is that of the network; layers are as in `Objective`."""
+
+    style_layers: Sequence | None = option(
+        None, "layers for style", group=NETWORK, kind=fields.LAYERS, metavar="A,B:2", identity=True
+    )
+    style_weight: float | None = option(
+        None, "default: that of the network", group=WEIGHTS, kind=fields.NUMBER, metavar="W", limits=NOT_NEGATIVE,
+        identity=True,
+    )  # fmt: skip
 
 
 class Moments(Loss):
     """A loss of M: a subclass says in `compare` what L is; its aim is (matrix, slope) with ∂L/∂M = slope/2 · matrix.
 
-    weights: (H, W) of the layer's map, not negative, with sum 1, or None for all positions alike.
+    weights: an array (H, W) for the layer's map, not negative, with sum 1, or None for all positions alike.
     """
 
     has_statistic = True
@@ -26,7 +42,7 @@ class Moments(Loss):
     ones = False
     """Whether F' has the row of ones."""
 
-    def __init__(self, name, layer, weight, weights: np.ndarray | None = None):
+    def __init__(self, name, layer, weight, weights=None):
         super().__init__(name, layer, weight)
         self.weights = weights
         self._maps: dict[tuple, object] = {}
@@ -72,17 +88,17 @@ class Moments(Loss):
         return out
 
     def _ones(self, view):
-        return self._map(view, "ones", lambda rows, columns: np.ones((len(rows), len(columns))))
+        return self._map(view, "ones", lambda shape: [[1.0] * shape[1]] * shape[0])
 
     def _root(self, view):
-        return self._map(view, "root", lambda rows, columns: np.sqrt(self.weights[np.ix_(rows, columns)]))
+        rows, columns = (slice(first, first + n) for first, n in zip(view.start, view.x.shape[2:]))
+        return self._map(view, "root", lambda shape: self.weights[rows, columns] ** 0.5)
 
-    def _map(self, view, kind, function):
-        """function(rows, columns) of a view as (1, 1, h, w) on its backend, made once."""
+    def _map(self, view, kind, make):
+        """What make(shape) gives for a view's (h, w), as (1, 1, h, w) on its backend, made once."""
         key = (view.ops, kind, view.start, tuple(view.x.shape[2:]))
         if key not in self._maps:
-            rows, columns = (range(first, first + n) for first, n in zip(view.start, view.x.shape[2:]))
-            self._maps[key] = view.ops.asarray(function(rows, columns)[None, None])
+            self._maps[key] = view.ops.asarray(make(view.x.shape[2:])).reshape(1, 1, *view.x.shape[2:])
         return self._maps[key]
 
     def __getstate__(self):

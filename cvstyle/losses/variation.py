@@ -5,7 +5,21 @@ The gradient is that of neural_style.lua, which leaves the value out of its loss
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from .. import fields
+from ..fields import NOT_NEGATIVE, WEIGHTS, Settings, option
 from .base import Loss, checked_weight
+
+
+@dataclass(kw_only=True)
+class Options(Settings):
+    """None is that of the network."""
+
+    tv_weight: float | None = option(
+        None, "smoothness; default: that of the network", group=WEIGHTS, kind=fields.NUMBER, metavar="W",
+        limits=NOT_NEGATIVE, identity=True,
+    )  # fmt: skip
 
 
 class TotalVariation(Loss):

@@ -1,0 +1,83 @@
+"""The backends of a run, from names and numbers as on the command line; neural_style.lua's mean the best there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..errors import OptionError
+from . import best, get, is_host, survey
+
+_REFERENCE = {"nn": "gpu", "cudnn": "cudnn", "clnn": "opencl"}  # neural_style.lua's names, and what serves them here
+
+
+def choose(
+    backend: str = "auto",
+    device: str | None = None,
+    gpu: str | None = None,
+    precision: str = "fp32",
+    *,
+    split: str | None = None,
+    multigpu_strategy: Sequence[int | str] | None = None,
+    no_autotune: bool = False,
+    cudnn_autotune: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> list:
+    """New backend objects, one per device; on the CPU a device is a share of the threads.
+
+    backend, device, precision: see `get`. gpu: numbers of devices, "0,1", or "-1" for the CPU. split,
+    multigpu_strategy: see `Options`. say: takes a line where something else than was asked for is used.
+    Raises OptionError for backends and devices that are not there, and options that contradict each other.
+    """
+    numbers = [number.strip() for number in (gpu or "").split(",") if number.strip()]
+    if any(number != "-1" and not number.isdecimal() for number in numbers):
+        raise OptionError(f"--gpu {gpu}: a device number, or -1 for the CPU, is needed")
+    wanted = [number for number in numbers if number != "-1"]
+    if wanted and device:
+        raise OptionError("--gpu and --device both choose a device; give one of them")
+    name, device = backend, device or next(iter(wanted), None)
+    if name in _REFERENCE or (name == "auto" and numbers):
+        name = _best_for(name, numbers, wanted, say)
+        device = None if name == "cpu" else device
+    if len(set(wanted)) < len(wanted):
+        raise OptionError(f"--gpu {gpu}: each device can be named once")
+    if len(wanted) < 2 or (name == "cpu" and backend != "cpu"):
+        all_threads = len(wanted) == 1 and is_host(name)
+        found = [get(name, None if all_threads else device, precision)]
+    elif is_host(name):
+        found = _shares(name, len(wanted), precision, split == "tiles" or not (split or multigpu_strategy))
+    else:
+        found = [get(name, number, precision) for number in wanted]
+    for ops in found:
+        if no_autotune:
+            ops.autotune = False
+        elif ops.name == "cudnn":
+            ops.autotune = cudnn_autotune
+    return found
+
+
+def _best_for(name, numbers, wanted, say):
+    """The name of the backend that serves one of the reference's names, or "auto" where GPUs are named by number."""
+    if numbers and not wanted:
+        return "cpu"
+    surveyed = survey()
+    gpus = {backend for backend, _, devices in surveyed for found in devices if found.kind == "gpu"}
+    if not gpus:
+        if wanted:
+            say("no GPU can be used ('cvstyle devices' says why); using the CPU")
+        return "cpu"
+    served = _REFERENCE.get(name, "gpu")
+    if served in gpus:
+        return served
+    if name == "cudnn":
+        reason = next(problem for backend, problem, _ in surveyed if backend == name)
+        say(f"backend 'cudnn' cannot be used: {reason}; using {best('gpu').Backend.name}")
+    return "gpu"
+
+
+def _shares(name, count, precision, tiles):
+    """Backends of the CPU. tiles: they work at the same time and share the threads; else one works at a time."""
+    first = get(name, None, precision)
+    threads = first.workers.count
+    if tiles:
+        threads = max(1, threads // count)
+    return [type(first)(threads=threads) for _ in range(count)]

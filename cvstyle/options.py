@@ -1,0 +1,349 @@
+"""Every option of a run, once: files, what is computed, what computes it, and reports.
+
+Each field is an `option(...)` (see `fields`): the command line and the checkpoints go by these records.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from . import fields, losses
+from .errors import OptionError
+from .fields import (
+    ABOVE_ZERO,
+    LARGE,
+    MODEL,
+    NETWORK,
+    OPTIMISATION,
+    PICTURES,
+    REPORTS,
+    REQUIRED,
+    WEIGHTS,
+    Limits,
+    Settings,
+    option,
+    options_of,
+)  # fmt: skip
+
+_LONGEST = 1 << 20  # pixels
+_SHARES = (1, 1 / 2, 1 / 5, 1 / 10, 1 / 20)  # of num_iterations for each scale: those of the reference's recipe
+_SMALLEST = 256  # the first of automatic scales is at least as large
+_PRECISIONS = ("fp32", *(word + fast for fast in ("", "-fast") for word in ("tf32", "fp16", "bf16")))
+
+
+@dataclass(kw_only=True)
+class Files(Settings):
+    """The files of a run."""
+
+    content: str = option(
+        REQUIRED, "the photograph", group=PICTURES, kind=fields.FILE, metavar="FILE", flags=("--content-image",)
+    )
+    style: Sequence[str] = option(
+        REQUIRED, "the painting or paintings", group=PICTURES, kind=fields.FILES, metavar="FILE[,FILE]",
+        flags=("--style-image",),
+    )  # fmt: skip
+    output: str = option(
+        "out.png", "PNG, JPEG, WebP or TIFF (default: {default})", group=PICTURES, kind=fields.FILE, metavar="FILE",
+        flags=("--output-image",),
+    )  # fmt: skip
+    bits: int = option(
+        8, "bits per channel of a TIFF or PNG (default: {default})", group=PICTURES, kind=fields.WHOLE, choices=(8, 16)
+    )
+    proto: str | None = option(
+        None, "deploy.prototxt (default: the embedded network)", group=MODEL, kind=fields.FILE, metavar="FILE",
+        flags=("--proto-file",),
+    )  # fmt: skip
+    model: str | None = option(
+        None, "the .caffemodel that belongs to it", group=MODEL, kind=fields.FILE, metavar="FILE",
+        flags=("--model-file",),
+    )  # fmt: skip
+
+
+@dataclass(kw_only=True)
+class Compute(Settings):
+    """What computes a run (see `backends.choose`)."""
+
+    backend: str = option(
+        "auto", "{default} (default: a GPU where one works), cpu, gpu, or one that 'cvstyle devices' lists",
+        group=NETWORK, kind=fields.NAME, metavar="NAME",
+    )  # fmt: skip
+    precision: str = option(
+        "fp32", "of convolutions on an NVIDIA GPU: {default} (default) uses no tensor cores; tf32, fp16 and bf16 keep "
+        "the gradient within 1%; tf32-fast, fp16-fast and bf16-fast, at half the arithmetic, within 2, 2 and 6%",
+        group=NETWORK, kind=fields.NAME, metavar="NAME", choices=_PRECISIONS,
+    )  # fmt: skip
+    device: str | None = option(
+        None, "which device of the backend (see 'cvstyle devices')", group=NETWORK, kind=fields.NAME,
+        metavar="N or NAME",
+    )  # fmt: skip
+    gpu: str | None = option(
+        None, "the GPU of this number; several share the work; -1: the CPU. On a CPU backend a device is a share of "
+        "the threads", group=NETWORK, kind=fields.NAME, metavar="N[,N]",
+    )  # fmt: skip
+    no_autotune: bool = option(
+        False, "take the GPU kernels that are estimated to be fastest, instead of trying out each shape once",
+        group=NETWORK, kind=fields.SWITCH,
+    )  # fmt: skip
+    cudnn_autotune: bool = option(
+        False, "let backend cudnn time its plans for each shape once", group=NETWORK, kind=fields.SWITCH
+    )
+    threads: int | None = option(
+        None, "threads on the CPU (default: one for each processor)", group=NETWORK, kind=fields.THREADS, metavar="N",
+        limits=ABOVE_ZERO,
+    )  # fmt: skip
+
+    def devices(self, options: Options, say: Callable[[str], None] = lambda line: None) -> list:
+        """New backend objects, one per device (see `backends.choose`); the CPU's keep to `threads` from now on."""
+        from .backends import threads
+        from .backends.choose import choose
+
+        threads.limit(self.threads)
+        return choose(
+            self.backend, self.device, self.gpu, self.precision, split=options.split,
+            multigpu_strategy=options.multigpu_strategy, no_autotune=self.no_autotune,
+            cudnn_autotune=self.cudnn_autotune, say=say,
+        )  # fmt: skip
+
+
+@dataclass(kw_only=True)
+class Reports(Settings):
+    """What a run tells, and what it saves on the way."""
+
+    print_iter: int = option(
+        50, "a line every N iterations where no terminal is (default: {default})", group=REPORTS, kind=fields.WHOLE,
+        metavar="N", unit="iterations",
+    )  # fmt: skip
+    save_iter: int | None = option(
+        None, "save out_N.png every N iterations (default: 0, never)", group=REPORTS, kind=fields.WHOLE, metavar="N",
+        unit="iterations", compat=100,
+    )  # fmt: skip
+    log: str | None = option(
+        None, "write the losses of every iteration", group=REPORTS, kind=fields.FILE, metavar="FILE.csv"
+    )
+    quiet: bool = option(False, "say nothing unless something goes wrong", group=REPORTS, kind=fields.SWITCH)
+
+    def saves_every(self, compat: bool) -> int:
+        """Iterations between the pictures that are saved on the way; below 1: none is."""
+        if self.save_iter is None:
+            return options_of(Reports)["save_iter"].compat if compat else 0
+        return self.save_iter
+
+
+@dataclass(kw_only=True)
+class Options(*reversed(losses.options())):
+    """The options of a style transfer; None takes the default of the network (`zoo`) or of the optimiser.
+
+    Sizes are in pixels, weights as in `Objective`; learning_rate is in 0..255 units. A list may be given as the comma
+    list of the command line, layers as a mapping to their factors too. Raises OptionError for a value of a wrong kind;
+    limits, and options that contradict each other, are for `check`.
+    """
+
+    image_size: int = option(
+        512, "longest side of the result in pixels (default: {default})", group=PICTURES, kind=fields.WHOLE,
+        metavar="N", limits=ABOVE_ZERO, unit="pixels",
+    )  # fmt: skip
+    style_scale: float = option(
+        1.0, "size of the styles relative to the result (default: {default})", group=PICTURES, kind=fields.NUMBER,
+        metavar="X", limits=ABOVE_ZERO, identity=True,
+    )  # fmt: skip
+    style_blend_weights: Sequence[float] | None = option(
+        None, "share of each style (default: equal)", group=PICTURES, kind=fields.BLEND, metavar="N,N", identity=True
+    )
+    original_colors: bool = option(
+        False, "keep the colours of the content", group=PICTURES, kind=fields.SWITCH, choices=(0, 1), const=1
+    )
+    pooling: str = option(
+        "max", "{default} (default) or avg in place of max pooling", group=NETWORK, kind=fields.NAME,
+        choices=("max", "avg"), identity=True,
+    )  # fmt: skip
+
+    split: str | None = option(
+        None, "what several devices share: tiles (default; faster, and each needs the memory of one) or layers",
+        group=NETWORK, kind=fields.NAME, choices=("tiles", "layers"),
+    )  # fmt: skip
+    """Tiles are computed at the same time; of layers each device has some: the memory is spread, but one works at a
+    time. None: layers where multigpu_strategy is given, else tiles."""
+    multigpu_strategy: Sequence[int | str] | None = option(
+        None, "split layers: the next device takes over after each of these, by name or counted from 1 (default of "
+        "--split layers: as balances memory)", group=NETWORK, kind=fields.CUTS, metavar="A,B",
+    )  # fmt: skip
+    normalize_gradients: bool = option(
+        False, "divide each layer's gradient by its L1 norm", group=WEIGHTS, kind=fields.SWITCH, identity=True
+    )
+
+    num_iterations: int | None = option(
+        None, "default: that of the network; several: one for each scale", group=OPTIMISATION, kind=fields.COUNTS,
+        metavar="N[,N]", limits=ABOVE_ZERO, unit="iterations",
+    )  # fmt: skip
+    """Of the first scale; the later ones have fewer. Several numbers become `scale_iterations`."""
+    scale_iterations: Sequence[int] | None = option(
+        None, "iterations of each scale; a last number serves all scales that are left", group=None,
+        kind=fields.WHOLES,
+    )  # fmt: skip
+    scales: Sequence[int] | str | None = option(
+        None, "sizes to go through, each from the result of the one before; auto: from 256 or more by doubling",
+        group=OPTIMISATION, kind=fields.SCALES, metavar="auto|N,N", unit="pixels",
+    )  # fmt: skip
+    """Ascending; the last is the size of the result. "auto" ends with image_size; None is image_size alone."""
+    optimizer: str = option(
+        "lbfgs", "{default} (default), lbfgsb (SciPy, with a line search) or adam", group=OPTIMISATION,
+        kind=fields.NAME, metavar="NAME", identity=True,
+    )  # fmt: skip
+    learning_rate: float = option(
+        10.0, "of adam (default: {default})", group=OPTIMISATION, kind=fields.NUMBER, metavar="X", limits=ABOVE_ZERO,
+        unit="levels of 255", identity=True,
+    )  # fmt: skip
+    lbfgs_num_correction: int = option(
+        0, "L-BFGS history (default: 20; under --compat: 100)", group=OPTIMISATION, kind=fields.WHOLE, metavar="N",
+        limits=Limits("it cannot be negative", low=0), identity=True,
+    )  # fmt: skip
+    lbfgs_smooth: float | None = option(
+        None, "by how much lbfgs favours the picture's long waves, 0 to 2 (default: 0.5; under --compat: 0, not at "
+        "all)", group=OPTIMISATION, kind=fields.NUMBER, metavar="X",
+        limits=Limits("a number from 0 to 2 is needed", low=0, high=2),
+    )  # fmt: skip
+    """See `optimize.pyramid`; 0: not at all, as the reference. A checkpoint of lbfgs must agree on what the optimiser
+    makes of it, and the run says what that is."""
+    average_iterates: float = option(
+        0.0, "the result is an average of the iterates, each weighing D (0.99) of the one after it: for adam",
+        group=OPTIMISATION, kind=fields.NUMBER, metavar="D", const=0.99, identity=True,
+        limits=Limits("a number from 0 to below 1 is needed", low=0, high=1, open_high=True),
+    )  # fmt: skip
+    """The result, and the start of the next scale, is a_t / (1 - d^t) with a_t = d a_{t-1} + (1 - d) x_t over the
+    iterates of the scale (Kingma and Ba 2015, section 7.2); 0: the last iterate."""
+    bounds: bool = option(
+        False, "keep pixels in range while optimising (lbfgsb)", group=OPTIMISATION, kind=fields.SWITCH, identity=True
+    )
+    init: str | None = option(
+        None, "start from noise or from the content (default: that of the network)", group=OPTIMISATION,
+        kind=fields.NAME, choices=("random", "image"), identity=True,
+    )  # fmt: skip
+    init_image: str | None = option(
+        None, "start from this picture", group=OPTIMISATION, kind=fields.FILE, metavar="FILE"
+    )
+    margin: int | None = option(
+        None, "pixels on every side that are computed and cut off (default: that of the network; of most, 0)",
+        group=OPTIMISATION, kind=fields.WHOLE, metavar="N", unit="pixels",
+        limits=Limits("a number from 0 to the picture's longest side is needed", low=0),
+    )  # fmt: skip
+    """They begin as the picture's mirror image. A checkpoint must agree on the margin that the run has in the end."""
+    seed: int | None = option(
+        None, "of the noise; negative: a new one each time (default)", group=OPTIMISATION, kind=fields.WHOLE,
+        metavar="N",
+    )  # fmt: skip
+    """None or a negative number draws one; it is reported in the result."""
+    compat: bool = option(
+        False, "the exact numbers, defaults and file names of neural_style.lua", group=OPTIMISATION,
+        kind=fields.SWITCH, identity=True,
+    )  # fmt: skip
+    """Values times 256 instead of 255, and its way of resizing, are part of it."""
+
+    tile_size: int | str | None = option(
+        None, "compute windows of N×N pixels one after the other: the same result in the memory of one; auto: as large "
+        "as the free memory allows (default: off)", group=LARGE, kind=fields.TILE, metavar="N|auto|off", unit="pixels",
+        limits=Limits("a number of pixels above zero is needed", low=0, open_low=True),
+    )  # fmt: skip
+    offload: str | None = option(
+        None, "keep picture, optimiser and content features in host memory, or in files in this folder", group=LARGE,
+        kind=fields.FILE, metavar="FOLDER", const="",
+    )  # fmt: skip
+    """Empty: host memory, whatever the backend."""
+    checkpoint: str | None = option(
+        None, "keep the state of the run in this file", group=LARGE, kind=fields.FILE, metavar="FILE.npz"
+    )
+    """Written every checkpoint_iter iterations, when the run is interrupted and when it ends; where it cannot be
+    written, a CheckpointWarning says so and the run goes on."""
+    checkpoint_iter: int = option(
+        50, "every N iterations (default: {default})", group=LARGE, kind=fields.WHOLE, metavar="N", limits=ABOVE_ZERO,
+        unit="iterations",
+    )  # fmt: skip
+    resume: bool = option(False, "go on from the checkpoint, if it is there", group=LARGE, kind=fields.SWITCH)
+
+    def __post_init__(self):
+        super().__post_init__()
+        counts = self.num_iterations
+        if isinstance(counts, list):
+            if len(counts) > 1 and self.scale_iterations not in (None, counts):
+                raise OptionError("num_iterations and scale_iterations both count iterations; leave one of them out")
+            self.num_iterations = counts[0]
+            self.scale_iterations = counts if len(counts) > 1 else self.scale_iterations
+
+    def check(self, styles: int) -> None:
+        """Raises OptionError for values that make no sense, and for options that contradict each other; CheckpointError
+        for a checkpoint that cannot be written. styles: the number of style pictures."""
+        from . import checkpoint, optimize  # late, for NumPy
+
+        self.check_each()
+        self._check_sizes()
+        self._check_styles(styles)
+        optimize.get(self.optimizer)
+        if self.bounds and self.optimizer != "lbfgsb":
+            raise OptionError(f"bounds need optimizer lbfgsb; {self.optimizer} has none")
+        if self.init == "random" and self.init_image:
+            raise OptionError("init random starts from noise and init_image from a picture; leave one of them out")
+        if self.split == "tiles" and self.multigpu_strategy:
+            raise OptionError("multigpu_strategy splits layers and split asks for tiles; leave one of them out")
+        if self.offload and not os.path.isdir(self.offload):
+            raise OptionError(f"{self.offload}: there is no such folder to offload to")
+        if self.resume and not self.checkpoint:
+            raise OptionError("resume needs checkpoint, the file to go on from")
+        if self.checkpoint:
+            checkpoint.check_writable(self.checkpoint, self.resume)
+
+    def _check_sizes(self):
+        sizes = self.stages(1)
+        if any(size < 1 for size, _ in sizes) or any(a >= b for (a, _), (b, _) in pairwise(sizes)):
+            raise OptionError(f"scales {','.join(str(s) for s, _ in sizes)} must be above zero and ascend")
+        if self.scale_iterations is not None:
+            counts = self.scale_iterations
+            if not counts or min(counts) < 1 or len(counts) > len(sizes):
+                counts = ",".join(map(str, counts))
+                raise OptionError(f"iterations {counts} do not fit {len(sizes)} scales, one number above zero for each")
+        longest = sizes[-1][0]
+        if longest > _LONGEST or longest * self.style_scale > _LONGEST:
+            sizes = f"image_size {longest} × style_scale {self.style_scale}"
+            raise OptionError(f"{sizes} is more than {_LONGEST} pixels")
+        if self.margin is not None and self.margin > longest:
+            raise OptionError(f"margin is {self.margin}; {options_of(Options)['margin'].limits.needed}")
+
+    def _check_styles(self, styles):
+        if self.style_blend_weights is not None and len(self.style_blend_weights) != styles:
+            raise OptionError(f"{len(self.style_blend_weights)} style blend weights for {styles} style pictures")
+        if not styles:
+            raise OptionError("no style picture is given")
+
+    def stages(self, count: int) -> list[tuple[int, int]]:
+        """(size, iterations) of each scale; count: iterations of the first."""
+        sizes = [self.image_size]
+        if self.scales == "auto":
+            while sizes[0] // 2 >= _SMALLEST:
+                sizes.insert(0, sizes[0] // 2)
+        elif self.scales:
+            sizes = list(self.scales)
+        counts = [max(1, round(count * share)) for share in _SHARES]
+        if self.scale_iterations:
+            counts = list(self.scale_iterations)
+        return [(size, counts[min(i, len(counts) - 1)]) for i, size in enumerate(sizes)]
+
+
+def style_paths(styles: str | os.PathLike | Iterable[str]) -> list[str]:
+    """Paths of the styles: the list, or what the comma list of the command line names."""
+    return options_of(Files)["style"].converted(styles)
+
+
+def identity(options: Settings, resolved: Mapping[str, object]) -> dict[str, object]:
+    """name -> value of the options that a run must share with the checkpoint that it goes on from.
+
+    resolved: values by name where the network decides on those that are None. What the optimiser makes of lbfgs_smooth
+    and the network of margin is for the run to add.
+    """
+    names = (name for name, entry in options_of(type(options)).items() if entry.identity)
+    return {name: resolved.get(name, getattr(options, name)) for name in names}
+
+
+def identity_before(cls: type = Options) -> dict[str, object]:
+    """name -> value of the options that a run must share, as a version without them had them."""
+    return {name: entry.before for name, entry in options_of(cls).items() if entry.identity}

@@ -1,0 +1,82 @@
+"""A job: what a run is of, as plain values that go to another thread, process or machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .. import images
+from ..errors import OptionError
+from ..network import Network, embedded_network, load_network
+from ..optimize import Stop
+from ..options import Compute, Options, style_paths
+from .loop import Iterate
+from .planner import Plan, Planner
+from .run import Result, Run
+from .setup import Setup
+
+
+@dataclass
+class Job:
+    """Pictures, a network, options, and what computes: see `stylize`.
+
+    It holds no state, so it can be run any number of times, and can be pickled, but for a `network` or `devices`, which
+    stay in their process: paths and `compute` say the same by name.
+    """
+
+    content: Any
+    styles: Sequence
+    proto: str | None = None
+    model: str | None = None
+    options: Options = field(default_factory=Options)
+    compute: Compute = field(default_factory=Compute)
+    network: Network | None = None
+    devices: Sequence | None = None
+
+    def start(self, planned: Callable[[Plan], None] | None = None) -> Run:
+        """A run that was prepared and has done no iteration. Raises ImageError, ModelError or OptionError."""
+        return Run(self.setup(), planned)
+
+    def run(self, callback: Callable[[Iterate], None] | None = None, planned=None) -> Result:
+        """The whole run."""
+        run = self.start(planned)
+        try:
+            for iterate in run:
+                if callback:
+                    callback(iterate)
+        except Stop:
+            run.stop()
+        except KeyboardInterrupt:
+            if not run.state.done:
+                raise
+            run.stop("interrupted")
+        return run.result()
+
+    def plan(self) -> tuple[Plan, int]:
+        """(what the run would need, the longest side that fits with automatic tiles)."""
+        planner = Planner(self.setup())
+        return planner.plan(), planner.largest()
+
+    def setup(self) -> Setup:
+        """What is decided of the run before its first iteration."""
+        styles = self._styles()
+        self.options.check(len(styles))
+        if self.model and not self.proto:
+            raise OptionError(f"{self.model}: a model needs the prototxt that belongs to it (--proto)")
+        content = images.as_picture(self.content, "content")
+        found = [images.as_picture(style, f"style {number}") for number, style in enumerate(styles, 1)]
+        start = images.as_picture(self.options.init_image, "init_image") if self.options.init_image else None
+        devices = self.devices
+        if devices is None and self.network is None:
+            devices = self.compute.devices(self.options)
+        net = self.network
+        if net is None:
+            net = load_network(self.proto, self.model, devices[0]) if self.proto else embedded_network(devices[0])
+        return Setup(net, content, found, start, self.options, devices)
+
+    def _styles(self):
+        """The styles one by one: a comma list of paths is several, anything else that is no list is one."""
+        if isinstance(self.styles, str):
+            return style_paths(self.styles)
+        return list(self.styles) if isinstance(self.styles, (list, tuple)) else [self.styles]

@@ -1,0 +1,155 @@
+"""What is decided of a run before its first iteration."""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .. import backends, checkpoint, images, losses, optimize, placement, tiles, zoo
+from ..errors import OptionError
+from ..options import Options, identity
+
+_LARGEST_TILE = 2048  # what layers are balanced for before automatic tiles are found
+_PICTURES = 4  # as large as the result: itself, its gradient, the last two good ones
+
+
+class Setup:
+    """Network, devices, sizes, weights and optimiser of a run; options that are None have their values here.
+
+    content, styles, start: `Picture`s as they were given. devices: None but for several that share the tiles. home: the
+    backend of the picture and of the optimiser. sizes: (height, width) at each scale; padded_sizes: with the margin.
+    schedule: (longest side, iterations) of each scale. pixel_range: white, in the network's units.
+    """
+
+    def __init__(self, net, content, styles, start, options: Options, devices: Sequence | None = None):
+        self.net, self.content, self.styles, self.start, self.options = net, content, styles, start, options
+        self.home = net.ops if options.offload is None else backends.host(options.offload)
+        self.pixel_range = 256.0 if options.compat else 255.0
+        self.seed = options.seed if options.seed is not None and options.seed >= 0 else random.randrange(2**31)
+        self._defaults = zoo.defaults(net.layer_names, options.compat)
+        self.loss_settings = self._loss_settings()
+        self.schedule = options.stages(self.value("num_iterations"))
+        self.sizes = [self._size(content, longest) for longest, _ in self.schedule]
+        self.margin = self.value("margin")
+        self.padded_sizes = [images.widened(size, self.margin) for size in self.sizes]
+        self.optimizer = optimize.get(options.optimizer)
+        ends = (images.preprocess(np.full((1, 1, 3), n, np.float32), scale=self.pixel_range)[None] for n in (0, 255))
+        self.optimizer_settings = self.optimizer.settings(options, tuple(ends))
+        self.tile_size: int | str | None = options.tile_size
+        self.devices: list | None = None
+        if devices and len(devices) > 1:
+            self._assign_devices(list(devices))
+
+    def value(self, name: str) -> Any:
+        """An option's value, or where it is None the network's."""
+        found = getattr(self.options, name)
+        return self._defaults.get(name) if found is None else found
+
+    @property
+    def num_iterations(self) -> int:
+        """Of all scales."""
+        return sum(count for _, count in self.schedule)
+
+    def end(self, scale: int) -> int:
+        """Iterations until a scale has ended, counted through all of them."""
+        return sum(count for _, count in self.schedule[: scale + 1])
+
+    def style_sizes(self, scale: int) -> list[tuple[int, int]]:
+        """(height, width) of each style beside the picture of a scale."""
+        longest = math.ceil(self.options.style_scale * self.schedule[scale][0])
+        return [self._size(style, longest) for style in self.styles]
+
+    @cached_property
+    def layer_names(self) -> list[str]:
+        """The layers that are asked for, those of weight 0 as well."""
+        return losses.layer_names(self.loss_settings)
+
+    def program(self):
+        """What those layers need, on the devices that have them."""
+        return self.net.with_pooling(self.options.pooling).program(self.layer_names)
+
+    @property
+    def objective_settings(self) -> dict[str, Any]:
+        """Keywords of `Objective` that are the same at every scale."""
+        options = self.options
+        return {
+            **self.loss_settings, "style_blend_weights": options.style_blend_weights, "pooling": options.pooling,
+            "normalize_gradients": options.normalize_gradients, "tile_size": self.tile_size, "devices": self.devices,
+            "home": None if self.home is self.net.ops else self.home,
+        }  # fmt: skip
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What a run must have in common with the one that wrote the checkpoint that it goes on from."""
+        options = self.options
+        found = identity(options, {name: self.value(name) for name in self._defaults})
+        for name in (name for name in found if name.endswith("_layers")):
+            found[name] = [str(entry) for entry in found[name]]
+        # Runs before there were these two had none.
+        if options.optimizer == "lbfgs":
+            found["lbfgs_smooth"] = self.optimizer_settings.get("smooth") or None
+            found["backend, by the bytes of a value in its L-BFGS history"] = self.home.history_itemsize
+        found["margin"] = self.margin or None
+        found["scales"] = [longest for longest, _ in self.schedule]
+        found["network"] = self.net.digest(self.layer_names)
+        found["content picture"] = checkpoint.digest(self.content.rgb)
+        found["style pictures"] = [checkpoint.digest(style.rgb) for style in self.styles]
+        return found
+
+    def check_tiles(self) -> None:
+        """Raises OptionError where a scale cannot be cut into tiles, before the first is computed."""
+        if self.tile_size or self.devices:
+            program = self.program()
+            for size in self.padded_sizes:
+                tiles.split(program, size, self.tile_size, len(self.devices or [None]))
+
+    def on(self, replace: Callable[[Any], Any], home) -> Setup:
+        """This setup on other backends: replace(ops) for each of the network's, and `home`."""
+        found = copy.copy(self)
+        found.net, found.home = self.net.mapped(replace), home
+        found.devices = self.devices and [replace(ops) for ops in self.devices]
+        return found
+
+    def _size(self, picture, longest):
+        return images.target_size(*picture.rgb.shape[:2], longest, compat=self.options.compat)
+
+    def _loss_settings(self):
+        """Those that the options, or else the network, have; a loss's own default stands for what both leave open."""
+        found = {name: self.value(name) for name in losses.setting_names()}
+        for name, value in found.items():
+            if value is None and name in self._defaults:
+                raise OptionError(
+                    f"{self.net.definition.source} is not a network that cvstyle knows: say which layers to use with "
+                    f"--{name.replace('_', '-')} ('cvstyle info' lists them)"
+                )
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _assign_devices(self, devices):
+        """Give each device layers or tiles."""
+        cuts, split = self.options.multigpu_strategy, self.options.split
+        if split == "tiles" or (split is None and not cuts):
+            self.devices = devices
+            return
+        side = self.tile_size if isinstance(self.tile_size, int) else _LARGEST_TILE if self.tile_size else math.inf
+        window = tuple(min(n, side) for n in self.padded_sizes[-1])
+        cuts = cuts or placement.balanced(self.program(), window, len(devices), self._bytes_on_first_device())
+        self.net = self.net.across(devices, cuts)
+        idle = len(devices) - len(self.program().devices)
+        if idle:
+            raise OptionError(
+                f"the split after layers {','.join(map(str, cuts))} leaves {idle} of {len(devices)} devices without a "
+                "layer that is asked for; split earlier"
+            )
+
+    def _bytes_on_first_device(self):
+        """About how much of the picture's kind the network's first backend holds; nothing where the host has it."""
+        if self.home is not self.net.ops:
+            return 0
+        kept = self.optimizer.kept(self.schedule[-1][1], self.home.history_itemsize, **self.optimizer_settings)
+        return (_PICTURES + kept.state) * 12 * math.prod(self.padded_sizes[-1])  # three channels of float32
