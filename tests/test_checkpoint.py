@@ -6,16 +6,19 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import weakref
+from pathlib import Path
 
 import nets
 import numpy as np
 import pytest
 from pictures import write
+from reference import make_checkpoints
 
 from cvstyle import Objective, checkpoint, images, stylize
 from cvstyle.backends import native, opencl
@@ -142,6 +145,21 @@ def test_a_history_of_another_kind_is_refused(files, tmp_path):
     run(files, num_iterations=2, checkpoint=path)
     with pytest.raises(CheckpointError, match="another backend, by the bytes of a value in its L-BFGS history"):
         run(files, num_iterations=3, checkpoint=path, resume=True, backend="native")
+
+
+@pytest.mark.parametrize("name", make_checkpoints.CASES)
+def test_a_checkpoint_of_the_version_before(tmp_path, name):
+    """Goes on as the run would have that was not interrupted; another machine may round otherwise."""
+    content, style = make_checkpoints.pictures(tmp_path)
+    options = make_checkpoints.COMMON | make_checkpoints.CASES[name][0]
+    path = tmp_path / f"{name}.npz"
+    shutil.copy(Path(make_checkpoints.__file__).with_name("checkpoints") / path.name, path)
+    done = []
+    resumed = stylize(content, [style], checkpoint=str(path), resume=True, callback=done.append, **options)
+    whole = stylize(content, [style], **options)
+    assert 0 < len(done) < whole.iterations == resumed.iterations
+    assert resumed.losses == pytest.approx(whole.losses, rel=1e-3)
+    assert np.abs(resumed.picture.rgb - whole.picture.rgb).max() < 0.1
 
 
 def test_a_checkpoint_from_before_long_waves_were_favoured(files, tmp_path):

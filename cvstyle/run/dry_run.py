@@ -70,11 +70,12 @@ class _Nothing:
 
 def _resized(setup, size):
     """The last scale of a setup alone, at another size."""
-    setup.sizes, setup.schedule, setup.margin = [size], setup.schedule[-1:], 0
-    kept = setup.optimizer.kept(1, setup.home.history_itemsize, **setup.optimizer_settings)
-    if kept.host:  # its own arrays are the host's
-        setup.optimizer, setup.optimizer_settings = SimpleNamespace(start=_nothing, iterates=_evaluations), {}
-    return setup
+    found = setup.changed(sizes=[size], schedule=setup.schedule[-1:], margin=0)
+    if setup.optimizer.kept(1, setup.home.history_itemsize, **setup.optimizer_settings).host:
+        # Its own arrays are the host's.
+        stand_in = SimpleNamespace(start=_nothing, iterates=_evaluations)
+        found = found.changed(optimizer=stand_in, optimizer_settings={})
+    return found
 
 
 def _iterate(setup, objective, content):

@@ -69,6 +69,8 @@ class Iterate:
     def expire(self) -> None:
         """Let go of the objective and the picture, whose memory the run needs."""
         self._read = self._render = _expired
+        if "losses" in self.__dict__:
+            del self._arriving
 
     @cached_property
     def _arriving(self):

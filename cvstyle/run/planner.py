@@ -7,7 +7,6 @@ pictures, and what their peaks differ by is what a pixel costs. The rest is arit
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import gc
 import math
@@ -32,18 +31,8 @@ _PICTURE = 12  # bytes per pixel: three channels of float32
 _PROBED = 4  # pictures that a window was measured to take, of its own size: x, its gradient, content and style
 _STRIPS = 3  # of features, of the gradient, and what comes of them
 _SPARE = 0.9  # of what is free is planned for
+_SHORT = 5  # pairs of an L-BFGS history that is advised
 _LARGE = 2_000_000  # pixels from which a plan is made without being asked for
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a window was measured to cost on a backend: bytes in any case, and bytes per pixel."""
-
-    fixed: float
-    per_pixel: float
-
-    def __call__(self, pixels: float) -> float:
-        return self.fixed + self.per_pixel * pixels
 
 
 @dataclass(frozen=True)
@@ -153,7 +142,7 @@ class Planner:
         def on_devices(side):
             at = widened(side)
             tile_size = None if least == math.inf else max(least, self._least(at))
-            return np.array(self._on_devices(_cut_into(setup, tile_size), at, scaled(side, all_styles)), float)
+            return np.array(self._on_devices(setup.changed(tile_size=tile_size), at, scaled(side, all_styles)), float)
 
         # What devices need grows by so much for each pixel: of what is kept, or of all where there can be no tiles.
         known = max(2 * least, max(size)) if least < math.inf else max(size)
@@ -187,13 +176,16 @@ class Planner:
 
     def _alternatives(self, plan):
         """Options → the setup that they make."""
-        cut, auto = _cut_into(self.setup, plan.tile_size), _cut_into(self.setup, "auto")
+        settings = self.setup.optimizer_settings
+        short = {**settings, "history": min(settings["history"], _SHORT)} if "history" in settings else settings
+        files = {"home": backends.host(), "options": dataclasses.replace(self.setup.options, offload=".")}
+        cut, auto = (self.setup.changed(tile_size=size) for size in (plan.tile_size, "auto"))
         return {
             "--tile-size auto": auto,
-            "--lbfgs-num-correction 5": _with_history(cut, 5),
-            "--tile-size auto --lbfgs-num-correction 5": _with_history(auto, 5),
-            "--offload FOLDER": _offloaded(cut),
-            "--tile-size auto --offload FOLDER": _offloaded(auto),
+            f"--lbfgs-num-correction {_SHORT}": cut.changed(optimizer_settings=short),
+            f"--tile-size auto --lbfgs-num-correction {_SHORT}": auto.changed(optimizer_settings=short),
+            "--offload FOLDER": cut.changed(**files),
+            "--tile-size auto --offload FOLDER": auto.changed(**files),
         }
 
     def _plan(self, setup, tile_size):
@@ -214,7 +206,7 @@ class Planner:
     def _needs(self, setup, tile_size, window):
         """What is needed of every device and of the host. window: what is computed at a time."""
         size, styles = setup.padded_sizes[-1], setup.style_sizes(len(setup.sizes) - 1)
-        taken = self._on_devices(_cut_into(setup, tile_size), size, styles)
+        taken = self._on_devices(setup.changed(tile_size=tile_size), size, styles)
         side = max(window) if tile_size is None and window != tuple(size) else tile_size
         host = self._host_need(setup, size, window, styles, side or math.inf)
         return (*self._device_needs(taken), host)
@@ -327,7 +319,7 @@ class Planner:
         for ops in tuned:
             ops.autotune = True
         self.seconds = seconds[-1] / _PROBES[1] ** 2
-        self.host, self.host_before, self.base = Cost(0, 0), Cost(0, 0), process.resident()
+        self.host, self.host_before, self.base = _nothing, _nothing, process.resident()
         if hosts:
             self.host, self.host_before, self.base = _line(*peaks[1:]), _line(*before[1:]), base
 
@@ -378,29 +370,9 @@ def plan_where_worth_it(setup: Setup, planned: Callable[[Plan], None] | None = N
         planned(plan)
 
 
-def _cut_into(setup, tile_size):
-    found = copy.copy(setup)
-    found.tile_size = tile_size
-    return found
-
-
-def _with_history(setup, pairs):
-    found = copy.copy(setup)
-    if "history" in found.optimizer_settings:
-        history = min(found.optimizer_settings["history"], pairs)
-        found.optimizer_settings = {**found.optimizer_settings, "history": history}
-    return found
-
-
-def _offloaded(setup):
-    found = copy.copy(setup)
-    found.home, found.options = backends.host(), dataclasses.replace(setup.options, offload="FOLDER")
-    return found
-
-
 def _deciding(setup):
     """The setup with so many iterations at its last scale that the optimiser keeps as much as at any scale."""
-    found, pixels = copy.copy(setup), list(map(math.prod, setup.padded_sizes))
+    pixels = list(map(math.prod, setup.padded_sizes))
 
     def kept(count):
         return setup.optimizer.kept(count, setup.home.history_itemsize, **setup.optimizer_settings).state
@@ -409,11 +381,15 @@ def _deciding(setup):
     longest, count = setup.schedule[-1]
     most = max(count for _, count in setup.schedule)
     count = next((n for n in range(count, most) if kept(n) >= needed), most)
-    found.schedule = [*setup.schedule[:-1], (longest, count)]
-    return found
+    return setup.changed(schedule=[*setup.schedule[:-1], (longest, count)])
 
 
 def _line(small, large):
-    """The cost of a window from what two windows cost."""
+    """Bytes by the number of pixels, from what two windows were measured to cost."""
     per_pixel = max(0.0, (large - small) / (_PROBES[1] ** 2 - _PROBES[0] ** 2))
-    return Cost(max(0.0, large - per_pixel * _PROBES[1] ** 2), per_pixel)
+    fixed = max(0.0, large - per_pixel * _PROBES[1] ** 2)
+    return lambda pixels: fixed + per_pixel * pixels
+
+
+def _nothing(pixels):
+    return 0

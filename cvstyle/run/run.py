@@ -40,9 +40,9 @@ class Result:
 class Run:
     """An iterator of a run's `Iterate`s, counted through all scales.
 
-    It ends by itself, by `stop`, and early where a loss is not finite; `result` may be asked for whenever it has ended.
-    An iteration works while `next` does, in the thread that calls it. Ctrl-C in it ends the run with its last iterate;
-    before the first iteration, KeyboardInterrupt is raised as elsewhere.
+    It ends by itself, by `stop`, and early where a loss is not finite. An iteration works while `next` does, in the
+    thread that calls it. Ctrl-C in it ends the run with its last iterate; before there is one, KeyboardInterrupt is
+    raised as elsewhere.
     """
 
     def __init__(self, setup: Setup, planned: Callable[[Plan], None] | None = None):
@@ -63,6 +63,7 @@ class Run:
         self._loop = Loop(self.scale, self.state)
         self._between: Picture | None = None  # the result of a scale, until the next one has its start
         self._iterates = self._all()
+        self._result: Result | None = None
 
     def __iter__(self) -> Iterator[Iterate]:
         return self
@@ -75,14 +76,11 @@ class Run:
                 raise
             self.stopped = "interrupted"
         except NumericalError as error:
-            if self.state.done < 2:
-                raise
-            self.stopped = str(error)
-            self.state.latest = self.state.last_finite
+            self._fail(error)
         raise StopIteration
 
     def stop(self, reason: str = "") -> None:
-        """End the run after the iteration that was last, with a checkpoint where one is kept; does nothing afterwards.
+        """End the run after its last iteration, with a checkpoint where one is kept; of a run that has ended, nothing.
 
         reason: that of `Result.stopped`.
         """
@@ -90,13 +88,29 @@ class Run:
             return
         self._iterates.close()
         self.stopped = reason
-        if self.state.done:
-            self._save()
+        try:
+            if self.state.done:
+                self._save()
             if not reason:
                 self._finish()
+        except NumericalError as error:
+            self._fail(error)
 
     def result(self) -> Result:
-        """What the run has come to; it must have ended. Raises KeyboardInterrupt where it ended before an iterate."""
+        """What the run has come to; it ends with that, if it has not."""
+        if self._result is None:
+            self.stop()
+            self._result = self._conclude()
+        return self._result
+
+    def _fail(self, error):
+        """End with the last good picture, if there is one."""
+        if self.state.done < 2:
+            raise error
+        self.stopped = str(error)
+        self.state.latest = self.state.last_finite
+
+    def _conclude(self):
         state, ops, self._loop = self.state, self.setup.home, None
         good, latest = state.last_finite, state.latest
         final = None if latest is None else latest if latest is good else state.result(ops, self._decay)

@@ -109,12 +109,16 @@ class Setup:
             for size in self.padded_sizes:
                 tiles.split(program, size, self.tile_size, len(self.devices or [None]))
 
-    def on(self, replace: Callable[[Any], Any], home) -> Setup:
-        """This setup on other backends: replace(ops) for each of the network's, and `home`."""
+    def changed(self, **attributes) -> Setup:
+        """A copy with other attributes."""
         found = copy.copy(self)
-        found.net, found.home = self.net.mapped(replace), home
-        found.devices = self.devices and [replace(ops) for ops in self.devices]
+        vars(found).update(attributes)
         return found
+
+    def on(self, replace: Callable[[Any], Any], home) -> Setup:
+        """A copy on other backends: replace(ops) for each of the network's, and `home`."""
+        devices = self.devices and [replace(ops) for ops in self.devices]
+        return self.changed(net=self.net.mapped(replace), devices=devices, home=home)
 
     def _size(self, picture, longest):
         return images.target_size(*picture.rgb.shape[:2], longest, compat=self.options.compat)
