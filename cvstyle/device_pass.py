@@ -80,8 +80,9 @@ class DevicePass:
         program = self.net.program([name for name in self._at if name in asking], like=self.program)
         for tile in self.tiles:
             rows, columns = (slice(a, a + n) for a, n in zip(tile.window.start, tile.window.shape))
-            picture = self.ops.asarray(content[None, :, rows, columns])
-            features = program.forward(picture, keep=False, of=self.size, at=tile.window.start)
+            features = program.forward(
+                self.ops.asarray(content[None, :, rows, columns]), keep=False, of=self.size, at=tile.window.start
+            )
             for name, whole in features.items():
                 for _, view in self._views(tile, name, whole):
                     for loss in self._at[name]:

@@ -34,13 +34,14 @@ def iterates(objective, x, num_iterations, *, state=None, done=0, history=HISTOR
         limits = scipy.optimize.Bounds(lower, upper)
         begin = np.clip(begin, lower, upper)
     with _Aside(partial(_minimize, begin, limits, num_iterations - done, history)) as aside:
-        answer = None
-        while (call := aside.next_call(answer)) is not None:
+        while (call := aside.next_call()) is not None:
             kind, at = call
             if kind == "evaluate":
-                answer = objective(at)
+                aside.answer(objective(at))
             else:
                 yield ops.asarray(at.reshape(shape))
+                aside.answer(None)
+            del call, at  # arrays of SciPy's, which it may want to let go of
 
 
 def _minimize(begin, limits, count, history, call):
@@ -56,7 +57,7 @@ def _minimize(begin, limits, count, history, call):
 
 
 class _Aside:
-    """work(call) on a thread of its own, which waits in every call for the answer that the next `next_call` brings.
+    """work(call) on a thread of its own, which waits in every call for its `answer`.
 
     When the context ends so does the thread: in its next call, if not before.
     """
@@ -75,12 +76,12 @@ class _Aside:
         if not sys.is_finalizing():  # a daemon never runs again then
             self._thread.join()
 
-    def next_call(self, answer=None):
-        """Answer a call, but for the first time; returns the next one's arguments, or None after the last.
+    def answer(self, value) -> None:
+        """Answer the last call."""
+        self._answers.put(value)
 
-        Raises what work raised.
-        """
-        self._answers.put(answer)
+    def next_call(self):
+        """The next call's arguments, or None after the last. Raises what work raised."""
         call = self._calls.get()
         if isinstance(call, BaseException):
             try:
@@ -91,7 +92,6 @@ class _Aside:
 
     def _run(self, work):
         try:
-            self._answer()
             work(self._call)
         except _Closed:
             pass
@@ -102,9 +102,6 @@ class _Aside:
 
     def _call(self, *arguments):
         self._calls.put(arguments)
-        return self._answer()
-
-    def _answer(self):
         answer = self._answers.get()
         if isinstance(answer, _Closed):
             raise answer
