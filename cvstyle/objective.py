@@ -14,12 +14,9 @@ import numpy as np
 from . import losses, tiles
 from .backends import numpy as reference
 from .backends.threads import one_thread_each
-from .device_pass import DevicePass, Terms
 from .errors import ImageError, OptionError
-from .losses import View
+from .passes import DevicePass, PicturePass
 from .style import StyleTargets, check_size, checked_picture, measure_styles
-
-_TEMPORARIES = 8  # of a strip of the picture, at most, while a loss of the picture is computed
 
 
 class Objective:
@@ -70,7 +67,7 @@ class Objective:
         if twice is not None:
             raise OptionError(f"two losses are called '{twice}'; each needs a name of its own")
         self._losses = [t for t in terms if t.layer is not None]
-        self._picture_losses = [t for t in terms if t.layer is None and min(self.shape[1:]) > t.overlap]
+        on_picture = [t for t in terms if t.layer is None and min(self.shape[1:]) > t.overlap]
         self.normalize_gradients, self.tile_size = normalize_gradients, tile_size
         self.tiles = [tiles.whole(self.shape[1:])]
         self._values: dict[str, list] = {}
@@ -79,7 +76,8 @@ class Objective:
         self._table = self.ops
         if self._losses:
             self._prepare(content, styles, devices, style_blend_weights, most_tiles)
-        self._picture_kept = self._keep_picture(content)
+        whole = len(self.tiles) == 1
+        self._picture_pass = PicturePass(self.ops, content, on_picture, normalize_gradients, whole)
         for ops in (ops for each in self._passes for ops in each.program.devices):
             ops.trim()  # the pictures may differ in size, and their buffers would lie idle
 
@@ -108,12 +106,6 @@ class Objective:
         for each in self._passes:
             each.aim_at(styles.statistics)
 
-    def _keep_picture(self, content):
-        """Loss name → what losses of the picture keep of the content picture, view by view."""
-        asking = [loss for loss in self._picture_losses if loss.target_from == "content"]
-        picture = self.ops.asarray(content[None]) if asking else None
-        return {loss.name: [loss.keep(view) for _, view in self._picture_views(loss, picture)] for loss in asking}
-
     def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """(loss, gradient) at a host picture x of the content's shape, or that shape ravelled.
 
@@ -135,7 +127,7 @@ class Objective:
         self._values = defaultdict(list)
         with one_thread_each() if self._threads else nullcontext():
             gradient = self._gradient(x) if self._passes else self.ops.zeros(x.shape)
-        self._add_picture_losses(x, gradient)
+        self._picture_pass.add(x, gradient, self._values)
         return gradient
 
     @property
@@ -235,43 +227,3 @@ class Objective:
         hosted = [{n: on[n].to_host(array) for n, array in part.items()} for on, part in zip(places, sums)]
         total = {name: sum(part[name] for part in hosted if name in part) for name in names}
         return [{name: on[name].asarray(array) for name, array in total.items()} for on in places]
-
-    # Losses of the picture itself
-
-    def _picture_views(self, loss, x):
-        """(rectangle or None, view) of the picture: all of it, or strips of rows no larger than the tiles."""
-        if len(self.tiles) == 1:
-            yield None, View(self.ops, x, self.shape)
-            return
-        channels, height, width = self.shape
-        for strip in tiles.Part((0, 0), (height - loss.overlap, width)).strips(_TEMPORARIES * channels):
-            part = tiles.Part(strip.start, (strip.shape[0] + loss.overlap, width))
-            yield part, View(self.ops, tiles.cut(self.ops, x, part), self.shape, part.start)
-
-    def _add_picture_losses(self, x, gradient):
-        """Add their gradients to that of the layers, in place."""
-        terms = Terms(self._values, {}, self.normalize_gradients)
-        for loss in self._picture_losses:
-            self._look_at_picture(loss, x, terms)
-            for number, (part, view) in enumerate(self._picture_views(loss, x)):
-                kept = self._picture_kept.get(loss.name)
-                own = gradient if part is None else tiles.cut(self.ops, gradient, part)
-                own = terms.add(loss, view, kept and kept[number], own)
-                if part is not None:
-                    tiles.paste(self.ops, gradient, part, own)
-
-    def _look_at_picture(self, loss, x, terms):
-        """Where there are strips, find what must be known of all of them first."""
-        if len(self.tiles) == 1:
-            return
-        if loss.has_statistic:
-            total = None
-            for _, view in self._picture_views(loss, x):
-                own = loss.statistic(view)
-                total = own if total is None else self.ops.add_scaled(total, 1, own)
-            self._values[loss.name].append(terms.decide(loss, self.ops, total))
-        if self.normalize_gradients and loss.normalized:
-            kept = self._picture_kept.get(loss.name)
-            views = enumerate(self._picture_views(loss, x))
-            norms = [terms.norm(loss, view, kept and kept[number]) for number, (_, view) in views]
-            terms.norms[loss.name] = math.fsum(map(float, norms))

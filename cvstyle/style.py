@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import tiles
-from .device_pass import DevicePass
 from .errors import ImageError, OptionError, ShapeError
 from .losses import Loss
 from .losses.base import checked_weight
+from .passes import DevicePass
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,7 @@ def test_normalized_gradients(name):
     if name in ("saturation", "nearness", "brightness"):
         function = objective(net, name, normalize_gradients=True)
         gradient = function(noise(3, *SIZE, seed=5))[1]
-        assert np.abs(gradient).sum() == pytest.approx(function._picture_losses[0].weight, rel=1e-6)
+        assert np.abs(gradient).sum() == pytest.approx(function._picture_pass.losses[0].weight, rel=1e-6)
         return
     plain, normal = (objective(net, name, normalize_gradients=n)(noise(3, *SIZE, seed=5))[1] for n in (False, True))
     cosine = (plain * normal).sum() / np.linalg.norm(plain) / np.linalg.norm(normal)

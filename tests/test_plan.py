@@ -20,7 +20,7 @@ from cvstyle.errors import OptionError
 from cvstyle.netdef import LayerDef, NetDef
 from cvstyle.network import Network
 from cvstyle.options import Compute
-from cvstyle.run import loop, planner
+from cvstyle.run import loop, planner, probes
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_predicted_peak_is_the_measured_one(pictures, tmp_path, backend, more):
 ])  # fmt: skip
 def test_predicted_peak_of_devices(split, tile, width, offload, pictures, monkeypatch):
     """What each device's pool has taken after a real run."""
-    monkeypatch.setattr(planner, "_PROBES", (128, 256))
+    monkeypatch.setattr(probes, "PROBES", (128, 256))
     monkeypatch.setattr(loop, "CHECK", 3)  # a picture more is kept from a check on
     devices = [opencl.Backend(number) for number in range(2 if split else 1)]
     options = {
@@ -104,7 +104,7 @@ def test_predicted_peak_of_devices(split, tile, width, offload, pictures, monkey
 ], ids=str)  # fmt: skip
 def test_the_history_that_is_planned_is_kept(chosen, pairs, more, pictures, monkeypatch):
     """With what the optimiser really takes, after two iterations of the last scale."""
-    monkeypatch.setattr(planner, "_PROBES", (64, 128))
+    monkeypatch.setattr(probes, "PROBES", (64, 128))
 
     def end(iterate):
         if iterate.iteration >= (42 if "scales" in chosen else 2):
@@ -166,7 +166,7 @@ def planner_of(pictures, **settings):
 @pytest.mark.parametrize("tile_size", [None, 400])
 def test_a_margin_is_planned_for(tile_size, pictures, monkeypatch):
     """It costs what as many pixels more of the picture would, and is no part of the sizes that are told."""
-    monkeypatch.setattr(planner, "_PROBES", (64, 96))
+    monkeypatch.setattr(probes, "PROBES", (64, 96))
     monkeypatch.setattr(memory, "available", lambda: 10**10)
     layers = {"content_layers": ["octave1"], "style_layers": ["octave2"], "style_scale": 0.01}
     maker = planner_of(pictures, image_size=600, margin=20, tile_size=tile_size, **layers)
@@ -183,10 +183,10 @@ def test_a_margin_is_planned_for(tile_size, pictures, monkeypatch):
 
 
 def test_time_of_tiles_counts_both_passes(pictures, monkeypatch):
-    monkeypatch.setattr(planner, "_PROBES", (64, 96))
+    monkeypatch.setattr(probes, "PROBES", (64, 96))
     layers = {"content_layers": [], "style_layers": ["octave1", "octave2"], "margin": 0}
     maker = planner_of(pictures, image_size=1000, **layers)
-    maker.seconds = 1e-6
+    maker.costs = maker.costs._replace(seconds=1e-6)
     whole = maker.plan()
     assert whole.seconds == pytest.approx(0.75) and whole.total == pytest.approx(7.5)
     maker.setup.tile_size = 300

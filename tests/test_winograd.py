@@ -18,7 +18,7 @@ from cvstyle.backends import opencl
 from cvstyle.backends.device import convolution, ways, winograd
 from cvstyle.backends.device.ways import TILES, Way
 from cvstyle.network import Network
-from cvstyle.run import planner
+from cvstyle.run import probes
 
 __all__ = ["folder", "ops"]
 _CALLS = (0, 0, 0, 1, 1, 0, 1, 0, 1)  # check_convolution's, 1: backward
@@ -167,7 +167,7 @@ def test_predicted_memory(device, monkeypatch, tmp_path):
     files = [str(tmp_path / f"{name}.png") for name in "ab"]
     for name in files:
         images.write(name, np.random.default_rng(0).uniform(0, 1, (48, 64, 3)).astype(np.float32))
-    monkeypatch.setattr(planner, "_PROBES", (96, 192))
+    monkeypatch.setattr(probes, "PROBES", (96, 192))
     monkeypatch.setattr(convolution, "plan", lambda *_, blocks=0, **__: Way(TILES[2], 1, bool(blocks)))
     monkeypatch.setattr(device.device, "records", False)  # what is recorded has a pool of its own
     ops = common.Backend(device.device)

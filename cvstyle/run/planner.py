@@ -8,9 +8,7 @@ pictures, and what their peaks differ by is what a pixel costs. The rest is arit
 from __future__ import annotations
 
 import dataclasses
-import gc
 import math
-import time
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,12 +18,11 @@ import numpy as np
 from .. import backends, images, process, tiles
 from ..errors import OptionError
 from ..losses import made
-from ..objective import Objective
 from ..words import duration, gigabytes
 from . import dry_run
+from .probes import measure
 from .setup import Setup
 
-_PROBES = (192, 384)  # sides of the small pictures
 _TILES = (4096, 3072, 2048, 1536, 1280, 1024, 768, 640, 512, 448, 384, 320, 256, 192, 128, 96, 64)
 _PICTURE = 12  # bytes per pixel: three channels of float32
 _PROBED = 4  # pictures that a window was measured to take, of its own size: x, its gradient, content and style
@@ -91,7 +88,7 @@ class Planner:
         self.on_host = backends.is_host(setup.net.ops.name)
         self._cuts: dict[tuple, list[tiles.Tile]] = {}
         self._pictures_kept: dict[str, float] = {}
-        self._measure()
+        self.costs = measure(setup, self.program, self.devices)
 
     def plan(self, setup: Setup | None = None) -> Plan:
         """The plan of the run, or of a setup that differs in tiles, optimiser and home; the last scale decides.
@@ -236,10 +233,10 @@ class Planner:
         scipy = self._kept(setup).host
         *features, hosted = self._content_bytes(size)
         workers = len(self.sharing) if self.on_host else 1
-        host = self.base + workers * (self.host(math.prod(window)) + _STRIPS * strip)
+        host = self.costs.base + workers * (self.costs.host(math.prod(window)) + _STRIPS * strip)
         # The content twice, all styles at once, and once more the one that is read.
         before = 2 * picture + _PICTURE * (sum(wholes) + max(wholes, default=0))
-        before += self.base + self.host_before(first) + strip + hosted
+        before += self.costs.base + self.costs.host_before(first) + strip + hosted
         if setup.options.offload:
             host += 2 * picture  # files need none, but for what comes and goes
         elif self.on_host or setup.home is not setup.net.ops:
@@ -298,52 +295,7 @@ class Planner:
 
     def _seconds(self, size, tile_size):
         cut = self._cut(size, tile_size)
-        return self.seconds * math.prod(cut[0].window.shape) * tiles.passes(-(-len(cut) // len(self.sharing)))
-
-    def _measure(self):
-        """Find out what a window costs: `host` bytes of the host's memory, `host_before` for the targets, and `base` in
-        any case; `seconds` a pixel. Of devices that share the tiles the first one is measured."""
-        peaks, before, seconds, base = [], [], [], process.resident()
-        tuned = [ops for ops in self.devices if ops.autotune]
-        for ops in tuned:
-            ops.autotune = False  # these shapes do not come again
-        hosts = any(backends.is_host(ops.name) for ops in self.program.devices)
-        # The first packs filters, which it need not do again; of the host's memory a line is found from two sizes.
-        for side in (_PROBES[0], *_PROBES) if hosts else _PROBES[1:]:
-            peak_before, peak, taken = self._probe(side)
-            before.append(peak_before - base)
-            peaks.append(peak - base)
-            seconds.append(taken)
-        for ops in self.program.devices:
-            ops.trim()
-        for ops in tuned:
-            ops.autotune = True
-        self.seconds = seconds[-1] / _PROBES[1] ** 2
-        self.host, self.host_before, self.base = _nothing, _nothing, process.resident()
-        if hosts:
-            self.host, self.host_before, self.base = _line(*peaks[1:]), _line(*before[1:]), base
-
-    def _probe(self, side):
-        """(peak while the objective is made, peak of an evaluation, its seconds) on pictures of this side."""
-        setup = self.setup
-        gc.collect()
-        for ops in self.program.devices:
-            ops.trim()
-        process.reset_peak()
-        pictures = np.random.default_rng(0).uniform(-100, 100, (2, 3, side, side)).astype(np.float32)
-        objective = Objective(
-            setup.net, pictures[0], [pictures[1]], pooling=setup.options.pooling,
-            normalize_gradients=setup.options.normalize_gradients, **setup.loss_settings,
-        )  # fmt: skip
-        before = process.peak()
-        process.reset_peak()
-        x = setup.net.ops.asarray(pictures[:1])
-        for _ in range(2):
-            begin = time.perf_counter()
-            objective.evaluate(x)
-            float(objective.loss)
-            seconds = time.perf_counter() - begin
-        return before, process.peak(), seconds
+        return self.costs.seconds * math.prod(cut[0].window.shape) * tiles.passes(-(-len(cut) // len(self.sharing)))
 
 
 def plan_where_worth_it(setup: Setup, planned: Callable[[Plan], None] | None = None) -> None:
@@ -382,14 +334,3 @@ def _deciding(setup):
     most = max(count for _, count in setup.schedule)
     count = next((n for n in range(count, most) if kept(n) >= needed), most)
     return setup.changed(schedule=[*setup.schedule[:-1], (longest, count)])
-
-
-def _line(small, large):
-    """Bytes by the number of pixels, from what two windows were measured to cost."""
-    per_pixel = max(0.0, (large - small) / (_PROBES[1] ** 2 - _PROBES[0] ** 2))
-    fixed = max(0.0, large - per_pixel * _PROBES[1] ** 2)
-    return lambda pixels: fixed + per_pixel * pixels
-
-
-def _nothing(pixels):
-    return 0

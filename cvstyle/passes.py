@@ -1,15 +1,17 @@
-"""What one device does in an evaluation: forward and backward over its tiles, and the losses of what they own."""
+"""The parts of an evaluation: one device's, over its tiles and their layers, and that of the picture itself."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
+from itertools import repeat
 
 from . import tiles
 from .errors import OptionError
 from .losses import Loss, View
 
 _NORM_EPSILON = 1e-8  # neural_style.lua's guard against a gradient of zero
+_TEMPORARIES = 8  # of a strip of the picture, at most, while a loss of the picture is computed
 
 
 class Terms:
@@ -210,3 +212,51 @@ class DevicePass:
     def _kept_at(self, tile, loss, number):
         kept = self._kept.get((tile, loss.name))
         return None if kept is None else self.ops_of(loss.layer).receive(kept[number])
+
+
+class PicturePass:
+    """The losses of the picture itself, all of it at once (whole) or in strips no larger than tiles."""
+
+    def __init__(self, ops, content, losses, normalize: bool, whole: bool):
+        """content: a host picture (3, H, W), of which losses may keep something."""
+        self.ops, self.shape, self.losses, self.normalize, self.whole = ops, content.shape, losses, normalize, whole
+        asking = [loss for loss in losses if loss.target_from == "content"]
+        picture = ops.asarray(content[None]) if asking else None
+        self._kept = {loss.name: [loss.keep(view) for _, view in self._views(loss, picture)] for loss in asking}
+
+    def add(self, x, gradient, values) -> None:
+        """Add the losses' gradients at x (1, 3, H, W) to one, in place, and the losses to values[name]."""
+        terms = Terms(values, {}, self.normalize)
+        for loss in self.losses:
+            if not self.whole:
+                self._look_first(loss, x, terms)
+            for (part, view), kept in zip(self._views(loss, x), self._kept_of(loss)):
+                own = gradient if part is None else tiles.cut(self.ops, gradient, part)
+                own = terms.add(loss, view, kept, own)
+                if part is not None:
+                    tiles.paste(self.ops, gradient, part, own)
+
+    def _look_first(self, loss, x, terms):
+        """Find what must be known of all strips."""
+        if loss.has_statistic:
+            total = None
+            for _, view in self._views(loss, x):
+                own = loss.statistic(view)
+                total = own if total is None else self.ops.add_scaled(total, 1, own)
+            terms.values[loss.name].append(terms.decide(loss, self.ops, total))
+        if self.normalize and loss.normalized:
+            strips = zip(self._views(loss, x), self._kept_of(loss))
+            terms.norms[loss.name] = math.fsum(float(terms.norm(loss, view, kept)) for (_, view), kept in strips)
+
+    def _kept_of(self, loss):
+        return self._kept.get(loss.name) or repeat(None)
+
+    def _views(self, loss, x):
+        """(rectangle or None, view) of the picture."""
+        if self.whole:
+            yield None, View(self.ops, x, self.shape)
+            return
+        channels, height, width = self.shape
+        for strip in tiles.Part((0, 0), (height - loss.overlap, width)).strips(_TEMPORARIES * channels):
+            part = tiles.Part(strip.start, (strip.shape[0] + loss.overlap, width))
+            yield part, View(self.ops, tiles.cut(self.ops, x, part), self.shape, part.start)
