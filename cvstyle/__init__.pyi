@@ -1,10 +1,10 @@
 from .api import deprocess, preprocess, read_picture, write_picture
 from .errors import CvstyleError
 from .images import Picture
-from .network import embedded_network, load_network
+from .network import load_network
 from .objective import Objective
 from .options import Options
-from .run import Job, Run, plan, stylize
+from .run import Job, Run, embedded_network, plan, stylize
 from .style import StyleTargets, measure_styles
 
 __all__ = [

@@ -695,10 +695,3 @@ def load_network(proto, model=None, backend="auto") -> Network:
 
     ops = backends.get(backend)
     return Network(read_net(proto, model), ops)
-
-
-def embedded_network(backend="auto") -> Network:
-    """The network that comes with cvstyle: rectified wavelets, no training (see models/ and docs/)."""
-    from .zoo import embedded_files
-
-    return load_network(*embedded_files(), backend)

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 
 from ..network import Network
 from ..options import Compute, Options
-from .job import Job
+from .job import Job, embedded_network
 from .loop import Iterate
 from .planner import Plan
 from .run import Result, Run
 
-__all__ = ["Iterate", "Job", "Plan", "Result", "Run", "plan", "stylize"]
+__all__ = ["Iterate", "Job", "Plan", "Result", "Run", "embedded_network", "plan", "stylize"]
 
 
 def stylize(

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import images
+from .. import images, zoo
 from ..errors import OptionError
-from ..network import Network, embedded_network, load_network
+from ..network import Network, load_network
 from ..optimize import Stop
 from ..options import Compute, Options, style_paths
 from .loop import Iterate
@@ -80,3 +80,8 @@ class Job:
         if isinstance(self.styles, str):
             return style_paths(self.styles)
         return list(self.styles) if isinstance(self.styles, (list, tuple)) else [self.styles]
+
+
+def embedded_network(backend="auto") -> Network:
+    """The network that comes with cvstyle: rectified wavelets, no training (see models/ and docs/)."""
+    return load_network(*zoo.embedded_files(), backend)
