@@ -6,6 +6,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {  # name: its module; type checkers read __init__.pyi
     "Objective": "objective",
+    "Loss": "losses",
     "load_network": "network",
     "embedded_network": "run",
     "StyleTargets": "style",
@@ -14,12 +15,17 @@ _PUBLIC = {  # name: its module; type checkers read __init__.pyi
     "plan": "run",
     "Job": "run",
     "Run": "run",
+    "Iterate": "run",
+    "Result": "run",
+    "Stop": "optimize",
     "Options": "options",
+    "Compute": "options",
     "Picture": "images",
     "read_picture": "api",
     "write_picture": "api",
     "preprocess": "api",
     "deprocess": "api",
+    "features": "api",
     "CvstyleError": "errors",
 }
 __all__ = [*_PUBLIC, "__version__"]

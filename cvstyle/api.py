@@ -1,13 +1,16 @@
-"""Pictures for callers: from and to files, and the arrays that `Objective` takes."""
+"""For callers: pictures from and to files, the arrays that `Objective` takes, and what layers make of them."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 
 from . import images
 from .errors import ImageError, OptionError
+from .fields import comma_list
+from .style import check_size, checked_picture
 
 
 def read_picture(path: str | os.PathLike) -> images.Picture:
@@ -62,3 +65,19 @@ def deprocess(x: np.ndarray) -> images.Picture:
     if not np.isfinite(rgb).all():
         raise ImageError("deprocess: the array has values that are NaN or infinite; start again from another one")
     return images.Picture(rgb)
+
+
+def features(net, picture: np.ndarray, layers: Sequence[str] | str) -> dict[str, np.ndarray]:
+    """Layer name → its feature map on the host, (C, H, W) float32, or (C,) of a fully connected layer.
+
+    picture: an array (3, H, W) such as `preprocess` makes. layers: names, as a list or a comma list.
+    Raises OptionError for a layer that there is not, ImageError for another array or one too small for the network.
+    """
+    names = comma_list(layers) if isinstance(layers, str) else list(layers)
+    if not names:
+        raise OptionError("no layer is named whose features are wanted ('cvstyle info' lists them)")
+    program = net.program(names)
+    check_size(program, checked_picture(picture, "input"), "input")
+    with net.ops.lock:
+        maps = program.forward(net.ops.asarray(picture[None]), keep=False)
+        return {name: program.ops_of(name).to_host(maps[name])[0] for name in names}

@@ -16,7 +16,7 @@ from .backends import numpy as reference
 from .backends.threads import one_thread_each
 from .errors import ImageError, OptionError
 from .passes import DevicePass, PicturePass
-from .style import StyleTargets, check_size, checked_picture, measure_styles
+from .style import StyleTargets, check_size, checked_picture, listed, measure_styles
 
 
 class Objective:
@@ -27,11 +27,11 @@ class Objective:
     total variation `w/2 · Σ` of squared differences to the right and lower neighbour over the (H−1)×(W−1) block.
 
     net: a `Network`, whose layers may be on several backends (`Network.across`).
-    content: (3, H, W), BGR, mean-subtracted, in 0..255 units. styles: the same, each of its own size; or what
-        `measure_styles` made of them. Without any, losses that aim at styles are left out.
+    content: (3, H, W), BGR, mean-subtracted, in 0..255 units. styles: the same, each of its own size, of which one need
+        not be in a list; or what `measure_styles` made of them. Without any, losses that aim at styles are left out.
     settings: those of the losses (`losses`): content_weight=5, content_layers=(), style_weight=100, style_layers=(),
         tv_weight=1e-3. Layers are names in any order, each "name" or "name:factor" or (name, factor), or a mapping
-        name → factor; every layer has the full weight times its factor.
+        name → factor, or the comma list of the command line; every layer has the full weight times its factor.
     more_losses: `Loss` objects beside those of the settings.
     style_blend_weights: one number per style, normalised to sum 1 (equal if None).
     normalize_gradients: each layer's gradient is divided by its L1 norm before the weight multiplies it. The gradient
@@ -45,8 +45,11 @@ class Objective:
     most_tiles: of more tiles than these, the styles' included, the first alone are computed, to see what that takes;
         None: all.
 
+    Objectives on one backend of the CPU may be evaluated in several threads: they take turns. A device's serves one
+    thread.
+
     Raises OptionError for unknown layers and settings, contradictory weights and tiles that the network cannot be
-    computed in, ImageError for pictures of wrong shape, ModelError where a picture is too small for the network.
+    computed in, ImageError for pictures of wrong shape or too small for the network.
     """
 
     def __init__(
@@ -60,7 +63,8 @@ class Objective:
         self.shape = checked_picture(content, "content").shape
         if tile_size is not None and tile_size < 1:
             raise OptionError(f"tile_size is {tile_size}; a number of pixels above zero is needed")
-        styled = bool(styles.statistics) if isinstance(styles, StyleTargets) else len(styles) > 0
+        styles = styles if isinstance(styles, StyleTargets) else listed(styles)
+        styled = bool(styles.statistics if isinstance(styles, StyleTargets) else styles)
         terms = [t for t in (*losses.made(settings), *more_losses) if styled or t.target_from != "styles"]
         self._names = [t.name for t in sorted(terms, key=lambda t: t.layer is None)]
         twice = next((name for name in self._names if self._names.count(name) > 1), None)
@@ -75,7 +79,8 @@ class Objective:
         self._threads: list[ThreadPoolExecutor] = []
         self._table = self.ops
         if self._losses:
-            self._prepare(content, styles, devices, style_blend_weights, most_tiles)
+            with self.net.ops.lock:
+                self._prepare(content, styles, devices, style_blend_weights, most_tiles)
         whole = len(self.tiles) == 1
         self._picture_pass = PicturePass(self.ops, content, on_picture, normalize_gradients, whole)
         for ops in (ops for each in self._passes for ops in each.program.devices):
@@ -112,7 +117,7 @@ class Objective:
         The gradient has x's shape and dtype. `losses` holds the parts afterwards.
         """
         x = np.asarray(x)
-        if x.size != math.prod(self.shape):
+        if x.size != math.prod(self.shape) or (x.ndim > 1 and x.shape[-3:] != self.shape):
             raise ImageError(f"the picture has shape {x.shape}; the content has {self.shape}")
         gradient = self.evaluate(self.ops.asarray(x.reshape(1, *self.shape)))
         dtype = x.dtype if x.dtype.kind == "f" else self.ops.dtype
@@ -125,7 +130,7 @@ class Objective:
         tiles: then sums pass through the host.
         """
         self._values = defaultdict(list)
-        with one_thread_each() if self._threads else nullcontext():
+        with self.net.ops.lock, one_thread_each() if self._threads else nullcontext():
             gradient = self._gradient(x) if self._passes else self.ops.zeros(x.shape)
         self._picture_pass.add(x, gradient, self._values)
         return gradient

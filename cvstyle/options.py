@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from . import fields, losses
 from .errors import OptionError
@@ -28,10 +29,24 @@ from .fields import (
     options_of,
 )  # fmt: skip
 
+if TYPE_CHECKING:
+    from .images import Picture
+
 _LONGEST = 1 << 20  # pixels
 _SHARES = (1, 1 / 2, 1 / 5, 1 / 10, 1 / 20)  # of num_iterations for each scale: those of the reference's recipe
 _SMALLEST = 256  # the first of automatic scales is at least as large
 _PRECISIONS = ("fp32", *(word + fast for fast in ("", "-fast") for word in ("tf32", "fp16", "bf16")))
+
+
+def _a_path_or_picture(value):
+    if isinstance(value, (str, os.PathLike)):
+        return fields.FILE.convert(value)
+    from . import images  # late, for NumPy
+
+    return images.as_picture(value, "init_image")
+
+
+_PICTURE = fields.Kind("file", str, _a_path_or_picture, "a path or a picture is needed")
 
 
 @dataclass(kw_only=True)
@@ -221,9 +236,10 @@ class Options(*reversed(losses.options())):
         None, "start from noise or from the content (default: that of the network)", group=OPTIMISATION,
         kind=fields.NAME, choices=("random", "image"), identity=True,
     )  # fmt: skip
-    init_image: str | None = option(
-        None, "start from this picture", group=OPTIMISATION, kind=fields.FILE, metavar="FILE"
+    init_image: str | Picture | None = option(  # noqa: RUF009
+        None, "start from this picture", group=OPTIMISATION, kind=_PICTURE, metavar="FILE"
     )
+    """A path, or what else may be given for a picture; that becomes a `Picture`."""
     margin: int | None = option(
         None, "pixels on every side that are computed and cut off (default: that of the network; of most, 0)",
         group=OPTIMISATION, kind=fields.WHOLE, metavar="N", unit="pixels",

@@ -9,6 +9,7 @@ numbers, passed back as a factor, and become a number through `float()`, which i
 from __future__ import annotations
 
 import math
+import threading
 from functools import cached_property
 
 import numpy as np
@@ -44,6 +45,9 @@ class Backend:
         self.dtype = np.dtype(dtype)
         self.pool = HostPool()
         self.workers = Workers(threads)
+        self.lock = threading.RLock()
+        """Held by whoever evaluates an objective: layers keep where they are in the picture, and the engine's calls
+        their arguments."""
 
     def __repr__(self):
         return f"<{self.name} backend, {self.dtype}>"

@@ -8,6 +8,7 @@ piece calls a BLAS of one thread.
 from __future__ import annotations
 
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
@@ -51,12 +52,41 @@ class Workers:
         return [(first, min(first + size, count)) for first in range(0, count, size)]
 
 
-def one_thread_each():
-    """A context in which a BLAS has no threads of its own.
+class _OneThreadEach:
+    """The first of all threads that enters sets the limit, and the last that leaves lifts it."""
 
-    Threads in `Workers.run` at the same time would undo each other's limit, so who starts them enters this first.
-    """
-    return _blas().limit(limits=1, user_api="blas")
+    def __init__(self):
+        self._lock, self._within, self._limit = threading.Lock(), 0, None
+
+    def __enter__(self):
+        with self._lock:
+            self._within += 1
+            if self._within == 1:
+                self._disown()
+                self._limit = _blas().limit(limits=1, user_api="blas")
+
+    def __exit__(self, *_):
+        with self._lock:
+            self._within -= 1
+            if not self._within:
+                self._disown()
+                self._limit.restore_original_limits()
+                self._disown()
+
+    @staticmethod
+    def _disown():
+        """Let any thread set the limit: threadpoolctl 3.8 heeds none but the one that was first."""
+        for library in _blas().lib_controllers:
+            if hasattr(library, "clear_controlling_thread"):
+                library.clear_controlling_thread(force=True)
+
+
+_one_thread_each = _OneThreadEach()
+
+
+def one_thread_each():
+    """A context in which a BLAS has no threads of its own, in whatever thread."""
+    return _one_thread_each
 
 
 @cache

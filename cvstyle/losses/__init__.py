@@ -13,6 +13,7 @@ import pkgutil
 from functools import cache
 
 from ..errors import OptionError, nearest
+from ..fields import options_of
 from .base import Loss, View, parse_layer
 
 __all__ = ["Loss", "View", "layer_names", "made", "options", "parse_layer", "setting_names"]
@@ -42,9 +43,9 @@ def layer_names(settings: dict) -> list[str]:
 
 
 def made(settings: dict) -> list[Loss]:
-    """The losses that these settings ask for; what is left out has the default of its loss.
+    """The losses that these settings ask for; what is left out, or None, has the default of its loss.
 
-    Raises OptionError for an unknown name and for values that make no sense.
+    Values have any form that options have. Raises OptionError for an unknown name and for values that make no sense.
     """
     known = setting_names()
     unknown = next((name for name in settings if name not in known), None)
@@ -52,6 +53,7 @@ def made(settings: dict) -> list[Loss]:
         raise OptionError(f"there is no setting '{unknown}'; {nearest(unknown, known)}")
     found = []
     for module in _modules():
-        names = inspect.signature(module.made).parameters
-        found += module.made(**{name: settings[name] for name in names if name in settings})
+        known = options_of(module.Options).items()
+        values = {name: entry.converted(settings[name]) for name, entry in known if name in settings}
+        found += module.made(**{name: value for name, value in values.items() if value is not None})
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,10 +88,10 @@ def checked_weight(value: float, name: str) -> float:
     return float(value)
 
 
-def layer_weights(layers: Iterable | Mapping, weight: float) -> dict[str, float]:
+def layer_weights(layers: Iterable, weight: float) -> dict[str, float]:
     """Layer name → weight times the layer's factor, without those of weight 0; layers: see `parse_layer`."""
     result = {}
-    for entry in layers.items() if isinstance(layers, Mapping) else layers:
+    for entry in layers:
         name, factor = parse_layer(entry)
         if name in result:
             raise OptionError(f"layer '{name}' is listed twice")

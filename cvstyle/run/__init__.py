@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from ..errors import OptionError
 from ..network import Network
 from ..options import Compute, Options
 from .job import Job, embedded_network
@@ -24,7 +25,7 @@ def stylize(
 
     content, styles: paths, `Picture`s, Pillow images or arrays (H, W, 3), RGB; one style need not be in a list.
     proto, model: a Caffe network; the embedded one without them. network: one that is loaded already, instead.
-    callback is called after every iteration and may raise `optimize.Stop`. Settings are the fields of `Options`, given
+    callback is called after every iteration and may raise `cvstyle.Stop`. Settings are the fields of `Options`, given
     by name or as one object. devices: backends that share the work (`Options.split`), the first of which is that of the
     network; for tiles without a tile size, one is chosen that gives each a tile. planned is called before the work
     starts where a plan is made: for large pictures and automatic tiles.
@@ -43,8 +44,11 @@ def plan(
 
 
 def job(content, styles, proto, model, backend, network, devices, options, settings) -> Job:
-    """The job of `stylize`'s arguments."""
+    """The job of `stylize`'s arguments. Raises OptionError where settings are given beside options."""
+    if options is not None and settings:
+        raise OptionError(f"options and {', '.join(settings)} are both given; put all settings into the options")
     compute = Compute(backend=backend) if isinstance(backend, str) else Compute()
     if devices is None and not isinstance(backend, str):
         devices = [backend]
-    return Job(content, styles, proto, model, options or Options.of(settings), compute, network, devices)
+    options = Options.of(settings) if options is None else options
+    return Job(content, styles, proto, model, options, compute, network, devices)

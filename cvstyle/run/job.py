@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ from ..errors import OptionError
 from ..network import Network, load_network
 from ..optimize import Stop
 from ..options import Compute, Options, style_paths
+from ..style import listed
 from .loop import Iterate
 from .planner import Plan, Planner
 from .run import Result, Run
@@ -21,8 +23,8 @@ from .setup import Setup
 class Job:
     """Pictures, a network, options, and what computes: see `stylize`.
 
-    It holds no state, so it can be run any number of times, and can be pickled, but for a `network` or `devices`, which
-    stay in their process: paths and `compute` say the same by name.
+    It holds no state, so it can be run any number of times, and can be pickled, unless it has a `network` or `devices`,
+    which stay in their process (OptionError): paths and `compute` say the same by name.
     """
 
     content: Any
@@ -34,24 +36,29 @@ class Job:
     network: Network | None = None
     devices: Sequence | None = None
 
+    def __getstate__(self):
+        if self.network is not None or self.devices is not None:
+            raise OptionError("a Job with a network or devices stays in its process; give it proto, model and compute")
+        return self.__dict__
+
     def start(self, planned: Callable[[Plan], None] | None = None) -> Run:
         """A run that was prepared and has done no iteration. Raises ImageError, ModelError or OptionError."""
         return Run(self.setup(), planned)
 
     def run(self, callback: Callable[[Iterate], None] | None = None, planned=None) -> Result:
         """The whole run."""
-        run = self.start(planned)
-        try:
-            for iterate in run:
-                if callback:
-                    callback(iterate)
-        except Stop:
-            run.stop()
-        except KeyboardInterrupt:
-            if not run.state.done:
-                raise
-            run.stop("interrupted")
-        return run.result()
+        with closing(self.start(planned)) as run:
+            try:
+                for iterate in run:
+                    if callback:
+                        callback(iterate)
+            except Stop:
+                run.stop()
+            except KeyboardInterrupt:
+                if not run.state.done:
+                    raise
+                run.stop("interrupted")
+            return run.result()
 
     def plan(self) -> tuple[Plan, int]:
         """(what the run would need, the longest side that fits with automatic tiles)."""
@@ -64,6 +71,8 @@ class Job:
         self.options.check(len(styles))
         if self.model and not self.proto:
             raise OptionError(f"{self.model}: a model needs the prototxt that belongs to it (--proto)")
+        if self.network is not None and (self.proto or self.model or self.compute != Compute()):
+            raise OptionError("a network has its files and its backend already; leave out proto, model and backend")
         content = images.as_picture(self.content, "content")
         found = [images.as_picture(style, f"style {number}") for number, style in enumerate(styles, 1)]
         start = images.as_picture(self.options.init_image, "init_image") if self.options.init_image else None
@@ -79,7 +88,7 @@ class Job:
         """The styles one by one: a comma list of paths is several, anything else that is no list is one."""
         if isinstance(self.styles, str):
             return style_paths(self.styles)
-        return list(self.styles) if isinstance(self.styles, (list, tuple)) else [self.styles]
+        return listed(self.styles)
 
 
 def embedded_network(backend="auto") -> Network:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -42,13 +43,22 @@ class Run:
 
     It ends by itself, by `stop`, and early where a loss is not finite. An iteration works while `next` does, in the
     thread that calls it. Ctrl-C in it ends the run with its last iterate; before there is one, KeyboardInterrupt is
-    raised as elsewhere.
+    raised as elsewhere. A run that is dropped leaves nothing behind.
     """
 
     def __init__(self, setup: Setup, planned: Callable[[Plan], None] | None = None):
         """Plans where that is worth its time (see `planned` of `stylize`), refuses what cannot be done, and sets up the
         first scale."""
         self.setup, self.state, self.stopped = setup, RunState(), ""
+        self._result: Result | None = None
+        self._between: Picture | None = None  # the result of a scale, until the next one has its start
+        with setup.net.ops.lock:
+            self._set_up(planned)
+        # In a circle with its generator, a run that is dropped would stay until the garbage collector comes.
+        self._iterates = Run._all(weakref.proxy(self))
+
+    def _set_up(self, planned):
+        setup = self.setup
         plan_where_worth_it(setup, planned)
         setup.check_tiles()
         resumed = None
@@ -61,9 +71,6 @@ class Run:
             self.state.x = setup.home.asarray(self.scale.start())
             self.state.latest = setup.home.copy(self.state.x)
         self._loop = Loop(self.scale, self.state)
-        self._between: Picture | None = None  # the result of a scale, until the next one has its start
-        self._iterates = self._all()
-        self._result: Result | None = None
 
     def __iter__(self) -> Iterator[Iterate]:
         return self
@@ -96,10 +103,17 @@ class Run:
         except NumericalError as error:
             self._fail(error)
 
+    def close(self) -> None:
+        """End the run without a checkpoint or a result, and let go of its memory; a result that was asked for stays."""
+        self._iterates.close()
+        self.state, self.scale, self._loop, self._between = RunState(), None, None, None
+
     def result(self) -> Result:
-        """What the run has come to; it ends with that, if it has not."""
+        """What the run has come to; it ends with that, if it has not. Raises RuntimeError if it was closed before."""
         if self._result is None:
             self.stop()
+            if self.scale is None:
+                raise RuntimeError("the run was closed before its result was asked for: start it again")
             self._result = self._conclude()
         return self._result
 

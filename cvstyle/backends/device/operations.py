@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from functools import cached_property
 
 import numpy as np
@@ -47,6 +48,7 @@ class Backend(Losses):
         self.device, self.precision = device, precision
         self.word, self.split = precision.removesuffix("-fast"), precision in tensor.WORDS
         self.pool = DevicePool(device)
+        self.lock = threading.RLock()
         self.downloads = 0
         """How often numbers were copied to the host, each time waiting for the device."""
         self.weights = 0
