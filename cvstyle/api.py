@@ -9,7 +9,7 @@ import numpy as np
 
 from . import images
 from .errors import ImageError, OptionError
-from .fields import comma_list
+from .fields import PIXELS, WHOLE, argument, comma_list
 from .style import check_size, checked_picture
 
 
@@ -41,12 +41,11 @@ def preprocess(picture, size: int | None = None) -> np.ndarray:
         objective = cvstyle.Objective(net, content=content, styles=[style])
         loss, gradient = objective(content)
 
-    Raises ImageError for what is no picture and OptionError for a size below 1.
+    Raises ImageError for what is no picture and OptionError for a size that is no whole number above zero.
     """
     rgb = images.as_picture(picture).rgb
+    size = argument("size", size, WHOLE, PIXELS)
     if size is not None:
-        if size < 1:
-            raise OptionError(f"size is {size}; a number of pixels above zero is needed")
         rgb = images.resize(rgb, images.target_size(*rgb.shape[:2], size))
     return images.preprocess(rgb)
 

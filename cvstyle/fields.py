@@ -250,6 +250,7 @@ class Limits:
 
 
 ABOVE_ZERO = Limits("a number above zero is needed", low=0, open_low=True)
+PIXELS = Limits("a number of pixels above zero is needed", low=0, open_low=True)
 NOT_NEGATIVE = Limits("a finite number that is not negative is needed", low=0)
 
 
@@ -314,6 +315,14 @@ def option(default: object, help: str, *, group: str | None, kind: Kind, before:
     help = help.replace("{default}", text_of(default))
     entry = Option("", default, help, group, kind, before=before, **record)
     return dataclasses.field(default=default, metadata={"option": entry})
+
+
+def argument(name: str, value: object, kind: Kind, limits: Limits | None = None) -> object:
+    """A function's argument, taken as an option of this kind would take it; None stays. Raises OptionError."""
+    entry = Option(name, None, "", None, kind, limits=limits)
+    found = entry.converted(value)
+    entry.check(found)
+    return found
 
 
 @cache

@@ -15,6 +15,7 @@ from . import losses, tiles
 from .backends import numpy as reference
 from .backends.threads import one_thread_each
 from .errors import ImageError, OptionError
+from .fields import PIXELS, WHOLE, argument
 from .passes import DevicePass, PicturePass
 from .style import StyleTargets, check_size, checked_picture, listed, measure_styles
 
@@ -61,8 +62,6 @@ class Objective:
         self.net = net.with_pooling(pooling)
         self.ops = home or self.net.ops
         self.shape = checked_picture(content, "content").shape
-        if tile_size is not None and tile_size < 1:
-            raise OptionError(f"tile_size is {tile_size}; a number of pixels above zero is needed")
         styles = styles if isinstance(styles, StyleTargets) else listed(styles)
         styled = bool(styles.statistics if isinstance(styles, StyleTargets) else styles)
         terms = [t for t in (*losses.made(settings), *more_losses) if styled or t.target_from != "styles"]
@@ -72,7 +71,7 @@ class Objective:
             raise OptionError(f"two losses are called '{twice}'; each needs a name of its own")
         self._losses = [t for t in terms if t.layer is not None]
         on_picture = [t for t in terms if t.layer is None and min(self.shape[1:]) > t.overlap]
-        self.normalize_gradients, self.tile_size = normalize_gradients, tile_size
+        self.normalize_gradients, self.tile_size = normalize_gradients, argument("tile_size", tile_size, WHOLE, PIXELS)
         self.tiles = [tiles.whole(self.shape[1:])]
         self._values: dict[str, list] = {}
         self._passes: list[DevicePass] = []

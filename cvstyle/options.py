@@ -20,6 +20,7 @@ from .fields import (
     NETWORK,
     OPTIMISATION,
     PICTURES,
+    PIXELS,
     REPORTS,
     REQUIRED,
     WEIGHTS,
@@ -260,7 +261,7 @@ class Options(*reversed(losses.options())):
     tile_size: int | str | None = option(
         None, "compute windows of N×N pixels one after the other: the same result in the memory of one; auto: as large "
         "as the free memory allows (default: off)", group=LARGE, kind=fields.TILE, metavar="N|auto|off", unit="pixels",
-        limits=Limits("a number of pixels above zero is needed", low=0, open_low=True),
+        limits=PIXELS,
     )  # fmt: skip
     offload: str | None = option(
         None, "keep picture, optimiser and content features in host memory, or in files in this folder", group=LARGE,

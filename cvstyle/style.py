@@ -9,6 +9,7 @@ import numpy as np
 
 from . import tiles
 from .errors import ImageError, OptionError, ShapeError
+from .fields import BLEND, argument
 from .losses import Loss, made
 from .losses.base import checked_weight
 from .passes import DevicePass
@@ -87,7 +88,7 @@ def check_size(program, picture: np.ndarray, role: str) -> None:
 def _blend(weights, count):
     if weights is None:
         return [1 / count] * count if count else []
-    weights = [checked_weight(w, "a style blend weight") for w in weights]
+    weights = [checked_weight(w, "a style blend weight") for w in argument("style_blend_weights", weights, BLEND)]
     if len(weights) != count:
         raise OptionError(f"{len(weights)} style blend weights for {count} style pictures")
     if count and not sum(weights):

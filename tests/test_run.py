@@ -189,6 +189,39 @@ def test_objective_and_measure_styles_refuse_in_one_line(files, given, error, me
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("given, message", [
+    ({"style_blend_weights": "much"}, "style_blend_weights is 'much'; numbers such as 3,7 are needed"),
+    ({"style_blend_weights": 3}, "style_blend_weights is 3; numbers such as"),
+    ({"tile_size": "auto"}, "tile_size is 'auto'; a whole number is needed"),
+    ({"tile_size": 64.5}, "tile_size is 64.5; a whole number is needed"),
+    ({"size": "large"}, "size is 'large'; a whole number is needed"),
+    ({"size": 48.5}, "size is 48.5; a whole number is needed"),
+    ({"size": np.inf}, "size is inf; a whole number is needed"),
+], ids=str)  # fmt: skip
+def test_numbers_that_are_none_are_refused(files, given, message):
+    net, x = load_network(files["proto"], files["model"], "numpy"), preprocess(ARRAY)
+    with pytest.raises(OptionError, match=message):
+        if "size" in given:
+            preprocess(ARRAY, **given)
+        Objective(net, x, [x], style_layers="relu1_1", **given)
+
+
+def test_numbers_in_other_forms_are_taken(files):
+    net, x = load_network(files["proto"], files["model"], "numpy"), preprocess(ARRAY)
+    assert preprocess(ARRAY, size=15.0).shape == preprocess(ARRAY, size=np.int64(15)).shape == (3, 10, 15)
+    found = [
+        Objective(net, x, [x, x + x], style_layers="relu1_1", style_blend_weights=weights)(x)[0]
+        for weights in ("3,7", (3, 7), np.array([0.3, 0.7]))
+    ]
+    assert found == pytest.approx([found[0]] * 3) and found[0] > 0
+
+
+def test_options_must_be_an_object(files):
+    for call in (lambda: stylize(**files, options={"image_size": 48}), Job(**files, options={}).start):
+        with pytest.raises(OptionError, match="options is of the type dict; give an Options object"):
+            call()
+
+
 def test_a_picture_in_another_order_is_no_argument(files):
     objective = Objective(load_network(files["proto"], files["model"], "numpy"), preprocess(ARRAY))
     with pytest.raises(ImageError, match=r"the picture has shape \(20, 30, 3\); the content has \(3, 20, 30\)"):

@@ -68,6 +68,8 @@ class Job:
     def setup(self) -> Setup:
         """What is decided of the run before its first iteration."""
         styles = self._styles()
+        if not isinstance(self.options, Options):
+            raise OptionError(f"options is of the type {type(self.options).__name__}; give an Options object")
         self.options.check(len(styles))
         if self.model and not self.proto:
             raise OptionError(f"{self.model}: a model needs the prototxt that belongs to it (--proto)")
