@@ -6,13 +6,16 @@ import ast
 import io
 from pathlib import Path
 
+import nets
 import numpy as np
 import pytest
 from PIL import Image
 
 import cvstyle
 from cvstyle import images
+from cvstyle.backends.numpy import Backend
 from cvstyle.errors import ImageError, OptionError
+from cvstyle.network import Network
 
 RNG = np.random.default_rng(0)
 
@@ -198,6 +201,37 @@ def test_pictures_are_written_and_read_again(tmp_path):
     with pytest.raises(ImageError, match="picture: NoneType is no picture"):
         cvstyle.write_picture(tmp_path / "b.png", None)
     assert not (tmp_path / "b.png").exists()
+
+
+def test_features_are_what_layers_give():
+    """Against a convolution by sums in float64."""
+    net, x = Network(nets.vgg(16, 16, (64, 64), classifier=False), Backend()), cvstyle.preprocess(noise(24, 22))
+    found = cvstyle.features(net, x, ["relu1_1", "conv1_1", "relu3_1"])
+    weight, bias = (np.asarray(blob, np.float64) for blob in net.definition.weights["conv1_1"])
+    padded = np.pad(x.astype(np.float64), ((0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
+    wanted = np.einsum("chwij,ocij->ohw", windows, weight.reshape(-1, 3, 3, 3)) + bias.reshape(-1, 1, 1)
+    assert list(found) == ["relu1_1", "conv1_1", "relu3_1"] and found["conv1_1"].dtype == np.float32
+    np.testing.assert_allclose(found["conv1_1"], wanted, atol=1e-5 * np.abs(wanted).max())
+    np.testing.assert_array_equal(found["relu1_1"], found["conv1_1"].clip(0))
+    assert found["relu3_1"].shape[1:] == (6, 6)
+    np.testing.assert_array_equal(cvstyle.features(net, x, "relu1_1, relu3_1")["relu3_1"], found["relu3_1"])
+
+
+@pytest.mark.parametrize("picture, layers, error, message", [
+    (cvstyle.preprocess(noise()), ["relu3_11"], OptionError, "no layer 'relu3_11'; did you mean relu3_1"),
+    (cvstyle.preprocess(noise()), [], OptionError, "no layer is named"),
+    (noise(), ["relu3_1"], ImageError, r"the input has shape \(11, 17, 3\); .*as cvstyle.preprocess makes"),
+], ids=["layer", "none", "array"])  # fmt: skip
+def test_features_that_cannot_be(picture, layers, error, message):
+    with pytest.raises(error, match=message):
+        cvstyle.features(Network(nets.vgg(16, 16, (64, 64), classifier=False), Backend()), picture, layers)
+
+
+def test_features_of_too_small_a_picture():
+    net = Network(nets.nin(32, (96, 96)), Backend())
+    with pytest.raises(ImageError, match=r"the input picture of 30×9 does not fit this network: .*'conv1'"):
+        cvstyle.features(net, cvstyle.preprocess(noise(9, 30)), ["relu3"])
 
 
 def test_type_checkers_see_every_public_name():

@@ -19,9 +19,7 @@ from PIL import Image
 import cvstyle
 from cvstyle import Compute, Job, Objective, Options, images, load_network, measure_styles, plan, preprocess, stylize
 from cvstyle.backends import native, threads
-from cvstyle.backends.numpy import Backend
 from cvstyle.errors import ImageError, OptionError
-from cvstyle.network import Network
 
 needs_native = pytest.mark.skipif(native.problem() is not None, reason=f"no engine here: {native.problem()}")
 BACKENDS = ["numpy", pytest.param("native", marks=needs_native)]
@@ -226,41 +224,6 @@ def test_a_picture_in_another_order_is_no_argument(files):
     objective = Objective(load_network(files["proto"], files["model"], "numpy"), preprocess(ARRAY))
     with pytest.raises(ImageError, match=r"the picture has shape \(20, 30, 3\); the content has \(3, 20, 30\)"):
         objective(preprocess(ARRAY).transpose(1, 2, 0))
-
-
-# Features
-
-
-def test_features_are_what_layers_give(files):
-    """Against a convolution by sums in float64."""
-    net = load_network(files["proto"], files["model"], "numpy")
-    x = preprocess(files["styles"], size=24)
-    found = cvstyle.features(net, x, ["relu1_1", "conv1_1", "relu3_1"])
-    weight, bias = (np.asarray(blob, np.float64) for blob in net.definition.weights["conv1_1"])
-    padded = np.pad(x.astype(np.float64), ((0, 0), (1, 1), (1, 1)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
-    wanted = np.einsum("chwij,ocij->ohw", windows, weight.reshape(-1, 3, 3, 3)) + bias.reshape(-1, 1, 1)
-    assert list(found) == ["relu1_1", "conv1_1", "relu3_1"] and found["conv1_1"].dtype == np.float32
-    np.testing.assert_allclose(found["conv1_1"], wanted, atol=1e-5 * np.abs(wanted).max())
-    np.testing.assert_array_equal(found["relu1_1"], found["conv1_1"].clip(0))
-    assert found["relu3_1"].shape[1:] == (6, 6)
-    np.testing.assert_array_equal(cvstyle.features(net, x, "relu1_1, relu3_1")["relu3_1"], found["relu3_1"])
-
-
-@pytest.mark.parametrize("picture, layers, error, message", [
-    (preprocess(ARRAY), ["relu3_11"], OptionError, "no layer 'relu3_11'; did you mean relu3_1"),
-    (preprocess(ARRAY), [], OptionError, "no layer is named"),
-    (ARRAY, ["relu3_1"], ImageError, r"the input has shape \(20, 30, 3\); .*as cvstyle.preprocess makes"),
-], ids=["layer", "none", "array"])  # fmt: skip
-def test_features_that_cannot_be(files, picture, layers, error, message):
-    with pytest.raises(error, match=message):
-        cvstyle.features(load_network(files["proto"], files["model"], "numpy"), picture, layers)
-
-
-def test_features_of_too_small_a_picture():
-    net = Network(nets.nin(32, (96, 96)), Backend())
-    with pytest.raises(ImageError, match=r"the input picture of 30×9 does not fit this network: .*'conv1'"):
-        cvstyle.features(net, preprocess(ARRAY[:9]), ["relu3"])
 
 
 # Stepped and stopped

@@ -60,10 +60,10 @@ class _OneThreadEach:
 
     def __enter__(self):
         with self._lock:
-            self._within += 1
-            if self._within == 1:
+            if not self._within:
                 self._disown()
                 self._limit = _blas().limit(limits=1, user_api="blas")
+            self._within += 1
 
     def __exit__(self, *_):
         with self._lock:

@@ -53,7 +53,7 @@ def made(settings: dict) -> list[Loss]:
         raise OptionError(f"there is no setting '{unknown}'; {nearest(unknown, known)}")
     found = []
     for module in _modules():
-        known = options_of(module.Options).items()
-        values = {name: entry.converted(settings[name]) for name, entry in known if name in settings}
+        records = options_of(module.Options).items()
+        values = {name: record.converted(settings[name]) for name, record in records if name in settings}
         found += module.made(**{name: value for name, value in values.items() if value is not None})
     return found
