@@ -7,7 +7,6 @@ import sys
 from functools import partial
 
 from ..fields import GROUPS, REQUIRED, SWITCH, WHOLE, Option, options_of
-from ..options import Compute, Files
 
 
 def add_options(parser, classes, groups=GROUPS) -> None:
@@ -47,23 +46,6 @@ def _value(kind, text):
 def settings_of(cls, args):
     """An object of a dataclass of options from the arguments of its parser."""
     return cls(**{name: value for name, value in vars(args).items() if name in options_of(cls)})
-
-
-def add_network_arguments(parser) -> None:
-    """--proto and --model, with the reference's spellings."""
-    add_options(parser, [Files], [options_of(Files)["proto"].group])
-
-
-def add_threads_argument(parser) -> None:
-    """--threads, for `limit_threads`."""
-    add_option(parser, options_of(Compute)["threads"])
-
-
-def limit_threads(count: int | None) -> None:
-    """Let backends made from now on use as many threads; None: one for each processor."""
-    from ..backends import threads
-
-    threads.limit(count)
 
 
 def say(line: str) -> None:
