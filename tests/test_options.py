@@ -258,6 +258,14 @@ def test_main_works_in_a_thread(command, tmp_path):
     assert (ours == theirs).all()
 
 
+def test_ctrl_c_while_the_parser_is_made_is_one_line(monkeypatch, capsys):
+    def pressed(parser):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "add_arguments", pressed)
+    assert main(["run"]) == 130 and capsys.readouterr().err == "cvstyle: interrupted; nothing was written\n"
+
+
 @pytest.mark.parametrize("finish_iteration", [False, True])
 def test_signals_end_a_run_at_once_or_after_the_iteration(finish_iteration):
     before, said = signal.getsignal(signal.SIGINT), []

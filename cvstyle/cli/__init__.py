@@ -55,8 +55,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _carry_out(argv):
-    parser = _parser()
     try:
+        parser = _parser()
         arguments = parser.parse_args(_modern_spelling(argv))
         if not arguments.command:
             parser.print_help()
