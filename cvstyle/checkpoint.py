@@ -10,7 +10,6 @@ import glob
 import hashlib
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from .errors import CheckpointError
+from .folders import replacing
 
 _FORMAT = 1
 
@@ -53,29 +53,22 @@ def save(path: str, header: dict, arrays: dict[str, Any], to_host: Callable[[Any
     entries = {"header": lambda: np.frombuffer(header, np.uint8)}
     entries |= {name: partial(to_host, array) for name, array in arrays.items()}
     folder, name = os.path.split(os.path.abspath(path))
-    prefix, temporary = f".{name}.part-", None
+    prefix = f".{name}.part-"
     try:
         for left in glob.glob(os.path.join(glob.escape(folder), f"{glob.escape(prefix)}*")):
             os.remove(left)  # of a run that was killed while it wrote
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=prefix, delete=False) as file:
-            temporary = file.name
+        with replacing(os.path.abspath(path), prefix, "") as file:
             with zipfile.ZipFile(file, "w") as archive:  # as numpy.savez writes it
                 for name, array in entries.items():
                     with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                         np.lib.format.write_array(entry, array(), allow_pickle=False)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-        temporary = None
         _settle(folder)
     except OSError as error:
         raise CheckpointError(
             f"{path}: the checkpoint cannot be written ({error.strerror or error}); one from before is untouched"
         ) from None
-    finally:
-        if temporary is not None:
-            with suppress(OSError):
-                os.remove(temporary)
 
 
 def load(path: str) -> tuple[dict, dict[str, np.ndarray]]:

@@ -41,8 +41,4 @@ def _address_space():
 
 
 def _status(key):
-    with suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith(key + ":"):
-                return int(line.split()[1]) << 10
-    return 0
+    return memory.stated("/proc/self/status", key) or 0
