@@ -38,7 +38,7 @@ def preprocess(picture, size: int | None = None) -> np.ndarray:
         objective = cvstyle.Objective(net, content=content, styles=[style])
         loss, gradient = objective(content)
 
-    Raises ImageError for what is no picture and OptionError for a size below 1.
+    Raises ImageError for anything but a picture and OptionError for a size below 1.
     """
     rgb = images.as_picture(picture).rgb
     if size is not None:
@@ -57,7 +57,7 @@ def deprocess(x: np.ndarray) -> images.Picture:
         raise ImageError(f"deprocess: {type(x).__name__} is no array; give one of NumPy, (3, H, W)")
     if x.ndim != 3 or x.shape[0] != 3 or not x.size or x.dtype.kind != "f":
         raise ImageError(f"deprocess: the array is {x.shape} of {x.dtype}; it must be (3, H, W) of floats")
-    with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
+    with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and are refused
         rgb = images.deprocess(x)
     if not np.isfinite(rgb).all():
         raise ImageError("deprocess: the array has values that are NaN or infinite; start again from another one")

@@ -47,7 +47,7 @@ def check_writable(path: str, resume: bool) -> None:
 def save(path: str, header: dict, arrays: dict[str, Any], to_host: Callable[[Any], np.ndarray] = np.asarray) -> None:
     """Write a checkpoint. Raises CheckpointError where the disk cannot take it.
 
-    header: what JSON can hold. to_host: makes a NumPy array of one of `arrays`; it is asked for one at a time.
+    header: values that JSON can hold. to_host: makes a NumPy array of an item of `arrays`, one at a time.
     """
     header = json.dumps({"format": _FORMAT, "arrays": list(arrays), **header}).encode()
     entries = {"header": lambda: np.frombuffer(header, np.uint8)}
@@ -72,7 +72,7 @@ def save(path: str, header: dict, arrays: dict[str, Any], to_host: Callable[[Any
 
 
 def load(path: str) -> tuple[dict, dict[str, np.ndarray]]:
-    """(header, arrays) of a checkpoint. Raises CheckpointError for a file that is none, or is damaged."""
+    """(header, arrays) of a checkpoint. Raises CheckpointError for another kind of file, or a damaged one."""
     try:
         with zipfile.ZipFile(path) as file:
             if file.testzip() is not None:  # NumPy reads, and checks, no further than a damaged shape says
@@ -87,7 +87,7 @@ def load(path: str) -> tuple[dict, dict[str, np.ndarray]]:
         raise CheckpointError(f"{path}: there is no such checkpoint") from None
     except MemoryError:
         raise
-    except Exception as error:  # zipfile and NumPy have no common class for what a damaged file makes them raise
+    except Exception as error:  # zipfile's and NumPy's errors about damaged files have no common class
         cause = " ".join(str(error).split())
         raise CheckpointError(
             f"{path}: this is no checkpoint, or a truncated or damaged one ({cause}); give another, or start without "

@@ -1,4 +1,4 @@
-"""What an option is: a field of a dataclass that carries its help, kind and limits.
+"""Options: fields of dataclasses that carry their help, kind and limits.
 
 `option(...)` declares a field, `options_of(cls)` reads the records, and a dataclass that inherits `Settings` converts
 its values, or refuses them, as it is made. The command line makes its parser from the records. Standard library only.
@@ -86,7 +86,7 @@ def as_items(value: object) -> list:
     """["a", "b"] from "a,b"; the items of a list, an array or anything else that has some."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
-    if isinstance(value, bytes | Mapping):  # their items are not what is meant
+    if isinstance(value, bytes | Mapping):  # their items are bytes and keys
         raise TypeError
     return list(value)
 
@@ -148,8 +148,8 @@ def as_cuts(value: object) -> list[int | str]:
 class Kind(NamedTuple):
     """The values that an option takes.
 
-    convert: see above. needed: a clause for the end of the message that refuses a value. refusal: what the command line
-    says of a text after it. words: texts with a value of their own.
+    convert: a conversion (see above). needed: a clause for the end of the message that refuses a value. refusal: the
+    clause after a refused text on the command line. words: texts with a value of their own.
     """
 
     convert: Callable[[object], object]
@@ -200,8 +200,8 @@ class Option:
 
     default: `REQUIRED` where there is none; None where the network, the optimiser or the machine decides.
     help: "%(default)s" in it stands for the default, "%%" for a percent sign, as argparse has it.
-    group: one of `GROUPS`; None for an option that another one's text sets.
-    metavar: the form of its text. limits, choices: what its value must keep to.
+    group: one of `GROUPS`; None for an option that another option's text sets.
+    metavar: the form of its text. limits, choices: restrictions of its value.
     flags: the reference's spellings beside the name's own. const: the value of the spelling without a text.
     identity: whether a run must have the value of the checkpoint that it goes on from.
     """

@@ -36,7 +36,7 @@ def replacing(path: str | os.PathLike, prefix: str = "", suffix: str = ".tmp") -
 
 
 def write(path: Path, content: bytes) -> bool:
-    """Write a file in one step, its folder too where there is none; False where that cannot be."""
+    """Write a file in one step, and make its folder if need be; returns whether that succeeded."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:

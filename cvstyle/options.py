@@ -1,4 +1,4 @@
-"""Every option of a run, once: files, what is computed, what computes it, and reports.
+"""Every option of a run, once: its files, style transfer, devices and reports.
 
 Each field is an `option(...)` (see `fields`): the command line and the checkpoints go by these records.
 """
@@ -62,7 +62,7 @@ class Files(Settings):
 
 @dataclass(kw_only=True)
 class Compute(Settings):
-    """What computes a run (see `backends.choose`)."""
+    """The devices of a run (see `backends.choose`)."""
 
     backend: str = option(
         "auto", "%(default)s (default: a GPU where one works), cpu, gpu, or one that 'cvstyle devices' lists",
@@ -108,7 +108,7 @@ class Compute(Settings):
 
 @dataclass(kw_only=True)
 class Reports(Settings):
-    """What a run tells, and what it saves on the way."""
+    """Messages, log and intermediate pictures of a run."""
 
     print_iter: int = option(
         50, "a line every N iterations where no terminal is (default: %(default)s)", group=REPORTS, metavar="N"
@@ -196,8 +196,8 @@ class Options(*reversed(losses.options())):
         None, "by how much lbfgs favours the picture's long waves, 0 to 2 (default: 0.5; under --compat: 0, not at "
         "all)", group=OPTIMISATION, metavar="X", limits=Limits("a number from 0 to 2 is needed", lambda n: 0 <= n <= 2),
     )  # fmt: skip
-    """See `optimize.pyramid`; 0: not at all, as the reference. A checkpoint of lbfgs must agree on what the optimiser
-    makes of it, and the run says what that is."""
+    """See `optimize.pyramid`; 0: not at all, as the reference. A checkpoint of lbfgs must agree on the smoothing
+    that the optimiser derives from it."""
     average_iterates: float = option(
         0, "the result is an average of the iterates, each weighing D (0.99) of the one after it: for adam",
         group=OPTIMISATION, metavar="D", const=0.99, identity=True,
@@ -321,15 +321,15 @@ class Options(*reversed(losses.options())):
 
 
 def style_paths(styles: str | os.PathLike | Iterable[str]) -> list[str]:
-    """Paths of the styles: the list, or what the comma list of the command line names."""
+    """Paths of the styles, from a list or from the comma list of the command line."""
     return options_of(Files)["style"].converted(styles)
 
 
 def identity(options: Settings, resolved: Mapping[str, object]) -> dict[str, object]:
     """name -> value of the options that a run must share with the checkpoint that it goes on from.
 
-    resolved: values by name where the network decides on those that are None. What the optimiser makes of lbfgs_smooth
-    and the network of margin is for the run to add.
+    resolved: values by name that replace the None of options which the network decides. The run adds lbfgs_smooth and
+    margin, whose values depend on the optimiser and the network.
     """
     names = (name for name, entry in options_of(type(options)).items() if entry.identity)
     return {name: resolved.get(name, getattr(options, name)) for name in names}

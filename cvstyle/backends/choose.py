@@ -1,4 +1,4 @@
-"""The backends of a run, from names and numbers as on the command line; neural_style.lua's mean the best there is."""
+"""The backends of a run, from names and numbers as on the command line, neural_style.lua's names among them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ..errors import OptionError
 from . import best, get, is_host, survey
 
-_REFERENCE = {"nn": "gpu", "cudnn": "cudnn", "clnn": "opencl"}  # neural_style.lua's names, and what serves them here
+_REFERENCE = {"nn": "gpu", "cudnn": "cudnn", "clnn": "opencl"}  # neural_style.lua's names -> ours
 
 
 def choose(

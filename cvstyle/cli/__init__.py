@@ -96,7 +96,7 @@ def _parser():
 
 @contextmanager
 def _any_letters():
-    """Within it, letters that a terminal lacks are replaced: the × of a size, or those of a file's name."""
+    """Within it, letters that a terminal lacks are replaced: the × of a size, or letters of a file's name."""
     changed = [(stream, stream.errors) for stream in (sys.stdout, sys.stderr) if hasattr(stream, "reconfigure")]
     for stream, _ in changed:
         stream.reconfigure(errors="replace")

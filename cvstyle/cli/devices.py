@@ -1,4 +1,4 @@
-"""`cvstyle devices`: what can compute here, and why the rest cannot."""
+"""`cvstyle devices`: the backends and devices of this machine, and why the unusable ones are not used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`cvstyle info`: what a network consists of."""
+"""`cvstyle info`: the layers of a network."""
 
 from __future__ import annotations
 

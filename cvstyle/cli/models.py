@@ -94,7 +94,7 @@ _LAYERS = ("content_layers", "style_layers")
 
 
 def _files(card):
-    """Paths of a model's files; none where the embedded network is missing."""
+    """Paths of a model's files; an empty tuple where the embedded network is missing."""
     from ..errors import ModelError
 
     try:

@@ -92,7 +92,7 @@ def read_metadata(path: str | os.PathLike) -> dict[str, str]:
 
 
 def _text(metadata):
-    """All texts as one of ASCII, for formats with a single place for them."""
+    """All texts as a single ASCII text, for formats with a single text field."""
     return json.dumps(metadata, ensure_ascii=True)
 
 

@@ -31,7 +31,7 @@ def handling(finish_iteration: bool, say: Callable[[str], None]) -> Iterator[Cal
         if count <= waits:
             say("stopping after this iteration; once more to stop at once")
         elif count == waits + 1:
-            if frame.f_code.co_name != "__del__":  # Python ignores what is raised there; this iteration is the last
+            if frame.f_code.co_name != "__del__":  # Python ignores exceptions in there; this iteration is the last
                 raise KeyboardInterrupt
         else:
             for kind in _SIGNALS:
