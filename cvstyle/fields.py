@@ -228,10 +228,9 @@ class Option:
         if value is None and self.default is None:
             return None
         try:
-            found = self.kind.read(value)
+            return self.kind.read(value)
         except (ArithmeticError, TypeError, ValueError):
             raise OptionError(f"{self.name} is {_shown(value)}; {self.kind.needed}") from None
-        return found
 
     def check(self, value: object) -> None:
         """Raises OptionError for a converted value that is beyond the limits, or is no choice."""
