@@ -9,7 +9,7 @@ import numpy as np
 
 from . import images
 from .errors import ImageError, OptionError
-from .fields import PIXELS, WHOLE, argument, comma_list
+from .fields import PIXELS, WHOLE, argument, as_items
 from .style import check_size, checked_picture
 
 
@@ -59,7 +59,7 @@ def deprocess(x: np.ndarray) -> images.Picture:
         raise ImageError(f"deprocess: {type(x).__name__} is no array; give one of NumPy, (3, H, W)")
     if x.ndim != 3 or x.shape[0] != 3 or not x.size or x.dtype.kind != "f":
         raise ImageError(f"deprocess: the array is {x.shape} of {x.dtype}; it must be (3, H, W) of floats")
-    with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
+    with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and are refused
         rgb = images.deprocess(x)
     if not np.isfinite(rgb).all():
         raise ImageError("deprocess: the array has values that are NaN or infinite; start again from another one")
@@ -72,7 +72,7 @@ def features(net, picture: np.ndarray, layers: Sequence[str] | str) -> dict[str,
     picture: an array (3, H, W) such as `preprocess` makes. layers: names, as a list or a comma list.
     Raises OptionError for a layer that there is not, ImageError for another array or one too small for the network.
     """
-    names = comma_list(layers) if isinstance(layers, str) else list(layers)
+    names = as_items(layers)
     if not names:
         raise OptionError("no layer is named whose features are wanted ('cvstyle info' lists them)")
     program = net.program(names)

@@ -10,7 +10,6 @@ import glob
 import hashlib
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from .errors import CheckpointError
+from .folders import replacing
 
 _FORMAT = 1
 
@@ -47,39 +47,32 @@ def check_writable(path: str, resume: bool) -> None:
 def save(path: str, header: dict, arrays: dict[str, Any], to_host: Callable[[Any], np.ndarray] = np.asarray) -> None:
     """Write a checkpoint. Raises CheckpointError where the disk cannot take it.
 
-    header: what JSON can hold. to_host: makes a NumPy array of one of `arrays`; it is asked for one at a time.
+    header: values that JSON can hold. to_host: makes a NumPy array of an item of `arrays`, one at a time.
     """
     header = json.dumps({"format": _FORMAT, "arrays": list(arrays), **header}).encode()
     entries = {"header": lambda: np.frombuffer(header, np.uint8)}
     entries |= {name: partial(to_host, array) for name, array in arrays.items()}
     folder, name = os.path.split(os.path.abspath(path))
-    prefix, temporary = f".{name}.part-", None
+    prefix = f".{name}.part-"
     try:
         for left in glob.glob(os.path.join(glob.escape(folder), f"{glob.escape(prefix)}*")):
             os.remove(left)  # of a run that was killed while it wrote
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=prefix, delete=False) as file:
-            temporary = file.name
+        with replacing(os.path.abspath(path), prefix, "") as file:
             with zipfile.ZipFile(file, "w") as archive:  # as numpy.savez writes it
                 for name, array in entries.items():
                     with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                         np.lib.format.write_array(entry, array(), allow_pickle=False)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-        temporary = None
         _settle(folder)
     except OSError as error:
         raise CheckpointError(
             f"{path}: the checkpoint cannot be written ({error.strerror or error}); one from before is untouched"
         ) from None
-    finally:
-        if temporary is not None:
-            with suppress(OSError):
-                os.remove(temporary)
 
 
 def load(path: str) -> tuple[dict, dict[str, np.ndarray]]:
-    """(header, arrays) of a checkpoint. Raises CheckpointError for a file that is none, or is damaged."""
+    """(header, arrays) of a checkpoint. Raises CheckpointError for another kind of file, or a damaged one."""
     try:
         with zipfile.ZipFile(path) as file:
             if file.testzip() is not None:  # NumPy reads, and checks, no further than a damaged shape says
@@ -94,7 +87,7 @@ def load(path: str) -> tuple[dict, dict[str, np.ndarray]]:
         raise CheckpointError(f"{path}: there is no such checkpoint") from None
     except MemoryError:
         raise
-    except Exception as error:  # zipfile and NumPy have no common class for what a damaged file makes them raise
+    except Exception as error:  # zipfile's and NumPy's errors about damaged files have no common class
         cause = " ".join(str(error).split())
         raise CheckpointError(
             f"{path}: this is no checkpoint, or a truncated or damaged one ({cause}); give another, or start without "

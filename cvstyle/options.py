@@ -1,4 +1,4 @@
-"""Every option of a run, once: files, what is computed, what computes it, and reports.
+"""Every option of a run, once: its files, style transfer, devices and reports.
 
 Each field is an `option(...)` (see `fields`): the command line and the checkpoints go by these records.
 """
@@ -47,7 +47,7 @@ def _a_path_or_picture(value):
     return images.as_picture(value, "init_image")
 
 
-_PICTURE = fields.Kind("file", str, _a_path_or_picture, "a path or a picture is needed")
+_PICTURE = fields.Kind(_a_path_or_picture, "a path or a picture is needed")
 
 
 @dataclass(kw_only=True)
@@ -62,12 +62,10 @@ class Files(Settings):
         flags=("--style-image",),
     )  # fmt: skip
     output: str = option(
-        "out.png", "PNG, JPEG, WebP or TIFF (default: {default})", group=PICTURES, kind=fields.FILE, metavar="FILE",
+        "out.png", "PNG, JPEG, WebP or TIFF (default: %(default)s)", group=PICTURES, kind=fields.FILE, metavar="FILE",
         flags=("--output-image",),
     )  # fmt: skip
-    bits: int = option(
-        8, "bits per channel of a TIFF or PNG (default: {default})", group=PICTURES, kind=fields.WHOLE, choices=(8, 16)
-    )
+    bits: int = option(8, "bits per channel of a TIFF or PNG (default: %(default)s)", group=PICTURES, choices=(8, 16))
     proto: str | None = option(
         None, "deploy.prototxt (default: the embedded network)", group=MODEL, kind=fields.FILE, metavar="FILE",
         flags=("--proto-file",),
@@ -80,32 +78,30 @@ class Files(Settings):
 
 @dataclass(kw_only=True)
 class Compute(Settings):
-    """What computes a run (see `backends.choose`)."""
+    """The devices of a run (see `backends.choose`)."""
 
     backend: str = option(
-        "auto", "{default} (default: a GPU where one works), cpu, gpu, or one that 'cvstyle devices' lists",
-        group=NETWORK, kind=fields.NAME, metavar="NAME",
+        "auto", "%(default)s (default: a GPU where one works), cpu, gpu, or one that 'cvstyle devices' lists",
+        group=NETWORK, metavar="NAME",
     )  # fmt: skip
     precision: str = option(
-        "fp32", "of convolutions on an NVIDIA GPU: {default} (default) uses no tensor cores; tf32, fp16 and bf16 keep "
-        "the gradient within 1%; tf32-fast, fp16-fast and bf16-fast, at half the arithmetic, within 2, 2 and 6%",
-        group=NETWORK, kind=fields.NAME, metavar="NAME", choices=_PRECISIONS,
+        "fp32",
+        "of convolutions on an NVIDIA GPU: %(default)s (default) uses no tensor cores; tf32, fp16 and bf16 keep "
+        "the gradient within 1%%; tf32-fast, fp16-fast and bf16-fast, at half the arithmetic, within 2, 2 and 6%%",
+        group=NETWORK, metavar="NAME", choices=_PRECISIONS,
     )  # fmt: skip
     device: str | None = option(
-        None, "which device of the backend (see 'cvstyle devices')", group=NETWORK, kind=fields.NAME,
-        metavar="N or NAME",
-    )  # fmt: skip
+        None, "which device of the backend (see 'cvstyle devices')", group=NETWORK, metavar="N or NAME"
+    )
     gpu: str | None = option(
         None, "the GPU of this number; several share the work; -1: the CPU. On a CPU backend a device is a share of "
-        "the threads", group=NETWORK, kind=fields.NAME, metavar="N[,N]",
+        "the threads", group=NETWORK, metavar="N[,N]",
     )  # fmt: skip
     no_autotune: bool = option(
         False, "take the GPU kernels that are estimated to be fastest, instead of trying out each shape once",
-        group=NETWORK, kind=fields.SWITCH,
+        group=NETWORK,
     )  # fmt: skip
-    cudnn_autotune: bool = option(
-        False, "let backend cudnn time its plans for each shape once", group=NETWORK, kind=fields.SWITCH
-    )
+    cudnn_autotune: bool = option(False, "let backend cudnn time its plans for each shape once", group=NETWORK)
     threads: int | None = option(
         None, "threads on the CPU (default: one for each processor)", group=NETWORK, kind=fields.THREADS, metavar="N",
         limits=ABOVE_ZERO,
@@ -117,34 +113,35 @@ class Compute(Settings):
         from .backends.choose import choose
 
         threads.limit(self.threads)
-        return choose(
-            self.backend, self.device, self.gpu, self.precision, split=options.split,
-            multigpu_strategy=options.multigpu_strategy, no_autotune=self.no_autotune,
-            cudnn_autotune=self.cudnn_autotune, say=say,
-        )  # fmt: skip
+        found = choose(self.backend, self.device, self.gpu, self.precision, options.shares_tiles, say)
+        for ops in found:
+            if self.no_autotune:
+                ops.autotune = False
+            elif ops.name == "cudnn":
+                ops.autotune = self.cudnn_autotune
+        return found
 
 
 @dataclass(kw_only=True)
 class Reports(Settings):
-    """What a run tells, and what it saves on the way."""
+    """Messages, log and intermediate pictures of a run."""
 
     print_iter: int = option(
-        50, "a line every N iterations where no terminal is (default: {default})", group=REPORTS, kind=fields.WHOLE,
-        metavar="N", unit="iterations",
+        50, "a line every N iterations where no terminal is (default: %(default)s)", group=REPORTS, metavar="N",
+        unit="iterations",
     )  # fmt: skip
     save_iter: int | None = option(
-        None, "save out_N.png every N iterations (default: 0, never)", group=REPORTS, kind=fields.WHOLE, metavar="N",
-        unit="iterations", compat=100,
-    )  # fmt: skip
+        None, "save out_N.png every N iterations (default: 0, never)", group=REPORTS, metavar="N", unit="iterations"
+    )
     log: str | None = option(
         None, "write the losses of every iteration", group=REPORTS, kind=fields.FILE, metavar="FILE.csv"
     )
-    quiet: bool = option(False, "say nothing unless something goes wrong", group=REPORTS, kind=fields.SWITCH)
+    quiet: bool = option(False, "say nothing unless something goes wrong", group=REPORTS)
 
     def saves_every(self, compat: bool) -> int:
         """Iterations between the pictures that are saved on the way; below 1: none is."""
         if self.save_iter is None:
-            return options_of(Reports)["save_iter"].compat if compat else 0
+            return 100 if compat else 0
         return self.save_iter
 
 
@@ -158,27 +155,25 @@ class Options(*reversed(losses.options())):
     """
 
     image_size: int = option(
-        512, "longest side of the result in pixels (default: {default})", group=PICTURES, kind=fields.WHOLE,
-        metavar="N", limits=ABOVE_ZERO, unit="pixels",
+        512, "longest side of the result in pixels (default: %(default)s)", group=PICTURES, metavar="N",
+        limits=ABOVE_ZERO, unit="pixels",
     )  # fmt: skip
     style_scale: float = option(
-        1.0, "size of the styles relative to the result (default: {default})", group=PICTURES, kind=fields.NUMBER,
-        metavar="X", limits=ABOVE_ZERO, identity=True,
+        1, "size of the styles relative to the result (default: %(default)s)", group=PICTURES, metavar="X",
+        limits=ABOVE_ZERO, identity=True,
     )  # fmt: skip
     style_blend_weights: Sequence[float] | None = option(
         None, "share of each style (default: equal)", group=PICTURES, kind=fields.BLEND, metavar="N,N", identity=True
     )
-    original_colors: bool = option(
-        False, "keep the colours of the content", group=PICTURES, kind=fields.SWITCH, choices=(0, 1), const=1
-    )
+    original_colors: bool = option(False, "keep the colours of the content", group=PICTURES, choices=(0, 1), const=1)
     pooling: str = option(
-        "max", "{default} (default) or avg in place of max pooling", group=NETWORK, kind=fields.NAME,
-        choices=("max", "avg"), identity=True,
+        "max", "%(default)s (default) or avg in place of max pooling", group=NETWORK, choices=("max", "avg"),
+        identity=True,
     )  # fmt: skip
 
     split: str | None = option(
         None, "what several devices share: tiles (default; faster, and each needs the memory of one) or layers",
-        group=NETWORK, kind=fields.NAME, choices=("tiles", "layers"),
+        group=NETWORK, choices=("tiles", "layers"),
     )  # fmt: skip
     """Tiles are computed at the same time; of layers each device has some: the memory is spread, but one works at a
     time. None: layers where multigpu_strategy is given, else tiles."""
@@ -187,7 +182,7 @@ class Options(*reversed(losses.options())):
         "--split layers: as balances memory)", group=NETWORK, kind=fields.CUTS, metavar="A,B",
     )  # fmt: skip
     normalize_gradients: bool = option(
-        False, "divide each layer's gradient by its L1 norm", group=WEIGHTS, kind=fields.SWITCH, identity=True
+        False, "divide each layer's gradient by its L1 norm", group=WEIGHTS, identity=True
     )
 
     num_iterations: int | None = option(
@@ -196,46 +191,42 @@ class Options(*reversed(losses.options())):
     )  # fmt: skip
     """Of the first scale; the later ones have fewer. Several numbers become `scale_iterations`."""
     scale_iterations: Sequence[int] | None = option(
-        None, "iterations of each scale; a last number serves all scales that are left", group=None,
-        kind=fields.WHOLES,
-    )  # fmt: skip
+        None, "iterations of each scale; a last number serves all scales that are left", group=None, kind=fields.WHOLES
+    )
     scales: Sequence[int] | str | None = option(
         None, "sizes to go through, each from the result of the one before; auto: from 256 or more by doubling",
         group=OPTIMISATION, kind=fields.SCALES, metavar="auto|N,N", unit="pixels",
     )  # fmt: skip
     """Ascending; the last is the size of the result. "auto" ends with image_size; None is image_size alone."""
     optimizer: str = option(
-        "lbfgs", "{default} (default), lbfgsb (SciPy, with a line search) or adam", group=OPTIMISATION,
-        kind=fields.NAME, metavar="NAME", identity=True,
+        "lbfgs", "%(default)s (default), lbfgsb (SciPy, with a line search) or adam", group=OPTIMISATION,
+        metavar="NAME", identity=True,
     )  # fmt: skip
     learning_rate: float = option(
-        10.0, "of adam (default: {default})", group=OPTIMISATION, kind=fields.NUMBER, metavar="X", limits=ABOVE_ZERO,
+        10, "of adam (default: %(default)s)", group=OPTIMISATION, metavar="X", limits=ABOVE_ZERO,
         unit="levels of 255", identity=True,
     )  # fmt: skip
     lbfgs_num_correction: int = option(
-        0, "L-BFGS history (default: 20; under --compat: 100)", group=OPTIMISATION, kind=fields.WHOLE, metavar="N",
+        0, "L-BFGS history (default: 20; under --compat: 100)", group=OPTIMISATION, metavar="N",
         limits=Limits("it cannot be negative", low=0), identity=True,
     )  # fmt: skip
     lbfgs_smooth: float | None = option(
         None, "by how much lbfgs favours the picture's long waves, 0 to 2 (default: 0.5; under --compat: 0, not at "
-        "all)", group=OPTIMISATION, kind=fields.NUMBER, metavar="X",
-        limits=Limits("a number from 0 to 2 is needed", low=0, high=2),
+        "all)", group=OPTIMISATION, metavar="X", limits=Limits("a number from 0 to 2 is needed", low=0, high=2),
     )  # fmt: skip
-    """See `optimize.pyramid`; 0: not at all, as the reference. A checkpoint of lbfgs must agree on what the optimiser
-    makes of it, and the run says what that is."""
+    """See `optimize.pyramid`; 0: not at all, as the reference. A checkpoint of lbfgs must agree on the smoothing
+    that the optimiser derives from it."""
     average_iterates: float = option(
-        0.0, "the result is an average of the iterates, each weighing D (0.99) of the one after it: for adam",
-        group=OPTIMISATION, kind=fields.NUMBER, metavar="D", const=0.99, identity=True,
-        limits=Limits("a number from 0 to below 1 is needed", low=0, high=1, open_high=True),
+        0, "the result is an average of the iterates, each weighing D (0.99) of the one after it: for adam",
+        group=OPTIMISATION, metavar="D", const=0.99, identity=True,
+        limits=Limits("a number from 0 to below 1 is needed", low=0, high=1, excluded=(1,)),
     )  # fmt: skip
     """The result, and the start of the next scale, is a_t / (1 - d^t) with a_t = d a_{t-1} + (1 - d) x_t over the
     iterates of the scale (Kingma and Ba 2015, section 7.2); 0: the last iterate."""
-    bounds: bool = option(
-        False, "keep pixels in range while optimising (lbfgsb)", group=OPTIMISATION, kind=fields.SWITCH, identity=True
-    )
+    bounds: bool = option(False, "keep pixels in range while optimising (lbfgsb)", group=OPTIMISATION, identity=True)
     init: str | None = option(
         None, "start from noise or from the content (default: that of the network)", group=OPTIMISATION,
-        kind=fields.NAME, choices=("random", "image"), identity=True,
+        choices=("random", "image"), identity=True,
     )  # fmt: skip
     init_image: str | Picture | None = option(  # noqa: RUF009
         None, "start from this picture", group=OPTIMISATION, kind=_PICTURE, metavar="FILE"
@@ -243,19 +234,17 @@ class Options(*reversed(losses.options())):
     """A path, or what else may be given for a picture; that becomes a `Picture`."""
     margin: int | None = option(
         None, "pixels on every side that are computed and cut off (default: that of the network; of most, 0)",
-        group=OPTIMISATION, kind=fields.WHOLE, metavar="N", unit="pixels",
+        group=OPTIMISATION, metavar="N", unit="pixels",
         limits=Limits("a number from 0 to the picture's longest side is needed", low=0),
     )  # fmt: skip
     """They begin as the picture's mirror image. A checkpoint must agree on the margin that the run has in the end."""
     seed: int | None = option(
-        None, "of the noise; negative: a new one each time (default)", group=OPTIMISATION, kind=fields.WHOLE,
-        metavar="N",
-    )  # fmt: skip
+        None, "of the noise; negative: a new one each time (default)", group=OPTIMISATION, metavar="N"
+    )
     """None or a negative number draws one; it is reported in the result."""
     compat: bool = option(
-        False, "the exact numbers, defaults and file names of neural_style.lua", group=OPTIMISATION,
-        kind=fields.SWITCH, identity=True,
-    )  # fmt: skip
+        False, "the exact numbers, defaults and file names of neural_style.lua", group=OPTIMISATION, identity=True
+    )
     """Values times 256 instead of 255, and its way of resizing, are part of it."""
 
     tile_size: int | str | None = option(
@@ -274,10 +263,10 @@ class Options(*reversed(losses.options())):
     """Written every checkpoint_iter iterations, when the run is interrupted and when it ends; where it cannot be
     written, a CheckpointWarning says so and the run goes on."""
     checkpoint_iter: int = option(
-        50, "every N iterations (default: {default})", group=LARGE, kind=fields.WHOLE, metavar="N", limits=ABOVE_ZERO,
+        50, "every N iterations (default: %(default)s)", group=LARGE, metavar="N", limits=ABOVE_ZERO,
         unit="iterations",
     )  # fmt: skip
-    resume: bool = option(False, "go on from the checkpoint, if it is there", group=LARGE, kind=fields.SWITCH)
+    resume: bool = option(False, "go on from the checkpoint, if it is there", group=LARGE)
 
     def __post_init__(self):
         super().__post_init__()
@@ -332,6 +321,11 @@ class Options(*reversed(losses.options())):
         if not styles:
             raise OptionError("no style picture is given")
 
+    @property
+    def shares_tiles(self) -> bool:
+        """Whether several devices share the tiles; else the layers."""
+        return self.split == "tiles" or not (self.split or self.multigpu_strategy)
+
     def stages(self, count: int) -> list[tuple[int, int]]:
         """(size, iterations) of each scale; count: iterations of the first."""
         sizes = [self.image_size]
@@ -347,20 +341,15 @@ class Options(*reversed(losses.options())):
 
 
 def style_paths(styles: str | os.PathLike | Iterable[str]) -> list[str]:
-    """Paths of the styles: the list, or what the comma list of the command line names."""
+    """Paths of the styles, from a list or from the comma list of the command line."""
     return options_of(Files)["style"].converted(styles)
 
 
 def identity(options: Settings, resolved: Mapping[str, object]) -> dict[str, object]:
     """name -> value of the options that a run must share with the checkpoint that it goes on from.
 
-    resolved: values by name where the network decides on those that are None. What the optimiser makes of lbfgs_smooth
-    and the network of margin is for the run to add.
+    resolved: values by name that replace the None of options which the network decides. The run adds lbfgs_smooth and
+    margin, whose values depend on the optimiser and the network.
     """
     names = (name for name, entry in options_of(type(options)).items() if entry.identity)
     return {name: resolved.get(name, getattr(options, name)) for name in names}
-
-
-def identity_before(cls: type = Options) -> dict[str, object]:
-    """name -> value of the options that a run must share, as a version without them had them."""
-    return {name: entry.before for name, entry in options_of(cls).items() if entry.identity}

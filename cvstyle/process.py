@@ -14,7 +14,7 @@ def resident() -> int:
 
 
 def peak() -> int:
-    """The most that were, since `reset_peak`."""
+    """The most bytes in memory since `reset_peak`."""
     return _status("VmHWM")
 
 
@@ -25,13 +25,13 @@ def reset_peak() -> None:
 
 
 def usable() -> int | None:
-    """Bytes that this process may have in memory in all; None where nobody knows."""
+    """Bytes that this process may have in memory in all; None where that is unknown."""
     free = [n for n in (memory.available(), _address_space()) if n is not None]
     return min(free) + resident() if free else None
 
 
 def _address_space():
-    """Bytes that a limit on this process (ulimit -v) leaves; None where there is none, or nobody says."""
+    """Bytes that a limit on this process (ulimit -v) leaves; None without a limit, or where it is unknown."""
     try:
         import resource
     except ImportError:  # not on Windows
@@ -41,8 +41,4 @@ def _address_space():
 
 
 def _status(key):
-    with suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith(key + ":"):
-                return int(line.split()[1]) << 10
-    return 0
+    return memory.stated("/proc/self/status", key) or 0

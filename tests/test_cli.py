@@ -115,6 +115,12 @@ def test_compat_uses_the_defaults_of_the_reference(files, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.png", "out_100.png"]
 
 
+def test_without_any_loss_the_loss_is_zero(files, tmp_path, capsys):
+    none = [word for name in ("content", "style", "tv") for word in (f"--{name}-weight", 0)]
+    assert main(arguments(files, tmp_path / "out.png", *none)) == 0
+    assert "loss 0, seed" in capsys.readouterr().out
+
+
 def test_alpha_and_sixteen_bits_are_carried_over(files, tmp_path):
     with Image.open(files["content"]) as image:
         image.putalpha(Image.linear_gradient("L").resize(image.size))

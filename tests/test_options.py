@@ -32,7 +32,7 @@ def test_every_option_has_a_record_that_is_whole():
     names = [entry.name for entry in records()]
     assert len(names) == len(set(names))
     for entry in records():
-        assert entry.help and "{" not in entry.help, entry.name
+        assert entry.help, entry.name
         assert entry.group in fields.GROUPS or entry.name == "scale_iterations", entry.name
         if entry.default is not fields.REQUIRED:
             assert entry.converted(entry.default) == entry.default, entry.name
@@ -131,18 +131,6 @@ def test_several_iteration_counts_are_those_of_the_scales():
         Options(num_iterations=[])
 
 
-def test_texts_make_their_values_again():
-    values = {
-        "image_size": 640, "style_layers": ["relu1_1", "relu2_1:0.5"], "style_blend_weights": [3.0, 0.1],
-        "scales": [256, 512], "average_iterates": 0.99, "tile_size": "auto", "multigpu_strategy": [3, "pool2"],
-        "bounds": True, "optimizer": "lbfgsb", "learning_rate": 10.0, "checkpoint": "a b.npz",
-    }  # fmt: skip
-    for name, value in values.items():
-        entry = fields.options_of(Options)[name]
-        assert entry.converted(fields.text_of(value)) == value, name
-    assert fields.text_of([("relu1_1", 2.0), "relu2_1"]) == "relu1_1:2,relu2_1"
-
-
 def test_options_can_be_pickled_copied_and_compared():
     given = Options(style_layers={"relu1_1": 2.0}, scales="auto", seed=3)
     for same in (pickle.loads(pickle.dumps(given)), copy.deepcopy(given)):
@@ -170,9 +158,8 @@ def test_what_a_checkpoint_must_agree_on():
         "pooling", "compat", "average_iterates",
     }  # fmt: skip
     kept = options.identity(Options(seed=3), {"style_weight": 7.0})
-    assert set(kept) == names == set(options.identity_before())
+    assert set(kept) == names
     assert kept["style_weight"] == 7.0 and kept["content_weight"] is None
-    assert options.identity_before()["learning_rate"] == 10.0
 
 
 def test_options_need_no_numpy():
@@ -206,7 +193,7 @@ def test_the_help_lists_every_option(capsys):
             continue
         for spelling in entry.spellings:
             assert f"{spelling} " in shown, spelling
-        assert " ".join(entry.help.split()) in shown, entry.name
+        assert " ".join((entry.help % {"default": entry.default}).split()) in shown, entry.name
     places = [shown.index(f" {group}: --") for group in fields.GROUPS]
     assert places == sorted(places)
 
@@ -269,6 +256,14 @@ def test_main_works_in_a_thread(command, tmp_path):
     assert status == 0 and main([*command, "--output", str(tmp_path / "main.png"), "--quiet"]) == 0
     ours, theirs = (images.read(tmp_path / f"{name}.png").rgb for name in ("thread", "main"))
     assert (ours == theirs).all()
+
+
+def test_ctrl_c_while_the_parser_is_made_is_one_line(monkeypatch, capsys):
+    def pressed(parser):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "add_arguments", pressed)
+    assert main(["run"]) == 130 and capsys.readouterr().err == "cvstyle: interrupted; nothing was written\n"
 
 
 @pytest.mark.parametrize("finish_iteration", [False, True])

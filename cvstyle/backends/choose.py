@@ -1,31 +1,22 @@
-"""The backends of a run, from names and numbers as on the command line; neural_style.lua's mean the best there is."""
+"""The backends of a run, from names and numbers as on the command line, neural_style.lua's names among them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from ..errors import OptionError
 from . import best, get, is_host, survey
 
-_REFERENCE = {"nn": "gpu", "cudnn": "cudnn", "clnn": "opencl"}  # neural_style.lua's names, and what serves them here
+_REFERENCE = {"nn": "gpu", "cudnn": "cudnn", "clnn": "opencl"}  # neural_style.lua's names -> ours
 
 
 def choose(
-    backend: str = "auto",
-    device: str | None = None,
-    gpu: str | None = None,
-    precision: str = "fp32",
-    *,
-    split: str | None = None,
-    multigpu_strategy: Sequence[int | str] | None = None,
-    no_autotune: bool = False,
-    cudnn_autotune: bool = False,
-    say: Callable[[str], None] = lambda line: None,
+    backend: str, device: str | None, gpu: str | None, precision: str, share_tiles: bool, say: Callable[[str], None]
 ) -> list:
     """New backend objects, one per device; on the CPU a device is a share of the threads.
 
-    backend, device, precision: see `get`. gpu: numbers of devices, "0,1", or "-1" for the CPU. split,
-    multigpu_strategy: see `Options`. say: takes a line where something else than was asked for is used.
+    backend, device, precision: see `get`. gpu: numbers of devices, "0,1", or "-1" for the CPU. share_tiles: whether
+    several devices work at the same time. say: takes a line where another backend than the wanted one is used.
     Raises OptionError for backends and devices that are not there, and options that contradict each other.
     """
     numbers = [number.strip() for number in (gpu or "").split(",") if number.strip()]
@@ -42,17 +33,14 @@ def choose(
         raise OptionError(f"--gpu {gpu}: each device can be named once")
     if len(wanted) < 2 or (name == "cpu" and backend != "cpu"):
         all_threads = len(wanted) == 1 and is_host(name)
-        found = [get(name, None if all_threads else device, precision)]
-    elif is_host(name):
-        found = _shares(name, len(wanted), precision, split == "tiles" or not (split or multigpu_strategy))
-    else:
-        found = [get(name, number, precision) for number in wanted]
-    for ops in found:
-        if no_autotune:
-            ops.autotune = False
-        elif ops.name == "cudnn":
-            ops.autotune = cudnn_autotune
-    return found
+        return [get(name, None if all_threads else device, precision)]
+    if not is_host(name):
+        return [get(name, number, precision) for number in wanted]
+    first = get(name, None, precision)
+    threads = first.workers.count  # of layers one device works at a time
+    if share_tiles:
+        threads = max(1, threads // len(wanted))
+    return [type(first)(threads=threads) for _ in wanted]
 
 
 def _best_for(name, numbers, wanted, say):
@@ -72,12 +60,3 @@ def _best_for(name, numbers, wanted, say):
         reason = next(problem for backend, problem, _ in surveyed if backend == name)
         say(f"backend 'cudnn' cannot be used: {reason}; using {best('gpu').Backend.name}")
     return "gpu"
-
-
-def _shares(name, count, precision, tiles):
-    """Backends of the CPU. tiles: they work at the same time and share the threads; else one works at a time."""
-    first = get(name, None, precision)
-    threads = first.workers.count
-    if tiles:
-        threads = max(1, threads // count)
-    return [type(first)(threads=threads) for _ in range(count)]

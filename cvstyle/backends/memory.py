@@ -168,12 +168,17 @@ def available() -> int | None:
     return min((n for n in (_meminfo(), _control_group()) if n is not None), default=None)
 
 
-def _meminfo():
+def stated(path: str, key: str) -> int | None:
+    """The bytes that a file such as /proc/meminfo states behind a key; None where it does not."""
     with suppress(OSError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
+        for line in Path(path).read_text().splitlines():
+            if line.startswith(key + ":"):
                 return int(line.split()[1]) << 10
     return None
+
+
+def _meminfo():
+    return stated("/proc/meminfo", "MemAvailable")
 
 
 def _control_group():

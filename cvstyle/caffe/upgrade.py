@@ -8,97 +8,43 @@ from __future__ import annotations
 from .caffe_pb2 import LayerParameter, NetParameter, V1LayerParameter
 from .fault import fault
 
-# V1 enum name -> V2 type.
-V1_TYPES = {
-    "NONE": "",
-    "ABSVAL": "AbsVal",
-    "ACCURACY": "Accuracy",
-    "ARGMAX": "ArgMax",
-    "BNLL": "BNLL",
-    "CONCAT": "Concat",
-    "CONTRASTIVE_LOSS": "ContrastiveLoss",
-    "CONVOLUTION": "Convolution",
-    "DATA": "Data",
-    "DECONVOLUTION": "Deconvolution",
-    "DROPOUT": "Dropout",
-    "DUMMY_DATA": "DummyData",
-    "ELTWISE": "Eltwise",
-    "EUCLIDEAN_LOSS": "EuclideanLoss",
-    "EXP": "Exp",
-    "FLATTEN": "Flatten",
-    "HDF5_DATA": "HDF5Data",
-    "HDF5_OUTPUT": "HDF5Output",
-    "HINGE_LOSS": "HingeLoss",
-    "IM2COL": "Im2col",
-    "IMAGE_DATA": "ImageData",
-    "INFOGAIN_LOSS": "InfogainLoss",
-    "INNER_PRODUCT": "InnerProduct",
-    "LRN": "LRN",
-    "MEMORY_DATA": "MemoryData",
-    "MULTINOMIAL_LOGISTIC_LOSS": "MultinomialLogisticLoss",
-    "MVN": "MVN",
-    "POOLING": "Pooling",
-    "POWER": "Power",
-    "RELU": "ReLU",
-    "SIGMOID": "Sigmoid",
-    "SIGMOID_CROSS_ENTROPY_LOSS": "SigmoidCrossEntropyLoss",
-    "SILENCE": "Silence",
-    "SLICE": "Slice",
-    "SOFTMAX": "Softmax",
-    "SOFTMAX_LOSS": "SoftmaxWithLoss",
-    "SPLIT": "Split",
+_IRREGULAR = {  # of V1's types; the others are as CONTRASTIVE_LOSS, which became ContrastiveLoss
+    "NONE": "", "ABSVAL": "AbsVal", "ARGMAX": "ArgMax", "BNLL": "BNLL", "HDF5_DATA": "HDF5Data",
+    "HDF5_OUTPUT": "HDF5Output", "LRN": "LRN", "MVN": "MVN", "RELU": "ReLU", "SOFTMAX_LOSS": "SoftmaxWithLoss",
     "TANH": "TanH",
-    "THRESHOLD": "Threshold",
-    "WINDOW_DATA": "WindowData",
+}  # fmt: skip
+V1_TYPES = {
+    name: _IRREGULAR.get(name, "".join(word.capitalize() for word in name.split("_")))
+    for name in V1LayerParameter.LayerType.keys()  # noqa: SIM118 (protobuf's enum, no dict)
 }
+"""V1 enum name -> V2 type."""
 
-# V0 type -> V1 enum name.
 V0_TYPES = {
-    "accuracy": "ACCURACY",
-    "bnll": "BNLL",
-    "concat": "CONCAT",
-    "conv": "CONVOLUTION",
-    "data": "DATA",
-    "dropout": "DROPOUT",
-    "euclidean_loss": "EUCLIDEAN_LOSS",
-    "flatten": "FLATTEN",
-    "hdf5_data": "HDF5_DATA",
-    "hdf5_output": "HDF5_OUTPUT",
-    "im2col": "IM2COL",
-    "images": "IMAGE_DATA",
-    "infogain_loss": "INFOGAIN_LOSS",
-    "innerproduct": "INNER_PRODUCT",
-    "lrn": "LRN",
-    "multinomial_logistic_loss": "MULTINOMIAL_LOGISTIC_LOSS",
-    "pool": "POOLING",
-    "relu": "RELU",
-    "sigmoid": "SIGMOID",
-    "softmax": "SOFTMAX",
-    "softmax_loss": "SOFTMAX_LOSS",
-    "split": "SPLIT",
-    "tanh": "TANH",
-    "window_data": "WINDOW_DATA",
-}
+    "conv": "CONVOLUTION", "images": "IMAGE_DATA", "innerproduct": "INNER_PRODUCT", "pool": "POOLING",
+    **{
+        name: name.upper()
+        for name in (
+            "accuracy", "bnll", "concat", "data", "dropout", "euclidean_loss", "flatten", "hdf5_data", "hdf5_output",
+            "im2col", "infogain_loss", "lrn", "multinomial_logistic_loss", "relu", "sigmoid", "softmax", "softmax_loss",
+            "split", "tanh", "window_data",
+        )
+    },
+}  # fmt: skip
+"""V0 type -> V1 enum name."""
 
-# V0 type -> (V1 parameter message, {V0 field: V1 field}). Other fields of a V0 layer mean nothing to its type.
 V0_FIELDS = {
-    "conv": (
-        "convolution_param",
-        {
-            "num_output": "num_output",
-            "biasterm": "bias_term",
-            "pad": "pad",
-            "kernelsize": "kernel_size",
-            "group": "group",
-            "stride": "stride",
-        },
-    ),
-    "innerproduct": ("inner_product_param", {"num_output": "num_output", "biasterm": "bias_term"}),
-    "pool": ("pooling_param", {"pool": "pool", "pad": "pad", "kernelsize": "kernel_size", "stride": "stride"}),
-    "dropout": ("dropout_param", {"dropout_ratio": "dropout_ratio"}),
-    "lrn": ("lrn_param", {"local_size": "local_size", "alpha": "alpha", "beta": "beta", "k": "k"}),
-    "concat": ("concat_param", {"concat_dim": "concat_dim"}),
+    "conv": ("convolution_param", ("num_output", "biasterm", "pad", "kernelsize", "group", "stride")),
+    "innerproduct": ("inner_product_param", ("num_output", "biasterm")),
+    "pool": ("pooling_param", ("pool", "pad", "kernelsize", "stride")),
+    "dropout": ("dropout_param", ("dropout_ratio",)),
+    "lrn": ("lrn_param", ("local_size", "alpha", "beta", "k")),
+    "concat": ("concat_param", ("concat_dim",)),
 }
+"""V0 type -> (V1 parameter message, its fields as V0 calls them). A V0 layer may have other fields, to no effect."""
+
+V1_FIELDS = {"biasterm": "bias_term", "kernelsize": "kernel_size"}
+"""V0 field -> V1 field, where V1 calls it otherwise."""
+
 _V0_REPEATED = {("conv", "pad"), ("conv", "kernelsize"), ("conv", "stride")}  # V1 allows one per axis
 
 
@@ -136,14 +82,15 @@ def _from_v0(old: V1LayerParameter, padded: dict[str, V1LayerParameter], source:
         new.type = V1LayerParameter.LayerType.Value(V0_TYPES[nested.type])
     else:
         new.cvstyle_foreign_type = nested.type
-    message, names = V0_FIELDS.get(nested.type, ("", {}))
+    message, names = V0_FIELDS.get(nested.type, ("", ()))
     for field, value in nested.ListFields():
         if field.name not in names:
             continue
+        params, name = getattr(new, message), V1_FIELDS.get(field.name, field.name)
         if (nested.type, field.name) in _V0_REPEATED:
-            getattr(getattr(new, message), names[field.name]).append(value)
+            getattr(params, name).append(value)
         else:
-            setattr(getattr(new, message), names[field.name], value)
+            setattr(params, name, value)
     for index, bottom in enumerate(old.bottom):
         if bottom not in padded:
             continue

@@ -13,7 +13,7 @@ from ..netdef import LayerDef, NetDef
 from .caffe_pb2 import BlobProto, LayerParameter, NetParameter, V0LayerParameter, V1LayerParameter
 from .fault import fault
 from .graph import param_message
-from .upgrade import V0_FIELDS, V0_TYPES, V1_TYPES
+from .upgrade import V0_FIELDS, V0_TYPES, V1_FIELDS, V1_TYPES
 from .wire import LENGTH
 
 _V1_NAMES = {v2: v1 for v1, v2 in V1_TYPES.items()}
@@ -96,7 +96,7 @@ def _v0(message: NetParameter, definition: LayerDef) -> None:
     outer = message.layers.add(bottom=definition.bottoms, top=definition.tops)
     layer = outer.layer
     layer.name, layer.type = definition.name, _V0_NAMES[definition.type]
-    names = {v1: v0 for v0, v1 in V0_FIELDS.get(layer.type, ("", {}))[1].items()}
+    names = {V1_FIELDS.get(name, name): name for name in V0_FIELDS.get(layer.type, ("", ()))[1]}
     for name, value in definition.params.items():
         if isinstance(value, list) and len(set(value)) == 1:
             value = value[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import sys
 from contextlib import contextmanager, suppress
 
@@ -15,6 +16,7 @@ from .. import __version__
 from ..errors import CvstyleError, OptionError, nearest
 
 _VERBS = ("run", "plan", "info", "models", "devices")
+_OPTION = re.compile(r"-+([^\W\d_][\w-]+)(=.*)?", re.DOTALL)  # not a negative number
 
 
 class _Parser(argparse.ArgumentParser):
@@ -53,8 +55,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _carry_out(argv):
-    parser = _parser()
     try:
+        parser = _parser()
         arguments = parser.parse_args(_modern_spelling(argv))
         if not arguments.command:
             parser.print_help()
@@ -94,7 +96,7 @@ def _parser():
 
 @contextmanager
 def _any_letters():
-    """Within it, letters that a terminal lacks are replaced: the × of a size, or those of a file's name."""
+    """Within it, letters that a terminal lacks are replaced: the × of a size, or letters of a file's name."""
     changed = [(stream, stream.errors) for stream in (sys.stdout, sys.stderr) if hasattr(stream, "reconfigure")]
     for stream, _ in changed:
         stream.reconfigure(errors="replace")
@@ -114,16 +116,5 @@ def _is_lack_of_memory(error):
 
 def _modern_spelling(argv):
     """-style_image and --style_image as --style-image; values are left alone."""
-    modern = []
-    for word in argv:
-        name, equals, value = word.partition("=")
-        bare = name.lstrip("-")
-        if (
-            name.startswith("-")
-            and len(bare) > 1
-            and bare.replace("_", "").replace("-", "").isalnum()
-            and bare[0].isalpha()
-        ):
-            word = "--" + bare.replace("_", "-") + equals + value
-        modern.append(word)
-    return modern
+    found = [(word, _OPTION.fullmatch(word)) for word in argv]
+    return [f"--{option[1].replace('_', '-')}{option[2] or ''}" if option else word for word, option in found]

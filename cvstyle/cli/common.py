@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 
-from ..errors import OptionError
-from ..fields import GROUPS, REQUIRED, SWITCH, Option, options_of
-from ..options import Compute, Files
+from ..fields import GROUPS, REQUIRED, SWITCH, WHOLE, Option, options_of
 
 
 def add_options(parser, classes, groups=GROUPS) -> None:
@@ -22,7 +21,7 @@ def add_options(parser, classes, groups=GROUPS) -> None:
 
 def add_option(group, entry: Option) -> None:
     """Add one option to a parser or one of its groups."""
-    settings = {"help": entry.help.replace("%", "%%")}
+    settings = {"help": entry.help}
     if entry.default is REQUIRED:
         settings["required"] = True
     else:
@@ -30,44 +29,23 @@ def add_option(group, entry: Option) -> None:
     if entry.kind is SWITCH and entry.const is None:
         settings["action"] = "store_true"
     else:
-        settings |= {"type": _reader(entry), "metavar": entry.metavar, "choices": entry.choices}
+        settings |= {"type": partial(_value, entry.kind), "metavar": entry.metavar, "choices": entry.choices}
     if entry.const is not None:
         settings |= {"nargs": "?", "const": entry.const}
     group.add_argument(*entry.spellings, **settings)
 
 
-def _reader(entry):
-    """The parser of an option's text, whose errors argparse puts the option's name before."""
-
-    def read(text):
-        try:
-            return entry.kind.parse(text)
-        except OptionError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return read
+def _value(kind, text):
+    """The value of an option's text, or an error before which argparse puts the option's name."""
+    try:
+        return (WHOLE if kind is SWITCH else kind).read(text)  # a switch is 0 or 1 here, as its choices are
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' {kind.refusal}") from None
 
 
 def settings_of(cls, args):
     """An object of a dataclass of options from the arguments of its parser."""
     return cls(**{name: value for name, value in vars(args).items() if name in options_of(cls)})
-
-
-def add_network_arguments(parser) -> None:
-    """--proto and --model, with the reference's spellings."""
-    add_options(parser, [Files], [options_of(Files)["proto"].group])
-
-
-def add_threads_argument(parser) -> None:
-    """--threads, for `limit_threads`."""
-    add_option(parser, options_of(Compute)["threads"])
-
-
-def limit_threads(count: int | None) -> None:
-    """Let backends made from now on use as many threads; None: one for each processor."""
-    from ..backends import threads
-
-    threads.limit(count)
 
 
 def say(line: str) -> None:

@@ -1,6 +1,8 @@
-"""`cvstyle devices`: what can compute here, and why the rest cannot."""
+"""`cvstyle devices`: the backends and devices of this machine, and why the unusable ones are not used."""
 
 from __future__ import annotations
+
+from .common import table
 
 
 def add_parser(subparsers):
@@ -33,7 +35,5 @@ def execute(args) -> int:
             rows.append((name, "none", "", f"not used: {problem}"))
         elif not devices:
             rows.append((name, "CPU", "", "the default" if default else ""))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(table(rows))
     return 0

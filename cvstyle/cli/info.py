@@ -1,9 +1,13 @@
-"""`cvstyle info`: what a network consists of."""
+"""`cvstyle info`: the layers of a network."""
 
 from __future__ import annotations
 
+import argparse
+
 from ..errors import OptionError
-from .common import add_network_arguments, add_threads_argument, limit_threads, table
+from ..fields import MODEL, options_of
+from ..options import Compute, Files
+from .common import add_option, add_options, table
 
 
 def add_parser(subparsers):
@@ -14,14 +18,11 @@ def add_parser(subparsers):
         "a layer can serve for content, s for style.",
     )  # fmt: skip
     parser.set_defaults(execute=execute, parser=parser)
-    add_network_arguments(parser)
+    add_options(parser, [Files], [MODEL])
     parser.add_argument(
-        "--image-size",
-        type=_size,
-        default=(512, 512),
-        metavar="N or WxH",
+        "--image-size", type=_size, default=(512, 512), metavar="N or WxH",
         help="size of the picture (default: 512x512)",
-    )
+    )  # fmt: skip
     parser.add_argument(
         "--timings", action="store_true",
         help="run the default layers and say what every step costs, and which engine does it",
@@ -29,7 +30,7 @@ def add_parser(subparsers):
     parser.add_argument("--backend", default="auto", metavar="NAME", help="of --timings (default: auto)")
     parser.add_argument("--device", metavar="N or NAME", help="of --timings: which of the backend's devices")
     parser.add_argument("--precision", default="fp32", metavar="NAME", help="of --timings, as for 'cvstyle run'")
-    add_threads_argument(parser)
+    add_option(parser, options_of(Compute)["threads"])
 
 
 def execute(args) -> int:
@@ -71,10 +72,11 @@ def execute(args) -> int:
 
 def _timings(args):
     from .. import backends, zoo
+    from ..backends import threads
     from ..network import load_network
     from ..timings import measure
 
-    limit_threads(args.threads)
+    threads.limit(args.threads)
     ops = backends.get(args.backend, args.device, args.precision)
     net = load_network(*((args.proto, args.model) if args.proto else zoo.embedded_files()), ops)
     known = zoo.defaults(net.layer_names)
@@ -120,8 +122,6 @@ def _field(field):
 
 def _size(text):
     """(width, height) from "512" or "640x480"."""
-    import argparse
-
     parts = text.lower().replace("×", "x").split("x")
     try:
         width, height = (int(part) for part in (parts * 2 if len(parts) == 1 else parts))

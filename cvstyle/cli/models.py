@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from contextlib import closing
+
+from .common import table
 
 
 def add_parser(subparsers):
@@ -40,9 +43,7 @@ def list_models(args) -> int:
         here = bool(paths) and all(map(os.path.isfile, paths))
         size = os.path.getsize(paths[1]) if here else None
         rows.append((card.name, _size(card.model, size), card.licence, "yes" if here else "no", card.title))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(table(rows))
     print(f"models are kept in {zoo.default_folder()}")
     return 0
 
@@ -62,10 +63,7 @@ def show_model(args) -> int:
             lines.append(("  digest", file.digest or "none is published"))
         lines += [("  from", url) for url in file.urls]
         lines.append(("  here" if here else "  would go to", path))
-    width = max(len(label) for label, _ in lines)
-    for label, value in lines:
-        if value:
-            print(f"{label.ljust(width)}  {value}")
+    print(table([line for line in lines if line[1]]))
     return 0
 
 
@@ -78,7 +76,7 @@ def fetch_model(args) -> int:
         print(f"{card.name} comes with cvstyle, and 'cvstyle run' uses it unless --proto and --model name another")
         return 0
     try:
-        with _Progress() as progress:
+        with closing(_Progress()) as progress:
             fetched = zoo.fetch(card, args.dir, args.base_url, progress)
     except KeyboardInterrupt:
         print("cvstyle: interrupted; what came is kept, and the same command goes on from there", file=sys.stderr)
@@ -96,7 +94,7 @@ _LAYERS = ("content_layers", "style_layers")
 
 
 def _files(card):
-    """Paths of a model's files; none where the embedded network is missing."""
+    """Paths of a model's files; an empty tuple where the embedded network is missing."""
     from ..errors import ModelError
 
     try:
@@ -119,10 +117,7 @@ class _Progress:
     def __init__(self):
         self.bar, self.current = None, None
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
+    def close(self):
         if self.bar is not None:
             self.bar.close()
 
@@ -133,7 +128,7 @@ class _Progress:
             self.bar.update(done - self.bar.n)
 
     def _begin(self, file, url, done, total):
-        self.__exit__()
+        self.close()
         self.current = url
         print(f"{url}{f': going on after {done:,} bytes' if done else ''}", file=sys.stderr, flush=True)
         if sys.stderr.isatty():

@@ -1,4 +1,4 @@
-"""`cvstyle plan`: what a run would need, without running it."""
+"""`cvstyle plan`: the memory and time that a run would need, without running it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What callers may give for a picture."""
+"""Pictures from callers: paths, Pillow images and arrays."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def as_picture(thing, role: str = "picture") -> Picture:
     thing: a path (str or os.PathLike), whose file is read; a Picture, returned as it is; a Pillow image; or a NumPy
         array in the order RGB, (H, W, 3), (H, W, 4) with alpha, (H, W, 1) or (H, W). Arrays of uint8 and uint16 count
         to the largest number of their type, arrays of floats to 255, alpha too.
-    role: what errors call it.
+    role: the name of the picture in error messages.
 
     Raises ImageError for other things, for arrays that are empty or hold NaN or infinity, and for arrays of floats that
     end at 1, which are most likely meant as 0..1.
@@ -61,7 +61,7 @@ def _from_array(array, role):
         return from_samples(array)
     if kind != "f":
         raise ImageError(f"{role}: an array of {array.dtype} is no picture; give uint8, uint16, or floats of 0..255")
-    with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
+    with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and are refused
         samples = np.atleast_3d(array).astype(np.float32)
     if not np.isfinite(samples).all():
         raise ImageError(f"{role}: the array has values that are NaN or infinite; replace them first")

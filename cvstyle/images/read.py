@@ -97,7 +97,7 @@ def _read_tiff(path):
                 pixels = _read_deep(path)
     except (ImageError, MemoryError):
         raise
-    except Exception as error:  # tifffile has no common class for what a damaged file makes it raise
+    except Exception as error:  # tifffile's errors about damaged files have no common class
         raise _damaged(path, error) from None
     if planar and pixels.ndim == 3:
         pixels = np.moveaxis(pixels, 0, -1)

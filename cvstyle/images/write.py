@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from contextlib import suppress
 
 import numpy as np
 
 from ..errors import ImageError, nearest
+from ..folders import replacing
 from .picture import PROFILE, Picture, png, to_samples
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
@@ -64,19 +64,12 @@ def write(
     extension = os.path.splitext(path)[1].lower()
     writer = _WRITERS.get(extension, _write_jpeg)
     picture = Picture(rgb, None if writer is _write_jpeg else alpha, icc)
-    folder, name = os.path.split(path)
-    handle, temporary = tempfile.mkstemp(dir=folder or ".", prefix=f".{name}.", suffix=extension)
     try:
-        os.close(handle)
-        with open(temporary, "wb") as file:
+        with replacing(path, f".{os.path.basename(path)}.", extension) as file:
             writer(file, picture, metadata or {}, bits)
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp lets nobody else read
-        os.replace(temporary, path)
+            os.chmod(file.name, 0o666 & ~_umask())  # a temporary file lets nobody else read
     except OSError as error:
         raise ImageError(f"{path}: it could not be written: {error.strerror or error}") from None
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
 
 
 def read_metadata(path: str | os.PathLike) -> dict[str, str]:
@@ -99,7 +92,7 @@ def read_metadata(path: str | os.PathLike) -> dict[str, str]:
 
 
 def _text(metadata):
-    """All texts as one of ASCII, for formats with a single place for them."""
+    """All texts as a single ASCII text, for formats with a single text field."""
     return json.dumps(metadata, ensure_ascii=True)
 
 

@@ -19,7 +19,7 @@ class Options(Settings):
         identity=True,
     )  # fmt: skip
     content_weight: float | None = option(
-        None, "default: that of the network", group=WEIGHTS, kind=fields.NUMBER, metavar="W", limits=NOT_NEGATIVE,
+        None, "default: that of the network", group=WEIGHTS, metavar="W", limits=NOT_NEGATIVE,
         identity=True,
     )  # fmt: skip
 

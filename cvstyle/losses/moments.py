@@ -26,7 +26,7 @@ class Options(Settings):
         None, "layers for style", group=NETWORK, kind=fields.LAYERS, metavar="A,B:2", identity=True
     )
     style_weight: float | None = option(
-        None, "default: that of the network", group=WEIGHTS, kind=fields.NUMBER, metavar="W", limits=NOT_NEGATIVE,
+        None, "default: that of the network", group=WEIGHTS, metavar="W", limits=NOT_NEGATIVE,
         identity=True,
     )  # fmt: skip
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .. import fields
 from ..fields import NOT_NEGATIVE, WEIGHTS, Settings, option
 from .base import Loss, checked_weight
 
@@ -17,7 +16,7 @@ class Options(Settings):
     """None is that of the network."""
 
     tv_weight: float | None = option(
-        None, "smoothness; default: that of the network", group=WEIGHTS, kind=fields.NUMBER, metavar="W",
+        None, "smoothness; default: that of the network", group=WEIGHTS, metavar="W",
         limits=NOT_NEGATIVE, identity=True,
     )  # fmt: skip
 

@@ -4,8 +4,8 @@ A module defines, over an `Objective` and a picture x (1, 3, H, W), an array of 
 
     iterates(objective, x, num_iterations, *, state=None, done=0, **settings)
         A generator of the pictures after iterations done + 1 to num_iterations, each to be copied if kept; x may be
-        changed in place. Until the next one is asked for, `objective.losses` is what the iteration evaluated. It may
-        end early, be closed at any time, and raises what the objective raises.
+        changed in place. Until the next picture is asked for, `objective.losses` are the losses of the iteration. The
+        generator may end early and be closed at any time; exceptions of the objective pass through it.
     settings(options, limits=None) -> dict
         The settings for a run's options; limits: the (lower, upper) that `options.bounds` asks to keep to, as host
         arrays that broadcast to x's shape.
@@ -72,7 +72,7 @@ def minimize(name: str, objective, x, num_iterations: int, callback: Callable | 
 
 
 def saved(state) -> tuple[dict[str, float], dict[str, Any]]:
-    """(numbers, arrays) of an optimiser's state, by name: what `restored` takes once the arrays are on the host."""
+    """(numbers, arrays) of an optimiser's state, by name: arguments of `restored`, once the arrays are on the host."""
     values = {field.name: getattr(state, field.name) for field in fields(state)} if state else {}
     numbers = {name: value for name, value in values.items() if isinstance(value, (int, float))}
     return numbers, {name: value for name, value in values.items() if name not in numbers}

@@ -38,7 +38,7 @@ def iterates(objective, x, num_iterations, *, state=None, done=0, learning_rate=
     """The pictures of `optimize`'s protocol; x is changed in place. learning_rate: in 0..255 units."""
     ops = objective.ops
     state = state or init(ops, x)
-    count = ops.asarray([state.step])  # counted where it is used, so that each iteration is the same work
+    count = ops.asarray([state.step])  # counted on the device, so that each iteration is the same work
     repeated = ops.repeated(lambda: _step(ops, x, objective.evaluate(x), state, count, learning_rate))
     for _ in range(done, num_iterations):
         repeated(objective.repeats)
@@ -70,5 +70,5 @@ def carried(state: State, resize) -> State:
 
 
 def kept(num_iterations, itemsize, **settings) -> Memory:
-    """The moments; what a step takes fits where the evaluation before it was."""
+    """The moments; a step needs no more memory than the evaluation before it."""
     return Memory(state=2, step=0, host=0)

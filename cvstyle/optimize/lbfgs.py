@@ -4,7 +4,7 @@ Directions are those of the two-loop recursion (Nocedal and Wright 2006, algorit
 first step is min(1, 1/‖g‖₁) times −g, later ones `learning_rate` times the direction; a pair with y·s ≤ 1e-10 is not
 stored. One iteration is one evaluation.
 
-Three numbers mend what that lacks; None is the reference. `first`: the mean change of a value in the first step. The
+Three numbers extend that algorithm; None is the reference. `first`: the mean change of a value in the first step. The
 reference's is 2e-6 for a picture of 512×384, and less for larger ones: values about 100 round it away, or leave of the
 first pair's curvature nothing but rounding, and the second step is too long by orders of magnitude. `longest`: the root
 mean square that a step is shortened to, for curvature grows as a step goes on. `smooth`: the exponent of the
@@ -27,7 +27,7 @@ import numpy as np
 
 from . import Memory, pyramid
 
-HISTORY = 20  # pairs; what longer ones are worth is in docs/performance.md
+HISTORY = 20  # pairs; docs/performance.md compares lengths
 FOR_PICTURES = {"first": 1.0, "longest": 10.0, "smooth": 0.5}  # in 0..255 units
 _COMPAT_HISTORY = 100
 _CURVATURE = 1e-10

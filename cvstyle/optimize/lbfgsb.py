@@ -33,15 +33,42 @@ def iterates(objective, x, num_iterations, *, state=None, done=0, history=HISTOR
         lower, upper = (np.broadcast_to(b, shape).ravel() for b in bounds)
         limits = scipy.optimize.Bounds(lower, upper)
         begin = np.clip(begin, lower, upper)
-    with _Aside(partial(_minimize, begin, limits, num_iterations - done, history)) as aside:
-        while (call := aside.next_call()) is not None:
-            kind, at = call
+    calls, answers = SimpleQueue(), SimpleQueue()
+
+    def call(*arguments):
+        calls.put(arguments)
+        answer = answers.get()
+        if answer is _Closed:
+            raise _Closed
+        return answer
+
+    def work():
+        try:
+            _minimize(begin, limits, num_iterations - done, history, call)
+            calls.put(None)
+        except _Closed:
+            pass
+        except BaseException as error:
+            calls.put(error)
+
+    # A daemon: an interpreter that exits between two iterates would wait for any other.
+    thread = threading.Thread(target=work, name="cvstyle-lbfgsb", daemon=True)
+    thread.start()
+    try:
+        while (asked := calls.get()) is not None:
+            if isinstance(asked, BaseException):
+                raise asked
+            kind, at = asked
             if kind == "evaluate":
-                aside.answer(objective(at))
+                answers.put(objective(at))
             else:
                 yield ops.asarray(at.reshape(shape))
-                aside.answer(None)
-            del call, at  # arrays of SciPy's, which it may want to let go of
+                answers.put(None)
+    finally:
+        asked = None  # an error in a circle with its traceback would keep SciPy's arrays
+        answers.put(_Closed)
+        if not sys.is_finalizing():  # a daemon never runs again then
+            thread.join()
 
 
 def _minimize(begin, limits, count, history, call):
@@ -54,58 +81,6 @@ def _minimize(begin, limits, count, history, call):
         partial(call, "evaluate"), begin, jac=True, method="L-BFGS-B", bounds=limits, callback=report,
         options={"maxiter": count, "maxcor": history, "maxfun": 20 * count + 20, "ftol": 0, "gtol": 0},
     )  # fmt: skip
-
-
-class _Aside:
-    """work(call) on a thread of its own, which waits in every call for its `answer`.
-
-    When the context ends so does the thread: in its next call, if not before.
-    """
-
-    def __init__(self, work):
-        self._calls, self._answers = SimpleQueue(), SimpleQueue()
-        # A daemon: an interpreter that exits between two iterates would wait for any other.
-        self._thread = threading.Thread(target=self._run, args=(work,), name="cvstyle-lbfgsb", daemon=True)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._answers.put(_Closed())
-        if not sys.is_finalizing():  # a daemon never runs again then
-            self._thread.join()
-
-    def answer(self, value) -> None:
-        """Answer the last call."""
-        self._answers.put(value)
-
-    def next_call(self):
-        """The next call's arguments, or None after the last. Raises what work raised."""
-        call = self._calls.get()
-        if isinstance(call, BaseException):
-            try:
-                raise call
-            finally:
-                del call  # in a circle with its traceback, SciPy's arrays would stay
-        return call
-
-    def _run(self, work):
-        try:
-            work(self._call)
-        except _Closed:
-            pass
-        except BaseException as error:
-            self._calls.put(error)
-        else:
-            self._calls.put(None)
-
-    def _call(self, *arguments):
-        self._calls.put(arguments)
-        answer = self._answers.get()
-        if isinstance(answer, _Closed):
-            raise answer
-        return answer
 
 
 class _Closed(BaseException):

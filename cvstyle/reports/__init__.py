@@ -1,4 +1,4 @@
-"""What a run tells while it goes on, and what it writes: for the command line and whatever else starts runs.
+"""Progress, log, signals and output files of a run: for the command line and any other program that starts runs.
 
 Everything here takes plain values, and imports NumPy and tqdm only where it works.
 """

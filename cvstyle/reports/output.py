@@ -61,9 +61,9 @@ def check_nothing_overwritten(
 ) -> None:
     """Raises OptionError where a run would overwrite one of its inputs, or two of its outputs are one file.
 
-    written: paths by what they are for; "output" is the picture's. read: paths of the inputs. start: that of the
-    picture which the run begins from and may overwrite, since that is read before. numbers: pictures are saved on the
-    way, as `numbered` names them.
+    written: paths of output files by their purpose; "output" is the picture. read: paths of the inputs. start: path of
+    the initial picture, which the output may overwrite, since it is read before. numbers: whether intermediate pictures
+    are saved, as `numbered` names them.
     """
     written = {kind: path for kind, path in written.items() if path}
     stem, extension = os.path.splitext(written["output"])

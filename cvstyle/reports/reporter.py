@@ -1,49 +1,53 @@
-"""Progress and log of a run, without waiting for a device."""
+"""How far a run is: a bar on a terminal, lines elsewhere, and a log; a device is not waited for."""
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
 import warnings
 from contextlib import contextmanager
 
 from ..errors import CheckpointWarning
+from ..words import duration
 from .log import Log
-from .progress import Progress
+
+_BAR = "{n_fmt}/{total_fmt} |{bar}| {rate_fmt}, {remaining} left{postfix}"
+_WIDE = 120  # columns in which bar, rate and all losses have room
 
 
 class Reporter:
-    """A context manager whose object is the callback of a run: it shows its iterations and logs their losses.
+    """A context manager whose object is the callback of a run: it shows iterations on standard error and logs losses.
 
-    print_iter, quiet, stream: see `Progress`. log: the path of a CSV file. Raises OptionError, on entering, where the
-    log cannot be opened.
+    print_iter: without a terminal, iterations from one line to the next; below 1: no lines. quiet: no iteration is
+    shown. log: the path of a CSV file. Raises OptionError, on entering, where the log cannot be opened.
     """
 
-    def __init__(self, print_iter: int = 50, quiet: bool = False, log: str | None = None, stream=None):
-        self.progress = Progress(print_iter, quiet, stream)
-        self.path = log
-        self.log = None
-        self.started = None
-        self.pending = None
+    def __init__(self, print_iter: int = 50, quiet: bool = False, log: str | None = None):
+        self.print_iter, self.silent, self.path = print_iter, quiet, log
+        self.bar = self.log = self.pending = None
+        self.started = self.first_ended = self.drawn = None
 
     def __enter__(self):
         if self.path:
             self.log = Log(self.path, self.say)
-        self.started = self.progress.started = time.monotonic()
+        self.started = time.monotonic()
         return self
 
     def __exit__(self, kind, *_):
         if kind is None:
             self._report_pending()
-        self.progress.close()
+        if self.bar is not None:
+            self.bar.close()
         if self.log is not None:
             self.log.close()
 
     def __call__(self, iterate) -> None:
         """Report an `Iterate`: at once, or on a device when the next one has begun, so that its losses have arrived."""
         now = time.monotonic()
-        self.progress.first_ended = self.progress.first_ended or now
+        self.first_ended = self.first_ended or now
         self._report_pending()
-        if (self.log is not None and self.log.is_open) or self.progress.is_due(iterate, now):
+        if (self.log is not None and self.log.is_open) or self._is_due(iterate, now):
             iterate.fetch()
             self.pending = iterate, now
         if not iterate.asynchronous or iterate.iteration == iterate.num_iterations:
@@ -51,17 +55,67 @@ class Reporter:
 
     def say(self, line: str) -> None:
         """Print a line of the program."""
-        self.progress.say(f"cvstyle: {line}")
+        self._print(f"cvstyle: {line}")
+
+    def _print(self, line):
+        """A reader that went away does not end the run."""
+        try:
+            if self.bar is not None:
+                self.bar.clear()
+            print(line, file=sys.stderr, flush=True)
+        except OSError:
+            self.silent = True
+
+    def _is_due(self, iterate, now):
+        """Whether an iteration that ended now is to be shown."""
+        if self.silent:
+            return False
+        last = iterate.iteration == iterate.num_iterations
+        if sys.stderr.isatty():
+            return last or self.bar is None or now - self.drawn >= self.bar.mininterval
+        return self.print_iter > 0 and (iterate.iteration % self.print_iter == 0 or last)
 
     def _report_pending(self):
         if self.pending is None:
             return
-        iterate, now = self.pending
-        self.pending = None
+        (iterate, now), self.pending = self.pending, None
         if self.log is not None:
             self.log.write(iterate, now - self.started)
-        if self.progress.is_due(iterate, now):
-            self.progress.show(iterate, now)
+        if not self._is_due(iterate, now):
+            return
+        if sys.stderr.isatty():
+            self._draw_bar(iterate, now)
+        else:
+            self._print(self._line(iterate, now))
+
+    def _line(self, iterate, now):
+        # The first iteration waits for files and kernels, so it says nothing about the others.
+        steps, seconds = iterate.iteration - 1, now - self.first_ended
+        rate = steps / seconds if steps and seconds else 1 / (now - self.started)
+        left = duration((iterate.num_iterations - iterate.iteration) / rate)
+        done = f"iteration {iterate.iteration}/{iterate.num_iterations}"
+        return f"{done}: {summary(iterate)}; {rate:.2f} iterations/s, {left} left"
+
+    def _draw_bar(self, iterate, now):
+        if self.bar is None:
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=iterate.num_iterations, unit="it", dynamic_ncols=True, smoothing=0.1, bar_format=_BAR)
+        short = shutil.get_terminal_size().columns < _WIDE
+        self.bar.set_postfix_str(summary(iterate, short), refresh=False)
+        self.bar.update(iterate.iteration - self.bar.n)
+        self.drawn = now
+
+
+def summary(iterate, short: bool = False) -> str:
+    """The loss and its kinds: "loss 1.2e+05 (content 3e+04, style 9e+04, tv 120)"; short: the kinds alone."""
+    kinds = {}
+    for name, value in iterate.losses.items():
+        kind = name.partition(":")[0]
+        kinds[kind] = kinds.get(kind, 0) + value
+    if short:
+        return ", ".join(f"{kind} {value:.2g}" for kind, value in kinds.items())
+    return f"loss {iterate.loss:.4g} (" + ", ".join(f"{kind} {value:.3g}" for kind, value in kinds.items()) + ")"
 
 
 @contextmanager

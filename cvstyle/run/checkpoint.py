@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import backends, checkpoint, optimize
 from ..errors import CheckpointError, CheckpointWarning
-from ..options import identity_before
+from ..options import Options, identity
 
 
 def save(setup, state) -> None:
@@ -47,7 +47,8 @@ def adopt_choices(setup, header: dict) -> None:
 def restore(setup, state, header: dict, arrays: dict[str, np.ndarray]) -> None:
     """Set a state to a checkpoint's. Raises CheckpointError where it belongs to another run."""
     path, ops, scale = setup.options.checkpoint, setup.home, header["stage"]
-    checkpoint.check_same(path, identity_before() | header["settings"], json.loads(json.dumps(setup.identity)))
+    # A version without an option had what is its default.
+    checkpoint.check_same(path, identity(Options(), {}) | header["settings"], json.loads(json.dumps(setup.identity)))
     before = header["iterations"]
     if before[:scale] != [count for _, count in setup.schedule[:scale]]:
         raise CheckpointError(f"{path}: the scales that it has done had {before[:scale]} iterations")

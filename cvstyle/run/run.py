@@ -136,7 +136,7 @@ class Run:
         if not np.isfinite(picture.rgb).all():
             stopped = stopped or "the last step gave values that are not finite"
             picture = scale.render(ops.to_host(good))
-        loss = math.fsum(state.losses.values()) if state.losses else math.nan
+        loss = math.fsum(state.losses.values()) if state.done else math.nan
         return Result(picture, state.losses, loss, state.done, self.setup.seed, stopped, state.checkpointed_at)
 
     @property

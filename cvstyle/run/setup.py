@@ -136,8 +136,8 @@ class Setup:
 
     def _assign_devices(self, devices):
         """Give each device layers or tiles."""
-        cuts, split = self.options.multigpu_strategy, self.options.split
-        if split == "tiles" or (split is None and not cuts):
+        cuts = self.options.multigpu_strategy
+        if self.options.shares_tiles:
             self.devices = devices
             return
         side = self.tile_size if isinstance(self.tile_size, int) else _LARGEST_TILE if self.tile_size else math.inf

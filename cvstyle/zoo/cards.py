@@ -1,4 +1,4 @@
-"""What is known of networks: names, sources, layers and defaults."""
+"""Known networks: names, sources, layers and defaults."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class File:
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a model."""
+    """A known model: its names, origin, licence and files."""
 
     name: str
     title: str
@@ -90,7 +90,7 @@ _VGG = Family(
     ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1"),
     {"content_layers": ("relu4_2",), "style_layers": ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")},
 )
-# neural-style-pt's README; that of neural_style.lua has style_weight 1000.
+# From neural-style-pt's README; neural_style.lua's README has style_weight 1000.
 _NIN = Family(
     ("cccp1", "relu0", "relu3", "relu7", "relu12"),
     {

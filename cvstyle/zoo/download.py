@@ -36,7 +36,7 @@ class Fetched:
 def fetch(
     card: Card, folder: str | os.PathLike | None = None, base_url: str | None = None, progress: Progress | None = None
 ) -> tuple[Fetched, Fetched]:
-    """Make sure that a model's .prototxt and .caffemodel are in a folder, downloading what is not.
+    """Make sure that a model's .prototxt and .caffemodel are in a folder; missing files are downloaded.
 
     base_url: a mirror that holds the files under their own names, asked instead of the card's addresses.
     """
@@ -125,7 +125,7 @@ class _Part:
             self.origin.write_text(json.dumps({"url": url, "validator": validator}), encoding="utf-8")
 
     def append(self):
-        """The file, opened for what comes next."""
+        """The file, opened to append the next bytes."""
         with _disk(self.path):
             return self.path.open("ab")
 
@@ -136,7 +136,7 @@ def _transfer(file, url, part, progress):
     resumed = part.size() == file.size or _receive(file, url, part, progress)
     found = _digest(part.path, file.digest)
     if resumed and found != (file.digest or found):
-        part.remove()  # the piece from before may be what is wrong
+        part.remove()  # the earlier piece may be damaged
         _receive(file, url, part, progress)
         found = _digest(part.path, file.digest)
     if found != (file.digest or found):
@@ -146,7 +146,7 @@ def _transfer(file, url, part, progress):
 
 
 def _receive(file, url, part, progress):
-    """Append what is missing to the part file; returns whether there was a piece from before."""
+    """Append the missing bytes to the part file; returns whether the file had bytes before."""
     from http.client import HTTPException
 
     report = progress or (lambda *_: None)
@@ -170,7 +170,7 @@ def _receive(file, url, part, progress):
 
 
 def _open(file, url, part):
-    """The response that gives what is missing, the number of bytes that it goes on from, and the size in all."""
+    """(response with the missing bytes, number of its first byte, size of the whole file)."""
     from urllib.error import HTTPError
     from urllib.request import Request, urlopen
 
