@@ -1,6 +1,6 @@
-"""The command line: one module per verb, each with `add_parser(subparsers)` and the function that it sets as `execute`.
+"""The command line: one module per verb, with `add_arguments(parser)`, which sets the function that is to `execute`.
 
-Nothing here imports NumPy, OpenCV or SciPy at the top level, so that `--help` answers at once.
+`--help` answers at once: it imports no verb, and no verb imports NumPy, OpenCV or SciPy at the top level.
 """
 
 from __future__ import annotations
@@ -15,7 +15,13 @@ from contextlib import contextmanager, suppress
 from .. import __version__
 from ..errors import CvstyleError, OptionError, nearest
 
-_VERBS = ("run", "plan", "info", "models", "devices")
+_VERBS = {
+    "run": "stylise a picture",
+    "plan": "what a run would need: memory, tiles, time",
+    "info": "list the layers of a network",
+    "models": "list known models, and download one",
+    "devices": "list what can compute here",
+}
 _OPTION = re.compile(r"-+([^\W\d_][\w-]+)(=.*)?", re.DOTALL)  # not a negative number
 
 
@@ -56,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _carry_out(argv):
     try:
-        parser = _parser()
+        parser = _parser(argv[:1])
         arguments = parser.parse_args(_modern_spelling(argv))
         if not arguments.command:
             parser.print_help()
@@ -81,16 +87,18 @@ def _carry_out(argv):
         return 2
 
 
-def _parser():
-    """The parser of every verb."""
+def _parser(wanted):
+    """The parser, with the arguments of the wanted verbs alone."""
     parser = _Parser(
         prog="cvstyle", description="Neural style transfer with Caffe models, without a deep-learning framework.",
         allow_abbrev=False,
     )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"cvstyle {__version__}")
     subparsers = parser.add_subparsers(title="commands", dest="command", parser_class=_Parser)
-    for verb in _VERBS:
-        importlib.import_module(f"{__name__}.{verb}").add_parser(subparsers)
+    for verb, help in _VERBS.items():
+        added = subparsers.add_parser(verb, help=help, allow_abbrev=False)
+        if verb in wanted:
+            importlib.import_module(f"{__name__}.{verb}").add_arguments(added)
     return parser
 
 

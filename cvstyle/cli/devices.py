@@ -5,14 +5,13 @@ from __future__ import annotations
 from .common import table
 
 
-def add_parser(subparsers):
-    """Register the verb."""
-    parser = subparsers.add_parser(
-        "devices", help="list what can compute here", allow_abbrev=False,
-        description="List the backends and their devices, best first, and say why one is not used. 'cvstyle run' takes "
-        "the first that is a GPU, else the CPU; --backend and --device choose another.",
-    )  # fmt: skip
-    parser.set_defaults(execute=execute, parser=parser)
+def add_arguments(parser):
+    """Make the parser that of the verb."""
+    parser.description = (
+        "List the backends and their devices, best first, and say why one is not used. 'cvstyle run' takes the first "
+        "that is a GPU, else the CPU; --backend and --device choose another."
+    )
+    parser.set_defaults(execute=execute)
 
 
 def execute(args) -> int:

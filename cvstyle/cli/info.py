@@ -10,14 +10,13 @@ from ..options import Compute, Files
 from .common import add_option, add_options, table
 
 
-def add_parser(subparsers):
-    """Register the verb."""
-    parser = subparsers.add_parser(
-        "info", help="list the layers of a network", allow_abbrev=False,
-        description="List a network's layers: type, output shape, weights, receptive field in pixels, and use: c where "
-        "a layer can serve for content, s for style.",
-    )  # fmt: skip
-    parser.set_defaults(execute=execute, parser=parser)
+def add_arguments(parser):
+    """Make the parser that of the verb."""
+    parser.description = (
+        "List a network's layers: type, output shape, weights, receptive field in pixels, and use: c where a layer can "
+        "serve for content, s for style."
+    )
+    parser.set_defaults(execute=execute)
     add_options(parser, [Files], [MODEL])
     parser.add_argument(
         "--image-size", type=_size, default=(512, 512), metavar="N or WxH",

@@ -10,23 +10,22 @@ from contextlib import closing
 from .common import table
 
 
-def add_parser(subparsers):
-    """Register the verb."""
-    parser = subparsers.add_parser(
-        "models", help="list known models, and download one", allow_abbrev=False,
-        description="List the models that cvstyle knows; show what is known of one, or download it. Models are kept in "
-        "$CVSTYLE_MODELS, or in cvstyle/models in the user's cache.",
-    )  # fmt: skip
-    parser.set_defaults(execute=list_models, parser=parser)
+def add_arguments(parser):
+    """Make the parser that of the verb."""
+    parser.description = (
+        "List the models that cvstyle knows; show what is known of one, or download it. Models are kept in "
+        "$CVSTYLE_MODELS, or in cvstyle/models in the user's cache."
+    )
+    parser.set_defaults(execute=list_models)
     actions = parser.add_subparsers(title="actions", metavar="show|fetch")
 
     show = actions.add_parser("show", help="what is known of a model", allow_abbrev=False)
-    show.set_defaults(execute=show_model, parser=show)
+    show.set_defaults(execute=show_model)
     fetch = actions.add_parser(
         "fetch", help="download a model", allow_abbrev=False,
         description="Download a model. What is here already is kept, and an interrupted download goes on where it was.",
     )  # fmt: skip
-    fetch.set_defaults(execute=fetch_model, parser=fetch)
+    fetch.set_defaults(execute=fetch_model)
     for action in (show, fetch):
         action.add_argument("name", metavar="NAME", help="one of those that 'cvstyle models' lists")
         action.add_argument("--dir", metavar="DIR", help="the folder of the files (default: see 'cvstyle models')")

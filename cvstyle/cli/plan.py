@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from .run import Request, add_arguments
+from .run import Request, add_run_options
 
 
-def add_parser(subparsers):
-    """Register the verb."""
-    parser = subparsers.add_parser(
-        "plan", help="what a run would need: memory, tiles, time", allow_abbrev=False,
-        description="Takes the options of 'cvstyle run' and computes nothing but two small pictures, from which it "
-        "predicts memory and time.",
-    )  # fmt: skip
-    parser.set_defaults(execute=execute, parser=parser)
-    add_arguments(parser)
+def add_arguments(parser):
+    """Make the parser that of the verb."""
+    parser.description = (
+        "Takes the options of 'cvstyle run' and computes nothing but two small pictures, from which it predicts memory "
+        "and time."
+    )
+    parser.set_defaults(execute=execute)
+    add_run_options(parser)
 
 
 def execute(args) -> int:

@@ -13,18 +13,17 @@ from ..options import Compute, Files, Options, Reports
 from .common import add_options, say, settings_of
 
 
-def add_parser(subparsers):
-    """Register the verb."""
-    parser = subparsers.add_parser(
-        "run", help="stylise a picture", allow_abbrev=False,
-        description="Give the content picture the look of one or more style pictures. Every option of neural_style.lua "
-        "is understood, in its own spelling too (-style_image ...).",
-    )  # fmt: skip
-    parser.set_defaults(execute=execute, parser=parser)
-    add_arguments(parser)
-
-
 def add_arguments(parser):
+    """Make the parser that of the verb."""
+    parser.description = (
+        "Give the content picture the look of one or more style pictures. Every option of neural_style.lua is "
+        "understood, in its own spelling too (-style_image ...)."
+    )
+    parser.set_defaults(execute=execute)
+    add_run_options(parser)
+
+
+def add_run_options(parser):
     """The options of a run."""
     add_options(parser, [Files, Options, Compute, Reports])
 
