@@ -158,7 +158,7 @@ def test_what_a_checkpoint_must_agree_on():
         "pooling", "compat", "average_iterates",
     }  # fmt: skip
     kept = options.identity(Options(seed=3), {"style_weight": 7.0})
-    assert set(kept) == names
+    assert names <= set(kept) and "seed" not in kept
     assert kept["style_weight"] == 7.0 and kept["content_weight"] is None
 
 
