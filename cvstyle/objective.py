@@ -137,7 +137,8 @@ class Objective:
     @property
     def repeats(self):
         """Whether evaluations at the same array are the same work on one device, with nothing decided on the host."""
-        return len(self.tiles) == 1 and all(each.program.devices == [self.ops] for each in self._passes)
+        alone = len(self.tiles) == 1 and all(each.program.devices == [self.ops] for each in self._passes)
+        return alone and not any(loss.decides_on_host for loss in (*self._losses, *self._picture_pass.losses))
 
     @property
     def program(self):

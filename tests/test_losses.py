@@ -23,7 +23,7 @@ SIZE = (150, 210)
 class MeanAndCovariance(Moments):
     """w · (mean((m − m_t)²) + mean((Σ − Σ_t)²)), of F' with its row of ones."""
 
-    ones = True
+    ones = decides_on_host = True
 
     def compare(self, ops, total, target):
         total, target = (ops.to_host(m).astype(np.float64) for m in (total, target))
@@ -239,6 +239,13 @@ def test_what_cannot_be():
         Objective(net, content, [content], style_wieght=3)
     with pytest.raises(OptionError, match="two losses are called 'style:relu1_1'"):
         Objective(net, content, targets, style_layers=["relu1_1"], more_losses=[Gram("style:relu1_1", "relu1_1", 1.0)])
+
+
+def test_a_loss_that_decides_on_the_host_is_not_recorded():
+    net, content = vgg(Backend()), noise(3, 40, 50)
+    assert Objective(net, content, [content], style_layers=["relu1_1"]).repeats
+    loss = MeanAndCovariance("style:own", "relu1_1", 1.0)
+    assert not Objective(net, content, [content], more_losses=[loss]).repeats
 
 
 def test_without_styles_what_aims_at_them_is_left_out():

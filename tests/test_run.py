@@ -240,6 +240,26 @@ def test_a_run_that_is_stopped_is_a_shorter_one(files, optimizer):
     assert run.result() is run.result() and (run.result().iterations, run.result().stopped) == (3, "")
 
 
+@pytest.mark.parametrize("raised", [cvstyle.Stop, KeyboardInterrupt])
+def test_ctrl_c_while_a_stopped_run_is_saved_keeps_its_result(files, tmp_path, monkeypatch, raised):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    def stop(iterate):
+        if iterate.iteration == 3:
+            raise raised
+
+    monkeypatch.setattr("cvstyle.run.checkpoint.save", interrupted)
+    result = job(files, checkpoint=str(tmp_path / "run.npz")).run(stop)
+    assert (result.stopped, result.iterations) == ("interrupted", 3)
+    np.testing.assert_array_equal(result.picture.rgb, job(files).run(stop).picture.rgb)
+
+
+def test_an_empty_list_of_devices_is_none(files):
+    job = Job(**files, compute=Compute(backend="numpy"), devices=[], options=Options(**SETTINGS, margin=1))
+    assert job.setup().net.ops.name == "numpy"
+
+
 def test_a_run_that_is_stopped_at_once_is_its_start(files):
     run = job(files, init="image").start()
     run.stop("no time")

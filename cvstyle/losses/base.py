@@ -38,9 +38,13 @@ class Loss:
     """
 
     target_from: str | None = None
-    """"styles": the statistic of the style pictures. "content": what `keep` gives of the content. None: neither."""
+    """"styles": the statistic of the style pictures, for a loss of a layer. "content": what `keep` gives of the
+    content, for a loss without a statistic. None: neither."""
 
     has_statistic = False
+    decides_on_host = False
+    """Whether numbers of the host that differ from one evaluation to the next enter: then no device records it."""
+
     normalized = True
     """Whether normalize_gradients divides the gradient by its L1 norm."""
 
@@ -70,7 +74,10 @@ class Loss:
         return self.compare(view.ops, self.statistic(view), target)
 
     def gradient(self, view: View, aim: Any) -> tuple[Any, Any, Any]:
-        """(array, factor, weighted loss of the view or None): array · factor is the gradient of the unweighted loss."""
+        """(array, factor, weighted loss of the view or None): array · factor is the gradient of the unweighted loss.
+
+        The array may be changed afterwards.
+        """
         raise NotImplementedError
 
     def add_gradient(self, view: View, aim: Any, weight: Any, out: Any) -> tuple[Any, Any]:

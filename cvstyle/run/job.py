@@ -79,7 +79,7 @@ class Job:
         found = [images.as_picture(style, f"style {number}") for number, style in enumerate(styles, 1)]
         start = images.as_picture(self.options.init_image, "init_image") if self.options.init_image else None
         devices = self.devices
-        if devices is None and self.network is None:
+        if not devices and self.network is None:
             devices = self.compute.devices(self.options)
         net = self.network
         if net is None:

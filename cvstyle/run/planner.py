@@ -172,7 +172,7 @@ class Planner:
         return " or ".join([*good, smaller]) + " would fit"
 
     def _alternatives(self, plan):
-        """Options → the setup that they make."""
+        """{"--offload FOLDER": the setup with that option, ...}."""
         settings = self.setup.optimizer_settings
         short = {**settings, "history": min(settings["history"], _SHORT)} if "history" in settings else settings
         files = {"home": backends.host(), "options": dataclasses.replace(self.setup.options, offload=".")}
@@ -289,8 +289,7 @@ class Planner:
             done = sum(math.prod(tile.owned[loss.layer].shape) if tile.owned else positions for tile in but)
             holders = self.sharing if len(self.sharing) > 1 else [self.program.ops_of(loss.layer)]
             for ops in holders:
-                size = 4 * shapes[loss.layer][1] * (positions - done) / len(holders)
-                found[ops] = found.get(ops, 0) + size
+                found[ops] = found.get(ops, 0) + 4 * shapes[loss.layer][1] * (positions - done) / len(holders)
         return [*(found[ops] for ops in self.devices), sum(n for ops, n in found.items() if ops not in self.devices)]
 
     def _seconds(self, size, tile_size):

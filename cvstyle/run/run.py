@@ -6,6 +6,7 @@ import math
 import os
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,20 +71,15 @@ class Run:
         if not resumed:
             self.state.x = setup.home.asarray(self.scale.start())
             self.state.latest = setup.home.copy(self.state.x)
+        setup.start = None  # its memory
         self._loop = Loop(self.scale, self.state)
 
     def __iter__(self) -> Iterator[Iterate]:
         return self
 
     def __next__(self) -> Iterate:
-        try:
+        with self._ended_early():
             return next(self._iterates)
-        except KeyboardInterrupt:
-            if not self.state.done:
-                raise
-            self.stopped = "interrupted"
-        except NumericalError as error:
-            self._fail(error)
         raise StopIteration
 
     def stop(self, reason: str = "") -> None:
@@ -95,13 +91,11 @@ class Run:
             return
         self._iterates.close()
         self.stopped = reason
-        try:
+        with self._ended_early():
             if self.state.done:
                 self._save()
             if not reason:
                 self._finish()
-        except NumericalError as error:
-            self._fail(error)
 
     def close(self) -> None:
         """End the run without a checkpoint or a result, and let go of its memory; a result that was asked for stays."""
@@ -117,12 +111,21 @@ class Run:
             self._result = self._conclude()
         return self._result
 
-    def _fail(self, error):
-        """End with the last good picture, if there is one."""
-        if self.state.done < 2:
-            raise error
-        self.stopped = str(error)
-        self.state.latest = self.state.last_finite
+    @contextmanager
+    def _ended_early(self):
+        """Within it, Ctrl-C ends the run with its last iterate, and NumericalError with the last good picture; where
+        there is none, they are raised."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if not self.state.done:
+                raise
+            self.stopped = "interrupted"
+        except NumericalError as error:
+            if self.state.done < 2:
+                raise
+            self.stopped = str(error)
+            self.state.latest = self.state.last_finite
 
     def _conclude(self):
         state, ops, self._loop = self.state, self.setup.home, None
