@@ -108,11 +108,15 @@ class Compute(Settings):
     )  # fmt: skip
 
     def devices(self, options: Options, say: Callable[[str], None] = lambda line: None) -> list:
-        """New backend objects, one per device (see `backends.choose`); the CPU's keep to `threads` from now on."""
+        """New backend objects, one per device (see `backends.choose`).
+
+        Where `threads` are given, backends of the CPU that this process makes from now on keep to them.
+        """
         from .backends import threads
         from .backends.choose import choose
 
-        threads.limit(self.threads)
+        if self.threads is not None:
+            threads.limit(self.threads)
         found = choose(self.backend, self.device, self.gpu, self.precision, options.shares_tiles, say)
         for ops in found:
             if self.no_autotune:

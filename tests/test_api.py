@@ -9,10 +9,12 @@ from pathlib import Path
 import nets
 import numpy as np
 import pytest
+from pictures import write
 from PIL import Image
 
 import cvstyle
 from cvstyle import images
+from cvstyle.backends import threads
 from cvstyle.backends.numpy import Backend
 from cvstyle.errors import ImageError, OptionError
 from cvstyle.network import Network
@@ -239,3 +241,20 @@ def test_type_checkers_see_every_public_name():
     imported = {a.name: node.module for node in tree.body if isinstance(node, ast.ImportFrom) for a in node.names}
     assert imported == cvstyle._PUBLIC
     assert all(getattr(cvstyle, name) for name in cvstyle.__all__)
+
+
+@pytest.mark.parametrize("wrong, message", [
+    ({"devices": ["native", 3]}, "3 is no backend"), ({"devices": [None]}, "None is no backend"),
+    ({"backend": 3}, "3 is no backend"), ({"backend": None}, "None is no backend"),
+    ({"devices": "nativ"}, "unknown backend 'nativ'.*native"), ({"network": "vgg"}, "network is of the type str"),
+], ids=str)  # fmt: skip
+def test_what_is_no_backend_or_network_is_refused(tmp_path, wrong, message):
+    with pytest.raises(OptionError, match=message):
+        cvstyle.stylize(*write(tmp_path, content=(32, 24), style=(32, 32)), image_size=32, num_iterations=1, **wrong)
+
+
+def test_a_limit_of_threads_stays(tmp_path, monkeypatch):
+    """Unless a job has its own."""
+    monkeypatch.setattr(threads, "_limit", 1)
+    cvstyle.stylize(*write(tmp_path, content=(32, 24), style=(32, 32)), image_size=32, num_iterations=1)
+    assert threads.cpu_count() == 1

@@ -216,7 +216,7 @@ def test_numbers_in_other_forms_are_taken(files):
 
 def test_options_must_be_an_object(files):
     for call in (lambda: stylize(**files, options={"image_size": 48}), Job(**files, options={}).start):
-        with pytest.raises(OptionError, match="options is of the type dict; give an Options object"):
+        with pytest.raises(OptionError, match="options is of the type dict; give an object of cvstyle's Options"):
             call()
 
 

@@ -35,6 +35,8 @@ def get(backend="auto", device=None, precision="fp32"):
     Raises OptionError for an unknown or unusable backend or device, or a precision that it does not have.
     """
     if not isinstance(backend, str):
+        if not hasattr(backend, "asarray"):
+            raise OptionError(f"{backend!r} is no backend; give a name ('cpu', 'gpu', 'auto') or a backend object")
         return backend
     if backend in _KINDS:
         module = best("gpu" if backend == "auto" and device is not None else backend)

@@ -53,6 +53,9 @@ class Request:
 
     def devices(self) -> list:
         """The backends to compute on."""
+        from ..backends import threads
+
+        threads.limit(self.compute.threads)  # none but those of this command line
         return self.compute.devices(self.options, self.say)
 
 

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import images, zoo
+from .. import backends, images, zoo
 from ..errors import OptionError
 from ..network import Network, load_network
 from ..optimize import Stop
@@ -68,8 +68,11 @@ class Job:
     def setup(self) -> Setup:
         """What is decided of the run before its first iteration."""
         styles = self._styles()
-        if not isinstance(self.options, Options):
-            raise OptionError(f"options is of the type {type(self.options).__name__}; give an Options object")
+        for name, kind in {"options": Options, "compute": Compute, "network": Network | None}.items():
+            found = getattr(self, name)
+            if not isinstance(found, kind):
+                needed = name.capitalize()
+                raise OptionError(f"{name} is of the type {type(found).__name__}; give an object of cvstyle's {needed}")
         self.options.check(len(styles))
         if self.model and not self.proto:
             raise OptionError(f"{self.model}: a model needs the prototxt that belongs to it (--proto)")
@@ -78,7 +81,7 @@ class Job:
         content = images.as_picture(self.content, "content")
         found = [images.as_picture(style, f"style {number}") for number, style in enumerate(styles, 1)]
         start = images.as_picture(self.options.init_image, "init_image") if self.options.init_image else None
-        devices = self.devices
+        devices = [backends.get(device) for device in listed(self.devices or [])]
         if not devices and self.network is None:
             devices = self.compute.devices(self.options)
         net = self.network
