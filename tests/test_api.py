@@ -244,9 +244,9 @@ def test_type_checkers_see_every_public_name():
 
 
 @pytest.mark.parametrize("wrong, message", [
-    ({"devices": ["native", 3]}, "3 is no backend"), ({"devices": [None]}, "None is no backend"),
+    ({"devices": ["numpy", 3]}, "3 is no backend"), ({"devices": [None]}, "None is no backend"),
     ({"backend": 3}, "3 is no backend"), ({"backend": None}, "None is no backend"),
-    ({"devices": "nativ"}, "unknown backend 'nativ'.*native"), ({"network": "vgg"}, "network is of the type str"),
+    ({"devices": "nump"}, "unknown backend 'nump'.*numpy"), ({"network": "vgg"}, "network is of the type str"),
 ], ids=str)  # fmt: skip
 def test_what_is_no_backend_or_network_is_refused(tmp_path, wrong, message):
     with pytest.raises(OptionError, match=message):

@@ -65,7 +65,8 @@ def test_arrows_point_down():
     def place(module):
         return ".".join(module.split(".")[:2])
 
-    found = imports()
+    # Where cvstyle is installed, models/ is within it, and with it the program that made the embedded one.
+    found = {module: used for module, used in imports().items() if place(module) != "cvstyle.models"}
     assert {place(module) for module in found} - {"cvstyle"} == set(rank)
     for module, used in found.items():
         for other in used:
