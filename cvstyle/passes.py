@@ -9,6 +9,7 @@ from itertools import repeat
 from . import tiles
 from .errors import OptionError
 from .losses import Loss, View
+from .losses.base import added
 
 _NORM_EPSILON = 1e-8  # neural_style.lua's guard against a gradient of zero
 _TEMPORARIES = 8  # of a strip of the picture, at most, while a loss of the picture is computed
@@ -44,7 +45,7 @@ class Terms:
         else:
             gradient, factor, own = loss.gradient(view, aim)
             weight = loss.weight / (factor * view.ops.l1(gradient) + _NORM_EPSILON) * factor
-            out = view.ops.scale(gradient, weight) if out is None else view.ops.add_scaled(out, weight, gradient)
+            out = added(view.ops, out, weight, gradient)
         self.values[loss.name] += [v for v in (value, own) if v is not None]
         return out
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import weakref
+from dataclasses import dataclass
 from pathlib import Path
 
 import nets
@@ -20,10 +21,12 @@ import pytest
 from pictures import write
 from reference import make_checkpoints
 
-from cvstyle import Objective, checkpoint, images, stylize
+from cvstyle import Objective, Options, checkpoint, images, stylize
 from cvstyle.backends import native, opencl
 from cvstyle.cli import main
 from cvstyle.errors import CheckpointError, OptionError
+from cvstyle.fields import LAYERS as LAYERS_KIND
+from cvstyle.fields import NETWORK, option
 from cvstyle.optimize import Stop, adam
 from cvstyle.run.loop import Loop
 from cvstyle.run.scale import Scale
@@ -145,6 +148,27 @@ def test_a_history_of_another_kind_is_refused(files, tmp_path):
     run(files, num_iterations=2, checkpoint=path)
     with pytest.raises(CheckpointError, match="another backend, by the bytes of a value in its L-BFGS history"):
         run(files, num_iterations=3, checkpoint=path, resume=True, backend="native")
+
+
+def test_a_checkpoint_from_before_there_was_an_option(files, tmp_path):
+    """It had the default; another value is refused."""
+    @dataclass(kw_only=True)
+    class Later(Options):
+        more_layers: list | None = option(  # noqa: RUF009
+            None, "more", group=NETWORK, kind=LAYERS_KIND, identity=True
+        )
+
+    path = str(tmp_path / "run.npz")
+    run(files, checkpoint=path, image_size=24, num_iterations=3)
+    options = {"image_size": 24, "num_iterations": 5, "init": "random", "checkpoint": path, "resume": True, **LAYERS}
+
+    def resumed(**more):
+        given = {"proto": files["proto"], "model": files["model"], "backend": "numpy"}
+        return stylize(files["content"], [files["style"]], options=Later(**options, **more), **given)
+
+    assert resumed().iterations == 5
+    with pytest.raises(CheckpointError, match="another more_layers"):
+        resumed(more_layers="relu1_1")
 
 
 @pytest.mark.parametrize("name", make_checkpoints.CASES)
@@ -468,8 +492,6 @@ def test_adams_moments_are_carried_over(files):
 
 
 def test_automatic_scales():
-    from cvstyle import Options
-
     assert Options(image_size=3620, scales="auto").stages(1000) == [(452, 1000), (905, 500), (1810, 200), (3620, 100)]
     assert Options(image_size=300, scales="auto").stages(1000) == [(300, 1000)]
     assert Options(scales=[256, 512], scale_iterations=[9]).stages(1000) == [(256, 9), (512, 9)]

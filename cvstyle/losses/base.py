@@ -83,9 +83,12 @@ class Loss:
     def add_gradient(self, view: View, aim: Any, weight: Any, out: Any) -> tuple[Any, Any]:
         """(out + weight · gradient, weighted loss of the view or None); out is changed, and may be None for zeros."""
         array, factor, value = self.gradient(view, aim)
-        if out is None:
-            return view.ops.scale(array, weight * factor), value
-        return view.ops.add_scaled(out, weight * factor, array), value
+        return added(view.ops, out, weight * factor, array), value
+
+
+def added(ops, out: Any, factor: Any, array: Any) -> Any:
+    """out + factor · array, in place on out, or on the array where out is None for zeros."""
+    return ops.scale(array, factor) if out is None else ops.add_scaled(out, factor, array)
 
 
 def checked_weight(value: float, name: str) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import backends, checkpoint, optimize
 from ..errors import CheckpointError, CheckpointWarning
-from ..options import Options, identity
+from ..options import identity
 
 
 def save(setup, state) -> None:
@@ -48,7 +48,8 @@ def restore(setup, state, header: dict, arrays: dict[str, np.ndarray]) -> None:
     """Set a state to a checkpoint's. Raises CheckpointError where it belongs to another run."""
     path, ops, scale = setup.options.checkpoint, setup.home, header["stage"]
     # A version without an option had what is its default.
-    checkpoint.check_same(path, identity(Options(), {}) | header["settings"], json.loads(json.dumps(setup.identity)))
+    known = identity(type(setup.options)(), {}) | header["settings"]
+    checkpoint.check_same(path, known, json.loads(json.dumps(setup.identity)))
     before = header["iterations"]
     if before[:scale] != [count for _, count in setup.schedule[:scale]]:
         raise CheckpointError(f"{path}: the scales that it has done had {before[:scale]} iterations")

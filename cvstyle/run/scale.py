@@ -21,7 +21,7 @@ class Scale:
 
     def __init__(self, setup: Setup, index: int, objective=None):
         """objective: in place of that of the setup's pictures, of which then nothing can be shown."""
-        self.setup, self.index, self.size = setup, index, setup.sizes[index]
+        self.setup, self.size = setup, setup.sizes[index]
         self.iterations, self.end = setup.schedule[index][1], setup.end(index)
         if objective is None:
             self._content_rgb = self._resize(setup.content.rgb)

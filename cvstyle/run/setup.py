@@ -90,7 +90,7 @@ class Setup:
         options = self.options
         found = identity(options, {name: self.value(name) for name in self._defaults})
         for name in (name for name in found if name.endswith("_layers")):
-            found[name] = [str(entry) for entry in found[name]]
+            found[name] = found[name] and [str(entry) for entry in found[name]]
         # Runs before there were these two had none.
         if options.optimizer == "lbfgs":
             found["lbfgs_smooth"] = self.optimizer_settings.get("smooth") or None
