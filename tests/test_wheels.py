@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import http.server
 import importlib
 import os
 import shutil
@@ -10,6 +12,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import venv
 import zipfile
@@ -115,6 +118,31 @@ def test_the_settings_of_pip_hold_and_those_for_installing_do_no_harm(card, tmp_
     monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
     zoo.fetch(card)
     check_all_here(tmp_path / "models")
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        """Silence."""
+
+
+@needs_pip
+def test_fetch_from_an_index(card, tmp_path, monkeypatch):
+    """One on loopback, of the form of PEP 503, by the option and by pip's variable."""
+    page = tmp_path / "simple" / "cvstyle-test-net"
+    page.parent.mkdir()
+    wheel = make_wheel(page)
+    (page / "index.html").write_text(f'<!DOCTYPE html><a href="{wheel.name}">{wheel.name}</a>')
+    monkeypatch.setenv("no_proxy", "*")
+    handler = functools.partial(QuietHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/simple"
+        zoo.fetch(card, index=zoo.Index(index_url=url))
+        monkeypatch.setenv("PIP_INDEX_URL", url)
+        zoo.fetch(card, tmp_path / "second")
+        server.shutdown()
+    check_all_here(tmp_path / "models")
+    check_all_here(tmp_path / "second")
 
 
 @needs_pip

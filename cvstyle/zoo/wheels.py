@@ -153,7 +153,8 @@ def _reason(said):
     lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith("[notice]")]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")] or lines or ["nothing"]
     broken = re.findall(r"connection broken by '\w+\((.*)\)'", said)
-    cause = re.sub(r".* object at 0x[0-9a-fA-F]+>[:,] '?|['\"]\)?$", "", broken[-1]) if broken else ""
+    whose = r".*(?:object at 0x[0-9a-fA-F]+>|port=\d+\))[:,] '?"  # the connection, as urllib3 puts it before a cause
+    cause = re.sub(rf"{whose}|['\"]\)?$", "", broken[-1]) if broken else ""
     return f"pip says: {errors[-1]}{cause and f' (its connection: {cause})'}"
 
 
