@@ -105,7 +105,7 @@ def paint(files: Files, content: str, style: str, size: int, options: list[str],
         "per_iteration": 0.0, "refusal": "",
     }  # fmt: skip
     if done.returncode:
-        told["refusal"] = done.stderr.strip().splitlines()[-1]
+        told["refusal"] = done.stderr.strip().splitlines()[-1].removeprefix("cvstyle: ")
     else:
         told["losses"], told["per_iteration"] = _read(log)
     kept.write_text(json.dumps(told), encoding="utf-8")
