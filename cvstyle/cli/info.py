@@ -6,7 +6,7 @@ import argparse
 
 from ..errors import OptionError
 from ..fields import MODEL, options_of
-from ..options import Compute, Files
+from ..options import Compute, Files, Options
 from .common import add_option, add_options, table
 
 
@@ -17,7 +17,7 @@ def add_arguments(parser):
         "serve for content, s for style."
     )
     parser.set_defaults(execute=execute)
-    add_options(parser, [Files], [MODEL])
+    add_options(parser, [Files, Options], [MODEL])
     parser.add_argument(
         "--image-size", type=_size, default=(512, 512), metavar="N or WxH",
         help="size of the picture (default: 512x512)",
@@ -36,13 +36,16 @@ def execute(args) -> int:
     """Carry out `cvstyle info`; returns the exit status."""
     from .. import zoo
     from ..caffe import read_net
+    from ..convention import fitted
+    from ..netdef import IMAGENET
     from ..network import Network
 
     if args.timings:
         return _timings(args)
     if args.model and not args.proto:
         raise OptionError("--model needs --proto, the prototxt that belongs to it")
-    net = Network(read_net(*((args.proto, args.model) if args.proto else zoo.embedded_files())), ops=None)
+    files = (args.proto, args.model) if args.proto else zoo.embedded_files()
+    net = Network(fitted(read_net(*files), args.mean, args.input_scale, args.channels), ops=None)
     width, height = args.image_size
     shapes = net.shapes((height, width), strict=False)
     fields = net.receptive_fields()
@@ -62,6 +65,8 @@ def execute(args) -> int:
         ))  # fmt: skip
     print(net.definition.name or net.definition.source)
     print(table(rows))
+    if net.convention != IMAGENET:
+        print(f"input: {net.convention}")
     known = zoo.defaults(net.layer_names)
     for kind in ("content_layers", "style_layers"):
         if known.get(kind):
@@ -77,7 +82,8 @@ def _timings(args):
 
     threads.limit(args.threads)
     ops = backends.get(args.backend, args.device, args.precision)
-    net = load_network(*((args.proto, args.model) if args.proto else zoo.embedded_files()), ops)
+    files = (args.proto, args.model) if args.proto else zoo.embedded_files()
+    net = load_network(*files, ops, mean=args.mean, input_scale=args.input_scale, channels=args.channels)
     known = zoo.defaults(net.layer_names)
     content, style = (known.get(kind) or net.layer_names[-1:] for kind in ("content_layers", "style_layers"))
     width, height = args.image_size

@@ -45,9 +45,11 @@ class Job:
         """A run that was prepared and has done no iteration. Raises ImageError, ModelError or OptionError."""
         return Run(self.setup(), planned)
 
-    def run(self, callback: Callable[[Iterate], None] | None = None, planned=None) -> Result:
-        """The whole run."""
+    def run(self, callback: Callable[[Iterate], None] | None = None, planned=None, say=None) -> Result:
+        """The whole run. say: called with a line of each thing that was decided and may surprise (`Setup.remarks`)."""
         with closing(self.start(planned)) as run:
+            for line in run.setup.remarks if say else ():
+                say(line)
             try:
                 for iterate in run:
                     if callback:
@@ -78,6 +80,9 @@ class Job:
             raise OptionError(f"{self.model}: a model needs the prototxt that belongs to it (--proto)")
         if self.network is not None and (self.proto or self.model or self.compute != Compute()):
             raise OptionError("a network has its files and its backend already; leave out proto, model and backend")
+        own = [name for name in ("mean", "input_scale", "channels") if getattr(self.options, name) is not None]
+        if self.network is not None and own:
+            raise OptionError(f"a network knows its pictures already; give {' and '.join(own)} to load_network instead")
         content = images.as_picture(self.content, "content")
         found = [images.as_picture(style, f"style {number}") for number, style in enumerate(styles, 1)]
         start = images.as_picture(self.options.init_image, "init_image") if self.options.init_image else None
@@ -86,7 +91,8 @@ class Job:
             devices = self.compute.devices(self.options)
         net = self.network
         if net is None:
-            net = load_network(self.proto, self.model, devices[0]) if self.proto else embedded_network(devices[0])
+            files = (self.proto, self.model) if self.proto else zoo.embedded_files()
+            net = load_network(*files, devices[0], **self.options.convention)
         return Setup(net, content, found, start, self.options, devices)
 
     def _styles(self):
