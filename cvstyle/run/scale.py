@@ -62,7 +62,9 @@ class Scale:
         """The picture of a host array (1, 3, H, W)."""
         setup = self.setup
         rgb = setup.deprocess(self._without_margin(x[0]))
-        if setup.options.original_colors:
+        # A network of one channel leaves colours undecided; its gradient, along the luminance, would turn them green
+        # where it brightens and purple where it darkens.
+        if setup.options.original_colors or setup.net.convention.luminance:
             rgb = images.original_colors(self._content_rgb, rgb)
         alpha = setup.content.alpha
         if alpha is not None:

@@ -59,7 +59,8 @@ class Setup:
     def remarks(self) -> list[str]:
         """A line for each thing that was decided and may surprise."""
         convention = self.net.convention
-        return [] if convention == IMAGENET else [f"pictures enter the network as {convention}"]
+        colours = "; the colours stay the content's" if convention.luminance else ""
+        return [] if convention == IMAGENET else [f"pictures enter the network as {convention}{colours}"]
 
     def value(self, name: str) -> Any:
         """An option's value, or where it is None the network's."""
