@@ -62,6 +62,11 @@ class Setup:
         colours = "; the colours stay the content's" if convention.luminance else ""
         return [] if convention == IMAGENET else [f"pictures enter the network as {convention}{colours}"]
 
+    @property
+    def balance(self) -> str:
+        """That of the objective (see `Objective`)."""
+        return self._defaults["balance"] if self.options.balance == "auto" else self.options.balance
+
     def value(self, name: str) -> Any:
         """An option's value, or where it is None the network's."""
         found = getattr(self.options, name)
@@ -96,8 +101,8 @@ class Setup:
         options = self.options
         return {
             **self.loss_settings, "style_blend_weights": options.style_blend_weights, "pooling": options.pooling,
-            "normalize_gradients": options.normalize_gradients, "tile_size": self.tile_size, "devices": self.devices,
-            "home": None if self.home is self.net.ops else self.home,
+            "normalize_gradients": options.normalize_gradients, "balance": self.balance, "tile_size": self.tile_size,
+            "devices": self.devices, "home": None if self.home is self.net.ops else self.home,
         }  # fmt: skip
 
     @cached_property
@@ -112,6 +117,7 @@ class Setup:
         found["mean"] = None if convention.mean == imagenet_mean(convention.channels) else list(convention.mean)
         found["input_scale"] = None if convention.scale == 1 else convention.scale
         found["channels"] = None if convention.channels == IMAGENET.channels else convention.channels
+        found["balance"] = self.balance if self.balance != "none" else None
         if options.optimizer == "lbfgs":
             found["lbfgs_smooth"] = self.optimizer_settings.get("smooth") or None
             found["backend, by the bytes of a value in its L-BFGS history"] = self.home.history_itemsize

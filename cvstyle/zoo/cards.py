@@ -17,9 +17,12 @@ _GENERAL = {
     "style_weight": 100.0,
     "tv_weight": 1e-3,
     "num_iterations": 400,
-    "init": "random",
+    "init": "image",
+    "balance": "targets",
     "margin": 0,
 }
+# Of networks for which the numbers of neural_style.lua are meant.
+_REFERENCE = {"balance": "none", "init": "random"}
 _COMPAT_ITERATIONS = 1000  # neural_style.lua's
 
 
@@ -79,16 +82,18 @@ _WAVELET = Family(
     {
         "content_layers": ("octave3",),
         "style_layers": ("octave1", "octave2", "octave3", "octave4", "octave5:0.1"),
-        "content_weight": 12.0,
         "num_iterations": 100,
-        "init": "image",
         "margin": 6,  # within which its features fade
     },
 )
 # The layers of Gatys et al. (2016) and neural_style.lua.
 _VGG = Family(
     ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1"),
-    {"content_layers": ("relu4_2",), "style_layers": ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")},
+    {
+        "content_layers": ("relu4_2",),
+        "style_layers": ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"),
+        **_REFERENCE,
+    },
 )
 # From neural-style-pt's README; neural_style.lua's README has style_weight 1000.
 _NIN = Family(
@@ -98,6 +103,7 @@ _NIN = Family(
         "style_layers": ("relu0", "relu3", "relu7", "relu12"),
         "content_weight": 10.0,
         "style_weight": 500.0,
+        **_REFERENCE,
     },
 )
 # The layers that github.com/fzliu/style-transfer chose, after their ReLU; without its inception_5a, which sees
@@ -232,7 +238,7 @@ def defaults(layer_names: list[str], compat: bool = False) -> dict:
     known = next((card.family.settings for card in CARDS.values() if card.family.recognises(layer_names)), {})
     if compat:
         known = {name: value for name, value in known.items() if name.endswith("_layers")}
-        known["num_iterations"] = _COMPAT_ITERATIONS
+        known |= {**_REFERENCE, "num_iterations": _COMPAT_ITERATIONS}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in (_GENERAL | known).items()}
 
 
