@@ -285,6 +285,21 @@ def test_the_gradient_is_that_of_the_loss(grey):
         np.testing.assert_allclose(along, np.broadcast_to(along[:1], along.shape), rtol=1e-5)
 
 
+@pytest.mark.parametrize("grey", [False, True], ids=["scale", "luminance"])
+def test_tiles_change_nothing(grey):
+    rng = np.random.default_rng(3)
+    conv = LayerDef("conv", "Convolution", ("data",), ("conv",), {"num_output": 4, "kernel_size": [3], "pad": [1]})
+    layers = conv, LayerDef("r", "ReLU", ("conv",), ("r",))
+    weights = {"conv": [rng.normal(size=(4, 1 if grey else 3, 3, 3)), rng.normal(size=4)]}
+    net = Network(fitted(net_of(Transform((9,), 0.02), None, *layers, weights=weights.items())), Backend("float64"))
+    content, style, x = (rng.normal(0, 50, (3, 40, 33)) for _ in range(3))
+    whole, tiled = (Objective(net, content, style, content_layers="r", style_layers="r", tile_size=n)
+                    for n in (None, 16))  # fmt: skip
+    loss, gradient = whole(x)
+    assert len(tiled.tiles) > 4 and tiled(x)[0] == pytest.approx(loss, rel=1e-12)
+    np.testing.assert_allclose(tiled(x)[1], gradient, rtol=1e-9, atol=1e-12 * np.abs(gradient).max())
+
+
 # Runs
 
 
