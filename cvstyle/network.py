@@ -690,17 +690,18 @@ def _same_extents(a, b):
     return trimmed[0] == trimmed[1]
 
 
-def load_network(proto, model=None, backend="auto", *, mean=None, input_scale=None, channels=None) -> Network:
+def load_network(proto=None, model=None, backend="auto", *, mean=None, input_scale=None, channels=None) -> Network:
     """The network of a Caffe .prototxt and .caffemodel (paths), on a backend (name or object).
 
-    mean, input_scale, channels: of its pictures where the prototxt's transform_param does not say what is right (see
-    `convention.fitted`): mean 104,117,123 or one number for all, in the order "bgr" or "rgb" of the channels.
-
+    Either may be the name of a known model, alone too; neither means the embedded network (see `zoo.files_of`).
+    mean, input_scale, channels: of its pictures, where the prototxt's transform_param does not say what is right (see
+    `convention.fitted`).
     Weights are read when they are needed. Raises ModelError for unreadable or mismatched files, OptionError for an
     unusable backend or such a value.
     """
-    from . import backends
+    from . import backends, zoo
     from .caffe import read_net
 
+    files = zoo.files_of(proto, model)
     ops = backends.get(backend)
-    return Network(fitted(read_net(proto, model), mean, input_scale, channels), ops)
+    return Network(fitted(read_net(*files), mean, input_scale, channels), ops)

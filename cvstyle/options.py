@@ -72,11 +72,12 @@ class Files(Settings):
     )  # fmt: skip
     bits: int = option(8, "bits per channel of a TIFF or PNG (default: %(default)s)", group=PICTURES, choices=(8, 16))
     proto: str | None = option(
-        None, "deploy.prototxt (default: the embedded network)", group=MODEL, kind=fields.FILE, metavar="FILE",
-        flags=("--proto-file",),
+        None, "deploy.prototxt (default: the embedded network, or what --model names)", group=MODEL, kind=fields.FILE,
+        metavar="FILE", flags=("--proto-file",),
     )  # fmt: skip
     model: str | None = option(
-        None, "the .caffemodel that belongs to it", group=MODEL, kind=fields.FILE, metavar="FILE",
+        None, "the .caffemodel that belongs to it, or the name of a known model (see 'cvstyle models')", group=MODEL,
+        kind=fields.FILE, metavar="FILE or NAME",
         flags=("--model-file",),
     )  # fmt: skip
 

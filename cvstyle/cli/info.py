@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from ..errors import OptionError
 from ..fields import MODEL, options_of
 from ..options import Compute, Files, Options
 from .common import add_option, add_options, table
@@ -42,10 +41,8 @@ def execute(args) -> int:
 
     if args.timings:
         return _timings(args)
-    if args.model and not args.proto:
-        raise OptionError("--model needs --proto, the prototxt that belongs to it")
-    files = (args.proto, args.model) if args.proto else zoo.embedded_files()
-    net = Network(fitted(read_net(*files), args.mean, args.input_scale, args.channels), ops=None)
+    definition = read_net(*zoo.files_of(args.proto, args.model))
+    net = Network(fitted(definition, args.mean, args.input_scale, args.channels), ops=None)
     width, height = args.image_size
     shapes = net.shapes((height, width), strict=False)
     fields = net.receptive_fields()
@@ -82,8 +79,8 @@ def _timings(args):
 
     threads.limit(args.threads)
     ops = backends.get(args.backend, args.device, args.precision)
-    files = (args.proto, args.model) if args.proto else zoo.embedded_files()
-    net = load_network(*files, ops, mean=args.mean, input_scale=args.input_scale, channels=args.channels)
+    told = {"mean": args.mean, "input_scale": args.input_scale, "channels": args.channels}
+    net = load_network(args.proto, args.model, ops, **told)
     known = zoo.defaults(net.layer_names)
     content, style = (known.get(kind) or net.layer_names[-1:] for kind in ("content_layers", "style_layers"))
     width, height = args.image_size
