@@ -10,6 +10,7 @@ import numpy as np
 from . import images
 from .errors import ImageError, OptionError
 from .fields import PIXELS, WHOLE, argument, as_items
+from .netdef import IMAGENET
 from .style import check_size, checked_picture
 
 
@@ -29,12 +30,13 @@ def write_picture(path: str | os.PathLike, picture, *, metadata: dict[str, str] 
     images.write(path, picture.rgb, picture.alpha, picture.icc, metadata, bits)
 
 
-def preprocess(picture, size: int | None = None) -> np.ndarray:
-    """The array that `Objective` and Caffe's networks take: (3, H, W) float32, BGR in 0..255 minus ImageNet's mean.
+def preprocess(picture, size: int | None = None, network=None) -> np.ndarray:
+    """The array that `Objective` and a network take: (3, H, W) float32, of 0..255 less a mean.
 
     picture: a path, a Picture, a Pillow image or an array (H, W, 3) in the order RGB, of uint8, uint16 or floats of
         0..255; alpha is left out.
     size: the longest side in pixels, to which the picture is shrunk or enlarged; None: as it is.
+    network: whose order of channels and mean it has (`Network.convention`); None: BGR and ImageNet's.
 
         content = cvstyle.preprocess("photo.jpg", size=512)
         style = cvstyle.preprocess("painting.jpg", size=512)
@@ -47,11 +49,11 @@ def preprocess(picture, size: int | None = None) -> np.ndarray:
     size = argument("size", size, WHOLE, PIXELS)
     if size is not None:
         rgb = images.resize(rgb, images.target_size(*rgb.shape[:2], size))
-    return images.preprocess(rgb)
+    return images.preprocess(rgb, convention=_convention_of(network))
 
 
-def deprocess(x: np.ndarray) -> images.Picture:
-    """The picture of an array (3, H, W) of floats such as `preprocess` makes and `Objective` takes: its inverse.
+def deprocess(x: np.ndarray, network=None) -> images.Picture:
+    """The picture of an array (3, H, W) of floats such as `preprocess` makes with the same network: its inverse.
 
     Values beyond 0..255 are kept until the picture is written. Raises ImageError.
     """
@@ -60,7 +62,7 @@ def deprocess(x: np.ndarray) -> images.Picture:
     if x.ndim != 3 or x.shape[0] != 3 or not x.size or x.dtype.kind != "f":
         raise ImageError(f"deprocess: the array is {x.shape} of {x.dtype}; it must be (3, H, W) of floats")
     with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and are refused
-        rgb = images.deprocess(x)
+        rgb = images.deprocess(x, convention=_convention_of(network))
     if not np.isfinite(rgb).all():
         raise ImageError("deprocess: the array has values that are NaN or infinite; start again from another one")
     return images.Picture(rgb)
@@ -80,3 +82,7 @@ def features(net, picture: np.ndarray, layers: Sequence[str] | str) -> dict[str,
     with net.ops.lock:
         maps = program.forward(net.ops.asarray(picture[None]), keep=False)
         return {name: program.ops_of(name).to_host(maps[name])[0] for name in names}
+
+
+def _convention_of(network):
+    return IMAGENET if network is None else network.convention

@@ -103,6 +103,14 @@ def as_numbers(value: object) -> list[float]:
     return [as_number(item) for item in as_items(value)]
 
 
+def as_mean(value: object) -> list[float]:
+    """[104.0, 117.0, 123.0] from "104,117,123"; three times the one from "127.5" or 127.5."""
+    found = [as_number(value)] if isinstance(value, Real) else as_numbers(value)
+    if len(found) not in (1, 3) or not all(map(math.isfinite, found)):
+        raise ValueError
+    return found * (3 // len(found))
+
+
 def as_whole_numbers(value: object) -> list[int]:
     """[256, 512] from "256,512"."""
     found = [as_whole(item) for item in as_items(value)]
@@ -171,6 +179,10 @@ FILES = Kind(as_paths, "paths such as a.png,b.png are needed")
 LAYERS = Kind(as_layers, "layers such as relu1_1,relu2_1:2 are needed")
 _SIZES = "is not a list of whole numbers such as 256,512"
 BLEND = Kind(as_numbers, "numbers such as 3,7 are needed", "is not a list of numbers such as 3,7", {"nil": None})
+MEAN = Kind(
+    as_mean, "three numbers such as 104,117,123, or one for all channels, are needed",
+    "is not three numbers such as 104,117,123, nor one for all channels",
+)  # fmt: skip
 WHOLES = Kind(as_whole_numbers, "whole numbers such as 256,512 are needed")
 COUNTS = Kind(as_counts, "a whole number, or one for each scale, is needed", _SIZES)
 SCALES = Kind(as_whole_numbers, "auto, or sizes such as 256,512,1024, are needed", _SIZES, {"auto": "auto"})

@@ -33,6 +33,52 @@ class LayerDef:
 
 
 @dataclass(frozen=True)
+class Transform:
+    """What a file says is done to a picture's pixels, 0..255, before the net: (pixel − mean) · scale.
+
+    mean: one number for all channels, or one for each in their order; empty where it is in a file that is not there.
+    mean_file: that file, as the net's names it ("" if it names none).
+    """
+
+    mean: tuple[float, ...] = (0.0,)
+    scale: float = 1.0
+    mean_file: str = ""
+
+
+@dataclass(frozen=True)
+class Convention:
+    """The arrays (3, H, W) that a net takes for pictures: channels in an order, of 0..255, less a mean.
+
+    mean: of each channel in their order; ImageNet's where nothing is known. channels: "bgr" or "rgb".
+    luminance, scale: what the net itself makes of such an array first (see `cvstyle.convention`).
+    missing: the mean file that there should be, and is not ("" where none is missing).
+    """
+
+    mean: tuple[float, float, float] = (103.939, 116.779, 123.68)
+    channels: str = "bgr"
+    luminance: bool = False
+    scale: float = 1.0
+    missing: str = ""
+
+    def __str__(self) -> str:
+        """One line: the order of the channels, the mean, the scale."""
+        mean = self.mean[:1] if len(set(self.mean)) == 1 else self.mean
+        found = "luminance of " * self.luminance + f"{self.channels.upper()}, mean {','.join(f'{n:g}' for n in mean)}"
+        if self.missing:
+            found += f" (ImageNet's, since {self.missing} is not beside the prototxt; --mean says another)"
+        return found + (f", scale {self.scale:g}" if self.scale != 1 else "")
+
+
+IMAGENET = Convention()
+"""What most of Caffe's models were trained with."""
+
+
+def imagenet_mean(channels: str) -> tuple[float, ...]:
+    """ImageNet's mean for channels in this order."""
+    return IMAGENET.mean[:: 1 if channels == IMAGENET.channels else -1]
+
+
+@dataclass(frozen=True)
 class NetDef:
     """A directed acyclic graph of layers in the file's order, and where its weights come from.
 
@@ -42,6 +88,8 @@ class NetDef:
         May be lazy: a layer's blobs are read when they are asked for. Blobs are read-only to everyone.
     source: the file's name, for messages.
     weights_source: the weight file's name, for messages ("" if there is none).
+    transform: what the file says of pixels, None where it says nothing.
+    convention: the pictures that the net takes.
     """
 
     name: str
@@ -50,3 +98,5 @@ class NetDef:
     weights: Mapping[str, Sequence[np.ndarray]] = field(default_factory=dict)
     source: str = ""
     weights_source: str = ""
+    transform: Transform | None = None
+    convention: Convention = IMAGENET

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from .convention import fitted
 from .errors import CvstyleError, ModelError, OptionError, ShapeError, nearest
 from .layers import layer_class, layer_types
-from .netdef import LayerDef, NetDef
+from .netdef import Convention, LayerDef, NetDef
 from .tiles import Reach
 
 # Outputs beyond both are not meant: the pads and strides of a damaged file ask for any amount of memory.
@@ -128,6 +129,11 @@ class Network:
         order = [layer.name for layer in self.definition.layers]
         later = [(order.index(names[place - 1]) + 1, ops) for place, ops in zip(places, devices[1:])]
         return Network(self.definition, devices[0], self.pooling, later)
+
+    @property
+    def convention(self) -> Convention:
+        """The pictures that the network takes."""
+        return self.definition.convention
 
     @property
     def layer_names(self) -> list[str]:
@@ -684,16 +690,18 @@ def _same_extents(a, b):
     return trimmed[0] == trimmed[1]
 
 
-def load_network(proto=None, model=None, backend="auto") -> Network:
+def load_network(proto=None, model=None, backend="auto", *, mean=None, input_scale=None, channels=None) -> Network:
     """The network of a Caffe .prototxt and .caffemodel (paths), on a backend (name or object).
 
     Either may be the name of a known model, alone too; neither means the embedded network (see `zoo.files_of`).
+    mean, input_scale, channels: of its pictures, where the prototxt's transform_param does not say what is right (see
+    `convention.fitted`).
     Weights are read when they are needed. Raises ModelError for unreadable or mismatched files, OptionError for an
-    unusable backend.
+    unusable backend or such a value.
     """
     from . import backends, zoo
     from .caffe import read_net
 
     files = zoo.files_of(proto, model)
     ops = backends.get(backend)
-    return Network(read_net(*files), ops)
+    return Network(fitted(read_net(*files), mean, input_scale, channels), ops)

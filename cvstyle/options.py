@@ -175,6 +175,18 @@ class Options(*reversed(losses.options())):
     style_blend_weights: Sequence[float] | None = option(
         None, "share of each style (default: equal)", group=PICTURES, kind=fields.BLEND, metavar="N,N", identity=True
     )
+    mean: Sequence[float] | None = option(
+        None, "of the network's input, in the order of its channels, or one number for all (default: what the "
+        "prototxt's transform_param says, else ImageNet's)", group=MODEL, kind=fields.MEAN, metavar="B,G,R",
+        unit="levels of 255", identity=True,
+    )  # fmt: skip
+    input_scale: float | None = option(
+        None, "what pixels less the mean are multiplied with (default: as the prototxt says, else 1)", group=MODEL,
+        metavar="X", limits=ABOVE_ZERO, identity=True,
+    )  # fmt: skip
+    channels: str | None = option(
+        None, "the order of the network's channels (default: bgr)", group=MODEL, choices=("bgr", "rgb"), identity=True
+    )
     original_colors: bool = option(False, "keep the colours of the content", group=PICTURES, choices=(0, 1), const=1)
     pooling: str = option(
         "max", "%(default)s (default) or avg in place of max pooling", group=NETWORK, choices=("max", "avg"),
@@ -344,6 +356,16 @@ class Options(*reversed(losses.options())):
             raise OptionError(f"{len(self.style_blend_weights)} style blend weights for {styles} style pictures")
         if not styles:
             raise OptionError("no style picture is given")
+
+    @property
+    def convention(self) -> dict[str, object]:
+        """Keywords of `load_network`; under compat what a prototxt says is not asked, since the reference does not."""
+        from .netdef import imagenet_mean  # late, for NumPy
+
+        mean, scale = self.mean, self.input_scale
+        if self.compat:
+            mean, scale = mean or imagenet_mean(self.channels or "bgr"), scale or 1.0
+        return {"mean": mean, "input_scale": scale, "channels": self.channels}
 
     @property
     def shares_tiles(self) -> bool:

@@ -120,7 +120,7 @@ class Weights(Mapping):
             raise fault(f"{where} has a damaged header; download the file again") from None
         parts = chunks[_BLOB["double_data"]] or chunks[_BLOB["data"]]
         count = sum(len(part) for part in parts)
-        shape = _shape(proto, count)
+        shape = stated_shape(proto, count)
         if any(dim < 0 for dim in shape) or len(shape) > _MOST_AXES:
             raise fault(f"{where} has the impossible shape {list(shape)[:40]}; download the file again")
         if prod(shape) != count:
@@ -155,7 +155,8 @@ class Weights(Mapping):
         )
 
 
-def _shape(proto: BlobProto, count: int) -> tuple[int, ...]:
+def stated_shape(proto: BlobProto, count: int) -> tuple[int, ...]:
+    """The shape of a blob of so many values, in whichever form it is stated."""
     if proto.HasField("shape"):
         return tuple(proto.shape.dim)
     old = ("num", "channels", "height", "width")

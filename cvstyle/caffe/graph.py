@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import MutableSequence
 from typing import Any
 
+import numpy as np
+
 from ..errors import nearest
-from ..netdef import LayerDef, NetDef
+from ..netdef import LayerDef, NetDef, Transform
 from .caffe_pb2 import LayerParameter, NetParameter, NetState
 from .fault import fault
 from .upgrade import upgraded_layers
@@ -16,6 +18,7 @@ def net_def(net: NetParameter, source: str, phase: str = "TEST") -> NetDef:
     """The net in one phase, without what only training or evaluation needs. Raises ModelError.
 
     Data layers become inputs (their first top); labels, losses, accuracies and what hangs on them alone are dropped.
+    What one states of pixels is the net's `transform`: one of the phase, or else one of another.
     """
     phases = NetState.DESCRIPTOR.fields_by_name["phase"].enum_type.values_by_name
     if phase not in phases:
@@ -24,14 +27,17 @@ def net_def(net: NetParameter, source: str, phase: str = "TEST") -> NetDef:
     every = upgraded_layers(net, source)
     builder = _Builder(source, every, phase)
     builder.legacy_inputs(net)
+    spare = None
     for index, layer in enumerate(every):
         if _included(layer, state, source):
             builder.add(layer, index)
         elif _is_source(layer):
             builder.spare.setdefault(layer.top[0], next(iter(_source_shapes(layer)), None))
+            spare = spare or _transform(layer, source)
     if not builder.layers:
         raise fault(f"{source}: no layer is left in phase {phase}; is it a .prototxt of a net?")
-    return NetDef(name=net.name, inputs=builder.inputs, layers=tuple(builder.layers), source=source)
+    transform = builder.transform or spare
+    return NetDef(net.name, builder.inputs, tuple(builder.layers), source=source, transform=transform)
 
 
 class _Builder:
@@ -47,6 +53,7 @@ class _Builder:
         self.dead: set[str] = set()  # blobs made by dropped layers
         # What data layers of other phases give: a training file without a test phase still is a graph.
         self.spare: dict[str, tuple[int, ...] | None] = {}
+        self.transform: Transform | None = None
 
     def legacy_inputs(self, net: NetParameter) -> None:
         count, dims = len(net.input), list(net.input_dim)
@@ -88,6 +95,7 @@ class _Builder:
         self.layers.append(LayerDef(name, layer.type, tuple(layer.bottom), tuple(layer.top), layer_params(layer)))
 
     def _add_source(self, layer: LayerParameter, name: str) -> None:
+        self.transform = self.transform or _transform(layer, self.source)
         shapes = _source_shapes(layer)
         if len(shapes) not in (0, 1, len(layer.top)):
             raise fault(
@@ -204,6 +212,22 @@ def _source_shapes(layer: LayerParameter) -> list[tuple[int, ...]]:
     if layer.type == "MemoryData" and memory.channels:
         return [(memory.batch_size, memory.channels, memory.height, memory.width)]
     return []
+
+
+def _transform(layer: LayerParameter, source: str) -> Transform | None:
+    """What a data layer states of pixels; a transform_param without a mean says that none is subtracted."""
+    if not layer.HasField("transform_param"):
+        return None
+    stated = layer.transform_param
+    if stated.mean_value and stated.mean_file:
+        raise fault(f"{source}: layer '{layer.name}' has both mean_value and mean_file; keep one of them")
+    mean = tuple(map(_as_written, stated.mean_value)) or (() if stated.mean_file else (0.0,))
+    return Transform(mean, _as_written(stated.scale) if stated.HasField("scale") else 1.0, stated.mean_file)
+
+
+def _as_written(value: float) -> float:
+    """A float32 of a file as the decimal number that it was there: 0.017 from 0.017000000923871994."""
+    return float(str(np.float32(value)))
 
 
 def _included(layer: LayerParameter, state: NetState, source: str) -> bool:

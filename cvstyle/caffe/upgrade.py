@@ -39,12 +39,14 @@ V0_FIELDS = {
     "dropout": ("dropout_param", ("dropout_ratio",)),
     "lrn": ("lrn_param", ("local_size", "alpha", "beta", "k")),
     "concat": ("concat_param", ("concat_dim",)),
+    **dict.fromkeys(("data", "images", "window_data"), ("transform_param", ("scale", "meanfile"))),
 }
 """V0 type -> (V1 parameter message, its fields as V0 calls them). A V0 layer may have other fields, to no effect."""
 
-V1_FIELDS = {"biasterm": "bias_term", "kernelsize": "kernel_size"}
+V1_FIELDS = {"biasterm": "bias_term", "kernelsize": "kernel_size", "meanfile": "mean_file"}
 """V0 field -> V1 field, where V1 calls it otherwise."""
 
+_OLD_TRANSFORMATIONS = ("data_param", "image_data_param", "window_data_param")  # what is transform_param now
 _V0_REPEATED = {("conv", "pad"), ("conv", "kernelsize"), ("conv", "stride")}  # V1 allows one per axis
 
 
@@ -113,7 +115,12 @@ def _from_v1(old: V1LayerParameter) -> LayerParameter:
     new = LayerParameter(name=old.name, type=old.cvstyle_foreign_type or V1_TYPES[name], bottom=old.bottom, top=old.top)
     new.include.extend(old.include)
     new.exclude.extend(old.exclude)
+    old_fields = []
     for field, value in old.ListFields():
-        if field.name.endswith("_param"):
+        if field.name in _OLD_TRANSFORMATIONS:
+            old_fields += value.ListFields()
+        elif field.name.endswith("_param"):
             getattr(new, field.name).CopyFrom(value)
+    for field, value in old_fields:
+        setattr(new.transform_param, field.name, value)
     return new

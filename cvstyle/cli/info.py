@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..fields import MODEL, options_of
-from ..options import Compute, Files
+from ..options import Compute, Files, Options
 from .common import add_option, add_options, table
 
 
@@ -16,7 +16,7 @@ def add_arguments(parser):
         "serve for content, s for style."
     )
     parser.set_defaults(execute=execute)
-    add_options(parser, [Files], [MODEL])
+    add_options(parser, [Files, Options], [MODEL])
     parser.add_argument(
         "--image-size", type=_size, default=(512, 512), metavar="N or WxH",
         help="size of the picture (default: 512x512)",
@@ -35,11 +35,14 @@ def execute(args) -> int:
     """Carry out `cvstyle info`; returns the exit status."""
     from .. import zoo
     from ..caffe import read_net
+    from ..convention import fitted
+    from ..netdef import IMAGENET
     from ..network import Network
 
     if args.timings:
         return _timings(args)
-    net = Network(read_net(*zoo.files_of(args.proto, args.model)), ops=None)
+    definition = read_net(*zoo.files_of(args.proto, args.model))
+    net = Network(fitted(definition, args.mean, args.input_scale, args.channels), ops=None)
     width, height = args.image_size
     shapes = net.shapes((height, width), strict=False)
     fields = net.receptive_fields()
@@ -59,6 +62,8 @@ def execute(args) -> int:
         ))  # fmt: skip
     print(net.definition.name or net.definition.source)
     print(table(rows))
+    if net.convention != IMAGENET:
+        print(f"input: {net.convention}")
     known = zoo.defaults(net.layer_names)
     for kind in ("content_layers", "style_layers"):
         if known.get(kind):
@@ -74,7 +79,8 @@ def _timings(args):
 
     threads.limit(args.threads)
     ops = backends.get(args.backend, args.device, args.precision)
-    net = load_network(args.proto, args.model, ops)
+    told = {"mean": args.mean, "input_scale": args.input_scale, "channels": args.channels}
+    net = load_network(args.proto, args.model, ops, **told)
     known = zoo.defaults(net.layer_names)
     content, style = (known.get(kind) or net.layer_names[-1:] for kind in ("content_layers", "style_layers"))
     width, height = args.image_size

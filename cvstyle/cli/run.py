@@ -107,7 +107,7 @@ def _stylize(request, devices, stop_requested, command_line):
 
         job = Job(files.content, files.style, files.proto, files.model, devices=devices, options=options)
         planned = None if reports.quiet else lambda plan: print(plan, file=sys.stderr, flush=True)
-        result = job.run(after, planned)
+        result = job.run(after, planned, request.say)
         output.save_result(result)
     return result
 

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 
-MEAN_BGR = (103.939, 116.779, 123.68)  # ImageNet's, which the Caffe models were trained with
+from ..netdef import IMAGENET, Convention
 
 
-def preprocess(rgb: np.ndarray, scale: float = 255.0, mean=MEAN_BGR) -> np.ndarray:
-    """(H, W, 3) RGB 0..255 → (3, H, W) BGR in 0..scale minus the mean, float32, contiguous.
+def preprocess(rgb: np.ndarray, scale: float = 255.0, convention: Convention = IMAGENET) -> np.ndarray:
+    """(H, W, 3) RGB 0..255 → (3, H, W), float32, contiguous: the convention's channels in 0..scale less its mean.
 
     scale is 255, or 256 for the numbers of neural_style.lua.
     """
-    bgr = rgb[..., ::-1].transpose(2, 0, 1) * np.float32(scale / 255)
-    return np.ascontiguousarray(bgr - np.float32(mean)[:, None, None], np.float32)
+    planes = _ordered(rgb, convention).transpose(2, 0, 1) * np.float32(scale / 255)
+    return np.ascontiguousarray(planes - np.float32(convention.mean)[:, None, None], np.float32)
 
 
-def deprocess(x: np.ndarray, scale: float = 255.0, mean=MEAN_BGR) -> np.ndarray:
+def deprocess(x: np.ndarray, scale: float = 255.0, convention: Convention = IMAGENET) -> np.ndarray:
     """The inverse of `preprocess`; values may lie outside 0..255 until the picture is written."""
-    bgr = (x + np.float32(mean)[:, None, None]) * np.float32(255 / scale)
-    return np.ascontiguousarray(bgr.transpose(1, 2, 0)[..., ::-1], np.float32)
+    planes = (x + np.float32(convention.mean)[:, None, None]) * np.float32(255 / scale)
+    return np.ascontiguousarray(_ordered(planes.transpose(1, 2, 0), convention), np.float32)
+
+
+def _ordered(pixels, convention):
+    """(H, W, 3) from RGB to the convention's order, or back."""
+    return pixels[..., ::-1] if convention.channels == "bgr" else pixels
 
 
 # RGB to Y, U, V: ITU-R BT.601 luma with the U and V of analogue PAL, the matrix of Torch's image.rgb2yuv.

@@ -46,9 +46,11 @@ class Job:
         """A run that was prepared and has done no iteration. Raises ImageError, ModelError or OptionError."""
         return Run(self.setup(), planned)
 
-    def run(self, callback: Callable[[Iterate], None] | None = None, planned=None) -> Result:
-        """The whole run."""
+    def run(self, callback: Callable[[Iterate], None] | None = None, planned=None, say=None) -> Result:
+        """The whole run. say: called with a line of each thing that was decided and may surprise (`Setup.remarks`)."""
         with closing(self.start(planned)) as run:
+            for line in run.setup.remarks if say else ():
+                say(line)
             try:
                 for iterate in run:
                     if callback:
@@ -77,6 +79,9 @@ class Job:
         self.options.check(len(styles))
         if self.network is not None and (self.proto or self.model or self.compute != Compute()):
             raise OptionError("a network has its files and its backend already; leave out proto, model and backend")
+        own = [name for name in ("mean", "input_scale", "channels") if getattr(self.options, name) is not None]
+        if self.network is not None and own:
+            raise OptionError(f"a network knows its pictures already; give {' and '.join(own)} to load_network instead")
         files = None if self.network is not None else zoo.files_of(self.proto, self.model)
         content = images.as_picture(self.content, "content")
         found = [images.as_picture(style, f"style {number}") for number, style in enumerate(styles, 1)]
@@ -84,7 +89,7 @@ class Job:
         devices = [backends.get(device) for device in listed(self.devices or [])]
         if not devices and self.network is None:
             devices = self.compute.devices(self.options)
-        net = load_network(*files, devices[0]) if files else self.network
+        net = load_network(*files, devices[0], **self.options.convention) if files else self.network
         return Setup(net, content, found, start, self.options, devices)
 
     def _styles(self):

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from .. import images
+from ..netdef import imagenet_mean
 from ..objective import Objective
 from .setup import Setup
 
@@ -27,8 +28,8 @@ class Scale:
             self._content_rgb = self._resize(setup.content.rgb)
             sizes = setup.style_sizes(index)
             objective = Objective(
-                setup.net, self._with_margin(self._preprocess(self._content_rgb)),
-                [self._preprocess(self._resize(style.rgb, size)) for style, size in zip(setup.styles, sizes)],
+                setup.net, self._with_margin(setup.preprocess(self._content_rgb)),
+                [setup.preprocess(self._resize(style.rgb, size)) for style, size in zip(setup.styles, sizes)],
                 **setup.objective_settings,
             )  # fmt: skip
         self.objective = objective
@@ -37,12 +38,15 @@ class Scale:
         """The picture that the run starts from, (1, 3, H, W) on the host."""
         setup = self.setup
         if setup.start is not None:
-            return self._with_margin(self._preprocess(self._resize(setup.start.rgb)))[None]
+            return self._with_margin(setup.preprocess(self._resize(setup.start.rgb)))[None]
         if setup.value("init") == "image":
-            return self._with_margin(self._preprocess(self._content_rgb))[None]
+            return self._with_margin(setup.preprocess(self._content_rgb))[None]
         size = images.widened(self.size, setup.margin)
         noise = np.random.default_rng(setup.seed).standard_normal((3, *size), dtype=np.float32)
-        return noise[None] * np.float32(_NOISE)
+        # About the colour that is 0 to most networks, whatever this one's mean.
+        convention = setup.net.convention
+        middle = np.float32(imagenet_mean(convention.channels)) - np.float32(convention.mean)
+        return noise[None] * np.float32(_NOISE) + middle[:, None, None]
 
     def enlarged(self, x: np.ndarray) -> np.ndarray:
         """A host array (1, 3, H, W) of another scale at this size, with its margin made anew.
@@ -57,8 +61,10 @@ class Scale:
     def render(self, x: np.ndarray) -> images.Picture:
         """The picture of a host array (1, 3, H, W)."""
         setup = self.setup
-        rgb = images.deprocess(self._without_margin(x[0]), scale=setup.pixel_range)
-        if setup.options.original_colors:
+        rgb = setup.deprocess(self._without_margin(x[0]))
+        # A network of one channel leaves colours undecided; its gradient, along the luminance, would turn them green
+        # where it brightens and purple where it darkens.
+        if setup.options.original_colors or setup.net.convention.luminance:
             rgb = images.original_colors(self._content_rgb, rgb)
         alpha = setup.content.alpha
         if alpha is not None:
@@ -67,9 +73,6 @@ class Scale:
 
     def _resize(self, rgb, size=None):
         return images.resize(rgb, size or self.size, compat=self.setup.options.compat)
-
-    def _preprocess(self, rgb):
-        return images.preprocess(rgb, scale=self.setup.pixel_range)
 
     def _with_margin(self, x):
         """(C, H, W) with the margin, which begins as its mirror image."""

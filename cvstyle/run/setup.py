@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import backends, checkpoint, images, losses, optimize, placement, tiles, zoo
 from ..errors import OptionError
+from ..netdef import IMAGENET, imagenet_mean
 from ..options import Options, identity
 
 _LARGEST_TILE = 2048  # what layers are balanced for before automatic tiles are found
@@ -39,12 +40,27 @@ class Setup:
         self.margin = self.value("margin")
         self.padded_sizes = [images.widened(size, self.margin) for size in self.sizes]
         self.optimizer = optimize.get(options.optimizer)
-        ends = (images.preprocess(np.full((1, 1, 3), n, np.float32), scale=self.pixel_range)[None] for n in (0, 255))
+        ends = (self.preprocess(np.full((1, 1, 3), n, np.float32))[None] for n in (0, 255))
         self.optimizer_settings = self.optimizer.settings(options, tuple(ends))
         self.tile_size: int | str | None = options.tile_size
         self.devices: list | None = None
         if devices and len(devices) > 1:
             self._assign_devices(list(devices))
+
+    def preprocess(self, rgb: np.ndarray) -> np.ndarray:
+        """(H, W, 3) RGB 0..255 → (3, H, W) as the network takes it."""
+        return images.preprocess(rgb, self.pixel_range, self.net.convention)
+
+    def deprocess(self, x: np.ndarray) -> np.ndarray:
+        """The inverse of `preprocess`."""
+        return images.deprocess(x, self.pixel_range, self.net.convention)
+
+    @property
+    def remarks(self) -> list[str]:
+        """A line for each thing that was decided and may surprise."""
+        convention = self.net.convention
+        colours = "; the colours stay the content's" if convention.luminance else ""
+        return [] if convention == IMAGENET else [f"pictures enter the network as {convention}{colours}"]
 
     @property
     def balance(self) -> str:
@@ -96,7 +112,11 @@ class Setup:
         found = identity(options, {name: self.value(name) for name in self._defaults})
         for name in (name for name in found if name.endswith("_layers")):
             found[name] = found[name] and [str(entry) for entry in found[name]]
-        # Runs before there were these had none.
+        # Runs before there were these had none, or the default.
+        convention = self.net.convention
+        found["mean"] = None if convention.mean == imagenet_mean(convention.channels) else list(convention.mean)
+        found["input_scale"] = None if convention.scale == 1 else convention.scale
+        found["channels"] = None if convention.channels == IMAGENET.channels else convention.channels
         found["balance"] = self.balance if self.balance != "none" else None
         if options.optimizer == "lbfgs":
             found["lbfgs_smooth"] = self.optimizer_settings.get("smooth") or None
