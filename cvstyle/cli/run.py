@@ -107,9 +107,17 @@ def _stylize(request, devices, stop_requested, command_line):
 
         job = Job(files.content, files.style, files.proto, files.model, devices=devices, options=options)
         planned = None if reports.quiet else lambda plan: print(plan, file=sys.stderr, flush=True)
-        result = job.run(after, planned)
+        result = job.run(after, planned, lambda run: _say_what_is_chosen(request, run.setup.chosen_layers))
         output.save_result(result)
     return result
+
+
+def _say_what_is_chosen(request, layers):
+    if layers:
+        sources = "; ".join(f"{option.split('_')[0]} from {','.join(names)}" for option, names in layers.items())
+        options = " and ".join(f"--{option.replace('_', '-')}" for option in layers)
+        verb = "name" if len(layers) > 1 else "names"
+        request.say(f"{sources} (chosen from the network; {options} {verb} others)")
 
 
 def _say_what_is_resumed(request):

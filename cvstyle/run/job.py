@@ -45,9 +45,11 @@ class Job:
         """A run that was prepared and has done no iteration. Raises ImageError, ModelError or OptionError."""
         return Run(self.setup(), planned)
 
-    def run(self, callback: Callable[[Iterate], None] | None = None, planned=None) -> Result:
-        """The whole run."""
+    def run(self, callback: Callable[[Iterate], None] | None = None, planned=None, started=None) -> Result:
+        """The whole run. started: called with the `Run` before its first iteration."""
         with closing(self.start(planned)) as run:
+            if started:
+                started(run)
             try:
                 for iterate in run:
                     if callback:
