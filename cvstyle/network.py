@@ -689,14 +689,16 @@ def _same_extents(a, b):
     return trimmed[0] == trimmed[1]
 
 
-def load_network(proto, model=None, backend="auto") -> Network:
+def load_network(proto=None, model=None, backend="auto") -> Network:
     """The network of a Caffe .prototxt and .caffemodel (paths), on a backend (name or object).
 
+    Either may be the name of a known model, alone too; neither means the embedded network (see `zoo.files_of`).
     Weights are read when they are needed. Raises ModelError for unreadable or mismatched files, OptionError for an
     unusable backend.
     """
-    from . import backends
+    from . import backends, zoo
     from .caffe import read_net
 
+    files = zoo.files_of(proto, model)
     ops = backends.get(backend)
-    return Network(read_net(proto, model), ops)
+    return Network(read_net(*files), ops)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from .fields import PIXELS, WHOLE, argument
 from .passes import DevicePass, PicturePass
 from .style import StyleTargets, check_size, checked_picture, listed, measure_styles
 
+BALANCES = ("none", "targets")
+
 
 class Objective:
     """A sum of losses as a function of a picture: `loss, gradient = objective(x)`.
@@ -34,6 +37,9 @@ class Objective:
         tv_weight=1e-3. Layers are names in any order, each "name" or "name:factor" or (name, factor), or a mapping
         name → factor, or the comma list of the command line; every layer has the full weight times its factor.
     more_losses: `Loss` objects beside those of the settings.
+    balance: "none", the losses above, as in neural_style.lua; or "targets": each loss is divided by the mean square of
+        what it aims at, T or A, and total variation by the number of pixels, so that weights mean the same for every
+        network, layer and size (`Loss.balance`).
     style_blend_weights: one number per style, normalised to sum 1 (equal if None).
     normalize_gradients: each layer's gradient is divided by its L1 norm before the weight multiplies it. The gradient
         is then not that of the loss: an optimiser with a line search may stop early.
@@ -55,16 +61,20 @@ class Objective:
 
     def __init__(
         self, net, content: np.ndarray, styles: Sequence[np.ndarray] | StyleTargets = (), *,
-        more_losses: Sequence[losses.Loss] = (), style_blend_weights: Sequence[float] | None = None,
-        normalize_gradients: bool = False, pooling: str = "max", tile_size: int | None = None,
-        devices: Sequence | None = None, home=None, most_tiles: int | None = None, **settings,
+        more_losses: Sequence[losses.Loss] = (), balance: str = "none",
+        style_blend_weights: Sequence[float] | None = None, normalize_gradients: bool = False, pooling: str = "max",
+        tile_size: int | None = None, devices: Sequence | None = None, home=None, most_tiles: int | None = None,
+        **settings,
     ):  # fmt: skip
+        if balance not in BALANCES:
+            raise OptionError(f"balance must be {' or '.join(BALANCES)}, not '{balance}'")
         self.net = net.with_pooling(pooling)
         self.ops = home or self.net.ops
         self.shape = checked_picture(content, "content").shape
         styles = styles if isinstance(styles, StyleTargets) else listed(styles)
         styled = bool(styles.statistics if isinstance(styles, StyleTargets) else styles)
-        terms = [t for t in (*losses.made(settings), *more_losses) if styled or t.target_from != "styles"]
+        terms = [*losses.made(settings), *map(copy.copy, more_losses)]  # their weights may change below
+        terms = [t for t in terms if styled or t.target_from != "styles"]
         self._names = [t.name for t in sorted(terms, key=lambda t: t.layer is None)]
         twice = next((name for name in self._names if self._names.count(name) > 1), None)
         if twice is not None:
@@ -77,11 +87,14 @@ class Objective:
         self._passes: list[DevicePass] = []
         self._threads: list[ThreadPoolExecutor] = []
         self._table = self.ops
+        self._aims: dict[str, np.ndarray] = {}
         if self._losses:
             with self.net.ops.lock:
                 self._prepare(content, styles, devices, style_blend_weights, most_tiles)
         whole = len(self.tiles) == 1
         self._picture_pass = PicturePass(self.ops, content, on_picture, normalize_gradients, whole)
+        if balance == "targets":
+            self._balance()
         for ops in (ops for each in self._passes for ops in each.program.devices):
             ops.trim()  # the pictures may differ in size, and their buffers would lie idle
 
@@ -109,6 +122,23 @@ class Objective:
             styles = measure_styles(net, self._losses, styles, blend_weights, self.tile_size, most_tiles)
         for each in self._passes:
             each.aim_at(styles.statistics)
+        self._aims = styles.statistics
+
+    def _balance(self):
+        """Multiply every loss's weight by its factor (`Loss.balance`)."""
+        squares = defaultdict(list)
+        for each in (*self._passes, self._picture_pass):
+            for name, parts in each.squares_kept().items():
+                squares[name] += parts
+        for loss in (*self._losses, *self._picture_pass.losses):
+            target = None
+            if loss.target_from == "styles":
+                target = loss.power(self._aims[loss.name])
+            elif loss.target_from == "content":
+                sums, counts = zip(*squares[loss.name])
+                target = losses.Power(*[math.fsum(sums) / sum(counts)] * 2)
+            normalized = self.normalize_gradients and loss.normalized
+            loss.weight *= loss.balance(target, self.shape, normalized)
 
     def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """(loss, gradient) at a host picture x of the content's shape, or that shape ravelled.

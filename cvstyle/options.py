@@ -36,6 +36,11 @@ if TYPE_CHECKING:
 _LONGEST = 1 << 20  # pixels
 _SHARES = (1, 1 / 2, 1 / 5, 1 / 10, 1 / 20)  # of num_iterations for each scale: those of the reference's recipe
 _SMALLEST = 256  # the first of automatic scales is at least as large
+# Iterations of each scale from the coarsest, of at least _COARSEST pixels; the last number serves all that are left.
+# Chosen by pictures, and by the distance from the style to an independent network (docs/performance.md).
+_QUALITIES = {"draft": (60, 15, 4, 2), "normal": (100, 60, 20, 10, 5), "best": (300, 150, 80, 40, 20)}
+_COARSEST = 128
+_SAID_BY_HAND = ("scales", "num_iterations", "scale_iterations", "compat")
 _PRECISIONS = ("fp32", *(word + fast for fast in ("", "-fast") for word in ("tf32", "fp16", "bf16")))
 
 
@@ -67,11 +72,12 @@ class Files(Settings):
     )  # fmt: skip
     bits: int = option(8, "bits per channel of a TIFF or PNG (default: %(default)s)", group=PICTURES, choices=(8, 16))
     proto: str | None = option(
-        None, "deploy.prototxt (default: the embedded network)", group=MODEL, kind=fields.FILE, metavar="FILE",
-        flags=("--proto-file",),
+        None, "deploy.prototxt (default: the embedded network, or what --model names)", group=MODEL, kind=fields.FILE,
+        metavar="FILE", flags=("--proto-file",),
     )  # fmt: skip
     model: str | None = option(
-        None, "the .caffemodel that belongs to it", group=MODEL, kind=fields.FILE, metavar="FILE",
+        None, "the .caffemodel that belongs to it, or the name of a known model (see 'cvstyle models')", group=MODEL,
+        kind=fields.FILE, metavar="FILE or NAME",
         flags=("--model-file",),
     )  # fmt: skip
 
@@ -185,13 +191,24 @@ class Options(*reversed(losses.options())):
         None, "split layers: the next device takes over after each of these, by name or counted from 1 (default of "
         "--split layers: as balances memory)", group=NETWORK, kind=fields.CUTS, metavar="A,B",
     )  # fmt: skip
+    balance: str = option(
+        "auto", "targets: every loss is divided by the mean square of what it aims at, so that weights mean the same "
+        "for any network and size; none: the reference's numbers; auto (default): none for VGG, NIN and under --compat",
+        group=WEIGHTS, choices=("auto", "targets", "none"),
+    )  # fmt: skip
     normalize_gradients: bool = option(
         False, "divide each layer's gradient by its L1 norm", group=WEIGHTS, identity=True
     )
 
+    quality: str | None = option(
+        None, "draft, normal (default) or best: sizes to go through and iterations; not with options that say them",
+        group=OPTIMISATION, choices=("draft", "normal", "best"),
+    )  # fmt: skip
+    """From a coarse scale to image_size by doubling. Without effect where scales, num_iterations or compat are given:
+    then it must be None."""
     num_iterations: int | None = option(
-        None, "default: that of the network; several: one for each scale", group=OPTIMISATION, kind=fields.COUNTS,
-        metavar="N[,N]", limits=ABOVE_ZERO, unit="iterations",
+        None, "of the first scale (default: by the quality; with --scales 400, under --compat 1000); several: one for "
+        "each scale", group=OPTIMISATION, kind=fields.COUNTS, metavar="N[,N]", limits=ABOVE_ZERO, unit="iterations",
     )  # fmt: skip
     """Of the first scale; the later ones have fewer. Several numbers become `scale_iterations`."""
     scale_iterations: Sequence[int] | None = option(
@@ -290,6 +307,9 @@ class Options(*reversed(losses.options())):
         self._check_sizes()
         self._check_styles(styles)
         optimize.get(self.optimizer)
+        if self.quality and not self.by_quality:
+            given = next(name for name in _SAID_BY_HAND if getattr(self, name))
+            raise OptionError(f"quality chooses sizes and iterations, and so does {given}; leave one of them out")
         if self.bounds and self.optimizer != "lbfgsb":
             raise OptionError(f"bounds need optimizer lbfgsb; {self.optimizer} has none")
         if self.init == "random" and self.init_image:
@@ -330,18 +350,26 @@ class Options(*reversed(losses.options())):
         """Whether several devices share the tiles; else the layers."""
         return self.split == "tiles" or not (self.split or self.multigpu_strategy)
 
+    @property
+    def by_quality(self) -> bool:
+        """Whether sizes and iterations are those of the quality."""
+        return not any(getattr(self, name) for name in _SAID_BY_HAND)
+
     def stages(self, count: int) -> list[tuple[int, int]]:
-        """(size, iterations) of each scale; count: iterations of the first."""
-        sizes = [self.image_size]
-        if self.scales == "auto":
-            while sizes[0] // 2 >= _SMALLEST:
-                sizes.insert(0, sizes[0] // 2)
-        elif self.scales:
-            sizes = list(self.scales)
-        counts = [max(1, round(count * share)) for share in _SHARES]
-        if self.scale_iterations:
-            counts = list(self.scale_iterations)
+        """(size, iterations) of each scale; count: iterations of the first where nothing else says them."""
+        if self.by_quality:
+            sizes, counts = self._doubled(_COARSEST), _QUALITIES[self.quality or "normal"]
+        else:
+            sizes = self._doubled(_SMALLEST) if self.scales == "auto" else list(self.scales or [self.image_size])
+            counts = self.scale_iterations or [max(1, round(count * share)) for share in _SHARES]
         return [(size, counts[min(i, len(counts) - 1)]) for i, size in enumerate(sizes)]
+
+    def _doubled(self, smallest):
+        """Sizes up to that of the result, of which the first is at least the smallest."""
+        sizes = [self.image_size]
+        while sizes[0] // 2 >= smallest:
+            sizes.insert(0, sizes[0] // 2)
+        return sizes
 
 
 def style_paths(styles: str | os.PathLike | Iterable[str]) -> list[str]:

@@ -72,11 +72,13 @@ class DevicePass:
         self.targets: dict[str, object] = {}
         self._shapes = self.program.shapes(self.size)
         self._kept: dict[tuple, list] = {}
+        self._store = None
         self._held = None
         self.begin(defaultdict(list))
 
     def keep_content(self, content, store) -> None:
         """Keep what losses ask for of a host picture (3, H, W), on the backend `store`; None: that of each layer."""
+        self._store = store
         asking = {loss.layer for loss in self.losses if loss.target_from == "content"}
         if not asking:
             return
@@ -92,6 +94,15 @@ class DevicePass:
                         if loss.target_from == "content":
                             own = self._stored(loss.keep(view), view.ops, store, whole)
                             self._kept.setdefault((tile, loss.name), []).append(own)
+
+    def squares_kept(self) -> dict[str, list]:
+        """Loss name → (sum of squares, number of values) of each part of what is kept of the content."""
+        found = defaultdict(list)
+        for loss in self.losses:
+            ops = self._store or self.ops_of(loss.layer)
+            for tile in self.tiles:
+                found[loss.name] += [_squares(ops, own) for own in self._kept.get((tile, loss.name), ())]
+        return found
 
     @staticmethod
     def _stored(array, ops, store, shared):
@@ -215,6 +226,11 @@ class DevicePass:
         return None if kept is None else self.ops_of(loss.layer).receive(kept[number])
 
 
+def _squares(ops, array):
+    """(sum of squares, number of values)."""
+    return float(ops.dot(array, array)), math.prod(array.shape)
+
+
 class PicturePass:
     """The losses of the picture itself, all of it at once (whole) or in strips no larger than tiles."""
 
@@ -224,6 +240,10 @@ class PicturePass:
         asking = [loss for loss in losses if loss.target_from == "content"]
         picture = ops.asarray(content[None]) if asking else None
         self._kept = {loss.name: [loss.keep(view) for _, view in self._views(loss, picture)] for loss in asking}
+
+    def squares_kept(self) -> dict[str, list]:
+        """As `DevicePass.squares_kept`."""
+        return {name: [_squares(self.ops, own) for own in kept] for name, kept in self._kept.items()}
 
     def add(self, x, gradient, values) -> None:
         """Add the losses' gradients at x (1, 3, H, W) to one, in place, and the losses to values[name]."""

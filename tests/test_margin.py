@@ -117,7 +117,8 @@ def test_a_checkpoint_from_before_there_were_margins(run, tmp_path):
 
 
 def test_only_the_embedded_network_has_one_by_itself():
-    names = {card.name: [sign.replace("*", "1") for sign in card.family.signs] for card in zoo.CARDS.values()}
+    families = {card.name: card.family for card in zoo.CARDS.values() if card.family}
+    names = {name: [sign.replace("*", "1") for sign in family.signs] for name, family in families.items()}
     found = {name: zoo.defaults(layers)["margin"] for name, layers in names.items()}
     assert found.pop("wavelet") > 0 and set(found.values()) == {0}
     assert zoo.defaults(names["wavelet"], compat=True)["margin"] == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from ..errors import OptionError
 from ..fields import MODEL, options_of
 from ..options import Compute, Files
 from .common import add_option, add_options, table
@@ -40,9 +39,7 @@ def execute(args) -> int:
 
     if args.timings:
         return _timings(args)
-    if args.model and not args.proto:
-        raise OptionError("--model needs --proto, the prototxt that belongs to it")
-    net = Network(read_net(*((args.proto, args.model) if args.proto else zoo.embedded_files())), ops=None)
+    net = Network(read_net(*zoo.files_of(args.proto, args.model)), ops=None)
     width, height = args.image_size
     shapes = net.shapes((height, width), strict=False)
     fields = net.receptive_fields()
@@ -80,14 +77,14 @@ def _default_layers(net, size):
 
 
 def _timings(args):
-    from .. import backends, zoo
+    from .. import backends
     from ..backends import threads
     from ..network import load_network
     from ..timings import measure
 
     threads.limit(args.threads)
     ops = backends.get(args.backend, args.device, args.precision)
-    net = load_network(*((args.proto, args.model) if args.proto else zoo.embedded_files()), ops)
+    net = load_network(args.proto, args.model, ops)
     width, height = args.image_size
     known, _ = _default_layers(net, (height, width))
     content, style = (known[kind] or net.layer_names[-1:] for kind in ("content_layers", "style_layers"))

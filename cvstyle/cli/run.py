@@ -61,7 +61,7 @@ class Request:
 
 def execute(args) -> int:
     """Carry out `cvstyle run`; returns the exit status."""
-    from .. import images
+    from .. import images, zoo
     from ..reports.output import check_nothing_overwritten
     from ..reports.signals import handling
 
@@ -70,7 +70,7 @@ def execute(args) -> int:
     images.check_writable(files.output, files.bits, options.stages(1)[-1][0])
     check_nothing_overwritten(
         {"output": files.output, "log": reports.log, "checkpoint": options.checkpoint},
-        [files.content, *files.style, files.proto, files.model], options.init_image,
+        [files.content, *files.style, *zoo.files_of(files.proto, files.model)], options.init_image,
         numbers=reports.saves_every(options.compat) > 0,
     )  # fmt: skip
     devices = request.devices()

@@ -14,9 +14,9 @@ from functools import cache
 
 from ..errors import OptionError, nearest
 from ..fields import options_of
-from .base import Loss, View, parse_layer
+from .base import UNIT, Loss, Power, View, parse_layer
 
-__all__ = ["Loss", "View", "layer_names", "made", "options", "parse_layer", "setting_names"]
+__all__ = ["UNIT", "Loss", "Power", "View", "layer_names", "made", "options", "parse_layer", "setting_names"]
 
 
 @cache

@@ -5,9 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import OptionError
+
+UNIT = 1e4
+"""A balanced loss of weight 1 where the difference is as large as the target. With it the weights of neural_style.lua
+serve any network."""
+
+
+class Power(NamedTuple):
+    """Mean squares: of the values of a loss's target, and of the features that it was made of."""
+
+    target: float
+    features: float
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,22 @@ class Loss:
         The array may be changed afterwards.
         """
         raise NotImplementedError
+
+    def balance(self, target: Power | None, shape: tuple[int, int, int], normalized: bool) -> float:
+        """The factor by which a balanced objective multiplies the weight.
+
+        target: None where it has none. shape: of the picture. normalized: whether normalize_gradients acts on it: the
+        gradient for the features has one size then, and that for the picture goes with the features.
+        """
+        if target is None:
+            return 1.0
+        size = math.sqrt(target.features) if normalized else target.target
+        return UNIT / size if size > 0 else 0.0
+
+    def power(self, statistic) -> Power:
+        """That of the styles' statistic, a host array."""
+        mean = float((statistic.astype(float) ** 2).mean())
+        return Power(mean, mean)
 
     def add_gradient(self, view: View, aim: Any, weight: Any, out: Any) -> tuple[Any, Any]:
         """(out + weight · gradient, weighted loss of the view or None); out is changed, and may be None for zeros."""

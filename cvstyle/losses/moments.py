@@ -47,6 +47,9 @@ class Moments(Loss):
         self.weights = weights
         self._maps: dict[tuple, object] = {}
 
+    def power(self, statistic):
+        return super().power(statistic)._replace(features=float(statistic.trace(dtype=float)))
+
     def statistic(self, view):
         return view.ops.gram(self._features(view), self._share(view))
 

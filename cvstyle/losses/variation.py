@@ -5,10 +5,13 @@ The gradient is that of neural_style.lua, which leaves the value out of its loss
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ..fields import NOT_NEGATIVE, WEIGHTS, Settings, option
 from .base import Loss, checked_weight
+
+_PIXELS = 512 * 384
 
 
 @dataclass(kw_only=True)
@@ -26,6 +29,10 @@ class TotalVariation(Loss):
 
     normalized = False
     overlap = 1
+
+    def balance(self, target, shape, normalized):
+        """As if every picture had the pixels of one at the default size, for which the weight is meant."""
+        return _PIXELS / math.prod(shape[1:])
 
     def gradient(self, view, aim):
         out = view.ops.zeros(view.x.shape)

@@ -24,11 +24,11 @@ def stylize(
     """Give the content picture the look of the style pictures.
 
     content, styles: paths, `Picture`s, Pillow images or arrays (H, W, 3), RGB; one style need not be in a list.
-    proto, model: a Caffe network; the embedded one without them. network: one that is loaded already, instead.
-    callback is called after every iteration and may raise `cvstyle.Stop`. Settings are the fields of `Options`, given
-    by name or as one object. devices: backends that share the work (`Options.split`), the first of which is that of the
-    network; for tiles without a tile size, one is chosen that gives each a tile. planned is called before the work
-    starts where a plan is made: for large pictures and automatic tiles.
+    proto, model: a Caffe network, see `load_network`; the embedded one without them. network: one that is loaded
+    already, instead. callback is called after every iteration and may raise `cvstyle.Stop`. Settings are the fields of
+    `Options`, given by name or as one object. devices: backends that share the work (`Options.split`), the first of
+    which is that of the network; for tiles without a tile size, one is chosen that gives each a tile. planned is called
+    before the work starts where a plan is made: for large pictures and automatic tiles.
 
     Raises ImageError, ModelError or OptionError before the work starts. Ctrl-C, NaN and infinity end the run with the
     last good picture (`Result.stopped`); NumericalError where there is none.

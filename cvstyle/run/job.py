@@ -24,7 +24,8 @@ class Job:
     """Pictures, a network, options, and what computes: see `stylize`.
 
     It holds no state, so it can be run any number of times, and can be pickled, unless it has a `network` or `devices`,
-    which stay in their process (OptionError): paths and `compute` say the same by name.
+    which stay in their process (OptionError): paths and `compute` say the same by name. proto, model: see
+    `load_network`.
     """
 
     content: Any
@@ -76,19 +77,16 @@ class Job:
                 needed = name.capitalize()
                 raise OptionError(f"{name} is of the type {type(found).__name__}; give an object of cvstyle's {needed}")
         self.options.check(len(styles))
-        if self.model and not self.proto:
-            raise OptionError(f"{self.model}: a model needs the prototxt that belongs to it (--proto)")
         if self.network is not None and (self.proto or self.model or self.compute != Compute()):
             raise OptionError("a network has its files and its backend already; leave out proto, model and backend")
+        files = None if self.network is not None else zoo.files_of(self.proto, self.model)
         content = images.as_picture(self.content, "content")
         found = [images.as_picture(style, f"style {number}") for number, style in enumerate(styles, 1)]
         start = images.as_picture(self.options.init_image, "init_image") if self.options.init_image else None
         devices = [backends.get(device) for device in listed(self.devices or [])]
         if not devices and self.network is None:
             devices = self.compute.devices(self.options)
-        net = self.network
-        if net is None:
-            net = load_network(self.proto, self.model, devices[0]) if self.proto else embedded_network(devices[0])
+        net = load_network(*files, devices[0]) if files else self.network
         return Setup(net, content, found, start, self.options, devices)
 
     def _styles(self):

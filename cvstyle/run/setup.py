@@ -48,6 +48,11 @@ class Setup:
         if devices and len(devices) > 1:
             self._assign_devices(list(devices))
 
+    @property
+    def balance(self) -> str:
+        """That of the objective (see `Objective`)."""
+        return self._defaults["balance"] if self.options.balance == "auto" else self.options.balance
+
     def value(self, name: str) -> Any:
         """An option's value, or where it is None the network's."""
         found = getattr(self.options, name)
@@ -87,8 +92,8 @@ class Setup:
         options = self.options
         return {
             **self.loss_settings, "style_blend_weights": options.style_blend_weights, "pooling": options.pooling,
-            "normalize_gradients": options.normalize_gradients, "tile_size": self.tile_size, "devices": self.devices,
-            "home": None if self.home is self.net.ops else self.home,
+            "normalize_gradients": options.normalize_gradients, "balance": self.balance, "tile_size": self.tile_size,
+            "devices": self.devices, "home": None if self.home is self.net.ops else self.home,
         }  # fmt: skip
 
     @cached_property
@@ -98,7 +103,8 @@ class Setup:
         found = identity(options, {name: self.value(name) for name in self._defaults})
         for name in (name for name in found if name.endswith("_layers")):
             found[name] = found[name] and [str(entry) for entry in found[name]]
-        # Runs before there were these two had none.
+        # Runs before there were these had none.
+        found["balance"] = self.balance if self.balance != "none" else None
         if options.optimizer == "lbfgs":
             found["lbfgs_smooth"] = self.optimizer_settings.get("smooth") or None
             found["backend, by the bytes of a value in its L-BFGS history"] = self.home.history_itemsize

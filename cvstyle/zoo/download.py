@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from .. import __version__
 from ..errors import ModelError, OptionError
-from .cards import Card, File, default_folder
+from .cards import File
+from .place import Fetched, check_room, digest_of, disk, kept, made
 
 # progress(file, url, bytes so far, bytes in all or None)
 Progress = Callable[[File, str, int, "int | None"], None]
 
 _CHUNK = 1 << 18
 _TIMEOUT = 30  # seconds without a byte
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """A file that is here now. checked: its digest is the published one; downloaded: it was not here before."""
-
-    path: str
-    digest: str
-    checked: bool
-    downloaded: bool
-
-
-def fetch(
-    card: Card, folder: str | os.PathLike | None = None, base_url: str | None = None, progress: Progress | None = None
-) -> tuple[Fetched, Fetched]:
-    """Make sure that a model's .prototxt and .caffemodel are in a folder; missing files are downloaded.
-
-    base_url: a mirror that holds the files under their own names, asked instead of the card's addresses.
-    """
-    folder = Path(folder or default_folder())
-    return tuple(download(file, folder, base_url, progress) for file in (card.proto, card.model))
 
 
 def download(
@@ -52,22 +28,11 @@ def download(
     What has arrived is kept in NAME.part until it is whole and its digest is right. Raises ModelError, or OptionError
     for an unusable base_url.
     """
-    target = Path(folder) / file.name
     urls = file.urls if base_url is None else (_address(base_url, file.name),)
-    if target.is_file():
-        found = _digest(target, file.digest)
-        if found != (file.digest or found):
-            raise ModelError(
-                f"{target}: this is not the published file: its digest is {found}, not {file.digest}; move it away, or "
-                "name another folder with --dir"
-            )
-        return Fetched(str(target), found, bool(file.digest), False)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ModelError(
-            f"{target.parent}: the folder cannot be made: {error.strerror}; name another with --dir or CVSTYLE_MODELS"
-        ) from None
+    here = kept(file, folder)
+    if here:
+        return here
+    target = made(folder) / file.name
     part, failures = _Part(target), []
     for url in urls:
         try:
@@ -75,14 +40,14 @@ def download(
         except _TransferError as error:
             failures.append(f"{url}: {error}")
             continue
-        with _disk(target):
+        with disk(target):
             os.replace(part.path, target)
         part.remove()
         return Fetched(str(target), found, bool(file.digest), True)
-    kept = part.size()
+    size = part.size()
     raise ModelError(
         f"{file.name} cannot be downloaded: {'; '.join(failures)}; "
-        + (f"{kept:,} bytes are kept in {part.path}, and the same command goes on from there" if kept else _WAY_OUT)
+        + (f"{size:,} bytes are kept in {part.path}, and the same command goes on from there" if size else _WAY_OUT)
     )
 
 
@@ -120,13 +85,13 @@ class _Part:
         etag = headers.get("ETag", "")
         # A weak ETag promises the same meaning, not the same bytes: If-Range may not use it.
         validator = etag if etag.startswith('"') else headers.get("Last-Modified", "")
-        with _disk(self.path):
+        with disk(self.path):
             self.path.write_bytes(b"")
             self.origin.write_text(json.dumps({"url": url, "validator": validator}), encoding="utf-8")
 
     def append(self):
         """The file, opened to append the next bytes."""
-        with _disk(self.path):
+        with disk(self.path):
             return self.path.open("ab")
 
 
@@ -134,11 +99,11 @@ def _transfer(file, url, part, progress):
     """Bring the part file to completion from one address; returns its digest. Raises _TransferError."""
     # pooch would do this, but it starts every download over, and half of these are more than 500 MB.
     resumed = part.size() == file.size or _receive(file, url, part, progress)
-    found = _digest(part.path, file.digest)
+    found = digest_of(part.path, file.digest)
     if resumed and found != (file.digest or found):
         part.remove()  # the earlier piece may be damaged
         _receive(file, url, part, progress)
-        found = _digest(part.path, file.digest)
+        found = digest_of(part.path, file.digest)
     if found != (file.digest or found):
         part.remove()
         raise _TransferError(f"what came is not the file: its digest is {found}, that of the file is {file.digest}")
@@ -153,11 +118,11 @@ def _receive(file, url, part, progress):
     try:
         response, offset, total = _open(file, url, part)
         with response, part.append() as out:
-            _check_room(part.path, (total or 0) - offset)
+            check_room(part.path, (total or 0) - offset)
             done = offset
             report(file, url, done, total)
             while chunk := response.read(_CHUNK):
-                with _disk(part.path):
+                with disk(part.path):
                     out.write(chunk)
                     out.flush()
                 done += len(chunk)
@@ -225,34 +190,6 @@ def _reason(error):
     if isinstance(reason, TimeoutError):
         return f"no answer in {_TIMEOUT} seconds"
     return getattr(reason, "strerror", None) or str(reason) or type(error).__name__
-
-
-def _check_room(path, needed):
-    free = shutil.disk_usage(path.parent).free
-    if needed > free:
-        raise ModelError(
-            f"{path}: {needed:,} bytes are still to come and the disk has room for {free:,}; make room, or name "
-            "another folder with --dir"
-        )
-
-
-@contextlib.contextmanager
-def _disk(path):
-    """Turns an OSError of the disk into a ModelError, so that no mirror is blamed for it."""
-    try:
-        yield
-    except OSError as error:
-        raise ModelError(f"{path}: {error.strerror}; name another folder with --dir") from None
-
-
-def _digest(path, like):
-    """The digest of a file in the form of a known one ("sha1:..."); SHA-256 where none is known."""
-    name = like.partition(":")[0] or "sha256"
-    digest = hashlib.new(name, usedforsecurity=False)
-    with _disk(path), path.open("rb") as content:
-        while chunk := content.read(1 << 20):
-            digest.update(chunk)
-    return f"{name}:{digest.hexdigest()}"
 
 
 def _address(base_url, name):
