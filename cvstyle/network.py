@@ -170,8 +170,11 @@ class Network:
                     raise
         return shapes
 
-    def receptive_fields(self) -> dict[int, ReceptiveField]:
-        """The receptive field of every value that can be computed."""
+    def receptive_fields(self, local: bool = False) -> dict[int, ReceptiveField]:
+        """The receptive field of every value that can be computed.
+
+        local: where a layer joins a map and what sees the whole picture (a gate of squeeze and excitation), by the map.
+        """
         fields = {i: ReceptiveField((1, 1), (1, 1)) for i in range(len(self.input_names))}
         for index, node in enumerate(self.nodes):
             below = [fields[b] for b in node.bottoms if b in fields]
@@ -181,6 +184,8 @@ class Network:
                 continue
             if not below:
                 continue
+            if local:
+                below = [f for f in below if f.size] or below
             step = tuple(max(f.step[axis] for f in below) for axis in (0, 1))
             size = None
             if window is not None:

@@ -233,15 +233,6 @@ def test_a_model_without_its_prototxt_is_refused(files, tmp_path, capsys):
     assert "--proto" in capsys.readouterr().err
 
 
-def test_an_unknown_network_asks_for_layers(files, tmp_path, capsys):
-    net = nets.Builder("odd", (64, 64))
-    net.conv("first", 8, 3, pad=[1])
-    proto, model = nets.write(net.done(), tmp_path)
-    args = ["run", "--proto", proto, "--model", model, "--content", files["content"], "--style", files["style"]]
-    assert main([*args, "--output", str(tmp_path / "out.png")]) == 2
-    assert "--content-layers" in capsys.readouterr().err
-
-
 def test_interrupting_keeps_the_picture(files, tmp_path):
     output, log = tmp_path / "out.png", tmp_path / "log.csv"
     args = arguments(files, output, "--num-iterations", 100000, "--log", log)

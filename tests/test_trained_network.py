@@ -56,7 +56,7 @@ def test_it_paints_with_nothing_said():
     theirs = {name: cvstyle.features(judge, x, ["octave3"])["octave3"] for name, x in
               (("painted", painted), ("mirrored", content[:, :, ::-1].copy()))}  # fmt: skip
     errors = {name: ((f - kept) ** 2).mean() for name, f in theirs.items()}
-    assert errors["painted"] < errors["mirrored"] / 2
+    assert errors["painted"] < 0.8 * errors["mirrored"]
     shares = {kind: sum(v for k, v in result.losses.items() if k.startswith(kind)) / result.loss
               for kind in ("content", "style", "tv")}  # fmt: skip
     assert min(shares.values()) > 0.03, shares  # none decides alone

@@ -64,15 +64,25 @@ def execute(args) -> int:
     print(table(rows))
     if net.convention != IMAGENET:
         print(f"input: {net.convention}")
-    known = zoo.defaults(net.layer_names)
+    known, chosen = _default_layers(net, (height, width))
+    how = f" (chosen from the network for {width}×{height})" if chosen else ""
     for kind in ("content_layers", "style_layers"):
-        if known.get(kind):
-            print(f"default {kind.replace('_', ' ')}: {','.join(known[kind])}")
+        if known[kind]:
+            print(f"default {kind.replace('_', ' ')}: {','.join(known[kind])}{how}")
     return 0
 
 
+def _default_layers(net, size):
+    """(the run's defaults, whether their layers were chosen for this size)."""
+    from .. import zoo
+
+    known = zoo.defaults(net.layer_names)
+    chosen = {} if known["style_layers"] else zoo.choose_layers(net, [size])
+    return known | chosen, bool(chosen)
+
+
 def _timings(args):
-    from .. import backends, zoo
+    from .. import backends
     from ..backends import threads
     from ..network import load_network
     from ..timings import measure
@@ -81,9 +91,9 @@ def _timings(args):
     ops = backends.get(args.backend, args.device, args.precision)
     told = {"mean": args.mean, "input_scale": args.input_scale, "channels": args.channels}
     net = load_network(args.proto, args.model, ops, **told)
-    known = zoo.defaults(net.layer_names)
-    content, style = (known.get(kind) or net.layer_names[-1:] for kind in ("content_layers", "style_layers"))
     width, height = args.image_size
+    known, _ = _default_layers(net, (height, width))
+    content, style = (known[kind] or net.layer_names[-1:] for kind in ("content_layers", "style_layers"))
     steps, whole = measure(net, content, style, (height, width))
     rows = [("step", "forward", "backward", "GFLOP/s", "engine")]
     for step in steps:

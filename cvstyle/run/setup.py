@@ -34,6 +34,8 @@ class Setup:
         self.pixel_range = 256.0 if options.compat else 255.0
         self.seed = options.seed if options.seed is not None and options.seed >= 0 else random.randrange(2**31)
         self._defaults = zoo.defaults(net.layer_names, options.compat)
+        self._chosen = {} if self._defaults["style_layers"] else zoo.choose_layers(net, self._all_sizes())
+        self._defaults |= self._chosen
         self.loss_settings = self._loss_settings()
         self.schedule = options.stages(self.value("num_iterations"))
         self.sizes = [self._size(content, longest) for longest, _ in self.schedule]
@@ -58,9 +60,16 @@ class Setup:
     @property
     def remarks(self) -> list[str]:
         """A line for each thing that was decided and may surprise."""
-        convention = self.net.convention
-        colours = "; the colours stay the content's" if convention.luminance else ""
-        return [] if convention == IMAGENET else [f"pictures enter the network as {convention}{colours}"]
+        found, convention, chosen = [], self.net.convention, self.chosen_layers
+        if convention != IMAGENET:
+            colours = "; the colours stay the content's" if convention.luminance else ""
+            found.append(f"pictures enter the network as {convention}{colours}")
+        if chosen:
+            sources = "; ".join(f"{name.removesuffix('_layers')} from {','.join(chosen[name])}" for name in chosen)
+            others = " and ".join(f"--{name.replace('_', '-')}" for name in chosen)
+            verb = "name" if len(chosen) > 1 else "names"
+            found.append(f"{sources} (chosen from the network; {others} {verb} others)")
+        return found
 
     @property
     def balance(self) -> str:
@@ -73,6 +82,12 @@ class Setup:
         return self._defaults.get(name) if found is None else found
 
     @property
+    def chosen_layers(self) -> dict[str, list[str]]:
+        """Option ("style_layers", "content_layers") → the layers that were chosen from the graph, where neither it nor
+        the network's family names some."""
+        return {name: layers for name, layers in self._chosen.items() if getattr(self.options, name) is None}
+
+    @property
     def num_iterations(self) -> int:
         """Of all scales."""
         return sum(count for _, count in self.schedule)
@@ -83,8 +98,7 @@ class Setup:
 
     def style_sizes(self, scale: int) -> list[tuple[int, int]]:
         """(height, width) of each style beside the picture of a scale."""
-        longest = math.ceil(self.options.style_scale * self.schedule[scale][0])
-        return [self._size(style, longest) for style in self.styles]
+        return self._style_sizes(self.schedule[scale][0])
 
     @cached_property
     def layer_names(self) -> list[str]:
@@ -146,6 +160,16 @@ class Setup:
         devices = self.devices and [replace(ops) for ops in self.devices]
         return self.changed(net=self.net.mapped(replace), devices=devices, home=home)
 
+    def _style_sizes(self, side):
+        longest = math.ceil(self.options.style_scale * side)
+        return [self._size(style, longest) for style in self.styles]
+
+    def _all_sizes(self):
+        """Of the result, then of all other pictures that the network sees."""
+        sides = [side for side, _ in reversed(self.options.stages(1))]
+        styles = [size for side in sides for size in self._style_sizes(side)]
+        return [*(self._size(self.content, side) for side in sides), *styles]
+
     def _size(self, picture, longest):
         return images.target_size(*picture.rgb.shape[:2], longest, compat=self.options.compat)
 
@@ -154,9 +178,11 @@ class Setup:
         found = {name: self.value(name) for name in losses.setting_names()}
         for name, value in found.items():
             if value is None and name in self._defaults:
+                height, width = self._all_sizes()[0]
                 raise OptionError(
-                    f"{self.net.definition.source} is not a network that cvstyle knows: say which layers to use with "
-                    f"--{name.replace('_', '-')} ('cvstyle info' lists them)"
+                    f"{self.net.definition.source}: no layer makes a feature map of a picture of {width}×{height} and "
+                    f"of the smaller scales and styles; say which layers to use with --{name.replace('_', '-')} "
+                    "('cvstyle info' lists them)"
                 )
         return {name: value for name, value in found.items() if value is not None}
 
