@@ -110,7 +110,9 @@ _WAVELET = Family(
     ("octave*",),
     {
         "content_layers": ("octave3",),
-        "style_layers": ("octave1", "octave2", "octave3", "octave4", "octave5:0.1"),
+        "style_layers": ("octave1:6", "octave2", "octave3", "octave4", "octave5:0.1"),
+        "content_weight": 8.0,
+        "tv_weight": 1e-4,
         "num_iterations": 100,
         "margin": 6,  # within which its features fade
     },
