@@ -298,3 +298,33 @@ def test_signals_of_another_thread_change_nothing():
 
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(within).result() == (signal.getsignal(signal.SIGINT), False)
+
+
+# Quality
+
+
+@pytest.mark.parametrize(
+    ("size", "sizes"), [(100, [100]), (255, [255]), (256, [128, 256]), (512, [128, 256, 512]), (900, [225, 450, 900])]
+)
+@pytest.mark.parametrize("quality", [None, "draft", "normal", "best"])
+def test_a_quality_goes_from_coarse_to_fine(size, sizes, quality):
+    stages = Options(image_size=size, quality=quality).stages(7)
+    assert [side for side, _ in stages] == sizes
+    counts = [count for _, count in stages]
+    assert counts == sorted(counts, reverse=True) and len(set(counts)) == len(counts)
+
+
+def test_more_quality_is_more_iterations():
+    counts = [[n for _, n in Options(image_size=4096, quality=q).stages(1)] for q in ("draft", "normal", "best")]
+    assert all(a < b < c for a, b, c in zip(*counts, strict=True))
+    assert Options(image_size=512).stages(1) == Options(image_size=512, quality="normal").stages(1)
+
+
+@pytest.mark.parametrize(
+    "given", [{"scales": [64, 128]}, {"num_iterations": 50}, {"scale_iterations": [50]}, {"compat": True}]
+)
+def test_what_is_said_by_hand_goes_before_the_quality(given):
+    options = Options(image_size=128, **given)
+    assert not options.by_quality and options.stages(9)[-1][0] == 128
+    with pytest.raises(OptionError, match=f"quality chooses sizes and iterations, and so does {next(iter(given))}"):
+        Options(image_size=128, quality="best", **given).check(1)

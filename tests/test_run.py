@@ -19,7 +19,10 @@ from PIL import Image
 import cvstyle
 from cvstyle import Compute, Job, Objective, Options, images, load_network, measure_styles, plan, preprocess, stylize
 from cvstyle.backends import native, threads
+from cvstyle.backends.numpy import Backend
 from cvstyle.errors import ImageError, OptionError
+from cvstyle.netdef import LayerDef, NetDef
+from cvstyle.network import Network
 
 needs_native = pytest.mark.skipif(native.problem() is not None, reason=f"no engine here: {native.problem()}")
 BACKENDS = ["numpy", pytest.param("native", marks=needs_native)]
@@ -388,3 +391,18 @@ def test_a_job_with_objects_of_this_process_is_refused(files):
         with pytest.raises(OptionError, match="a Job with a network or devices stays in its process; give it proto"):
             pickle.dumps(bound)
         assert bound.start()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "shape", "sizes"),
+    [(3, (96, 128), [128, 256, 512]), (100, (96, 128), [256, 512]), (3, (32, 128), [256, 512]), (3, (8, 128), [512])],
+    ids=["whole", "too small for the network", "low", "too low at any size"],
+)
+def test_a_quality_begins_where_pictures_are_large_enough(kernel, shape, sizes):
+    layer = LayerDef("seen", "Convolution", ("data",), ("seen",), {"num_output": 4, "kernel_size": [kernel]})
+    weights = {"seen": [np.zeros((4, 3, kernel, kernel), np.float32), np.zeros(4, np.float32)]}
+    net = Network(NetDef("net", {"data": None}, (layer,), weights), Backend())
+    options = Options(image_size=512, content_layers=["seen"], style_layers=["seen"])
+    setup = Job(np.zeros((*shape, 3), np.uint8), np.zeros((64, 64, 3), np.uint8), options=options, network=net).setup()
+    assert [side for side, _ in setup.schedule] == sizes
+    assert [n for _, n in setup.schedule] == [n for _, n in options.stages(1)][: len(sizes)]

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from .. import backends, checkpoint, images, losses, optimize, placement, tiles, zoo
-from ..errors import OptionError
+from ..errors import OptionError, ShapeError
 from ..netdef import IMAGENET, imagenet_mean
 from ..options import Options, identity
 from .border import needed_margin
 
 _LARGEST_TILE = 2048  # what layers are balanced for before automatic tiles are found
+_SHORTEST = 64  # pixels of the shorter side, below which a quality does not begin
 _PICTURES = 4  # as large as the result: itself, its gradient, the last two good ones
 
 
@@ -35,10 +36,12 @@ class Setup:
         self.pixel_range = 256.0 if options.compat else 255.0
         self.seed = options.seed if options.seed is not None and options.seed >= 0 else random.randrange(2**31)
         self._defaults = zoo.defaults(net.layer_names, options.compat)
+        self.schedule = options.stages(self.value("num_iterations"))
+        self._begin_where(lambda longest: min(self._size(content, longest)) >= _SHORTEST)
         self._chosen = {} if self._defaults["style_layers"] else zoo.choose_layers(net, self._all_sizes())
         self._defaults |= self._chosen
         self.loss_settings = self._loss_settings()
-        self.schedule = options.stages(self.value("num_iterations"))
+        self._begin_where(self._fits)
         self.sizes = [self._size(content, longest) for longest, _ in self.schedule]
         self.margin = self._margin()
         self.padded_sizes = [images.widened(size, self.margin) for size in self.sizes]
@@ -175,9 +178,26 @@ class Setup:
 
     def _all_sizes(self):
         """Of the result, then of all other pictures that the network sees."""
-        sides = [side for side, _ in reversed(self.options.stages(1))]
+        sides = [side for side, _ in reversed(self.schedule)]
         styles = [size for side in sides for size in self._style_sizes(side)]
         return [*(self._size(self.content, side) for side in sides), *styles]
+
+    def _begin_where(self, fits):
+        """Leave out the first of a quality's scales, those whose longest side does not fit; the rest begin as they."""
+        if self.options.by_quality:
+            sides, counts = zip(*self.schedule)
+            first = next((i for i, side in enumerate(sides) if fits(side)), len(sides) - 1)
+            self.schedule = list(zip(sides[first:], counts))
+
+    def _fits(self, longest):
+        """Whether pictures of a scale are large enough for the layers."""
+        program = self.program()
+        try:
+            for size in (self._size(self.content, longest), *self._style_sizes(longest)):
+                program.shapes(size)
+        except ShapeError:
+            return False
+        return True
 
     def _size(self, picture, longest):
         return images.target_size(*picture.rgb.shape[:2], longest, compat=self.options.compat)
