@@ -10,10 +10,13 @@ import pytest
 from pictures import write
 from PIL import Image
 
-from cvstyle import checkpoint, images, stylize, zoo
+from cvstyle import Job, Options, checkpoint, images, stylize, zoo
 from cvstyle.cli import main
 from cvstyle.errors import CheckpointError, OptionError
+from cvstyle.netdef import NetDef
+from cvstyle.network import Network
 from cvstyle.optimize import Stop
+from cvstyle.run.border import needed_margin
 
 DEMO = Path(__file__).resolve().parent.parent / "models" / "demo"
 LAYERS = {"content_layers": ["relu2_2"], "style_layers": ["relu1_1", "relu2_1"]}
@@ -116,12 +119,70 @@ def test_a_checkpoint_from_before_there_were_margins(run, tmp_path):
     assert run(checkpoint=path, resume=True, num_iterations=3).iterations == 3
 
 
-def test_only_the_embedded_network_has_one_by_itself():
+def test_which_networks_have_one_by_hand():
+    """The embedded one; and none those for which the reference's numbers are meant. Of the others it is reckoned."""
     families = {card.name: card.family for card in zoo.CARDS.values() if card.family}
     names = {name: [sign.replace("*", "1") for sign in family.signs] for name, family in families.items()}
     found = {name: zoo.defaults(layers)["margin"] for name, layers in names.items()}
-    assert found.pop("wavelet") > 0 and set(found.values()) == {0}
-    assert zoo.defaults(names["wavelet"], compat=True)["margin"] == 0
+    assert found == {"wavelet": 6, "vgg19": 0, "vgg19-normalised": 0, "vgg16": 0, "nin": 0, "caffenet": None,
+                     "googlenet": None}  # fmt: skip
+    assert zoo.defaults(["odd"])["margin"] is None
+    assert {zoo.defaults(layers, compat=True)["margin"] for layers in [*names.values(), ["odd"]]} == {0}
+
+
+def chain(*windows):
+    """A network of convolutions a, b, ... of so many (kernel, stride, pad)."""
+    b = nets.Builder("chain", (64, 64))
+    for name, (kernel, stride, pad) in zip("abcde", windows):
+        b.conv(name, 2, kernel, stride=[stride], pad=[pad])
+    return Network(NetDef(b.name, {"data": (1, 3, 64, 64)}, tuple(b.layers)), ops=None)
+
+
+@pytest.mark.parametrize(("windows", "layers", "size", "margin"), [
+    ([(1, 1, 0)], "a", (64, 64), 0),
+    # 2, 3, 3 windows hold the pixels from the border on, and 3 inside.
+    ([(3, 1, 1)], "a", (64, 64), 1),
+    # 1, 2, 3.
+    ([(3, 1, 0)], "a", (64, 64), 2),
+    # 1 1 1 1 2 2 2 2 3 3 3 2 3 3 3 2 ...: of four from the sixth on 2.5, and inside 2.75.
+    ([(11, 4, 0)], "a", (227, 227), 6),
+    # The last three pixels are in no window: 9, and whole positions on both sides together are an even number.
+    ([(11, 4, 0)], "a", (227, 230), 10),
+    ([(11, 4, 0)], "a", (230, 227), 10),
+    # At the right 1 1 2 1 2 ..., at the left 1 2 1 2 ...; where the side is odd, at both.
+    ([(3, 2, 1)], "a", (64, 64), 1),
+    ([(3, 2, 1)], "a", (63, 63), 0),
+    # 1, 2, 3 of 3 for the finest; 1, 4, 10, 17 of 27 for the middle one.
+    ([(3, 1, 0)] * 5, "ace", (64, 64), 3),
+    ([(3, 1, 0)] * 5, "eca", (64, 64), 3),
+    # 1, and half a position of the coarsest.
+    ([(3, 1, 1), (2, 2, 0), (2, 2, 0), (2, 2, 0)], "ad", (64, 64), 4),
+], ids=str)  # fmt: skip
+def test_how_many_pixels_are_half_made(windows, layers, size, margin):
+    assert needed_margin(chain(*windows), list(layers), size) == margin
+
+
+def test_of_layers_without_maps_there_is_none():
+    assert needed_margin(Network(nets.caffenet(16), ops=None), ["relu1", "fc6"], (227, 227)) == 0
+    assert needed_margin(chain((3, 1, 0)), [], (64, 64)) == 0
+
+
+def test_an_unknown_network_has_the_one_that_it_needs(folder):
+    """conv1, of 3 by 3 in steps of 2 without padding, leaves out the last pixel: 0 1 1 2 1 2, so 2 of them."""
+    proto, model = nets.write(nets.squeezenet(16), folder)
+
+    def margin(**options):
+        job = Job(folder / "content.png", [folder / "style.png"], proto, model, Options(image_size=48, **options))
+        return job.setup().margin
+
+    assert margin(style_layers=["relu_conv1", "fire3/concat"]) == 2
+    assert margin(style_layers=["relu_conv1", "fire3/concat"], margin=5) == 5
+    assert margin(style_layers=["relu_conv1", "fire3/concat"], margin=0) == 0
+    assert margin(style_layers=["relu_conv1", "fire3/concat"], compat=True) == 0
+    assert margin(style_layers=[], content_layers=["relu_conv1"]) == 0
+    content = folder / "content.png"
+    embedded = Job(content, [content], options=Options(image_size=48)).setup()
+    assert embedded.margin == 6 and embedded.padded_sizes[-1] == (35 + 12, 48 + 12)
 
 
 def detail(rgb):

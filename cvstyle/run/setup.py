@@ -15,6 +15,7 @@ from .. import backends, checkpoint, images, losses, optimize, placement, tiles,
 from ..errors import OptionError, ShapeError
 from ..netdef import IMAGENET, imagenet_mean
 from ..options import Options, identity
+from .border import needed_margin
 
 _LARGEST_TILE = 2048  # what layers are balanced for before automatic tiles are found
 _SHORTEST = 64  # pixels of the shorter side, below which a quality does not begin
@@ -42,7 +43,7 @@ class Setup:
         self.loss_settings = self._loss_settings()
         self._begin_where(self._fits)
         self.sizes = [self._size(content, longest) for longest, _ in self.schedule]
-        self.margin = self.value("margin")
+        self.margin = self._margin()
         self.padded_sizes = [images.widened(size, self.margin) for size in self.sizes]
         self.optimizer = optimize.get(options.optimizer)
         ends = (self.preprocess(np.full((1, 1, 3), n, np.float32))[None] for n in (0, 255))
@@ -162,6 +163,14 @@ class Setup:
         """A copy on other backends: replace(ops) for each of the network's, and `home`."""
         devices = self.devices and [replace(ops) for ops in self.devices]
         return self.changed(net=self.net.mapped(replace), devices=devices, home=home)
+
+    def _margin(self):
+        """That of the option or the network's family; else what the style layers need, up to the smallest scale."""
+        found = self.value("margin")
+        if found is None:
+            styles = losses.layer_names({"style_layers": self.loss_settings["style_layers"]})
+            found = min(needed_margin(self.net, styles, self.sizes[-1]), *self.sizes[0])
+        return found
 
     def _style_sizes(self, side):
         longest = math.ceil(self.options.style_scale * side)

@@ -19,10 +19,10 @@ _GENERAL = {
     "num_iterations": 400,
     "init": "image",
     "balance": "targets",
-    "margin": 0,
+    "margin": None,
 }
 # Of networks for which the numbers of neural_style.lua are meant.
-_REFERENCE = {"balance": "none", "init": "random"}
+_REFERENCE = {"balance": "none", "init": "random", "margin": 0}
 _COMPAT_ITERATIONS = 1000  # neural_style.lua's
 
 
@@ -285,7 +285,7 @@ def defaults(layer_names: list[str], compat: bool = False) -> dict:
     """The run's defaults for a network, recognised by its layer names; compat: only its layers, the rest as for VGG.
 
     content_layers and style_layers (None for an unknown network), content_weight, style_weight, tv_weight,
-    num_iterations, init and margin.
+    num_iterations, init, balance and margin (None where it is reckoned from the graph).
     """
     families = (card.family for card in CARDS.values() if card.family)
     known = next((family.settings for family in families if family.recognises(layer_names)), {})
