@@ -258,7 +258,7 @@ class Options(*reversed(losses.options())):
     iterates of the scale (Kingma and Ba 2015, section 7.2); 0: the last iterate."""
     bounds: bool = option(False, "keep pixels in range while optimising (lbfgsb)", group=OPTIMISATION, identity=True)
     init: str | None = option(
-        None, "start from noise or from the content (default: that of the network)", group=OPTIMISATION,
+        None, "start from noise (default under --compat) or from the content (default)", group=OPTIMISATION,
         choices=("random", "image"), identity=True,
     )  # fmt: skip
     init_image: str | Picture | None = option(  # noqa: RUF009

@@ -170,7 +170,7 @@ def test_an_unknown_balance_is_refused(pictures):
 def test_auto(build, compat, balance):
     found = zoo.defaults([layer.name for layer in build().layers], compat)
     assert found["balance"] == balance
-    assert found["init"] == ("random" if balance == "none" else "image")
+    assert found["init"] == ("random" if compat else "image")
 
 
 def test_a_checkpoint_belongs_to_its_balance(tmp_path, pictures):
