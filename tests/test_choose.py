@@ -78,9 +78,9 @@ start relu stem
 """
 
 
-def test_a_chain_gives_the_last_activation_of_each_resolution(tmp_path):
+def test_a_chain_gives_the_last_activation_of_each_resolution_and_the_first_of_three(tmp_path):
     network = parsed(tmp_path, CHAIN)
-    assert chosen(network) == ("rd3", "ra2,rb2,rc2,rd3")
+    assert chosen(network) == ("rd3", "ra2,rb2,rc2,rd1,rd3")
     assert chosen(network, (83, 512)) == ("rd3", "ra2,rb2,rc2,rd2")  # less than the field of 84
     assert chosen(network, (56, 512)) == ("rd3", "ra2,rb2,rc2")  # and 7 positions are too few
 
@@ -128,8 +128,8 @@ def test_fire_modules_give_what_they_join_and_no_classes():
 def test_residual_blocks_after_their_relu():
     """Fields of ResNet-50: res2c 35, res3d 99, res4b 163."""
     network = Network(nets.resnet50(16), ops=None)
-    assert chosen(network) == ("res3d_relu", "conv1_relu,res2c_relu,res3d_relu,res4b_relu")
-    assert chosen(network, (120, 200))[1] == "conv1_relu,res2c_relu,res3d_relu"
+    assert chosen(network) == ("res3d_relu", "conv1_relu,res2a_relu,res2c_relu,res3a_relu,res3d_relu,res4b_relu")
+    assert chosen(network, (120, 200))[1] == "conv1_relu,res2a_relu,res2c_relu,res3a_relu,res3d_relu"
 
 
 BLOCK = """
@@ -143,9 +143,9 @@ s{0} sum {1}+c{0}
 def test_blocks_that_activate_first_give_their_sums(tmp_path):
     """Of the last one the ReLU that all that follows reads."""
     text = STEM + BLOCK.format(1, "start") + BLOCK.format(2, "s1") + "m bn s2\nrm relu m\ndown conv rm 3/2/1 8\n"
-    assert chosen(parsed(tmp_path, text)) == ("rm", "rm")
+    assert chosen(parsed(tmp_path, text)) == ("rm", "start,rm")
     text += BLOCK.format(3, "down") + BLOCK.format(4, "s3")
-    assert chosen(parsed(tmp_path, text)) == ("s4", "rm,s4")
+    assert chosen(parsed(tmp_path, text)) == ("s4", "start,rm,s4")
 
 
 def test_a_gate_that_sees_the_whole_picture_does_not_widen_the_field(tmp_path):
@@ -161,7 +161,7 @@ r{0} relu s{0}
 """
     text = STEM + gate.format(1, "start") + gate.format(2, "r1") + "down conv r2 3/2/1 8\n" + gate.format(3, "down")
     network = parsed(tmp_path, text)
-    assert chosen(network) == ("r3", "r2,r3")
+    assert chosen(network) == ("r3", "start,r2,r3")
     value = network.value("r3")
     fields = network.receptive_fields(local=True)[value], network.receptive_fields()[value]
     assert fields[0].size == (23, 23) and fields[1].size is None  # 3 + 2·4 + 4 + 8
@@ -171,13 +171,13 @@ def test_dense_blocks_give_the_activation_of_their_transition(tmp_path):
     dense = "n{0} bn {1}\nr{0} relu n{0}\nc{0} conv r{0} 3/1/1 4\nj{0} join {1}+c{0}\n"
     text = STEM + dense.format(1, "start") + dense.format(2, "j1") + "m bn j2\nrm relu m\nhalf conv rm 1/1/0 8\n"
     text += "p pool half 2/2/0\n" + dense.format(3, "p")
-    assert chosen(parsed(tmp_path, text)) == ("j3", "rm,j3")
+    assert chosen(parsed(tmp_path, text)) == ("j3", "start,rm,j3")
 
 
 def test_heads_do_not_count(tmp_path):
     """SSD: the detectors of each resolution hang beside the trunk."""
     heads = "".join(f"box{x} conv r{x}2 3/1/1 4\nflat{x} Flatten box{x}\n" for x in "bd")
-    assert chosen(parsed(tmp_path, CHAIN + heads)) == ("rd3", "ra2,rb2,rc2,rd3")
+    assert chosen(parsed(tmp_path, CHAIN + heads)) == ("rd3", "ra2,rb2,rc2,rd1,rd3")
 
 
 def test_a_decoder_does_not_count(tmp_path):
@@ -188,7 +188,7 @@ skip join rc2+up
 e1 conv skip 3/1/1 8
 re1 relu e1
 """
-    assert chosen(parsed(tmp_path, CHAIN + up)) == ("rd3", "ra2,rb2,rc2,rd3")
+    assert chosen(parsed(tmp_path, CHAIN + up)) == ("rd3", "ra2,rb2,rc2,rd1,rd3")
 
 
 def test_without_activations_all_layers_serve(tmp_path):
@@ -214,7 +214,8 @@ def test_nothing_can_be_chosen(tmp_path):
 def test_a_real_network():
     network = Network(read_net(str(OPEN_NSFW)), ops=None)
     assert chosen(network, (384, 512), (192, 256), (96, 128)) == (
-        "relu_stage1_block3", "relu_1,relu_stage0_block2,relu_stage1_block3,relu_stage2_block1",
+        "relu_stage1_block3", "relu_1,relu_stage0_block0,relu_stage0_block2,relu_stage1_block0,relu_stage1_block3,"
+            "relu_stage2_block1",
     )  # fmt: skip
 
 

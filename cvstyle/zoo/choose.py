@@ -36,7 +36,7 @@ def choose_layers(network, sizes: Sequence[tuple[int, int]]) -> dict[str, list[s
     They are among those through which every path to the network's coarsest map leads: the activations, and the joins of
     branches that no activation follows; all others only where there are none of these. Style: of each resolution the
     last one whose receptive field is neither too large for the picture nor beyond that of VGG's relu5_1, since coarser
-    scales see what is larger. Content: the one that is most like VGG's relu4_2.
+    scales see what is larger; and the first of three or more. Content: the one that is most like VGG's relu4_2.
     """
     trunk, size = _trunk(network, sizes), sizes[0]
     maps = sorted(list(_features(trunk)) or trunk, key=attrgetter("step"))
@@ -47,7 +47,8 @@ def choose_layers(network, sizes: Sequence[tuple[int, int]]) -> dict[str, list[s
     for _, group in groupby(maps, attrgetter("step")):
         group = list(group)
         content += _wide(group)
-        style += _wide([m for m in group if m.field <= widest and m.side >= _FEWEST])[-1:]
+        fine = _wide([m for m in group if m.field <= widest and m.side >= _FEWEST])
+        style += [*(fine[:1] if len(fine) > 2 else ()), *fine[-1:]]
     best = min(reversed(content), key=_unlike_content)
     return {"style_layers": [m.name for m in style or maps[:1]], "content_layers": [best.name]}
 
