@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import shutil
@@ -139,6 +140,74 @@ def test_nan_is_not_rectified(variant):
         for keep in (False, True):
             assert np.isnan(filters.forward_relu(ops.asarray(x), pad, keep)[0][0, :, 5, 5]).all()
     assert np.isnan(filters.forward_relu_pool(ops.asarray(x), pad, True, (6, 6))[0][0, :, 2, 2]).all()
+
+
+def pool_shapes(kernel, stride, pad, size):
+    """The output of a pool along each axis, rounded down and up, as layers/pooling.py has it."""
+    for up in (0, stride - 1):
+        output = tuple((n + 2 * pad - kernel + up) // stride + 1 for n in size)
+        yield tuple(o - ((o - 1) * stride >= n + pad) for o, n in zip(output, size, strict=True))
+
+
+def poolings():
+    """(kernel, stride, pad, size, output) of what a layer may ask for, kernels as they are clipped."""
+    for size in ((1, 1), (2, 5), (7, 6), (12, 33), (9, 70)):
+        for kernel in (1, 2, 3, 4, 5):
+            for stride, pad in itertools.product((1, 2, 3, 4), range(min(kernel, 3))):
+                if kernel <= min(size) + 2 * pad:
+                    for output in dict.fromkeys(pool_shapes(kernel, stride, pad, size)):
+                        yield (kernel, kernel), (stride, stride), (pad, pad), size, output
+    yield (2, 5), (3, 1), (1, 2), (11, 40), (4, 40)
+    yield (3, 1), (1, 2), (0, 0), (11, 40), (9, 20)
+    yield (17, 16), (1, 1), (0, 0), (17, 16), (1, 1)  # winners of two bytes
+    yield (20, 30), (7, 9), (3, 4), (40, 70), (4, 6)
+    yield (260, 257), (2, 2), (0, 0), (261, 260), (2, 3)  # and of four
+
+
+def check_pooling(ops, window, output, x):
+    """A maximum, its winners, a mean and both gradients: the reference's numbers, every one of them."""
+    exact, g = Backend("float32"), np.random.default_rng(11).normal(size=(*x.shape[:2], *output)).astype(np.float32)
+    wanted, winners = exact.max_pool(exact.asarray(x), *window, output)
+    y, own = ops.max_pool(ops.asarray(x), *window, output)
+    np.testing.assert_array_equal(y, wanted)
+    np.testing.assert_array_equal(own, winners)
+    assert own.dtype == winners.dtype
+    given = ops.asarray(g)
+    np.testing.assert_array_equal(
+        ops.max_pool_backward(given, own, x.shape, *window), exact.max_pool_backward(g, winners, x.shape, *window)
+    )
+    np.testing.assert_array_equal(ops.avg_pool(ops.asarray(x), *window, output), exact.avg_pool(x, *window, output))
+    np.testing.assert_array_equal(
+        ops.avg_pool_backward(given, x.shape, *window), exact.avg_pool_backward(g, x.shape, *window)
+    )
+
+
+@every_variant
+@pytest.mark.parametrize("threads", [1, 2])
+def test_poolings_are_the_references(variant, threads):
+    """With ties, values that are all negative, and zeros as a ReLU leaves them."""
+    ops, rng = native.Backend(threads, variant), np.random.default_rng(10)
+    for i, (*window, size, output) in enumerate(poolings()):
+        x = rng.integers(-4, 4, size=(1, 3, *size)) if i % 2 else rng.normal(size=(1, 3, *size)) * 10
+        x[:, 0] -= 20
+        np.maximum(x[:, 1], 0, out=x[:, 1])
+        check_pooling(ops, window, output, x.astype(np.float32))
+
+
+@every_variant
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_poolings_of_what_is_no_number(variant):
+    """NaN goes through, and the greatest before it wins; where all is −∞ the first place does, be it outside."""
+    ops, rng = native.Backend(2, variant), np.random.default_rng(12)
+    for kernel, stride, pad in ((2, 2, 0), (3, 2, 1), (3, 1, 1), (5, 2, 2)):
+        for size in ((9, 40), (14, 7)):
+            x = rng.normal(size=(1, 4, *size)).astype(np.float32)
+            x[rng.random(x.shape) < 0.1] = np.nan
+            x[:, 1][rng.random(x[:, 1].shape) < 0.2] = -np.inf
+            x[:, 2] = -np.inf
+            x[:, 3][rng.random(x[:, 3].shape) < 0.2] = np.inf
+            for output in pool_shapes(kernel, stride, pad, size):
+                check_pooling(ops, ((kernel,) * 2, (stride,) * 2, (pad,) * 2), output, x)
 
 
 @every_variant

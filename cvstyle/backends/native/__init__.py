@@ -2,7 +2,7 @@
 
 It is a plain shared library (no Python API), built by setup.py where a compiler is found and loaded by ctypes, with one
 variant per instruction set, the best of which is chosen at run time; CVSTYLE_CPU=portable, avx2 or avx512 asks for one.
-What it does not do (other poolings, local response normalisation, ...) is the reference's NumPy.
+What it does not do (local response normalisation, ...) is the reference's NumPy.
 """
 
 from __future__ import annotations
@@ -187,6 +187,34 @@ class Backend(reference.Backend):
 
     def convolution(self, weight, bias, stride, dilation, group):
         return Convolution(self, weight, bias, stride, dilation, group)
+
+    def max_pool(self, x, kernel, stride, pad, output):
+        y = self.empty((*x.shape[:2], *output))
+        winner = self.pool.empty(y.shape, np.min_scalar_type(math.prod(kernel) - 1))
+        self._pool("max_pool", x.shape, kernel, stride, pad, output, winner)(x=x, y=y)
+        return y, winner
+
+    def max_pool_backward(self, g, winner, shape, kernel, stride, pad):
+        gx = self.empty(shape)
+        self._pool("max_pool_backward", shape, kernel, stride, pad, g.shape[2:], winner)(x=g, y=gx)
+        return gx
+
+    def avg_pool(self, x, kernel, stride, pad, output):
+        y = self.empty((*x.shape[:2], *output))
+        self._pool("avg_pool", x.shape, kernel, stride, pad, output)(x=x, y=y)
+        return y
+
+    def avg_pool_backward(self, g, shape, kernel, stride, pad):
+        gx = self.empty(shape)
+        self._pool("avg_pool_backward", shape, kernel, stride, pad, g.shape[2:])(x=g, y=gx)
+        return gx
+
+    def _pool(self, name, shape, kernel, stride, pad, output, winner=None):
+        return self.prepared(
+            name, Pooling, planes=shape[0] * shape[1], height=shape[2], width=shape[3], kernel_y=kernel[0],
+            kernel_x=kernel[1], step_y=stride[0], step_x=stride[1], pad_y=pad[0], pad_x=pad[1], out_height=output[0],
+            out_width=output[1], winner=winner, winner_size=0 if winner is None else winner.itemsize,
+        )  # fmt: skip
 
     def prepared(self, name, form, **fields):
         """An operation whose arguments are a structure, as a function of the arrays that change from call to call.
@@ -410,7 +438,7 @@ def _structure(pointers, names):
     return [(name, ctypes.c_void_p if name in pointers else ctypes.c_int64) for name in names.split()]
 
 
-_POINTERS = {"x", "saved", "weight", "bias", "y", "keep", "mask", "dy", "dx", "work"}
+_POINTERS = {"x", "saved", "weight", "bias", "y", "keep", "mask", "dy", "dx", "winner", "work"}
 
 
 class Winograd(ctypes.Structure):
@@ -434,15 +462,22 @@ class General(ctypes.Structure):
     )
 
 
+class Pooling(ctypes.Structure):
+    """`struct pooling` of engine.h."""
+
+    _fields_ = _structure(
+        _POINTERS,
+        "x planes height width kernel_y kernel_x step_y step_x pad_y pad_x y out_height out_width winner winner_size "
+        "work threads",
+    )
+
+
 _ZERO = np.zeros(1, np.int64)
 _int, _pointer, _float, _double = ctypes.c_int64, ctypes.c_void_p, ctypes.c_float, ctypes.c_double
+_PREPARED = ("winograd", "product", "few", "max_pool", "max_pool_backward", "avg_pool", "avg_pool_backward")
 _SIGNATURES = {
-    "winograd": (None, (_pointer,)),
-    "winograd_work": (_int, (_pointer,)),
-    "product": (None, (_pointer,)),
-    "product_work": (_int, (_pointer,)),
-    "few": (None, (_pointer,)),
-    "few_work": (_int, (_pointer,)),
+    **dict.fromkeys(_PREPARED, (None, (_pointer,))),
+    **{f"{name}_work": (_int, (_pointer,)) for name in _PREPARED},
     "gram": (None, (_pointer, _int, _int, _float, _pointer, _pointer, _int)),
     "gram_work": (_int, (_int, _int, _int)),
     "symmetric_panels": (None, (_pointer, _int, _float, _pointer, _int)),

@@ -53,6 +53,19 @@ struct general {
     int64_t threads;
 };
 
+/* A maximum or a mean over windows; `backward`, x is the outputs' gradient and y the inputs'. */
+struct pooling {
+    const float *x;
+    int64_t planes, height, width; /* of the inputs */
+    int64_t kernel_y, kernel_x, step_y, step_x, pad_y, pad_x;
+    float *y;
+    int64_t out_height, out_width;
+    void *winner;                /* of each output: its place in the window; maximum only */
+    int64_t winner_size;         /* bytes: 1, 2 or 4 */
+    float *work;
+    int64_t threads;
+};
+
 /* body(context, item, thread) for every item in 0..count-1, on up to `threads` threads. */
 void cvstyle_parallel(int64_t threads, int64_t count, void (*body)(void *, int64_t, int64_t), void *context);
 

@@ -15,6 +15,7 @@
 
 typedef float vf __attribute__((vector_size(VL * 4)));
 typedef int32_t vi __attribute__((vector_size(VL * 4)));
+typedef uint16_t vs __attribute__((vector_size(VL * 2)));
 typedef uint8_t vb __attribute__((vector_size(VL)));
 /* At any address: filters in a mapped file and the last gradient of lbfgs.h lie where they will. */
 typedef float vf_any __attribute__((vector_size(VL * 4), aligned(1), may_alias));
@@ -176,3 +177,4 @@ INLINE void multiply_store(int nv, int across, int64_t depth, const float *a, co
 #include "elementwise.h"
 #include "lbfgs.h"
 #include "pyramid.h"
+#include "pooling.h"
