@@ -266,7 +266,8 @@ class Options(*reversed(losses.options())):
     )
     """A path, or what else may be given for a picture; that becomes a `Picture`."""
     margin: int | None = option(
-        None, "pixels on every side that are computed and cut off (default: what the network needs; of VGG and NIN, 0)",
+        None, "pixels on every side that are computed and cut off (default: what the network needs, mostly 8; under "
+        "--compat: 0)",
         group=OPTIMISATION, metavar="N", unit="pixels",
         limits=Limits("a number from 0 to the picture's longest side is needed", low=0),
     )  # fmt: skip

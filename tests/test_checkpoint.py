@@ -61,7 +61,7 @@ def start(arguments):
 def run(files, **settings):
     return stylize(
         files["content"], [files["style"]], proto=files["proto"], model=files["model"],
-        **{"backend": "numpy", "image_size": 48, "seed": 3, "init": "random", **LAYERS, **settings},
+        **{"backend": "numpy", "image_size": 48, "seed": 3, "init": "random", "margin": 0, **LAYERS, **settings},
     )  # fmt: skip
 
 
@@ -160,7 +160,8 @@ def test_a_checkpoint_from_before_there_was_an_option(files, tmp_path):
 
     path = str(tmp_path / "run.npz")
     run(files, checkpoint=path, image_size=24, num_iterations=3)
-    options = {"image_size": 24, "num_iterations": 5, "init": "random", "checkpoint": path, "resume": True, **LAYERS}
+    options = {"image_size": 24, "num_iterations": 5, "init": "random", "margin": 0, "checkpoint": path,
+               "resume": True, **LAYERS}  # fmt: skip
 
     def resumed(**more):
         given = {"proto": files["proto"], "model": files["model"], "backend": "numpy"}

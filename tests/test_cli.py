@@ -175,7 +175,7 @@ def bad_inputs(files):
     yield ["--pooling", "min"], ["min"]
     yield ["--image-size", "0"], ["image_size"]
     yield ["--image-size", "abc"], ["abc"]
-    yield ["--image-size", "2", "--pooling", "avg"], ["content picture of 2×2", "pool2", "too small"]
+    yield ["--image-size", "2", "--pooling", "avg", "--margin", "0"], ["content picture of 2×2", "pool2", "too small"]
     yield ["--num-iterations", "-3"], ["num_iterations"]
     yield ["--style-weight", "nan"], ["style_weight"]
     yield ["--bounds"], ["bounds", "lbfgsb"]

@@ -265,7 +265,7 @@ def test_the_first_device_also_has_picture_and_optimiser(files, tmp_path, monkey
         return balanced(program, size, count, first_has)
 
     monkeypatch.setattr(placement, "balanced", looked)
-    two = ["--backend", "numpy", "--gpu", "0,1", "--split", "layers", "--num-iterations", 4]
+    two = ["--backend", "numpy", "--gpu", "0,1", "--split", "layers", "--num-iterations", 4, "--margin", 0]
     for more in (["--offload"], ["--optimizer", "adam"], ["--lbfgs-num-correction", 1], []):
         stylized(files, tmp_path, *two, *more)
     picture = 4 * 3 * 120 * 90

@@ -22,7 +22,7 @@ _GENERAL = {
     "margin": None,
 }
 # Of networks for which the numbers of neural_style.lua are meant.
-_REFERENCE = {"balance": "none", "margin": 0}
+_REFERENCE = {"balance": "none"}
 _COMPAT_ITERATIONS = 1000  # neural_style.lua's
 
 
@@ -291,7 +291,7 @@ def defaults(layer_names: list[str], compat: bool = False) -> dict:
     known = next((family.settings for family in families if family.recognises(layer_names)), {})
     if compat:
         known = {name: value for name, value in known.items() if name.endswith("_layers")}
-        known |= {**_REFERENCE, "num_iterations": _COMPAT_ITERATIONS, "init": "random"}
+        known |= {**_REFERENCE, "init": "random", "margin": 0, "num_iterations": _COMPAT_ITERATIONS}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in (_GENERAL | known).items()}
 
 
