@@ -329,18 +329,21 @@ class Program:
                 f"{' (' + ', '.join(inputs) + ')' if inputs else ''}; exactly one, the picture, is supported"
             )
         self._input = network.input_names.index(inputs[0])
-        steps = self._fused()
+        steps, begun = self._fused()
+        # Convolutions: first node and layer, and what does the step.
+        filtered = [(*first, *step) for first, step in zip(begun, steps, strict=True) if hasattr(first[1], "place")]
+        self._placed = [(first.tops[0], layer) for first, _, _, layer in filtered]
+        # Taps that one of stride 1 computes from the picture: the largest maps, and the cheapest to compute again.
+        self._again = {
+            node.tops[0]: layer
+            for _, first, node, layer in filtered
+            if node.bottoms == (self._input,) and layer.ops is self.ops and first.window().stride == (1, 1)
+        }
         self._places = {self._input: self.ops, **{top: layer.ops for node, layer in steps for top in node.tops}}
         self._steps = self._with_handovers(steps)
         self.devices = list(dict.fromkeys(self._places.values()))
         self._uses = Counter(b for node, _ in self._steps for b in node.bottoms)
         self._kept = set(self.taps.values()) | {self._input}
-        # Taps that one convolution computes from the picture: the largest maps, and the cheapest to compute again.
-        self._again = {
-            node.tops[0]: layer
-            for node, layer in self._steps
-            if node.bottoms == (self._input,) and len(node.tops) == 1 and not layer.retains
-        }
         for node, layer in self._steps:
             if layer.retains:
                 self._kept.update(node.bottoms, node.tops)
@@ -350,8 +353,9 @@ class Program:
         self._tape = None
 
     def _fused(self):
-        """(node, layer) in order of execution; a layer and its only reader are one where they can be."""
-        network, steps = self.network, []
+        """(node, layer) in order of execution, where a layer and its only reader are one if they can be; and the first
+        (node, layer) that is in each."""
+        network, steps, begun = self.network, [], []
         nodes = [network.nodes[i] for i in self.indices]
         uses = Counter(b for node in nodes for b in node.bottoms)
         for index, node in zip(self.indices, nodes, strict=True):
@@ -364,7 +368,8 @@ class Program:
                     steps[-1] = (replace(last, tops=node.tops), fused)
                     continue
             steps.append((node, layer))
-        return steps
+            begun.append(steps[-1])
+        return steps, begun
 
     @cached_property
     def _moved(self):
@@ -548,13 +553,11 @@ class Program:
             shapes, blocks = self._all_shapes(size, channels), self._blocks(size)
             steps = [self._steps_along(axis) if at[axis] else None for axis in (0, 1)]
             self._windows[size, at] = found = []
-            for index in self.indices:
-                layer, top = self.network.layer(index), self.network.nodes[index].tops[0]
-                if hasattr(layer, "place"):
-                    block, starts, _ = blocks.get(top, (1, (0, 0), False))
-                    first = (int(a / along[top]) if a else 0 for a, along in zip(at, steps))
-                    shift = tuple((position - start) % block for position, start in zip(first, starts))
-                    found.append((layer, shift, shapes[top][2:]))
+            for top, layer in self._placed:
+                block, starts, _ = blocks.get(top, (1, (0, 0), False))
+                first = (int(a / along[top]) if a else 0 for a, along in zip(at, steps))
+                shift = tuple((position - start) % block for position, start in zip(first, starts))
+                found.append((layer, shift, shapes[top][2:]))
         for layer, shift, whole in self._windows[size, at]:
             layer.place(shift, whole)
 

@@ -60,6 +60,12 @@ class Layer:
     block = 1
     """Outputs are computed in blocks that start at multiples of this; known when the weights are loaded."""
 
+    by_channel = False
+    """The top is the bottom times one number for each channel, plus another: `affine`."""
+
+    affine: tuple[np.ndarray | float, np.ndarray | float]
+    """These numbers in float64, each (C,) or one for all; of a layer that is `by_channel`, with its weights loaded."""
+
     movable = False
     """Whether blocks can start any number of positions before the map (`place`); known as `block` is."""
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import cached_property
+
+import numpy as np
 
 from .activation import ReLU
 from .base import Layer, Window, register
@@ -69,6 +72,10 @@ class _Filters(Layer):
 class Convolution(_Filters):
     """y = W ⋆ x + b (cross-correlation), output size rounded down."""
 
+    def __init__(self, definition, ops):
+        super().__init__(definition, ops)
+        self._folded = {}  # layer that follows → both in one, the same for every program so that weights are there once
+
     def top_shapes(self, bottoms):
         self.channels(bottoms)
         size = tuple(
@@ -88,6 +95,7 @@ class Convolution(_Filters):
 
     def load(self, blobs, bottoms):
         bias = blobs[1] if self.has_bias else None
+        self.weight, self.affine = blobs[0], (1.0, 0.0 if bias is None else bias.astype("float64"))
         self.filters = self.ops.convolution(blobs[0], bias, self.stride, self.dilation, self.group)
 
     def window(self):
@@ -101,7 +109,39 @@ class Convolution(_Filters):
     def fused_with(self, following):
         if isinstance(following, ReLU) and following.slope == 0:
             return _ConvolutionReLU(self, following)
+        if following.by_channel:
+            if following not in self._folded:
+                self._folded[following] = _Folded(self, following)
+            return self._folded[following]
         return None
+
+
+class _Folded(Convolution):
+    """A convolution and what follows it by channel (BatchNorm, Scale, Bias), which its weights and bias take up.
+
+    a (W ⋆ x + b) + c = (a W) ⋆ x + (a b + c), in float64 and rounded once; what pads x is not touched.
+    """
+
+    def __init__(self, convolution, following):
+        super().__init__(convolution.definition, convolution.ops)
+        self.names = [*convolution.names, following.name]
+        self._before, self._following = convolution, following
+
+    @property
+    def weight(self):
+        return self._before.weight
+
+    @property
+    def affine(self):
+        (factor, shift), (a, c) = self._before.affine, self._following.affine
+        return a * factor, a * shift + c
+
+    @cached_property
+    def filters(self):
+        factor, shift = (np.broadcast_to(n, self.num_output) for n in self.affine)
+        weight = np.empty(self.weight.shape, self.ops.dtype)
+        np.multiply(self.weight, factor.reshape(-1, 1, 1, 1), out=weight, casting="same_kind")
+        return self.ops.convolution(weight, shift, self.stride, self.dilation, self.group)
 
 
 class _ConvolutionReLU(Layer):
@@ -111,7 +151,8 @@ class _ConvolutionReLU(Layer):
 
     def __init__(self, convolution, relu):
         super().__init__(convolution.definition, convolution.ops)
-        self.convolution, self.names = convolution, [convolution.name, relu.name]
+        self.convolution, self.names = convolution, [*convolution.names, relu.name]
+        self.place = convolution.place
 
     def forward(self, bottoms, keep, overwrite):
         size, pad, filters = bottoms[0].shape[2:], self.convolution.pad, self.convolution.filters
@@ -132,6 +173,7 @@ class _ConvolutionReLUPool(Layer):
     def __init__(self, rectified, pool):
         super().__init__(rectified.definition, rectified.ops)
         self.rectified, self.pool, self.names = rectified, pool, [*rectified.names, pool.name]
+        self.place = rectified.place
 
     def forward(self, bottoms, keep, overwrite):
         convolution = self.rectified.convolution

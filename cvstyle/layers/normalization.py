@@ -60,6 +60,7 @@ class BatchNorm(Layer):
     """(x − mean) / √(variance + ε) with the stored statistics; blobs: mean, variance, and the factor they are times."""
 
     retains = False
+    by_channel = True
 
     def blob_shapes(self, bottoms):
         return [(bottoms[0][1],), (bottoms[0][1],), (1,)]
@@ -70,8 +71,8 @@ class BatchNorm(Layer):
             raise self.fail("a stored variance is negative")
         mean, variance = (s / factor[0] if factor[0] else 0 * s for s in (mean, variance))
         deviation = (variance + self.params.get("eps", 1e-5)) ** 0.5
-        self._factor = _along(self.ops, 1 / deviation, 1, bottoms[0])
-        self._shift = _along(self.ops, -mean / deviation, 1, bottoms[0])
+        self.affine = 1 / deviation, -mean / deviation
+        self._factor, self._shift = (_along(self.ops, n, 1, bottoms[0]) for n in self.affine)
 
     def forward(self, bottoms, keep, overwrite):
         top = self.ops.affine(bottoms[0], self._factor, self._shift, out=bottoms[0] if overwrite else None)
@@ -87,6 +88,11 @@ class _Broadcast(Layer):
     def __init__(self, definition, ops):
         super().__init__(definition, ops)
         self.retains = len(definition.bottoms) > 1
+
+    @property
+    def by_channel(self):
+        one = len(self.definition.bottoms) == 1 and self.params.get("num_axes", 1) == 1
+        return one and self.params.get("axis", 1) == 1
 
     def blob_shapes(self, bottoms):
         if len(bottoms) > 1:
@@ -108,6 +114,7 @@ class _Broadcast(Layer):
     def load(self, blobs, bottoms):
         first = self.axis(len(bottoms[0]))
         self._blobs = [_along(self.ops, blob, first, bottoms[0]) for blob in blobs]
+        self._numbers = [blob.astype("float64") for blob in blobs] if self.by_channel else []
 
     def _operand_shape(self, shape):
         first = self.axis(len(shape))
@@ -127,6 +134,10 @@ class Scale(_Broadcast):
         if self.params.get("bias_term", False):
             shapes.append(self._operand_shape(bottoms[0]) if len(bottoms) == 1 else tuple(bottoms[1]))
         return shapes
+
+    @property
+    def affine(self):
+        return (*self._numbers, 0.0)[:2]
 
     def forward(self, bottoms, keep, overwrite):
         ops, x = self.ops, bottoms[0]
@@ -149,6 +160,10 @@ class Scale(_Broadcast):
 @register("Bias")
 class Bias(_Broadcast):
     """Sum with a broadcast blob or second bottom."""
+
+    @property
+    def affine(self):
+        return 1.0, self._numbers[0]
 
     def forward(self, bottoms, keep, overwrite):
         ops, x = self.ops, bottoms[0]
