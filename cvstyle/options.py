@@ -38,7 +38,7 @@ _SHARES = (1, 1 / 2, 1 / 5, 1 / 10, 1 / 20)  # of num_iterations for each scale:
 _SMALLEST = 256  # the first of automatic scales is at least as large
 # Iterations of each scale from the coarsest, of at least _COARSEST pixels; the last number serves all that are left.
 # Chosen by pictures, and by the distance from the style to an independent network (docs/performance.md).
-_QUALITIES = {"draft": (60, 15, 4, 2), "normal": (100, 60, 20, 10, 5), "best": (300, 150, 80, 40, 20)}
+_QUALITIES = {"draft": (40, 10, 3, 2, 1), "normal": (80, 40, 12, 6, 4), "best": (250, 120, 60, 30, 15)}
 _COARSEST = 128
 _SAID_BY_HAND = ("scales", "num_iterations", "scale_iterations", "compat")
 _PRECISIONS = ("fp32", *(word + fast for fast in ("", "-fast") for word in ("tf32", "fp16", "bf16")))

@@ -13,7 +13,7 @@ from ..errors import ModelError, OptionError, nearest
 _GENERAL = {
     "content_layers": None,
     "style_layers": None,
-    "content_weight": 5.0,
+    "content_weight": 10.0,
     "style_weight": 100.0,
     "tv_weight": 1e-3,
     "num_iterations": 400,
@@ -22,7 +22,7 @@ _GENERAL = {
     "margin": None,
 }
 # Of networks for which the numbers of neural_style.lua are meant.
-_REFERENCE = {"balance": "none"}
+_REFERENCE = {"balance": "none", "content_weight": 5.0}
 _COMPAT_ITERATIONS = 1000  # neural_style.lua's
 
 
@@ -132,9 +132,9 @@ _NIN = Family(
     {
         "content_layers": ("relu0", "relu3", "relu7", "relu12"),
         "style_layers": ("relu0", "relu3", "relu7", "relu12"),
+        **_REFERENCE,
         "content_weight": 10.0,
         "style_weight": 500.0,
-        **_REFERENCE,
     },
 )
 # The layers that github.com/fzliu/style-transfer chose, after their ReLU; without its inception_5a, which sees
