@@ -406,3 +406,14 @@ def test_a_quality_begins_where_pictures_are_large_enough(kernel, shape, sizes):
     setup = Job(np.zeros((*shape, 3), np.uint8), np.zeros((64, 64, 3), np.uint8), options=options, network=net).setup()
     assert [side for side, _ in setup.schedule] == sizes
     assert [n for _, n in setup.schedule] == [n for _, n in options.stages(1)][: len(sizes)]
+
+
+def test_the_share_of_the_work_goes_by_pixels(files):
+    """A finer scale's iterations are more of it; 3 of 24×18 and 2 of 48×36 pixels."""
+    shares = []
+    found = job(files, scales=[24, 48], num_iterations=[3, 2], margin=0)
+    height, width = found.setup().sizes[0]
+    small = height * width / (48 * found.setup().sizes[1][0])
+    found.run(lambda iterate: shares.append(iterate.share))
+    whole = 3 * small + 2
+    assert shares == pytest.approx([n / whole for n in (small, 2 * small, 3 * small, 3 * small + 1, whole)], rel=1e-12)

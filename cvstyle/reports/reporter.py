@@ -12,7 +12,7 @@ from ..errors import CheckpointWarning
 from ..words import duration
 from .log import Log
 
-_BAR = "{n_fmt}/{total_fmt} |{bar}| {rate_fmt}, {remaining} left{postfix}"
+_BAR = "{n_fmt}/{total_fmt} |{bar}| {rate_fmt}{postfix}"
 _WIDE = 120  # columns in which bar, rate and all losses have room
 
 
@@ -27,6 +27,7 @@ class Reporter:
         self.print_iter, self.silent, self.path = print_iter, quiet, log
         self.bar = self.log = self.pending = None
         self.started = self.first_ended = self.drawn = None
+        self.first_share = 0.0
 
     def __enter__(self):
         if self.path:
@@ -45,7 +46,8 @@ class Reporter:
     def __call__(self, iterate) -> None:
         """Report an `Iterate`: at once, or on a device when the next one has begun, so that its losses have arrived."""
         now = time.monotonic()
-        self.first_ended = self.first_ended or now
+        if self.first_ended is None:
+            self.first_ended, self.first_share = now, iterate.share
         self._report_pending()
         if (self.log is not None and self.log.is_open) or self._is_due(iterate, now):
             iterate.fetch()
@@ -92,9 +94,15 @@ class Reporter:
         # The first iteration waits for files and kernels, so it says nothing about the others.
         steps, seconds = iterate.iteration - 1, now - self.first_ended
         rate = steps / seconds if steps and seconds else 1 / (now - self.started)
-        left = duration((iterate.num_iterations - iterate.iteration) / rate)
         done = f"iteration {iterate.iteration}/{iterate.num_iterations}"
-        return f"{done}: {summary(iterate)}; {rate:.2f} iterations/s, {left} left"
+        return f"{done}: {summary(iterate)}; {rate:.2f} iterations/s, {self._left(iterate, now)} left"
+
+    def _left(self, iterate, now):
+        """The time that is left, in words: as the work, of which finer scales have more in an iteration."""
+        since, done = now - self.first_ended, iterate.share - self.first_share
+        if not done:
+            since, done = now - self.started, iterate.share
+        return duration(since * (1 - iterate.share) / done)
 
     def _draw_bar(self, iterate, now):
         if self.bar is None:
@@ -102,7 +110,7 @@ class Reporter:
 
             self.bar = tqdm(total=iterate.num_iterations, unit="it", dynamic_ncols=True, smoothing=0.1, bar_format=_BAR)
         short = shutil.get_terminal_size().columns < _WIDE
-        self.bar.set_postfix_str(summary(iterate, short), refresh=False)
+        self.bar.set_postfix_str(f"{self._left(iterate, now)} left, {summary(iterate, short)}", refresh=False)
         self.bar.update(iterate.iteration - self.bar.n)
         self.drawn = now
 

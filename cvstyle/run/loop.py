@@ -57,6 +57,8 @@ class Iterate:
 
     iteration: int
     num_iterations: int
+    share: float
+    """Of the run's work that is done, by iterations and pixels, 0 to 1."""
     asynchronous: bool
     """Whether a device goes on by itself: losses fetched now and read after the next iteration cost nothing."""
     _read: Callable = field(repr=False)
@@ -138,9 +140,9 @@ class Loop:
         self.finish_check()  # of the iteration before: the device has gone on meanwhile
         iteration = state.done + 1
         last = iteration == self.scale.end
-        iterate = Iterate(
-            iteration, self.scale.setup.num_iterations, ops.asynchronous, self.scale.objective.read_losses
-        )
+        setup = self.scale.setup
+        share = setup.share(state.scale, iteration)
+        iterate = Iterate(iteration, setup.num_iterations, share, ops.asynchronous, self.scale.objective.read_losses)
         if not ops.asynchronous or iteration < 3 or iteration % self.check == 0 or last:
             iterate.fetch()
             self._pending = iterate, state.latest
@@ -152,7 +154,7 @@ class Loop:
         state.averaged += 1
         state.done = iteration
         state.evaluated = True
-        decay, snapshot = self.scale.setup.options.average_iterates, (state.latest, average, state.averaged)
+        decay, snapshot = setup.options.average_iterates, (state.latest, average, state.averaged)
         iterate._render = lambda: self.scale.render(ops.to_host(averaged(ops, decay, *snapshot)))
         return iterate
 

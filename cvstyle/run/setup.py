@@ -100,6 +100,12 @@ class Setup:
         """Iterations until a scale has ended, counted through all of them."""
         return sum(count for _, count in self.schedule[: scale + 1])
 
+    def share(self, scale: int, done: int) -> float:
+        """Of the run's work, by iterations and pixels, that so many iterations are, of which the last is at a scale."""
+        pixels = [math.prod(size) for size in self.padded_sizes]
+        work = [count * n for (_, count), n in zip(self.schedule, pixels)]
+        return (sum(work[: scale + 1]) - (self.end(scale) - done) * pixels[scale]) / sum(work)
+
     def style_sizes(self, scale: int) -> list[tuple[int, int]]:
         """(height, width) of each style beside the picture of a scale."""
         return self._style_sizes(self.schedule[scale][0])
