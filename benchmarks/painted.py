@@ -42,7 +42,7 @@ class Files:
     def default_layers(self) -> tuple[list[str], list[str]]:
         """(content, style) as `cvstyle info` prints them; empty where it knows none."""
         lines = _cvstyle("info", *self.options).stdout.splitlines()
-        found = {kind: line.partition(": ")[2] for kind in ("content", "style") for line in lines
+        found = {kind: line.partition(": ")[2].partition(" (")[0] for kind in ("content", "style") for line in lines
                  if line.startswith(f"default {kind} layers")}  # fmt: skip
         return tuple([entry.partition(":")[0] for entry in found.get(kind, "").split(",") if entry]
                      for kind in ("content", "style"))  # fmt: skip

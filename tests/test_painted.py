@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import nets
 import numpy as np
 import pytest
 from pictures import write
@@ -53,9 +54,12 @@ def test_a_run_is_made_once_and_a_refusal_is_told(tmp_path):
     assert "'nowhere'" in refused.refusal and not refused.losses
 
 
-def test_default_layers_are_those_that_info_prints():
-    content, style = EMBEDDED.default_layers()
-    assert content and style and {*content, *style} <= set(EMBEDDED.load().layer_names)
+def test_default_layers_are_those_that_info_prints(tmp_path):
+    """Of a family, and chosen from the network, which is said behind them."""
+    chosen = painted.Files("chosen", *nets.write(nets.squeezenet(16), tmp_path))
+    for files in (EMBEDDED, chosen):
+        content, style = files.default_layers()
+        assert content and style and {*content, *style} <= set(files.load().layer_names)
 
 
 def test_a_sheet_holds_every_cell(tmp_path):
