@@ -38,8 +38,8 @@ class Objective:
         name → factor, or the comma list of the command line; every layer has the full weight times its factor.
     more_losses: `Loss` objects beside those of the settings.
     balance: "none", the losses above, as in neural_style.lua; or "targets": each loss is divided by the mean square of
-        what it aims at, T or A, and total variation by the number of pixels, so that weights mean the same for every
-        network, layer and size (`Loss.balance`).
+        what it aims at, T or A, and total variation by the root of the number of pixels, so that weights mean the same
+        for every network, layer and size (`Loss.balance`).
     style_blend_weights: one number per style, normalised to sum 1 (equal if None).
     normalize_gradients: each layer's gradient is divided by its L1 norm before the weight multiplies it. The gradient
         is then not that of the loss: an optimiser with a line search may stop early.

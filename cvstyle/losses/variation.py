@@ -31,8 +31,9 @@ class TotalVariation(Loss):
     overlap = 1
 
     def balance(self, target, shape, normalized):
-        """As if every picture had the pixels of one at the default size, for which the weight is meant."""
-        return _PIXELS / math.prod(shape[1:])
+        """1 at the default size. The sum over a texture grows with the pixels, over a form that is drawn larger not at
+        all; pictures are between these (docs/mathematics.md)."""
+        return math.sqrt(_PIXELS / math.prod(shape[1:]))
 
     def gradient(self, view, aim):
         out = view.ops.zeros(view.x.shape)
