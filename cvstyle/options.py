@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from . import fields, losses
+from . import fields, losses, schedule
 from .errors import OptionError
 from .fields import (
     ABOVE_ZERO,
@@ -34,12 +34,6 @@ if TYPE_CHECKING:
     from .images import Picture
 
 _LONGEST = 1 << 20  # pixels
-_SHARES = (1, 1 / 2, 1 / 5, 1 / 10, 1 / 20)  # of num_iterations for each scale: those of the reference's recipe
-_SMALLEST = 256  # the first of automatic scales is at least as large
-# Iterations of each scale from the coarsest, of at least _COARSEST pixels; the last number serves all that are left.
-# Chosen by pictures, and by the distance from the style to an independent network (docs/performance.md).
-_QUALITIES = {"draft": (40, 10, 3, 2, 1), "normal": (80, 40, 12, 6, 4), "best": (250, 120, 60, 30, 15)}
-_COARSEST = 128
 _SAID_BY_HAND = ("scales", "num_iterations", "scale_iterations", "compat")
 _PRECISIONS = ("fp32", *(word + fast for fast in ("", "-fast") for word in ("tf32", "fp16", "bf16")))
 
@@ -214,7 +208,7 @@ class Options(*reversed(losses.options())):
 
     quality: str | None = option(
         None, "draft, normal (default) or best: sizes to go through and iterations; not with options that say them",
-        group=OPTIMISATION, choices=("draft", "normal", "best"),
+        group=OPTIMISATION, choices=schedule.QUALITIES,
     )  # fmt: skip
     """From a coarse scale to image_size by doubling. Without effect where scales, num_iterations or compat are given:
     then it must be None."""
@@ -381,18 +375,8 @@ class Options(*reversed(losses.options())):
     def stages(self, count: int) -> list[tuple[int, int]]:
         """(size, iterations) of each scale; count: iterations of the first where nothing else says them."""
         if self.by_quality:
-            sizes, counts = self._doubled(_COARSEST), _QUALITIES[self.quality or "normal"]
-        else:
-            sizes = self._doubled(_SMALLEST) if self.scales == "auto" else list(self.scales or [self.image_size])
-            counts = self.scale_iterations or [max(1, round(count * share)) for share in _SHARES]
-        return [(size, counts[min(i, len(counts) - 1)]) for i, size in enumerate(sizes)]
-
-    def _doubled(self, smallest):
-        """Sizes up to that of the result, of which the first is at least the smallest."""
-        sizes = [self.image_size]
-        while sizes[0] // 2 >= smallest:
-            sizes.insert(0, sizes[0] // 2)
-        return sizes
+            return schedule.by_quality(self.quality, self.image_size)
+        return schedule.by_hand(self.scales, self.image_size, count, self.scale_iterations)
 
 
 def style_paths(styles: str | os.PathLike | Iterable[str]) -> list[str]:
