@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from .images import Picture
 
 _LONGEST = 1 << 20  # pixels
+CONVENTION = ("mean", "input_scale", "channels")
+"""The options that are keywords of `load_network`."""
 _SAID_BY_HAND = ("scales", "num_iterations", "scale_iterations", "compat")
 _PRECISIONS = ("fp32", *(word + fast for fast in ("", "-fast") for word in ("tf32", "fp16", "bf16")))
 

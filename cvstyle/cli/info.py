@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..fields import MODEL, options_of
-from ..options import Compute, Files, Options
+from ..options import CONVENTION, Compute, Files, Options
 from .common import add_option, add_options, table
 
 
@@ -42,7 +42,7 @@ def execute(args) -> int:
     if args.timings:
         return _timings(args)
     definition = read_net(*zoo.files_of(args.proto, args.model))
-    net = Network(fitted(definition, args.mean, args.input_scale, args.channels), ops=None)
+    net = Network(fitted(definition, **_convention(args)), ops=None)
     width, height = args.image_size
     shapes = net.shapes((height, width), strict=False)
     fields = net.receptive_fields()
@@ -72,6 +72,10 @@ def execute(args) -> int:
     return 0
 
 
+def _convention(args):
+    return {name: getattr(args, name) for name in CONVENTION}
+
+
 def _default_layers(net, size):
     """(the run's defaults, whether their layers were chosen for this size)."""
     from .. import zoo
@@ -89,8 +93,7 @@ def _timings(args):
 
     threads.limit(args.threads)
     ops = backends.get(args.backend, args.device, args.precision)
-    told = {"mean": args.mean, "input_scale": args.input_scale, "channels": args.channels}
-    net = load_network(args.proto, args.model, ops, **told)
+    net = load_network(args.proto, args.model, ops, **_convention(args))
     width, height = args.image_size
     known, _ = _default_layers(net, (height, width))
     content, style = (known[kind] or net.layer_names[-1:] for kind in ("content_layers", "style_layers"))

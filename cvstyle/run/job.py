@@ -11,7 +11,7 @@ from .. import backends, images, zoo
 from ..errors import OptionError
 from ..network import Network, load_network
 from ..optimize import Stop
-from ..options import Compute, Options, style_paths
+from ..options import CONVENTION, Compute, Options, style_paths
 from ..style import listed
 from .loop import Iterate
 from .planner import Plan, Planner
@@ -79,7 +79,7 @@ class Job:
         self.options.check(len(styles))
         if self.network is not None and (self.proto or self.model or self.compute != Compute()):
             raise OptionError("a network has its files and its backend already; leave out proto, model and backend")
-        own = [name for name in ("mean", "input_scale", "channels") if getattr(self.options, name) is not None]
+        own = [name for name in CONVENTION if getattr(self.options, name) is not None]
         if self.network is not None and own:
             raise OptionError(f"a network knows its pictures already; give {' and '.join(own)} to load_network instead")
         files = None if self.network is not None else zoo.files_of(self.proto, self.model)
