@@ -77,6 +77,15 @@ def pytest_runtest_call(item):
             yield
 
 
+@pytest.fixture(autouse=True)
+def no_limit_of_threads_stays():
+    """A command line's --threads holds for its process, which the tests share."""
+    from cvstyle.backends import threads
+
+    yield
+    threads.limit(None)
+
+
 def pytest_terminal_summary(terminalreporter, config):
     if config.option.markexpr == "gpu":
         terminalreporter.write_line(f"On {BACKEND}: {CHOSEN}")
