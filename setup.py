@@ -14,6 +14,7 @@ from glob import glob
 
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 _ENGINE = "cvstyle/backends/native"
 _FLAGS = ["-O3", "-pthread", "-Wno-psabi"]
@@ -50,7 +51,14 @@ class _BuildLibrary(build_ext):
         subprocess.run([*command, *_FLAGS, "-o", path, *ext.sources], check=True)
 
 
-_COMMANDS = {"build_ext": _BuildLibrary}
+class _BuildModules(build_py):
+    """The scripts that made the models stay in the repository."""
+
+    def find_package_modules(self, package, package_dir):
+        return [] if package == "cvstyle.models" else super().find_package_modules(package, package_dir)
+
+
+_COMMANDS = {"build_ext": _BuildLibrary, "build_py": _BuildModules}
 if _PLATFORM:
     from setuptools.command.bdist_wheel import bdist_wheel  # of setuptools 70.1 and later
 
@@ -77,6 +85,6 @@ setup(
     package_data={
         "cvstyle": ["py.typed", "*.pyi"],  # type hints are meant for others too (PEP 561)
         "cvstyle.kernels": ["*.cl", "*.h", "cuda/*.cu", "cuda/*.h", "README.md"],
-        "cvstyle.models": ["*.prototxt", "*.caffemodel", "README.md", "demo/*"],
+        "cvstyle.models": ["*.prototxt", "*.caffemodel", "README.md", "demo/*.jpg"],
     },
 )

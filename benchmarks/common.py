@@ -70,9 +70,9 @@ class Problem:
 
 
 def network_files(network: str, folder: Path, classifier: bool = True, divisor: int = 1) -> tuple[str, str]:
-    """(prototxt, caffemodel) of "vgg19", written to the folder in V1 form with random weights, or of "wavelets"."""
-    if network == "wavelets":
-        return zoo.embedded_files()
+    """(prototxt, caffemodel): of "vgg19" in the folder, in V1 form with random weights, or of a known model."""
+    if network != "vgg19":
+        return zoo.files_of(model=network)
     net = vgg19(classifier, divisor)
     proto, model = folder / "vgg19.prototxt", folder / "vgg19.caffemodel"
     write_prototxt(proto, net, form="V1")

@@ -1,6 +1,6 @@
 """Is the rule that chooses an engine for each convolution right? Every layer by every engine of the native backend.
 
-usage: python benchmarks/engines.py [--networks vgg19,wavelets] [--sizes 256,512] [--rounds 5] [--all]
+usage: python benchmarks/engines.py [--networks vgg19,distilled,wavelet] [--sizes 256,512] [--rounds 5] [--all]
 
 Each convolution with a ReLU, forward and backward, on its own input sizes and random numbers; one thread, the least
 processor time of --rounds, so that other programs disturb little. A row is printed where the rule's engine is more than
@@ -28,7 +28,7 @@ _RULE = native._FEW, native._LEAST
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--networks", default="vgg19,wavelets")
+    parser.add_argument("--networks", default="vgg19,distilled,wavelet")
     parser.add_argument("--sizes", default="256,512")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--all", action="store_true")

@@ -1,12 +1,13 @@
 """Seconds per L-BFGS iteration and peak memory: cvstyle's CPU backends beside plain PyTorch, alternating in one run.
 
-usage: python benchmarks/iteration.py [--networks vgg19,wavelets] [--sizes 256,512,1024] [--rounds 21]
+usage: python benchmarks/iteration.py [--networks vgg19,distilled,wavelet] [--sizes 256,512,1024] [--rounds 21]
            [--engines native,torch] [--threads 1] [--processor-time] [--goal 256] [--no-profile]
 
 Each engine is a process of its own, so that its memory is its own; they take turns, one iteration at a time. The
-networks are a VGG-19 with random weights, read from a V1 file, and the embedded one, each with its default layers and
-weights; pictures are 4:3. cvstyle keeps its default history and PyTorch 100 pairs, of which --rounds are filled. Then:
-what each layer costs, and, at the sizes of --goal, the time to the loss that PyTorch's L-BFGS has after 200 iterations.
+networks are a VGG-19 with random weights, read from a V1 file, and those that come with cvstyle, each with its default
+layers and weights; pictures are 4:3. cvstyle keeps its default history and PyTorch 100 pairs, of which --rounds are
+filled. Then: what each layer costs, and, at the sizes of --goal, the time to the loss that PyTorch's L-BFGS has after
+200 iterations.
 --processor-time, with --threads 1, is for a machine that others use: it counts the time that a process ran.
 """
 
@@ -30,7 +31,7 @@ PAUSE = 0.3  # seconds between turns: the threads of the one before may wait for
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--networks", default="vgg19,wavelets")
+    parser.add_argument("--networks", default="vgg19,distilled,wavelet")
     parser.add_argument("--sizes", default="256,512,1024")
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--engines", default="native,torch")

@@ -1,8 +1,8 @@
 """Peak memory and seconds per iteration against the size of the picture: tiles, and one device beside several.
 
-usage: python benchmarks/large.py [--megapixels 2,8,32,64] [--tile-size 1024] [--network embedded|vgg19]
+usage: python benchmarks/large.py [--megapixels 2,8,32,64] [--tile-size 1024] [--network distilled|wavelet|vgg19]
                                   [--devices 1,2,2:layers] [--threads N] [--backend native] [--iterations 1]
-                                  [--offload FOLDER] [--style-layers octave1,octave2]
+                                  [--offload FOLDER] [--style-layers relu1,relu2_1]
 
 Each row is a process of its own. Adam, so that the state is two pictures; square pictures, one style of a megapixel;
 VGG-19 has random weights. Seconds are those of the last iteration, evaluation and step. --devices 2: two devices share
@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from common import memory_mb, vgg19, where
 
-from cvstyle import Objective, backends, embedded_network, placement, zoo
+from cvstyle import Objective, backends, load_network, placement, zoo
 from cvstyle.backends.threads import cpu_count
 from cvstyle.network import Network
 from cvstyle.optimize import adam
@@ -31,7 +31,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--megapixels", default="2,8,32,64")
     parser.add_argument("--tile-size", type=int, default=1024)
-    parser.add_argument("--network", choices=("embedded", "vgg19"), default="embedded")
+    parser.add_argument("--network", choices=("distilled", "wavelet", "vgg19"), default="distilled")
     parser.add_argument("--backend", default="native")
     parser.add_argument("--devices", default="1")
     parser.add_argument("--threads", type=int)
@@ -57,7 +57,7 @@ def work(args):
     side, count = int((megapixels * 1e6) ** 0.5), int(count)
     threads = args.threads or (cpu_count() if split else max(1, cpu_count() // count))
     made = [_device(args.backend, number, threads) for number in range(count)]
-    net = embedded_network(made[0]) if args.network == "embedded" else Network(vgg19(), made[0])
+    net = Network(vgg19(), made[0]) if args.network == "vgg19" else load_network(model=args.network, backend=made[0])
     known = zoo.defaults(net.layer_names)
     styles = args.style_layers.split(",") if args.style_layers else known["style_layers"]
     contents = [] if args.style_layers else known["content_layers"]

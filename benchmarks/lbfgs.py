@@ -1,7 +1,8 @@
 """What L-BFGS's history, the limits of its steps and its preconditioner are worth: loss against iterations and time.
 
-usage: python benchmarks/lbfgs.py [--size 256] [--iterations 300] [--lengths 5,10,20,50,100] [--networks vgg19,wavelets]
-       python benchmarks/lbfgs.py --steps [--size 256] [--iterations 60] [--networks wavelets]
+usage: python benchmarks/lbfgs.py [--size 256] [--iterations 300] [--lengths 5,10,20,50,100]
+           [--networks distilled,wavelet]
+       python benchmarks/lbfgs.py --steps [--size 256] [--iterations 60] [--networks distilled]
            [--content FILE --style FILE] [--enlarge] [--starts 4]
 
 The picture starts as the networks' defaults say. Losses are relative to the lowest that any run reached, so 1.00 is the
@@ -41,7 +42,7 @@ def main():
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--iterations", type=int, default=300)
     parser.add_argument("--lengths", default="5,10,20,50,100")
-    parser.add_argument("--networks", default="vgg19,wavelets")
+    parser.add_argument("--networks", default="vgg19,distilled,wavelet")
     parser.add_argument("--steps", action="store_true")
     parser.add_argument("--content")
     parser.add_argument("--style")

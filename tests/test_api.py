@@ -164,12 +164,12 @@ def test_the_arrays_are_what_objective_takes():
     """At the content itself its loss is zero, and the style's is not."""
     content, style = cvstyle.preprocess(noise(30, 40), size=48), cvstyle.preprocess(noise(), size=32)
     objective = cvstyle.Objective(
-        cvstyle.embedded_network("numpy"), content=content, styles=[style], content_layers=["octave2"],
-        style_layers=["octave1"],
+        cvstyle.embedded_network("numpy"), content=content, styles=[style], content_layers=["relu2_1"],
+        style_layers=["relu1"],
     )  # fmt: skip
     _, gradient = objective(content)
     assert gradient.shape == (3, 36, 48)
-    assert objective.losses["content:octave2"] == 0 < objective.losses["style:octave1"]
+    assert objective.losses["content:relu2_1"] == 0 < objective.losses["style:relu1"]
 
 
 @pytest.mark.parametrize(

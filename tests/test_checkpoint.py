@@ -177,12 +177,13 @@ def test_a_checkpoint_of_the_version_before(tmp_path, name):
     """Goes on as the run would have that was not interrupted; another machine may round otherwise."""
     content, style = make_checkpoints.pictures(tmp_path)
     options = make_checkpoints.COMMON | make_checkpoints.CASES[name][0]
-    # Its defaults for this network.
+    # Its network, and its defaults for that.
     options |= {"balance": "none", "content_weight": 12, "tv_weight": 1e-3}
     options["style_layers"] = "octave1,octave2,octave3,octave4,octave5:0.1"
     path = tmp_path / f"{name}.npz"
     shutil.copy(Path(make_checkpoints.__file__).with_name("checkpoints") / path.name, path)
     done = []
+    options["model"] = "wavelet"
     resumed = stylize(content, [style], checkpoint=str(path), resume=True, callback=done.append, **options)
     whole = stylize(content, [style], **options)
     assert 0 < len(done) < whole.iterations == resumed.iterations

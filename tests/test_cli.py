@@ -345,7 +345,8 @@ def test_info_lists_layers_and_uses(files, capsys):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to a limit on its address space")
 @pytest.mark.parametrize("backend, more, status", [
-    ("opencv", ["--image-size", "1400"], 2), ("auto", ["--image-size", "300", "--tile-size", "auto"], 0),
+    ("opencv", ["--model", "wavelet", "--image-size", "1400"], 2),
+    ("auto", ["--image-size", "300", "--tile-size", "auto"], 0),
 ])  # fmt: skip
 def test_too_little_address_space(files, tmp_path, backend, more, status):
     """As under ulimit -v: one line, whatever asked for the memory; automatic tiles go by what is left."""

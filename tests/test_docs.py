@@ -41,7 +41,7 @@ def check_pictures(here, number):
         assert result.picture.size == (96, 128)
     if number == 2:
         here["by options"] = result
-        assert set(result.losses) == {"content:octave4", "style:octave1", "style:octave2", "style:octave3", "tv"}
+        assert set(result.losses) == {"content:relu3_2", "style:relu1", "style:relu2_1", "style:relu2_2", "tv"}
     if number == 3:
         np.testing.assert_array_equal(result.picture.rgb, here["by options"].picture.rgb)
 
@@ -82,7 +82,7 @@ def check_losses(here, number):
     if number < 2:
         return
     objective, content = here["objective"], here["content"]
-    means = [cvstyle.features(here["net"], x, "octave2")["octave2"].mean((1, 2)) for x in (content, here["style"])]
+    means = [cvstyle.features(here["net"], x, "relu2_1")["relu2_1"].mean((1, 2)) for x in (content, here["style"])]
     objective(content)
     assert objective.losses["means"] == pytest.approx(((means[0] - means[1]) ** 2).sum(), rel=1e-3)
     assert objective.losses["calm"] == pytest.approx(1e-4 * (content.astype(float) ** 2).sum(), rel=1e-4)
@@ -118,4 +118,4 @@ def test_the_page_does_what_it_says(tmp_path, monkeypatch, capsys):
                 CHECKS[section](here, number)
     finally:
         threads.limit(None)
-    assert capsys.readouterr().out.count("octave") > 10
+    assert capsys.readouterr().out.count("relu") > 10

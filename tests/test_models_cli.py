@@ -361,8 +361,10 @@ def test_list_and_show(tmp_path, capsys, monkeypatch):
 
 
 def test_the_embedded_network_needs_no_download(capsys):
-    assert main(["models", "fetch", "wavelet"]) == 0
-    assert "comes with cvstyle" in capsys.readouterr().out
+    for name, used in (("distilled", "unless --proto"), ("wavelet", "--model wavelet")):
+        assert main(["models", "fetch", name]) == 0
+        out = capsys.readouterr().out
+        assert "comes with cvstyle" in out and used in out
 
 
 def test_cards_are_complete():
@@ -405,8 +407,10 @@ def test_defaults(build, content, weights):
         assert zoo.defaults(names)["style_layers"]
 
 
-def test_the_embedded_network_is_recognised():
-    names = ["gabor1", "octave1", "octave2"]
+@pytest.mark.parametrize(
+    "names", [["gabor1", "octave1", "octave2"], ["relu1", "relu2_1", "relu2_2", "relu3_1", "relu3_2", "relu4"]]
+)
+def test_networks_that_come_with_it_are_recognised(names):
     ours, reference = zoo.defaults(names), zoo.defaults(names, compat=True)
     assert ours["content_layers"] == reference["content_layers"] and ours["init"] == "image"
     vgg = zoo.defaults(["conv1_1"], compat=True)
@@ -430,10 +434,10 @@ def test_embedded_files(tmp_path, monkeypatch):
     package = tmp_path / "cvstyle"
     package.mkdir()
     monkeypatch.setattr(cards, "__file__", str(package / "zoo" / "cards.py"))
-    with pytest.raises(ModelError, match="the embedded network is missing from this installation; reinstall"):
+    with pytest.raises(ModelError, match="which comes with cvstyle, is missing from this installation; reinstall"):
         zoo.embedded_files()
     for folder in (tmp_path / "models", package / "models"):
         folder.mkdir()
-        for name in ("wavelet.prototxt", "wavelet.caffemodel"):
+        for name in ("distilled.prototxt", "distilled.caffemodel"):
             (folder / name).write_bytes(b"")
-        assert zoo.embedded_files() == (str(folder / "wavelet.prototxt"), str(folder / "wavelet.caffemodel"))
+        assert zoo.embedded_files() == (str(folder / "distilled.prototxt"), str(folder / "distilled.caffemodel"))

@@ -17,7 +17,7 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import painted
 
 EMBEDDED = painted.Files(painted.EMBEDDED)
-LAYERS = ["octave2"], ["octave1", "octave3"]
+LAYERS = ["relu2_1"], ["relu1", "relu2_2"]
 
 
 def test_a_picture_is_no_distance_from_itself(tmp_path):

@@ -127,7 +127,7 @@ def test_the_history_that_is_planned_is_kept(chosen, pairs, more, pictures, monk
 
 def test_automatic_tiles_and_the_summary_of_a_run(pictures, tmp_path, capsys, monkeypatch):
     """With half of what the whole picture needs, tiles are chosen, and they do fit."""
-    arguments = [*pictures, "--backend", "numpy", "--image-size", "900", "--num-iterations", "1"]
+    arguments = [*pictures, "--model", "wavelet", "--backend", "numpy", "--image-size", "900", "--num-iterations", "1"]
     assert main(["plan", *arguments]) == 0
     whole = capsys.readouterr().out
     assert re.search(r"tiles +none", whole)
@@ -168,7 +168,7 @@ def test_a_margin_is_planned_for(tile_size, pictures, monkeypatch):
     """It costs what as many pixels more of the picture would, and is no part of the sizes that are told."""
     monkeypatch.setattr(probes, "PROBES", (64, 96))
     monkeypatch.setattr(memory, "available", lambda: 10**10)
-    layers = {"content_layers": ["octave1"], "style_layers": ["octave2"], "style_scale": 0.01}
+    layers = {"content_layers": ["relu1"], "style_layers": ["relu2_1"], "style_scale": 0.01}
     maker = planner_of(pictures, image_size=600, margin=20, tile_size=tile_size, **layers)
     found, largest = maker.plan(), maker.largest()
     setup = maker.setup
@@ -184,7 +184,7 @@ def test_a_margin_is_planned_for(tile_size, pictures, monkeypatch):
 
 def test_time_of_tiles_counts_both_passes(pictures, monkeypatch):
     monkeypatch.setattr(probes, "PROBES", (64, 96))
-    layers = {"content_layers": [], "style_layers": ["octave1", "octave2"], "margin": 0}
+    layers = {"content_layers": [], "style_layers": ["relu1", "relu2_1"], "margin": 0}
     maker = planner_of(pictures, image_size=1000, **layers)
     maker.costs = maker.costs._replace(seconds=1e-6)
     whole = maker.plan()

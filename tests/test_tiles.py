@@ -202,11 +202,11 @@ def test_known_networks(build, layers, size, tile):
     assert len(tiled.tiles) > 1
 
 
-def test_the_embedded_network():
+def test_the_wavelets():
     """It divides by how much of a window lies in the picture: the border must stay where it is."""
-    from cvstyle import embedded_network
+    from cvstyle import load_network
 
-    net = embedded_network(Backend("float64"))
+    net = load_network(model="wavelet", backend=Backend("float64"))
     layers = {"content_layers": ["smooth2"], "style_layers": ["relu_wave1", "relu_wave2"]}
     assert_same(net, (150, 110), 96, styles=[(60, 60)], **layers)
 

