@@ -115,6 +115,7 @@ _DISTILLED = Family(
         "content_layers": ("relu3_2",),
         "style_layers": ("relu1", "relu2_1", "relu2_2", "relu3_1", "relu3_2", "relu4"),
         "content_weight": 20.0,
+        "margin": 4,
     },
 )
 # From noise, L-BFGS without a line search hardly moves here.
