@@ -82,7 +82,8 @@ def _one_minus_cosine(own, own_layers, other, other_layers, content, style, nois
 def _gradient(net, layers, x, style):
     """Of the style loss alone, relative to its targets."""
     aim = cvstyle.preprocess(style, 256)
-    objective = cvstyle.Objective(net, x, [aim], style_layers=layers, content_layers=[], tv_weight=0.0)
+    objective = cvstyle.Objective(net, x, [aim], style_layers=layers, content_layers=[], tv_weight=0.0,
+                                  balance="targets")  # fmt: skip
     return objective(x)[1].astype(np.float64)
 
 
