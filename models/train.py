@@ -1,6 +1,6 @@
 """Train the embedded network: a small one of our own, distilled from a trained teacher, by PyTorch on two cores.
 
-usage: python models/train.py WORK --pictures FOLDER --teacher deploy.prototxt resnet.caffemodel [--form NAME]
+usage: python models/train.py WORK --pictures FOLDER --teacher deploy.prototxt resnet.caffemodel [--form ENTRIES]
            [--stages paint,distil,repaint,distil,write] [--steps 12000] [--until 4000] [--seed 1]
 
 Stages, each of which goes on where it was stopped, from what is in the folder WORK:
@@ -36,13 +36,7 @@ from training.pictures import Batches, Pictures, picture_of, tensor  # noqa: E40
 from cvstyle.caffe.write import write_caffemodel, write_prototxt  # noqa: E402
 
 # Entries: c kernel,channels,stride; b residual block's middle channels; m, a: pooling; =name: a layer for style.
-FORMS = {
-    "vgg": "c3,24,1 c3,24,1=relu1 a2 c3,48,1=relu2_1 c3,48,1=relu2_2 a2 c3,64,1 c3,64,1=relu3 a2 c3,80,1 c3,80,1=relu4",
-    "res48": "c7,48,2=relu1 m3 c3,64,1=relu2_1 b64=relu2_2 c3,96,2=relu3_1 b96=relu3_2",
-    "res64": "c7,64,2=relu1 m3 c3,64,1=relu2_1 b64 b64=relu2_2 c3,96,2=relu3_1 b96=relu3_2 c3,128,2 b64=relu4",
-    "fine": "c3,16,1 c5,48,2=relu1 m3 c3,64,1=relu2_1 b64=relu2_2 c3,96,2=relu3_1 b96=relu3_2",
-    "conv": "c5,32,2=relu1 c3,64,2=relu2_1 b64=relu2_2 c3,96,2=relu3_1 b96=relu3_2",
-}
+FORM = "c7,64,2=relu1 m3 c3,64,1=relu2_1 b64 b64=relu2_2 c3,96,2=relu3_1 b96=relu3_2 c3,128,2 b64=relu4"
 # The teacher's layers for style, which cvstyle chooses for it.
 TEACHER_LAYERS = (
     "relu_1", "relu_stage0_block0", "relu_stage0_block2", "relu_stage1_block0", "relu_stage1_block3",
@@ -55,7 +49,7 @@ def main(arguments=None):
     parser.add_argument("work", type=Path, help="a folder for what the stages leave")
     parser.add_argument("--pictures", type=Path, required=True, help="a folder of .jpg files")
     parser.add_argument("--teacher", nargs=2, required=True, metavar=("PROTO", "MODEL"))
-    parser.add_argument("--form", default="res48", help="a name of FORMS, or entries as there")
+    parser.add_argument("--form", default=FORM, help="entries of the student")
     parser.add_argument("--stages", default="paint,distil,repaint,distil,write")
     parser.add_argument("--paint-rounds", type=int, default=7, help="of eight pictures each")
     parser.add_argument("--steps", type=int, default=13000, help="of distil")
@@ -145,15 +139,16 @@ def heads_for(student: Student, teacher: Teacher) -> Heads:
     for aim in aims:
         fitting = [name for name, shape in widths.items() if shape[2:] == aim[2:]]
         taken = [name for name, _, _ in pairs]
-        name = next((n for n in fitting if n not in taken), fitting[-1] if fitting else None)
-        if name:
-            pairs.append((name, widths[name][1], aim[1]))
+        if not fitting:
+            raise SystemExit(f"no layer of the form {student.form} is as fine as a map of 1/{64 // aim[2]}")
+        name = next((n for n in fitting if n not in taken), fitting[-1])
+        pairs.append((name, widths[name][1], aim[1]))
     return Heads(pairs).to(memory_format=torch.channels_last)
 
 
 def distil(args, end: int) -> None:
     """See the top."""
-    path, teacher, student = args.work / "distil.pt", teacher_of(args), Student(FORMS.get(args.form, args.form))
+    path, teacher, student = args.work / "distil.pt", teacher_of(args), Student(args.form)
     heads = heads_for(student, teacher)
     parameters = [*student.parameters(), *heads.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=args.rate, weight_decay=1e-4)

@@ -110,7 +110,7 @@ class Block(nn.Module):
 
 
 class Student(nn.Module):
-    """A small network of a form: see `FORMS`. Its features, one for each entry marked with `=name`, are its layers."""
+    """A small network of a form, as `models/train.py` has it; its features are of the entries marked with `=name`."""
 
     def __init__(self, form: str):
         super().__init__()
