@@ -20,7 +20,6 @@ import argparse
 import shlex
 from pathlib import Path
 
-import cv2
 import numpy as np
 from common import where
 from painted import Files, Judge, paint, pairs, table
@@ -119,5 +118,4 @@ def _style_at(content, points):
 
 
 if __name__ == "__main__":
-    cv2.setNumThreads(0)
     main()

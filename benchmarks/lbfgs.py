@@ -1,7 +1,7 @@
 """What L-BFGS's history, the limits of its steps and its preconditioner are worth: loss against iterations and time.
 
 usage: python benchmarks/lbfgs.py [--size 256] [--iterations 300] [--lengths 5,10,20,50,100]
-           [--networks distilled,wavelet]
+           [--networks vgg19,distilled,wavelet]
        python benchmarks/lbfgs.py --steps [--size 256] [--iterations 60] [--networks distilled]
            [--content FILE --style FILE] [--enlarge] [--starts 4]
 

@@ -1,7 +1,7 @@
 """Train the embedded network: a small one of our own, distilled from a trained teacher, by PyTorch on two cores.
 
 usage: python models/train.py WORK --pictures FOLDER --teacher deploy.prototxt resnet.caffemodel [--form ENTRIES]
-           [--stages paint,distil,repaint,distil,write] [--steps 12000] [--until 4000] [--seed 1]
+           [--stages paint,distil,repaint,distil,write] [--steps 13000] [--until 4000] [--seed 1]
 
 Stages, each of which goes on where it was stopped, from what is in the folder WORK:
     paint    pictures on their way to a style, by the teacher: by-teacher.npy
@@ -19,6 +19,7 @@ import argparse
 import os
 import sys
 import time
+from functools import partial
 from math import cos, pi
 from pathlib import Path
 
@@ -35,7 +36,7 @@ from training.pictures import Batches, Pictures, picture_of, tensor  # noqa: E40
 
 from cvstyle.caffe.write import write_caffemodel, write_prototxt  # noqa: E402
 
-# Entries: c kernel,channels,stride; b residual block's middle channels; m, a: pooling; =name: a layer for style.
+# Entries: c kernel,channels,stride; b residual block's middle channels; m maximum's kernel; =name: a layer for style.
 FORM = "c7,64,2=relu1 m3 c3,64,1=relu2_1 b64 b64=relu2_2 c3,96,2=relu3_1 b96=relu3_2 c3,128,2 b64=relu4"
 # The teacher's layers for style, which cvstyle chooses for it.
 TEACHER_LAYERS = (
@@ -80,10 +81,12 @@ def pictures_of(args) -> Pictures:
     return Pictures(args.pictures, [np.load(path) for path in sorted(args.work.glob("by-*.npy"))])
 
 
-def keep(path: Path, state: dict) -> None:
-    """Written whole or not at all."""
-    torch.save(state, path.with_suffix(".tmp"))
-    os.replace(path.with_suffix(".tmp"), path)
+def keep(path: Path, save) -> None:
+    """What save(file) writes, whole or not at all."""
+    part = path.with_suffix(".tmp")
+    with part.open("wb") as file:
+        save(file)
+    os.replace(part, path)
 
 
 # paint
@@ -107,8 +110,7 @@ def paint(args, painter=None, name="by-teacher.npy", side=192, at_once=8, steps=
             if step in kept:
                 states.append(picture_of(picture.detach()))
         done += list(np.stack(states, axis=1))
-        np.save(path.with_suffix(".tmp.npy"), np.stack(done))
-        os.replace(path.with_suffix(".tmp.npy"), path)
+        keep(path, partial(np.save, arr=np.stack(done)))
         print(f"{name}: {n + 1} of {args.paint_rounds}", flush=True)
 
 
@@ -158,6 +160,8 @@ def distil(args, end: int) -> None:
         student.load_state_dict(state["student"]), heads.load_state_dict(state["heads"])
         optimiser.load_state_dict(state["optimiser"])
         start = state["step"]
+    if start >= end:
+        return
     batches = Batches(pictures_of(args), (args.seed, start), args.batch, args.side)
     with torch.no_grad():
         even = Evened(teacher(torch.cat([batches.next() for _ in range(8)])))
@@ -180,8 +184,9 @@ def distil(args, end: int) -> None:
             print(f"distil {step + 1}: {time.perf_counter() - began:.0f} s, errors", *(f"{e:.3f}" for e in plain),
                   "of changes", *(f"{e:.3f}" for e in change), flush=True)  # fmt: skip
             told = []
-            keep(path, {"form": student.form, "student": student.state_dict(), "heads": heads.state_dict(),
-                        "optimiser": optimiser.state_dict(), "step": step + 1})  # fmt: skip
+            state = {"form": student.form, "student": student.state_dict(), "heads": heads.state_dict(),
+                     "optimiser": optimiser.state_dict(), "step": step + 1}  # fmt: skip
+            keep(path, partial(torch.save, state))
 
 
 # write

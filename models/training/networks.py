@@ -13,6 +13,7 @@ from cvstyle.caffe import read_net
 from cvstyle.netdef import LayerDef, NetDef
 
 SCALE = 60.0  # about the standard deviation of a picture's pixels, by which the student's first layer divides
+_PLAIN = {"ReLU": functional.relu, "Eltwise": torch.add}
 
 
 class Teacher(nn.Module):
@@ -37,29 +38,26 @@ class Teacher(nn.Module):
     def _add(self, definition, blobs):
         bottoms, top, params = definition.bottoms, definition.tops[0], definition.params
         conv = self.steps[-1][0] if self.steps else None
-        if definition.type == "Convolution":
-            kernel, stride, pad = (_side(params, n, int(n != "pad")) for n in ("kernel_size", "stride", "pad"))
-            weights, *bias = blobs
-            conv = nn.Conv2d(weights.shape[1], weights.shape[0], kernel, stride, pad)
-            conv.weight.data = weights.float()
-            conv.bias.data = bias[0].flatten().float() if bias else torch.zeros(len(weights))
-            self.add_module(definition.name, conv)
-            self.steps.append((conv, bottoms, top, definition.name))
-        elif definition.type == "BatchNorm":
+        if definition.type == "BatchNorm":
             mean, variance, factor = (b.flatten().double() for b in blobs)
             deviation = torch.sqrt(variance / factor + params.get("eps", 1e-5))
-            _scale(conv, 1 / deviation, -mean / factor / deviation)
-        elif definition.type == "Scale":
-            _scale(conv, *(b.flatten().double() for b in blobs))
-        elif definition.type == "ReLU":
-            self.steps.append((functional.relu, bottoms, top, definition.name))
-        elif definition.type == "Eltwise":
-            self.steps.append((torch.add, bottoms, top, definition.name))
+            return _scale(conv, 1 / deviation, -mean / factor / deviation)
+        if definition.type == "Scale":
+            return _scale(conv, *(b.flatten().double() for b in blobs))
+        kernel, stride, pad = (_side(params, n, int(n != "pad")) for n in ("kernel_size", "stride", "pad"))
+        if definition.type == "Convolution":
+            weights, *bias = blobs
+            function = nn.Conv2d(weights.shape[1], weights.shape[0], kernel, stride, pad)
+            function.weight.data = weights.float()
+            function.bias.data = bias[0].flatten().float() if bias else torch.zeros(len(weights))
+            self.add_module(definition.name, function)
         elif definition.type == "Pooling":
-            kernel, stride = _side(params, "kernel_size", 1), _side(params, "stride", 1)
-            self.steps.append((nn.MaxPool2d(kernel, stride, ceil_mode=True), bottoms, top, definition.name))
+            function = nn.MaxPool2d(kernel, stride, ceil_mode=True)
+        elif definition.type in _PLAIN:
+            function = _PLAIN[definition.type]
         else:
             raise ValueError(f"a teacher with {definition.name} ({definition.type})")
+        self.steps.append((function, bottoms, top, definition.name))
 
     def forward(self, x):
         """x: (N, 3, H, W), BGR less ImageNet's mean. Returns the features of `layers`."""
@@ -128,8 +126,6 @@ class Student(nn.Module):
                 self.parts.append(Block(channels, numbers[0]))
             elif kind == "m":
                 self.parts.append(nn.MaxPool2d(numbers[0], 2, ceil_mode=True))
-            elif kind == "a":
-                self.parts.append(nn.AvgPool2d(numbers[0], 2, ceil_mode=True))
             self.names.append(name)
         self.to(memory_format=torch.channels_last)
 
@@ -161,8 +157,7 @@ class Student(nn.Module):
             elif isinstance(part, Block):
                 out.block(part, name)
             else:
-                method = "MAX" if isinstance(part, nn.MaxPool2d) else "AVE"
-                out.add("Pooling", f"pool{out.number - 1}", pool=method, kernel_size=part.kernel_size, stride=2)
+                out.add("Pooling", f"pool{out.number - 1}", pool="MAX", kernel_size=part.kernel_size, stride=2)
         return NetDef(title, {"data": (1, 3, 512, 512)}, tuple(out.layers), out.weights)
 
 

@@ -10,7 +10,9 @@ import cv2
 import numpy as np
 import torch
 
-MEAN = np.float32((103.939, 116.779, 123.68))  # BGR, of ImageNet
+from cvstyle.netdef import IMAGENET
+
+MEAN = np.float32(IMAGENET.mean)
 cv2.setNumThreads(1)  # the cores are PyTorch's
 _LONGEST = 640  # pixels of a side that is kept in memory
 
