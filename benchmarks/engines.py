@@ -19,6 +19,7 @@ from common import network_files, where
 
 from cvstyle import load_network, zoo
 from cvstyle.backends import native
+from cvstyle.backends.base import RELU
 from cvstyle.layers.convolution import Convolution
 from cvstyle.losses import parse_layer
 
@@ -68,7 +69,7 @@ def convolutions(net, size):
     known = zoo.defaults(net.layer_names)
     used = [parse_layer(name)[0] for kind in ("content_layers", "style_layers") for name in known[kind]]
     program = net.program(used)
-    shapes = program._all_shapes(size, 3)
+    shapes = program.all_shapes(size, 3)
     found = {}
     for index in program.indices:
         layer, node = net.layer(index), net.nodes[index]
@@ -103,15 +104,12 @@ def best(layer, shape, backward, engine, rounds):
         if (engine == "Winograd") != sides[1] or (engine == "few" and sides[0] > _RULE[0]):
             return None
         x = ops.asarray(rng.standard_normal(shape, dtype=np.float32))
-        y, mask = own.forward_relu(x, layer.pad, True)
+        y, mask = own.forward(x, layer.pad, RELU)
         times = []
         for _ in range(rounds):
             g = ops.copy(y)
             start = time.process_time()
-            if backward:
-                result = own.backward_relu(g, mask, shape[2:], layer.pad)
-            else:
-                result = own.forward_relu(x, layer.pad, True)
+            result = own.backward(g, shape[2:], layer.pad, mask) if backward else own.forward(x, layer.pad, RELU)
             times.append(time.process_time() - start)
             del result
         return 1e3 * min(times)

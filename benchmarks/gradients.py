@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from common import distance, objective, picture, problem, vgg19, where
 
-from cvstyle.network import Network
+from cvstyle.graph import Network
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import nets

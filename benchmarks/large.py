@@ -21,9 +21,10 @@ from pathlib import Path
 import numpy as np
 from common import memory_mb, vgg19, where
 
-from cvstyle import Objective, backends, load_network, placement, zoo
+from cvstyle import Objective, backends, load_network, zoo
 from cvstyle.backends.threads import cpu_count
-from cvstyle.network import Network
+from cvstyle.graph import Network
+from cvstyle.graph.placement import balanced_cuts
 from cvstyle.optimize import adam
 
 
@@ -64,7 +65,7 @@ def work(args):
     if split:
         names = [str(entry).partition(":")[0] for entry in [*contents, *styles]]
         window = (min(side, args.tile_size),) * 2
-        net = net.across(made, placement.balanced(net.program(dict.fromkeys(names)), window, count))
+        net = net.partition(made, balanced_cuts(net.program(dict.fromkeys(names)), window, count))
     rng = np.random.default_rng(0)
     content, style = (rng.random((3, n, n), np.float32) * 255 - 115 for n in (side, 1000))
     home = backends.host(args.offload) if args.offload else None

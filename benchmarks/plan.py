@@ -23,7 +23,7 @@ from common import vgg19, where
 from cvstyle import images, plan, stylize
 from cvstyle.backends import opencl
 from cvstyle.caffe.write import write_caffemodel, write_prototxt
-from cvstyle.network import Network
+from cvstyle.graph import Network
 
 _CPU = (  # options; "vgg19" becomes the files of the narrow network
     "vgg19 --backend native --optimizer adam --image-size 1500 --num-iterations 6",

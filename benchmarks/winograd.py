@@ -23,7 +23,7 @@ import pocl
 
 from cvstyle import backends, timings
 from cvstyle.backends.device import convolution, ways, winograd
-from cvstyle.network import Network
+from cvstyle.graph import Network
 
 POINTS = {
     "F(2×2): 0, ±1, ∞": (2, (0, 1, -1)),

@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 _PUBLIC = {  # name: its module; type checkers read __init__.pyi
     "Objective": "objective",
     "Loss": "losses",
-    "load_network": "network",
+    "load_network": "graph",
     "embedded_network": "run",
     "StyleTargets": "style",
     "measure_styles": "style",

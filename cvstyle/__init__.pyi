@@ -1,8 +1,8 @@
 from .api import deprocess, features, preprocess, read_picture, write_picture
 from .errors import CvstyleError
+from .graph import load_network
 from .images import Picture
 from .losses import Loss
-from .network import load_network
 from .objective import Objective
 from .optimize import Stop
 from .options import Compute, Options

@@ -80,8 +80,8 @@ def features(net, picture: np.ndarray, layers: Sequence[str] | str) -> dict[str,
     program = net.program(names)
     check_size(program, checked_picture(picture, "input"), "input")
     with net.ops.lock:
-        maps = program.forward(net.ops.asarray(picture[None]), keep=False)
-        return {name: program.ops_of(name).to_host(maps[name])[0] for name in names}
+        maps = program.forward(net.ops.asarray(picture[None]), needs_grad=False)
+        return {name: program.backend_of(name).to_host(maps[name])[0] for name in names}
 
 
 def _convention_of(network):

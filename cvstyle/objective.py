@@ -12,11 +12,12 @@ from itertools import zip_longest
 
 import numpy as np
 
-from . import losses, tiles
+from . import losses
 from .backends import numpy as reference
 from .backends.threads import one_thread_each
 from .errors import ImageError, OptionError
 from .fields import PIXELS, WHOLE, argument
+from .graph import tiling
 from .passes import DevicePass, PicturePass
 from .style import StyleTargets, check_size, checked_picture, listed, measure_styles
 
@@ -45,7 +46,7 @@ class Objective:
         is then not that of the loss: an optimiser with a line search may stop early.
     pooling: "max" (the network's own) or "avg".
     tile_size: the longest side, in pixels, of what is computed at a time; None: the whole picture. Loss and gradient
-        are those of the whole picture (see `tiles`); memory, but for the picture's own, is that of one tile.
+        are those of the whole picture (see `graph.tiling`); memory, but for the picture's own, is that of one tile.
     devices: backends that share the tiles, of which there are then at least as many where the network allows it; None:
         the network's.
     home: the backend on which the picture, its gradient and the content's features live; None: the network's.
@@ -82,7 +83,7 @@ class Objective:
         self._losses = [t for t in terms if t.layer is not None]
         on_picture = [t for t in terms if t.layer is None and min(self.shape[1:]) > t.overlap]
         self.normalize_gradients, self.tile_size = normalize_gradients, argument("tile_size", tile_size, WHOLE, PIXELS)
-        self.tiles = [tiles.whole(self.shape[1:])]
+        self.tiles = [tiling.whole(self.shape[1:])]
         self._values: dict[str, list] = {}
         self._passes: list[DevicePass] = []
         self._threads: list[ThreadPoolExecutor] = []
@@ -102,11 +103,11 @@ class Objective:
         """Cut the picture into tiles, and find what the losses of layers aim at."""
         program = self.net.program(dict.fromkeys(loss.layer for loss in self._losses))
         check_size(program, content, "content")
-        self.tiles = tiles.split(program, self.shape[1:], self.tile_size, len(devices or [None]))
+        self.tiles = tiling.split(program, self.shape[1:], self.tile_size, len(devices or [None]))
         if len(self.tiles) > 1:
             self.tile_size = self.tile_size or max(self.tiles[0].window.shape)  # for the styles
         self.tiles = self.tiles[:most_tiles]
-        nets = [self.net] if devices is None else [self.net.on(ops) for ops in devices[: len(self.tiles)]]
+        nets = [self.net] if devices is None else [self.net.to(ops) for ops in devices[: len(self.tiles)]]
         self._passes = [
             DevicePass(net, self.tiles[i :: len(nets)], self.shape[1:], self._losses, self.normalize_gradients)
             for i, net in enumerate(nets)
@@ -218,8 +219,8 @@ class Objective:
             return self.ops.receive(self._passes[0].gradient(table, picture, self.tiles[0]))
         gradient = table.zeros(x.shape)
         for tile, part in self._gradients(picture):
-            block = tiles.cut(table, gradient, tile.window)
-            tiles.paste(table, gradient, tile.window, table.add_scaled(block, 1, part))
+            block = tiling.cut(table, gradient, tile.window)
+            tiling.paste(table, gradient, tile.window, table.add_scaled(block, 1, part))
             del block, part  # else they would lie there while the next tile is computed
         return self.ops.receive(gradient)
 
@@ -258,7 +259,7 @@ class Objective:
         if len(sums) == 1:
             return sums
         names = dict.fromkeys(name for part in sums for name in part)
-        places = [{loss.name: each.ops_of(loss.layer) for loss in self._losses} for each in self._passes]
+        places = [{loss.name: each.backend_of(loss.layer) for loss in self._losses} for each in self._passes]
         hosted = [{n: on[n].to_host(array) for n, array in part.items()} for on, part in zip(places, sums)]
         total = {name: sum(part[name] for part in hosted if name in part) for name in names}
         return [{name: on[name].asarray(array) for name, array in total.items()} for on in places]

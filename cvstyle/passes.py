@@ -6,8 +6,8 @@ import math
 from collections import defaultdict
 from itertools import repeat
 
-from . import tiles
 from .errors import OptionError
+from .graph import Region, tiling
 from .losses import Loss, View
 from .losses.base import added
 
@@ -68,7 +68,7 @@ class DevicePass:
         for loss in losses:
             self._at[loss.layer].append(loss)
         self.program = net.program(self._at)
-        self.ops_of = self.program.ops_of
+        self.backend_of = self.program.backend_of
         self.targets: dict[str, object] = {}
         self._shapes = self.program.shapes(self.size)
         self._kept: dict[tuple, list] = {}
@@ -82,12 +82,11 @@ class DevicePass:
         asking = {loss.layer for loss in self.losses if loss.target_from == "content"}
         if not asking:
             return
-        program = self.net.program([name for name in self._at if name in asking], like=self.program)
+        program = self.net.program([name for name in self._at if name in asking], same_blocks_as=self.program)
         for tile in self.tiles:
             rows, columns = (slice(a, a + n) for a, n in zip(tile.window.start, tile.window.shape))
-            features = program.forward(
-                self.ops.asarray(content[None, :, rows, columns]), keep=False, of=self.size, at=tile.window.start
-            )
+            window = self.ops.asarray(content[None, :, rows, columns])
+            features = program.forward(window, needs_grad=False, region=Region(tile.window.start, self.size))
             for name, whole in features.items():
                 for _, view in self._views(tile, name, whole):
                     for loss in self._at[name]:
@@ -99,7 +98,7 @@ class DevicePass:
         """Loss name → (sum of squares, number of values) of each part of what is kept of the content."""
         found = defaultdict(list)
         for loss in self.losses:
-            ops = self._store or self.ops_of(loss.layer)
+            ops = self._store or self.backend_of(loss.layer)
             for tile in self.tiles:
                 found[loss.name] += [_squares(ops, own) for own in self._kept.get((tile, loss.name), ())]
         return found
@@ -116,7 +115,7 @@ class DevicePass:
         if missing is not None:
             raise OptionError(f"these style targets were measured without '{missing}'; measure them with its loss")
         asking = [loss for loss in self.losses if loss.target_from == "styles"]
-        self.targets = {loss.name: self.ops_of(loss.layer).asarray(statistics[loss.name]) for loss in asking}
+        self.targets = {loss.name: self.backend_of(loss.layer).asarray(statistics[loss.name]) for loss in asking}
 
     def begin(self, values) -> None:
         """Start an evaluation, whose losses are added to values[name]."""
@@ -146,7 +145,7 @@ class DevicePass:
         """Take the whole picture's statistics; returns loss name → loss."""
         by_name = {loss.name: loss for loss in self.losses}
         return {
-            name: self.terms.decide(by_name[name], self.ops_of(by_name[name].layer), total)
+            name: self.terms.decide(by_name[name], self.backend_of(by_name[name].layer), total)
             for name, total in totals.items()
         }  # fmt: skip
 
@@ -171,9 +170,9 @@ class DevicePass:
         else:
             del held
             window = self._window(table, picture, tile)
-            features = self.program.forward(window, again=True, of=self.size, at=tile.window.start)
+            features = self.program.forward(window, recompute=True, region=Region(tile.window.start, self.size))
             del window
-        return self.program.backward(lambda name, gradient: self._add(tile, name, features.pop(name), gradient))
+        return features.backward(lambda name, gradient: self._add(tile, name, features.pop(name), gradient))
 
     @property
     def _needs_norms(self):
@@ -187,33 +186,34 @@ class DevicePass:
         for tile in self.tiles:
             last = keep and tile is self.tiles[-1]
             window = self._window(table, picture, tile)
-            features = self.program.forward(window, keep=last, again=True, of=self.size, at=tile.window.start)
+            region = Region(tile.window.start, self.size)
+            features = self.program.forward(window, needs_grad=last, recompute=True, region=region)
             look(tile, features)
             self._held = (tile, features) if last else None
             del features
 
     def _window(self, table, picture, tile):
-        return self.ops.receive(tiles.cut(table, picture, tile.window) if tile.owned else picture)
+        return self.ops.receive(tiling.cut(table, picture, tile.window) if tile.owned else picture)
 
     def _views(self, tile, name, features):
         """(rectangle of the window's map or None, view) of what the tile owns, a strip at a time; or of all of it."""
-        ops, whole = self.ops_of(name), self._shapes[name][1:]
+        ops, whole = self.backend_of(name), self._shapes[name][1:]
         if not tile.owned:
             yield None, View(ops, features, whole)
             return
         for part in tile.owned[name].strips(features.shape[1]):
             start = tuple(a + b for a, b in zip(tile.origins[name], part.start))
-            yield part, View(ops, tiles.cut(ops, features, part), whole, start)
+            yield part, View(ops, tiling.cut(ops, features, part), whole, start)
 
     def _add(self, tile, name, features, gradient):
         """Add a layer's own gradients to the one that comes from above (see Program.backward)."""
-        ops = self.ops_of(name)
+        ops = self.backend_of(name)
         for number, (part, view) in enumerate(self._views(tile, name, features)):
             if part is None:
                 return self._add_view(tile, view, name, number, gradient)
             gradient = ops.zeros(features.shape) if gradient is None else gradient
-            own = self._add_view(tile, view, name, number, tiles.cut(ops, gradient, part))
-            tiles.paste(ops, gradient, part, own)
+            own = self._add_view(tile, view, name, number, tiling.cut(ops, gradient, part))
+            tiling.paste(ops, gradient, part, own)
         return gradient
 
     def _add_view(self, tile, view, name, number, gradient):
@@ -223,7 +223,7 @@ class DevicePass:
 
     def _kept_at(self, tile, loss, number):
         kept = self._kept.get((tile, loss.name))
-        return None if kept is None else self.ops_of(loss.layer).receive(kept[number])
+        return None if kept is None else self.backend_of(loss.layer).receive(kept[number])
 
 
 def _squares(ops, array):
@@ -252,10 +252,10 @@ class PicturePass:
             if not self.whole:
                 self._look_first(loss, x, terms)
             for (part, view), kept in zip(self._views(loss, x), self._kept_of(loss)):
-                own = gradient if part is None else tiles.cut(self.ops, gradient, part)
+                own = gradient if part is None else tiling.cut(self.ops, gradient, part)
                 own = terms.add(loss, view, kept, own)
                 if part is not None:
-                    tiles.paste(self.ops, gradient, part, own)
+                    tiling.paste(self.ops, gradient, part, own)
 
     def _look_first(self, loss, x, terms):
         """Find what must be known of all strips."""
@@ -278,6 +278,6 @@ class PicturePass:
             yield None, View(self.ops, x, self.shape)
             return
         channels, height, width = self.shape
-        for strip in tiles.Part((0, 0), (height - loss.overlap, width)).strips(_TEMPORARIES * channels):
-            part = tiles.Part(strip.start, (strip.shape[0] + loss.overlap, width))
-            yield part, View(self.ops, tiles.cut(self.ops, x, part), self.shape, part.start)
+        for strip in tiling.Rect((0, 0), (height - loss.overlap, width)).strips(_TEMPORARIES * channels):
+            part = tiling.Rect(strip.start, (strip.shape[0] + loss.overlap, width))
+            yield part, View(self.ops, tiling.cut(self.ops, x, part), self.shape, part.start)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import tiles
 from .errors import ImageError, OptionError, ShapeError
 from .fields import BLEND, argument
+from .graph import tiling
 from .losses import Loss, made
 from .losses.base import checked_weight
 from .passes import DevicePass
@@ -51,9 +51,9 @@ def measure_styles(
             check_size(program, checked_picture(picture, role), role)
             size, side = picture.shape[1:], tile_size
             if side and side < max(size):  # it was chosen for the content; a style may need a little more
-                side = max(side, tiles.least([program.reach(size, axis) for axis in (0, 1)]))
-            found = DevicePass(net, tiles.split(program, size, side)[:most_tiles], size, asking)
-            places = {loss.name: found.ops_of(loss.layer) for loss in asking}
+                side = max(side, tiling.min_tile_size([program.footprint(size, axis) for axis in (0, 1)]))
+            found = DevicePass(net, tiling.split(program, size, side)[:most_tiles], size, asking)
+            places = {loss.name: found.backend_of(loss.layer) for loss in asking}
             for name, own in found.sum_statistics(net.ops, net.ops.asarray(picture[None]), keep=False).items():
                 known, ops = sums.get(name), places[name]
                 sums[name] = ops.scale(own, share) if known is None else ops.add_scaled(known, share, own)

@@ -1,14 +1,16 @@
-"""Where the time of an iteration goes: every layer, forward and backward, and the losses."""
+"""Time of an iteration by steps of the network, forward and backward."""
 
 from __future__ import annotations
 
 import math
 import statistics
 import time
-from dataclasses import dataclass, field
+from collections import defaultdict
+from dataclasses import dataclass
 
 import numpy as np
 
+from .graph.fusion import FusedConvolution
 from .layers.convolution import Convolution
 from .objective import Objective
 
@@ -17,8 +19,8 @@ from .objective import Objective
 class Row:
     """One step of a network.
 
-    names: the layers that it does at once. engine: what runs it, forward and backward. seconds: medians of forward and
-    backward. operations: floating point operations of a direct convolution one way, 0 for other layers.
+    names: the layers that it computes at once. engine: the implementation, forward and backward. seconds: medians of
+    forward and backward. operations: floating point operations of a direct convolution one way, 0 for other layers.
     """
 
     names: list[str]
@@ -27,49 +29,34 @@ class Row:
     operations: int
 
 
-@dataclass
-class _Timed:
-    """A layer whose calls are timed."""
+class _Timer:
+    """A `Program.on_step` that keeps the seconds of every call. wait: a function that waits for arrays."""
 
-    layer: object
-    wait: object
-    seconds: tuple[list, list] = field(default_factory=lambda: ([], []))
-    shape: tuple[int, ...] = ()
+    def __init__(self, wait):
+        self._wait = wait
+        self.seconds = defaultdict(list)  # (step, direction) → seconds
+        self.shapes = {}  # step → shape of its first bottom
 
-    def forward(self, bottoms, keep, overwrite):
-        self.shape = bottoms[0].shape
+    def __call__(self, step, direction, function, arrays, *others):
+        if direction == "forward":
+            self.shapes[step] = arrays[0].shape
         start = time.perf_counter()
-        tops, backward = self.layer.forward(bottoms, keep, overwrite)
-        self.wait(tops)
-        self.seconds[0].append(time.perf_counter() - start)
+        result = function(arrays, *others)
+        self._wait(result[0] if direction == "forward" else result)
+        self.seconds[step, direction].append(time.perf_counter() - start)
+        return result
 
-        def timed(g):
-            begin = time.perf_counter()
-            gradients = backward(g)
-            self.wait(gradients)
-            self.seconds[1].append(time.perf_counter() - begin)
-            return gradients
-
-        return tops, timed
-
-    def row(self):
-        engine, operations = ("", ""), 0
-        convolution = _convolution(self.layer)
-        if convolution is not None:
-            filters = convolution.filters
-            engine = filters.engine(), filters.engine(backward=True)
-            positions = math.prod(convolution.top_shapes([self.shape])[0][2:])
-            operations = 2 * math.prod(convolution.blob_shapes([self.shape])[0]) * positions
-        medians = tuple(statistics.median(s) if s else 0.0 for s in self.seconds)
-        return Row(self.layer.names, engine, medians, operations)
-
-
-def _convolution(layer):
-    """The convolution in a layer that may be fused, or None."""
-    while hasattr(layer, "rectified"):
-        layer = layer.rectified
-    layer = getattr(layer, "convolution", layer)
-    return layer if isinstance(layer, Convolution) and hasattr(layer.filters, "engine") else None
+    def row(self, step):
+        engine = ("", "")
+        operations = 0
+        layer = step.layer.convolution if isinstance(step.layer, FusedConvolution) else step.layer
+        if isinstance(layer, Convolution):
+            shape = self.shapes[step]
+            engine = layer.filters.engine(), layer.filters.engine(backward=True)
+            positions = math.prod(layer.top_shapes([shape])[0][2:])
+            operations = 2 * math.prod(layer.blob_shapes([shape])[0]) * positions
+        medians = [statistics.median(self.seconds[step, way] or [0.0]) for way in ("forward", "backward")]
+        return Row(step.layer.names, engine, tuple(medians), operations)
 
 
 def measure(net, content_layers, style_layers, size, rounds=5) -> tuple[list[Row], float]:
@@ -81,15 +68,13 @@ def measure(net, content_layers, style_layers, size, rounds=5) -> tuple[list[Row
     wait = net.ops.finish if net.ops.asynchronous else lambda arrays: None
     pictures = np.random.default_rng(0).uniform(-100, 100, (2, 3, *size)).astype(np.float32)
     objective = Objective(net, pictures[0], [pictures[1]], content_layers=content_layers, style_layers=style_layers)
-    program = objective.program
-    program._steps = [(node, _Timed(layer, wait)) for node, layer in program._steps]
-    x, whole = net.ops.asarray(pictures[:1]), []
-    for turn in range(rounds + 1):
+    x = net.ops.asarray(pictures[:1])
+    wait([objective.evaluate(x)])  # the first evaluation touches memory and packs filters
+    timer = _Timer(wait)
+    objective.program.on_step = timer
+    seconds = []
+    for _ in range(rounds):
         start = time.perf_counter()
         wait([objective.evaluate(x)])
-        whole.append(time.perf_counter() - start)
-        if not turn:  # the first touches memory and packs filters
-            whole.clear()
-            for _, timed in program._steps:
-                timed.seconds = ([], [])
-    return [timed.row() for _, timed in program._steps], statistics.median(whole)
+        seconds.append(time.perf_counter() - start)
+    return [timer.row(step) for step in objective.program.steps], statistics.median(seconds)

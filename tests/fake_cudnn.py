@@ -158,7 +158,7 @@ def make(cupy, refuses=lambda kind, weight: False):
             pad, group = (*g["pre_padding"], *g["post_padding"]), self.group
             filters = Backend().convolution(weight, None, tuple(g["stride"]), tuple(g["dilation"]), group)
             if self.kind == "conv_fprop":
-                y = filters.forward(x, pad)
+                y, _ = filters.forward(x, pad)
             else:
                 y = filters.backward(x, tuple(self.y.dim[2:]), pad)
             assert list(y.shape) == self.y.dim

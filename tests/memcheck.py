@@ -19,7 +19,7 @@ from cvstyle import Objective, backends, optimize
 from cvstyle.backends.device import convolution, tensor
 from cvstyle.backends.device.ways import TILES, Way
 from cvstyle.backends.numpy import Backend
-from cvstyle.network import Network
+from cvstyle.graph import Network
 
 # Precision, height and width, tile size, deepest layer, how far losses and gradients may be from those of float64.
 CASES = [

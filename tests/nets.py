@@ -16,9 +16,9 @@ import numpy as np
 from cvstyle.backends import native, opencv
 from cvstyle.backends.numpy import Backend
 from cvstyle.caffe.write import write_caffemodel, write_prototxt
+from cvstyle.graph import Network
 from cvstyle.layers import layer_class
 from cvstyle.netdef import LayerDef, NetDef
-from cvstyle.network import Network
 
 # Every CPU engine in float32, by name: a function that makes its backend.
 ENGINES = {"numpy": Backend, "opencv": opencv.Backend}

@@ -17,7 +17,7 @@ from cvstyle import images
 from cvstyle.backends import threads
 from cvstyle.backends.numpy import Backend
 from cvstyle.errors import ImageError, OptionError
-from cvstyle.network import Network
+from cvstyle.graph import Network
 
 RNG = np.random.default_rng(0)
 

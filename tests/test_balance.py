@@ -12,8 +12,8 @@ import cvstyle
 from cvstyle import Objective, Stop, checkpoint, losses, stylize, zoo
 from cvstyle.backends.numpy import Backend
 from cvstyle.errors import CheckpointError, OptionError
+from cvstyle.graph import Network
 from cvstyle.losses import UNIT
-from cvstyle.network import Network
 
 LAYERS = {"content_layers": ["relu2_1"], "style_layers": ["relu1_1", "relu2_2:3"]}
 

@@ -12,7 +12,7 @@ from cvstyle import Job, Options, checkpoint, stylize
 from cvstyle.caffe import read_net
 from cvstyle.cli import main
 from cvstyle.errors import CheckpointError, OptionError
-from cvstyle.network import Network
+from cvstyle.graph import Network
 from cvstyle.zoo import choose_layers
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

@@ -20,8 +20,8 @@ from cvstyle.caffe.write import write_caffemodel, write_prototxt
 from cvstyle.cli import main
 from cvstyle.convention import fitted
 from cvstyle.errors import CheckpointError, ModelError, OptionError
+from cvstyle.graph import Network
 from cvstyle.netdef import IMAGENET, LayerDef, NetDef, Transform
-from cvstyle.network import Network
 
 RELU = 'layer { name: "r" type: "ReLU" bottom: "data" top: "r" }'
 TEST, TRAIN = "include { phase: TEST }", "include { phase: TRAIN }"

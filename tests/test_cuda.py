@@ -16,12 +16,13 @@ from test_objective import reference_objective
 
 from cvstyle import backends, folders, images, optimize
 from cvstyle.backends import cuda
+from cvstyle.backends.base import RELU
 from cvstyle.backends.device import CompilerError, compiler, convolution, picture, rehearsal, tensor, winograd
 from cvstyle.backends.device.pool import DevicePool
 from cvstyle.backends.device.ways import TILES
 from cvstyle.backends.numpy import Backend
 from cvstyle.errors import DeviceError, OptionError
-from cvstyle.network import Network
+from cvstyle.graph import Network
 from cvstyle.objective import Objective
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90")  # Turing, Ampere, Hopper
@@ -305,7 +306,7 @@ def test_hoppers_instruction_is_used_when_asked_for(fake, monkeypatch):
     results = []
     for backend in (Backend(), ops):
         filters = backend.convolution(weight, None, (1, 1), (1, 1), 1)
-        results.append(np.array(filters.forward(backend.asarray(x), pads)))
+        results.append(np.array(filters.forward(backend.asarray(x), pads)[0]))
     assert "by wgmma" in filters.engine()
     np.testing.assert_array_equal(*results)
     with pytest.raises(CompilerError, match="nonsense"):
@@ -434,7 +435,7 @@ def test_what_is_to_be_tried_out_is_compiled_first(monkeypatch, folder, precisio
     monkeypatch.setattr(ops, "prepare", lambda kernels: wanted.append(kernels) or prepare(kernels))
     layer, pad = ops.convolution(np.ones((64, 64, 3, 3), np.float32), None, (1, 1), (1, 1), 1), (1, 1, 1, 1)
     for number, call in enumerate((
-        lambda: layer.forward_relu(ops.empty((1, 64, 60, 80)), pad, True),
+        lambda: layer.forward(ops.empty((1, 64, 60, 80)), pad, RELU),
         lambda: ops.settled(layer.backward(ops.empty((1, 64, 60, 80)), (60, 80), pad)),
     )):  # fmt: skip
         before = set(ops.wanted)

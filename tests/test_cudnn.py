@@ -14,6 +14,7 @@ from test_opencl import EXACT, close, noise
 
 from cvstyle import backends, folders, optimize
 from cvstyle.backends import cuda, cudnn
+from cvstyle.backends.base import RELU
 from cvstyle.cli import _modern_spelling, run
 from cvstyle.errors import DeviceError, OptionError
 
@@ -39,12 +40,12 @@ def results(ops, geometry):
     weight, bias = noise(outputs, shape[0] // group, *kernel, seed=1), noise(outputs, seed=2)
     filters = ops.convolution(weight, bias, stride, dilation, group)
     x = ops.asarray(noise(1, *shape))
-    y = filters.forward(x, pad)
+    y, _ = filters.forward(x, pad)
     g = noise(*y.shape, seed=3)
-    rectified, mask = filters.forward_relu(x, pad, True)
+    rectified, mask = filters.forward(x, pad, RELU)
     return [
         y, rectified, filters.backward(ops.asarray(g), shape[1:], pad),
-        filters.backward_relu(ops.asarray(g), mask, shape[1:], pad),
+        filters.backward(ops.asarray(g), shape[1:], pad, mask),
     ]  # fmt: skip
 
 

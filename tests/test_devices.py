@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 from test_opencl_cli import arguments, files, gpus  # noqa: F401 (fixtures)
 from test_tiles import DEEP, evaluate, graphs, noise, vgg
 
-from cvstyle import Objective, images, optimize, placement
+from cvstyle import Objective, images, optimize
 from cvstyle.backends import cuda, native, opencl
 from cvstyle.backends.numpy import Backend
 from cvstyle.cli import main
 from cvstyle.errors import CvstyleError, OptionError
+from cvstyle.graph import Network
+from cvstyle.graph.placement import balanced_cuts
 from cvstyle.netdef import NetDef
-from cvstyle.network import Network
+from cvstyle.run import setup as run_setup
 
 needs_opencl = pytest.mark.skipif(opencl.problem() is not None, reason=f"no OpenCL here: {opencl.problem()}")
 needs_native = pytest.mark.skipif(native.problem() is not None, reason=f"{native.problem()}; numpy runs the same")
@@ -46,7 +48,7 @@ def assert_equal(found, expected, tolerance):
 @pytest.mark.parametrize("tile", [None, 200])
 def test_every_option_with_layers_on_three_devices(options, tile):
     size = (51, 67) if tile is None else (211, 230)
-    split = vgg(double()).across([double() for _ in range(3)], ["relu1_1", "conv3_1"])
+    split = vgg(double()).partition([double() for _ in range(3)], ["relu1_1", "conv3_1"])
     options = {"tile_size": tile, **DEEP, **options}
     expected, found = (evaluate(net, size, **options) for net in (vgg(double()), split))
     assert_equal(found, expected, 1e-12)
@@ -59,7 +61,7 @@ def test_every_cut_of_vgg_gives_the_same():
     net = vgg(double())
     expected = evaluate(net, (33, 30), None, **DEEP)
     for cut in range(1, net.layer_names.index("relu5_1") + 1):
-        found = evaluate(net.across([double(), double()], [cut]), (33, 30), None, **DEEP)
+        found = evaluate(net.partition([double(), double()], [cut]), (33, 30), None, **DEEP)
         assert_equal(found, expected, 1e-12)
         assert len(found[2].program.devices) == 2
 
@@ -70,7 +72,7 @@ def test_layers_and_picture_apart(tmp_path):
 
     home = double()
     home.pool = FilePool(str(tmp_path))
-    split = vgg(double()).across([double(), double()], ["pool2"])
+    split = vgg(double()).partition([double(), double()], ["pool2"])
     for tile, size in ((None, (51, 67)), (200, (211, 230))):
         found = evaluate(split, size, tile, home=home, **DEEP)
         assert_equal(found, evaluate(vgg(double()), size, tile, **DEEP), 1e-12)
@@ -89,7 +91,7 @@ def test_random_graphs_and_cuts(case, size, cuts, normalize):
         net.program(taps).shapes(size)
     except CvstyleError:
         assume(False)
-    split = net.across([double() for _ in range(len(cuts) + 1)], cuts)
+    split = net.partition([double() for _ in range(len(cuts) + 1)], cuts)
     options = {
         "styles": [size], "content_layers": taps[:1], "style_layers": taps[-2:], "normalize_gradients": normalize,
     }  # fmt: skip
@@ -107,12 +109,12 @@ def test_a_value_goes_to_a_device_once():
             return super().receive(array)
 
     first, second = Counting("float64", threads=1), Counting("float64", threads=1)
-    program = Network(nets.googlenet(16, (64, 64)), first).across([first, second], ["pool2/3x3_s2"]).program(
+    program = Network(nets.googlenet(16, (64, 64)), first).partition([first, second], ["pool2/3x3_s2"]).program(
         ["inception_3a/output"]
     )
     features = program.forward(first.asarray(noise(1, 3, 64, 64)))
     assert Counting.received == 1
-    program.backward(lambda name, gradient: features.pop(name))
+    features.backward(lambda name, gradient: features.pop(name))
     assert Counting.received == 2
 
 
@@ -121,11 +123,11 @@ def test_memory_is_spread():
 
     def most(*cuts):
         devices = [Backend(threads=1) for _ in range(len(cuts) + 1)]
-        evaluate(vgg(devices[0]).across(devices, cuts), (320, 320), None, **DEEP)
+        evaluate(vgg(devices[0]).partition(devices, cuts), (320, 320), None, **DEEP)
         return max(ops.pool.allocated for ops in devices)
 
     program = vgg(Backend()).program(["relu1_1", "relu3_1", "relu4_2", "relu5_1", "conv2_1", "pool1"])
-    balanced = most(*placement.balanced(program, (320, 320), 2))
+    balanced = most(*balanced_cuts(program, (320, 320), 2))
     assert balanced < 0.95 * most()
     assert balanced < 1.2 * min(map(most, ["conv1_1", "relu1_2", "relu2_1", "relu3_1", "relu5_1"]))
 
@@ -144,10 +146,10 @@ def test_balanced_parts():
 
     program = SimpleNamespace(memory=lambda size: steps)
     for first in (0, 12):
-        found = ["abcde".index(name) + 1 for name in placement.balanced(program, (1, 1), 3, first)]
+        found = ["abcde".index(name) + 1 for name in balanced_cuts(program, (1, 1), 3, first)]
         assert worst(found, first) == min(worst(c, first) for c in combinations(range(1, 5), 2))
     with pytest.raises(OptionError, match="6 devices"):
-        placement.balanced(program, (1, 1), 6)
+        balanced_cuts(program, (1, 1), 6)
 
 
 # OpenCL and the CPU's engine
@@ -180,7 +182,7 @@ def test_two_opencl_devices(pair, split, options):
     if split == "tiles":
         found = evaluate(net, size, devices=pair, **{"tile_size": 64} | SMALL | options)
     else:
-        found = evaluate(net.across(pair, ["relu1_2"]), size, **{"tile_size": None} | SMALL | options)
+        found = evaluate(net.partition(pair, ["relu1_2"]), size, **{"tile_size": None} | SMALL | options)
         assert found[2].program.devices == pair
     assert_equal(found, expected, 2e-5)
 
@@ -190,7 +192,7 @@ def test_two_opencl_devices(pair, split, options):
 @given(st.integers(1, 11), st.booleans())
 def test_cuts_between_opencl_devices(pair, cut, swapped):
     expected = evaluate(small(pair[0]), (37, 41), None, **SMALL)
-    found = evaluate(small(pair[0]).across(pair[::-1] if swapped else pair, [cut]), (37, 41), None, **SMALL)
+    found = evaluate(small(pair[0]).partition(pair[::-1] if swapped else pair, [cut]), (37, 41), None, **SMALL)
     assert_equal(found, expected, 2e-5)
 
 
@@ -199,7 +201,7 @@ def test_a_cpu_and_an_opencl_device(pair):
     devices = [Backend(threads=1), pair[1]]
     expected = evaluate(small(Backend()), (37, 41), None, **SMALL)
     for order in (devices, devices[::-1]):
-        assert_equal(evaluate(small(order[0]).across(order, ["pool1"]), (37, 41), None, **SMALL), expected, 2e-5)
+        assert_equal(evaluate(small(order[0]).partition(order, ["pool1"]), (37, 41), None, **SMALL), expected, 2e-5)
 
 
 @needs_native
@@ -209,14 +211,14 @@ def test_two_shares_of_the_processor(options):
     options = SMALL | options
     expected = evaluate(small(native.Backend(), 8), (70, 90), None, **options)
     for cut in ("conv1_2", "relu1_2", "pool1", "conv3_1"):
-        found = evaluate(small(devices[0], 8).across(devices, [cut]), (70, 90), None, **options)
+        found = evaluate(small(devices[0], 8).partition(devices, [cut]), (70, 90), None, **options)
         assert_equal(found, expected, 1e-4 if cut.startswith("conv") else 1e-6)
 
 
 def test_gpus_copy_to_each_other_without_the_host(device, gpus):  # noqa: F811
     """Through cudaMemcpyPeer, which waits for both queues."""
     gpus = [cuda.Backend(number) for number in (0, 1)]
-    split = small(gpus[0]).across(gpus, ["pool1"])
+    split = small(gpus[0]).partition(gpus, ["pool1"])
     objective = Objective(split, noise(3, 37, 41), [noise(3, 30, 30, seed=2)], **SMALL)
     x = gpus[0].asarray(noise(1, 3, 37, 41, seed=1))
     before = [gpu.downloads for gpu in gpus]
@@ -258,13 +260,13 @@ def test_splits_from_the_command_line(files, tmp_path):  # noqa: F811
 
 def test_the_first_device_also_has_picture_and_optimiser(files, tmp_path, monkeypatch):  # noqa: F811
     """So it gets fewer layers, unless the host has them."""
-    held, balanced = [], placement.balanced
+    held, balanced = [], balanced_cuts
 
     def looked(program, size, count, first_has):
         held.append(first_has)
         return balanced(program, size, count, first_has)
 
-    monkeypatch.setattr(placement, "balanced", looked)
+    monkeypatch.setattr(run_setup, "balanced_cuts", looked)
     two = ["--backend", "numpy", "--gpu", "0,1", "--split", "layers", "--num-iterations", 4, "--margin", 0]
     for more in (["--offload"], ["--optimizer", "adam"], ["--lbfgs-num-correction", 1], []):
         stylized(files, tmp_path, *two, *more)

@@ -40,7 +40,7 @@ def test_opencv_computes_the_same(model, style, tolerance, size):
     x = np.random.default_rng(1).normal(0, 60, (1, 3, *size)).astype(np.float32)
     reference = cv2.dnn.readNetFromCaffe(*zoo.files_of(model=model))
     net = load_network(model=model, backend="numpy")
-    features = net.program(style).forward(net.ops.asarray(x), keep=False)
+    features = net.program(style).forward(net.ops.asarray(x), needs_grad=False)
     for name in style:
         reference.setInput(x)
         expected = reference.forward(name)

@@ -13,7 +13,7 @@ from test_tiles import check_features, noise
 
 from cvstyle import Objective
 from cvstyle.backends.numpy import Backend
-from cvstyle.network import Network
+from cvstyle.graph import Network
 
 BN, SCALE = ("BatchNorm", "bn", "conv", "conv"), ("Scale", "scale", "conv", "conv")
 BIASED = (*SCALE, {"bias_term": True})
@@ -28,18 +28,18 @@ def conv(outputs=16, kernel=3, kind="Convolution", below="data", **params):
 
 def steps(net, taps, ops=None):
     """What layers each step of a program does."""
-    return [" ".join(layer.names) for _, layer in Network(net, ops or Backend()).program(taps)._steps]
+    return [" ".join(step.layer.names) for step in Network(net, ops or Backend()).program(taps).steps]
 
 
 def check(net, taps, engine):
     """Features and gradient of the taps, against those of every layer by itself in float64: all are tapped."""
     ours = Projection(net, taps, nets.ENGINES[engine]())
     plain = Projection(net, [d.name for d in net.layers], Backend("float64"))
-    assert len(ours.program._steps) < len(plain.program._steps) == len(net.layers)
+    assert len(ours.program.steps) < len(plain.program.steps) == len(net.layers)
     plain.weights = {name: ours.weights.get(name, np.zeros(w.shape)) for name, w in plain.weights.items()}
     x = picture(net)
-    exact = plain.program.forward(x.astype(np.float64), keep=False)
-    for name, feature in ours.program.forward(ours.ops.asarray(x), keep=False).items():
+    exact = plain.program.forward(x.astype(np.float64), needs_grad=False)
+    for name, feature in ours.program.forward(ours.ops.asarray(x), needs_grad=False).items():
         assert np.linalg.norm(feature - exact[name]) <= 5e-6 * np.linalg.norm(exact[name])
     gradient = plain.gradient(x)
     assert np.linalg.norm(ours.gradient(x) - gradient) <= 5e-6 * np.linalg.norm(gradient)
@@ -112,8 +112,8 @@ def test_what_somebody_reads_or_no_number_for_each_channel_says_stays(taps, rows
 
 def test_devices_have_their_own_layers():
     net, devices = graph(conv(), BN, BIASED, RELU), [Backend("float64"), Backend("float64")]
-    split = Network(net, devices[0]).across(devices, ["bn"]).program(["relu"])
-    assert [" ".join(layer.names) for _, layer in split._steps] == ["conv bn", "handover", "scale", "relu"]
+    split = Network(net, devices[0]).partition(devices, ["bn"]).program(["relu"])
+    assert [" ".join(step.layer.names) for step in split.steps] == ["conv bn", "transfer", "scale", "relu"]
     whole = Network(net, devices[0]).program(["relu"])
     x = picture(net).astype(np.float64)
     np.testing.assert_allclose(split.forward(x)["relu"], whole.forward(x)["relu"], rtol=1e-12, atol=1e-12)

@@ -19,7 +19,7 @@ import pytest
 
 from cvstyle.backends.numpy import Backend
 from cvstyle.errors import ModelError
-from cvstyle.layers import layer_class, layer_types
+from cvstyle.layers import Context, layer_class, layer_types
 from cvstyle.netdef import LayerDef, NetDef
 
 
@@ -58,7 +58,7 @@ class Case:
     def layer(self, ops):
         layer = layer_class(self.type)(self.definition(), ops)
         if self.replace_max:
-            layer.replace_max(self.replace_max)
+            layer.replace_max_pooling(self.replace_max)
         _, blobs = self.data()
         if blobs:
             layer.load(blobs, self.shapes)
@@ -378,7 +378,7 @@ def test_forward(case, tmp_path):
     for ops, overwrite in itertools.product((Backend("float64"), *engines()), (False, True)):
         own = [ops.asarray(x) for x in inputs]
         layer = case.layer(ops)
-        tops, _ = layer.forward(own, True, overwrite and not layer.retains)
+        tops, _ = layer.forward(own, Context(overwrite=overwrite and not layer.saves_activations))
         assert len(tops) == len(shapes)
         assert [top.shape for top in tops] == [tuple(s) for s in shapes]
         assert all(top.dtype == ops.dtype for top in tops)
@@ -399,10 +399,10 @@ def test_gradient(case):
     weights = [rng.normal(size=s) for s in layer.top_shapes(case.shapes)]
 
     def value():
-        tops, _ = layer.forward([ops.asarray(x) for x in inputs], True, False)
+        tops, _ = layer.forward([ops.asarray(x) for x in inputs], Context())
         return sum((w * t).sum() for w, t in zip(weights, tops))
 
-    _, backward = layer.forward([ops.asarray(x) for x in inputs], True, not layer.retains)
+    _, backward = layer.forward([ops.asarray(x) for x in inputs], Context(overwrite=not layer.saves_activations))
     gradients = backward([ops.asarray(w) for w in weights])
     assert len(gradients) == len(inputs)
     given = [g for g in gradients if g is not None]
@@ -428,7 +428,7 @@ def test_backends_agree(case):
     weights = [rng.normal(size=s) for s in case.layer(Backend()).top_shapes(case.shapes)]
     for ops in (Backend("float64"), *engines()):
         layer = case.layer(ops)
-        tops, backward = layer.forward([ops.asarray(x) for x in inputs], True, False)
+        tops, backward = layer.forward([ops.asarray(x) for x in inputs], Context())
         results.append([np.array(a) for a in [*tops, *backward([ops.asarray(w) for w in weights])] if a is not None])
     exact, *others = results
     for other in others:
@@ -478,7 +478,7 @@ def test_asymmetric_padding(pad, stride, dilation):
     for ops in (Backend("float64"), *engines()):
         filters = ops.convolution(weight, None, stride, dilation, 1)
         assert filters.output_size((9, 8), pad) == wanted.shape[2:]
-        np.testing.assert_allclose(filters.forward(ops.asarray(x), pad), wanted, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(filters.forward(ops.asarray(x), pad)[0], wanted, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(filters.backward(ops.asarray(g), (9, 8), pad), adjoint, rtol=1e-4, atol=1e-4)
 
 
@@ -492,13 +492,13 @@ def test_each_channel_of_a_depthwise_convolution_is_a_group(kind, stated):
     layer, (inputs, blobs) = case.layer(Backend("float64")), case.data()
     assert layer.blob_shapes([WIDE]) == shapes
     expected = convolution(inputs, blobs, {**case.params, "group": 4})
-    np.testing.assert_allclose(layer.forward(inputs, True, False)[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(layer.forward(inputs, Context())[0], expected, rtol=1e-5)
 
 
 def test_first_of_equal_maxima_wins():
     """As in Caffe: the gradient of a plateau goes to one place, the first of the window."""
     layer = pool("", (1, 1, 2, 4), kernel_size=2, stride=2).layer(Backend())
-    _, backward = layer.forward([np.ones((1, 1, 2, 4), np.float32)], True, False)
+    _, backward = layer.forward([np.ones((1, 1, 2, 4), np.float32)], Context())
     assert backward([np.array([[[[3.0, 5]]]], np.float32)])[0].tolist() == [[[[3, 0, 5, 0], [0, 0, 0, 0]]]]
 
 
@@ -508,7 +508,7 @@ def test_a_window_larger_than_the_map(method, pad):
     """It takes the time and memory of the map, not those of a window whose size may be a damaged file's."""
     case = pool("", ODD, pool=method, kernel_size=1 << 30, stride=1 << 30, pad=pad)
     layer, (inputs, _) = case.layer(Backend("float64")), case.data()
-    tops, backward = layer.forward(inputs, True, False)
+    tops, backward = layer.forward(inputs, Context())
     np.testing.assert_allclose(tops[0], pooling(inputs, [], case.params)[0], rtol=1e-6)
     assert backward([np.ones(tops[0].shape)])[0].sum() == pytest.approx(
         3 if method == "MAX" else 3 * 7 * 6 / (7 + 2 * pad) / (6 + 2 * pad)
@@ -520,7 +520,7 @@ def test_window_beyond_the_input_is_dropped(method):
     """Caffe keeps such a window where nothing is padded; it holds -FLT_MAX (MAX) or 0/0 (AVE)."""
     layer = pool("", (1, 1, 6, 2), pool=method, kernel_h=2, kernel_w=1, stride_h=3, stride_w=2).layer(Backend())
     x = np.arange(12, dtype=np.float32).reshape(1, 1, 6, 2)
-    tops, backward = layer.forward([x], True, False)
+    tops, backward = layer.forward([x], Context())
     assert tops[0].tolist() == ([[[[2], [8]]]] if method == "MAX" else [[[[1], [7]]]])
     gradient = backward([np.ones((1, 1, 2, 1), np.float32)])[0]
     assert gradient.shape == x.shape
@@ -531,7 +531,7 @@ def test_which_of_equal_inputs_wins():
     """As in Caffe: the second of the first two, and a further one only where it is larger than those before."""
     layer = Case("", "Eltwise", [(1, 4)] * 3, {"operation": "MAX"}).layer(Backend())
     inputs = [np.array([row], np.float32) for row in ([0, 2, 1, 0], [0, 0, 1, 0], [0, 2, 0, 3])]
-    tops, backward = layer.forward(inputs, True, False)
+    tops, backward = layer.forward(inputs, Context())
     assert tops[0].tolist() == [[0, 2, 1, 3]]
     gradients = backward([np.ones((1, 4), np.float32)])
     assert [g[0].tolist() for g in gradients] == [[0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]]
@@ -539,14 +539,14 @@ def test_which_of_equal_inputs_wins():
 
 def test_power_0_has_no_gradient_at_0():
     layer = Case("", "Power", [(1, 3)], {"power": 0.0}).layer(Backend())
-    tops, backward = layer.forward([np.array([[-1, 0, 2.0]], np.float32)], True, True)
+    tops, backward = layer.forward([np.array([[-1, 0, 2.0]], np.float32)], Context(overwrite=True))
     assert tops[0].tolist() == [[1, 1, 1]]
     assert not backward([np.ones((1, 3), np.float32)])[0].any()
 
 
 def test_relu_is_flat_at_zero():
     layer = Case("", "ReLU", [(1, 3)]).layer(Backend())
-    _, backward = layer.forward([np.array([[-1, 0, 1.0]], np.float32)], True, False)
+    _, backward = layer.forward([np.array([[-1, 0, 1.0]], np.float32)], Context())
     assert backward([np.ones((1, 3), np.float32)])[0].tolist() == [[0, 0, 1]]
 
 
@@ -605,7 +605,7 @@ def _agree(case):
     results = []
     for ops in engines():
         layer = case.layer(ops)
-        tops, backward = layer.forward([ops.asarray(x) for x in inputs], True, False)
+        tops, backward = layer.forward([ops.asarray(x) for x in inputs], Context())
         results.append([np.array(tops[0]), np.array(backward([ops.asarray(g)])[0])])
     exact, *others = results
     for a, b in ((a, b) for other in others for a, b in zip(exact, other)):

@@ -12,9 +12,9 @@ from cvstyle import Objective
 from cvstyle.backends import opencl
 from cvstyle.backends.numpy import Backend
 from cvstyle.errors import OptionError
+from cvstyle.graph import Network
 from cvstyle.losses import Loss, made
 from cvstyle.losses.moments import Gram, Moments
-from cvstyle.network import Network
 from cvstyle.style import StyleTargets, measure_styles
 
 SIZE = (150, 210)
@@ -113,7 +113,7 @@ def objective(net, name, size=SIZE, styles=None, **settings):
 
 def statistic(net, loss, picture):
     """Σ w F' F'ᵀ / C by NumPy."""
-    x = net.program([loss.layer]).forward(net.ops.asarray(picture[None]), keep=False)[loss.layer]
+    x = net.program([loss.layer]).forward(net.ops.asarray(picture[None]), needs_grad=False)[loss.layer]
     f = np.array(x)[0].reshape(x.shape[1], -1)
     rows = np.vstack([f, np.ones(f.shape[1])]) if loss.ones else f
     w = np.full(f.shape[1], 1 / f.shape[1]) if loss.weights is None else loss.weights.ravel()

@@ -13,8 +13,8 @@ from PIL import Image
 from cvstyle import Job, Options, checkpoint, images, stylize, zoo
 from cvstyle.cli import main
 from cvstyle.errors import CheckpointError, OptionError
+from cvstyle.graph import Network
 from cvstyle.netdef import NetDef
-from cvstyle.network import Network
 from cvstyle.optimize import Stop
 from cvstyle.run.border import needed_margin
 

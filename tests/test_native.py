@@ -19,9 +19,10 @@ import pytest
 import cvstyle
 from cvstyle import backends
 from cvstyle.backends import native
+from cvstyle.backends.base import RELU, BlockGrid, Epilogue
 from cvstyle.backends.numpy import Backend
 from cvstyle.errors import OptionError
-from cvstyle.network import Network
+from cvstyle.graph import Network
 
 needs_engine = pytest.mark.skipif(
     native.problem() is not None, reason=f"the native backend does not work here: {native.problem()}"
@@ -83,7 +84,7 @@ def test_convolution_relu_and_pool_in_one(variant, channels, outputs, size, pad,
     weight, bias = rng.normal(size=(outputs, channels, 3, 3)), rng.normal(size=outputs)
     x = rng.normal(size=(1, channels, *size))
     exact = Backend("float64").convolution(weight, bias, (1, 1), (1, 1), 1)
-    full, mask = exact.forward_relu(x, pad, True)
+    full, mask = exact.forward(x, pad, RELU)
     output = tuple((n if floor else n + 1) // 2 for n in full.shape[2:])
     cut = np.ascontiguousarray(full[:, :, : 2 * output[0], : 2 * output[1]])
     window = (2, 2), (2, 2), (0, 0)
@@ -91,16 +92,16 @@ def test_convolution_relu_and_pool_in_one(variant, channels, outputs, size, pad,
     g = rng.normal(size=pooled.shape)
     inner = np.zeros(full.shape)
     inner[:, :, : cut.shape[2], : cut.shape[3]] = exact.ops.max_pool_backward(g, winner, cut.shape, *window)
-    wanted = exact.backward_relu(inner, mask, size, pad)
+    wanted = exact.backward(inner, size, pad, mask)
 
     ops = native.Backend(variant=variant)
     own = ops.convolution(weight.astype(np.float32), bias.astype(np.float32), (1, 1), (1, 1), 1)
     assert own.fuses_pool(*window)
-    for own.shift in ((0, 0), (2, 0), (0, 2), (2, 2)):  # where its tiles start
-        y, winners = own.forward_relu_pool(ops.asarray(x), pad, True, output)
+    for offset in ((0, 0), (2, 0), (0, 2), (2, 2)):  # of its blocks
+        y, winners = own.forward(ops.asarray(x), pad, Epilogue(True, True, output), BlockGrid(offset))
         close(y, pooled)
-        close(own.backward_relu_pool(ops.asarray(g), winners, size, pad), wanted)
-    assert own.forward_relu_pool(ops.asarray(x), pad, False, output)[1] is None
+        close(own.backward(ops.asarray(g), size, pad, winners), wanted)
+    assert own.forward(ops.asarray(x), pad, Epilogue(True, False, output))[1] is None
 
 
 @every_variant
@@ -117,14 +118,14 @@ def test_convolution_and_relu(variant, kernel, stride, dilation, group, channels
     exact = Backend("float64").convolution(weight, bias, (stride,) * 2, (dilation,) * 2, group)
     ops = native.Backend(variant=variant)
     own = ops.convolution(weight.astype(np.float32), bias.astype(np.float32), (stride,) * 2, (dilation,) * 2, group)
-    y, mask = exact.forward_relu(x, pad, True)
+    y, mask = exact.forward(x, pad, RELU)
     g = rng.normal(size=y.shape)
-    wanted = exact.backward_relu(g.copy(), mask, size, pad)
-    shifts = ((0, 0), (2, 0), (0, 3), (1, 2)) if own.movable else ((0, 0),)
-    for own.shift in shifts:  # where its tiles start
-        z, own_mask = own.forward_relu(ops.asarray(x), pad, True)
+    wanted = exact.backward(g.copy(), size, pad, mask)
+    shifts = ((0, 0), (2, 0), (0, 3), (1, 2)) if own.supports_offset else ((0, 0),)
+    for offset in shifts:  # of its blocks
+        z, own_mask = own.forward(ops.asarray(x), pad, RELU, BlockGrid(offset))
         close(z, y)
-        close(own.backward_relu(ops.asarray(g), own_mask, size, pad), wanted)
+        close(own.backward(ops.asarray(g), size, pad, own_mask), wanted)
 
 
 @every_variant
@@ -138,8 +139,8 @@ def test_nan_is_not_rectified(variant):
         pad = (side // 2,) * 4
         filters = ops.convolution(rng.normal(size=(16, 16, side, side)).astype(np.float32), None, (1, 1), (1, 1), 1)
         for keep in (False, True):
-            assert np.isnan(filters.forward_relu(ops.asarray(x), pad, keep)[0][0, :, 5, 5]).all()
-    assert np.isnan(filters.forward_relu_pool(ops.asarray(x), pad, True, (6, 6))[0][0, :, 2, 2]).all()
+            assert np.isnan(filters.forward(ops.asarray(x), pad, Epilogue(True, keep))[0][0, :, 5, 5]).all()
+    assert np.isnan(filters.forward(ops.asarray(x), pad, Epilogue(True, True, (6, 6)))[0][0, :, 2, 2]).all()
 
 
 def pool_shapes(kernel, stride, pad, size):
@@ -301,13 +302,14 @@ def test_lbfgs_keeps_its_history_in_bfloat16(variant, size):
 def evaluate(net, ops, x):
     """Features of a few layers and the gradient of their sum."""
     program = Network(net, ops).program(["relu1_1", "pool2", "relu3_2"])
-    features = {name: f.copy() for name, f in program.forward(ops.asarray(x)).items()}
+    found = program.forward(ops.asarray(x))
+    features = {name: f.copy() for name, f in found.items()}
 
     def add(name, g):
         one = ops.asarray(np.ones(features[name].shape))
         return one if g is None else ops.add_scaled(g, 1, one)
 
-    return [*features.values(), np.array(program.backward(add))]
+    return [*features.values(), np.array(found.backward(add))]
 
 
 @needs_engine
@@ -406,10 +408,10 @@ def test_maps_next_to_the_picture_are_computed_again_when_popped():
     for again in (False, True):
         ops = Backend(threads=1)  # what is held at once is otherwise up to the scheduler
         program = Network(net, ops).program(["relu1_1", "relu2_1"])
-        features = program.forward(ops.asarray(x), again=again)
+        features = program.forward(ops.asarray(x), recompute=again)
         assert list(features) == ["relu1_1", "relu2_1"]
         peaks.append(ops.pool.allocated)
-        gradient = program.backward(lambda name, g, f=features: f.pop(name) if g is None else g + f.pop(name))
+        gradient = features.backward(lambda name, g, f=features: f.pop(name) if g is None else g + f.pop(name))
         assert not features
         results.append(gradient)
     assert np.array_equal(*results)

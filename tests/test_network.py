@@ -16,12 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cvstyle import Objective, backends, load_network
+from cvstyle.backends.base import BIAS, UNPLACED
 from cvstyle.backends.numpy import Backend, Convolution
 from cvstyle.caffe import read_net
 from cvstyle.errors import ModelError, OptionError, ShapeError
-from cvstyle.layers import layer_class
+from cvstyle.graph import Network
+from cvstyle.layers import Context, layer_class
 from cvstyle.netdef import LayerDef, NetDef
-from cvstyle.network import Network
 
 WHOLE = {
     "vgg16 V2": (lambda: nets.vgg(16, 16, (66, 97)), "V2"),
@@ -66,7 +67,7 @@ def naive(net, x, ops):
             layer = layer_class(d.type)(d, ops)
             if d.name in net.weights:
                 layer.load(net.weights[d.name], [b.shape for b in bottoms])
-            tops, _ = layer.forward(bottoms, True, False)
+            tops, _ = layer.forward(bottoms, Context())
         tops = [t.copy() for t in tops]
         blobs.update(zip(d.tops, tops, strict=True))
         results[d.name] = tops[0]
@@ -84,7 +85,7 @@ class Projection:
         self.weights = {name: rng.normal(size=s) for name, s in self.program.shapes(shape[2:], shape[1]).items()}
 
     def value(self, x):
-        features = self.program.forward(self.ops.asarray(x), keep=False)
+        features = self.program.forward(self.ops.asarray(x), needs_grad=False)
         return sum(float((self.weights[name] * f).sum()) for name, f in features.items())
 
     def gradient(self, x):
@@ -95,8 +96,7 @@ class Projection:
             own = self.ops.asarray(self.weights[name])
             return own if gradient is None else self.ops.add_scaled(gradient, 1, own)
 
-        self.program.forward(self.ops.asarray(x))
-        gradient = np.array(self.program.backward(add))
+        gradient = np.array(self.program.forward(self.ops.asarray(x)).backward(add))
         assert sorted(called) == sorted(self.weights)
         return gradient
 
@@ -224,14 +224,14 @@ def test_receptive_field_is_what_one_output_sees(layers, exact):
     net = replace(net, weights={n: [np.ones_like(b) for b in blobs] for n, blobs in net.weights.items()})
     network = Network(net, Backend("float64"))
     program = network.program(["c"])
-    features = program.forward(np.ones((1, 3, 41, 37)))["c"]
-    middle = [n // 2 for n in features.shape[2:]]
+    shape = program.forward(np.ones((1, 3, 41, 37)))["c"].shape
+    middle = [n // 2 for n in shape[2:]]
     supports = []
     for offset in itertools.product((0, 1), repeat=2):
-        program.forward(np.ones((1, 3, 41, 37)))
-        delta = np.zeros(features.shape)
+        features = program.forward(np.ones((1, 3, 41, 37)))
+        delta = np.zeros(shape)
         delta[0, 0, middle[0] + offset[0], middle[1] + offset[1]] = 1
-        gradient = program.backward(lambda name, g, delta=delta: delta)
+        gradient = features.backward(lambda name, g, delta=delta: delta)
         rows, columns = (np.flatnonzero(np.abs(gradient).sum(axis=(0, 1, 3 - a))) for a in (0, 1))
         supports.append((rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1))
     field = network.receptive_fields()[network.value("c")].size
@@ -331,7 +331,7 @@ def test_graph(name):
     for taps in combinations:
         for keep in (False, True):
             before = x.copy()
-            features = Network(net, ops).program(taps).forward(x, keep=keep)
+            features = Network(net, ops).program(taps).forward(x, needs_grad=keep)
             np.testing.assert_array_equal(x, before)
             for tap in taps:
                 # Not to the bit: a BatchNorm or Scale that is folded into its convolution rounds otherwise.
@@ -367,15 +367,14 @@ def test_engines_at_full_width(pooling):
 def test_taps_on_one_value_add_up():
     net = graph(conv("conv", "data"), ("Dropout", "drop", "conv", "conv"), ("Split", "split", "conv", "a b"))
     program = Network(net, Backend("float64")).program(["conv", "drop", "split", "b"])
-    assert set(program.taps.values()) == {program.taps["conv"]}
+    assert set(program.outputs.values()) == {program.outputs["conv"]}
     x = picture(net).astype(np.float64)
     features = program.forward(x)
     assert all(f is features["conv"] for f in features.values())
 
     def gradient(taps):
         program = Network(net, Backend("float64")).program(taps)
-        program.forward(x)
-        return program.backward(lambda name, g: np.ones(features["conv"].shape) + (0 if g is None else g))
+        return program.forward(x).backward(lambda name, g: np.ones(features["conv"].shape) + (0 if g is None else g))
 
     np.testing.assert_allclose(gradient(["conv", "drop", "split", "b"]), 4 * gradient(["conv"]))
 
@@ -384,8 +383,9 @@ def test_tap_on_the_picture_itself():
     net = graph(conv("conv", "data"))
     program = Network(net, Backend("float64")).program(["data", "conv"])
     x = picture(net).astype(np.float64)
-    assert program.forward(x)["data"] is x
-    ours = program.backward(lambda name, g: np.zeros((1, 4, 7, 6)) if name == "conv" else g + 3)
+    features = program.forward(x)
+    assert features["data"] is x
+    ours = features.backward(lambda name, g: np.zeros((1, 4, 7, 6)) if name == "conv" else g + 3)
     assert (ours == 3).all()
 
 
@@ -405,13 +405,13 @@ def test_relu_is_fused_with_a_convolution_that_nobody_else_reads(taps, slope, re
     calls = []
 
     class Spy(Convolution):
-        def forward_relu(self, *args):
-            calls.append("forward")
-            return super().forward_relu(*args)
+        def forward(self, x, pad, epilogue=BIAS, grid=UNPLACED):
+            calls.append("forward") if epilogue.relu else None
+            return super().forward(x, pad, epilogue, grid)
 
-        def backward_relu(self, *args):
-            calls.append("backward")
-            return super().backward_relu(*args)
+        def backward(self, g, size, pad, prologue=None, grid=UNPLACED):
+            calls.append("backward") if prologue else None
+            return super().backward(g, size, pad, prologue, grid)
 
     ops = Backend("float64")
     ops.convolution = lambda *args: Spy(ops, *args)
@@ -428,22 +428,19 @@ def test_relu_is_fused_with_a_convolution_that_nobody_else_reads(taps, slope, re
 def test_backward_needs_a_forward_that_keeps():
     net = graph(conv("conv", "data"))
     program = Network(net, Backend()).program(["conv"])
+    features = program.forward(picture(net), needs_grad=False)
     with pytest.raises(RuntimeError, match="forward"):
-        program.backward(lambda name, g: g)
-    program.forward(picture(net), keep=False)
+        features.backward(lambda name, g: g)
+    features = program.forward(picture(net))
+    features.backward(lambda name, g: g)
     with pytest.raises(RuntimeError, match="forward"):
-        program.backward(lambda name, g: g)
-    program.forward(picture(net))
-    program.backward(lambda name, g: g)
-    with pytest.raises(RuntimeError, match="forward"):
-        program.backward(lambda name, g: g)
+        features.backward(lambda name, g: g)
 
 
 def test_no_gradient_from_any_tap_is_zero():
     net = graph(conv("conv", "data"), ("ReLU", "relu", "conv", "conv"))
     program = Network(net, Backend()).program(["relu"])
-    program.forward(picture(net))
-    gradient = program.backward(lambda name, g: None)
+    gradient = program.forward(picture(net)).backward(lambda name, g: None)
     assert gradient.shape == (1, 3, 7, 6)
     assert not gradient.any()
 
@@ -561,11 +558,11 @@ def test_pooled_arrays_do_not_overlap():
     network = Network(net, Backend())
     program = network.program(["inception_3a/output", "pool2/3x3_s2"])
     x = picture(net)
-    held = program.forward(x, keep=False)
+    held = program.forward(x, needs_grad=False)
     copies = {n: f.copy() for n, f in held.items()}
     for _ in range(2):
-        program.forward(picture(net, 1))
-        program.backward(lambda name, g: np.ones(held[name].shape, np.float32) if g is None else g)
+        features = program.forward(picture(net, 1))
+        features.backward(lambda name, g: np.ones(held[name].shape, np.float32) if g is None else g)
     for name, copy in copies.items():
         np.testing.assert_array_equal(held[name], copy)
 

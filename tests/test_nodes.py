@@ -12,7 +12,7 @@ import pytest
 
 from cvstyle import Objective, backends, optimize
 from cvstyle.backends.device.rehearsal import Rehearsal
-from cvstyle.network import Network
+from cvstyle.graph import Network
 from cvstyle.optimize import lbfgs
 
 STYLES = ["relu1_1", "relu2_1", "relu4_1"]

@@ -15,9 +15,9 @@ from reference import make_reference
 from cvstyle import Objective
 from cvstyle.backends.numpy import Backend
 from cvstyle.errors import ImageError, OptionError
+from cvstyle.graph import Network
 from cvstyle.losses import parse_layer
 from cvstyle.netdef import LayerDef, NetDef
-from cvstyle.network import Network
 
 REFERENCE = json.loads(Path(make_reference.__file__).with_name("objective.json").read_text())
 

@@ -24,12 +24,14 @@ from test_optimize import Function, quadratic, rosenbrock
 from cvstyle import Objective, optimize
 from cvstyle import backends as all_backends
 from cvstyle.backends import device as common
+from cvstyle.backends.base import RELU, BlockGrid, Epilogue
 from cvstyle.backends.device import convolution, ways
 from cvstyle.backends.device.picture import PictureConvolution
 from cvstyle.backends.device.ways import Way
 from cvstyle.backends.numpy import Backend
 from cvstyle.errors import DeviceError, OptionError
-from cvstyle.network import Network
+from cvstyle.graph import Network
+from cvstyle.layers import Context
 from cvstyle.optimize import lbfgs
 
 EXACT = Backend("float64")
@@ -64,7 +66,7 @@ def test_layer(case, device):
     for ops, overwrite in ((EXACT, False), (device, False), (device, True)):
         layer = case.layer(ops)
         own = [ops.asarray(x) for x in inputs]
-        tops, backward = layer.forward(own, True, overwrite and not layer.retains)
+        tops, backward = layer.forward(own, Context(overwrite=overwrite and not layer.saves_activations))
         if not overwrite:
             close(own, inputs, 0)
         copies = [np.array(t) for t in tops]
@@ -92,13 +94,13 @@ def check_convolution(
     bias, size, results = noise(outputs, seed=2), shape[1:], []
     for ops in (EXACT, device):
         filters = ops.convolution(weight, bias, stride, dilation, group)
-        filters.shift = shift
-        y = filters.forward(ops.asarray(x), pad)
-        rectified, mask = filters.forward_relu(ops.asarray(x), pad, True)
-        alone, _ = filters.forward_relu(ops.asarray(x), pad, False)
+        grid = BlockGrid(shift)
+        y, _ = filters.forward(ops.asarray(x), pad, grid=grid)
+        rectified, mask = filters.forward(ops.asarray(x), pad, RELU, grid)
+        alone, _ = filters.forward(ops.asarray(x), pad, Epilogue(relu=True), grid)
         g = ops.asarray(noise(*y.shape, seed=3))
         results.append([
-            y, rectified, alone, filters.backward(g, size, pad), filters.backward_relu(ops.copy(g), mask, size, pad)
+            y, rectified, alone, filters.backward(g, size, pad), filters.backward(ops.copy(g), size, pad, mask)
         ])  # fmt: skip
         window = (2, 2), (2, 2), (0, 0)
         for output in {tuple(n // 2 for n in y.shape[2:]), tuple(-(-n // 2) for n in y.shape[2:])}:
@@ -106,13 +108,13 @@ def check_convolution(
                 continue
             g = ops.asarray(noise(1, outputs, *output, seed=4))
             if ops is device:
-                filters.shift = tuple(s // 2 * 2 for s in shift)
-                pooled, winners = filters.forward_relu_pool(ops.asarray(x), pad, True, output)
-                results[-1] += [pooled, filters.backward_relu_pool(g, winners, size, pad)]
+                even = BlockGrid(tuple(s // 2 * 2 for s in shift))
+                pooled, winners = filters.forward(ops.asarray(x), pad, Epilogue(True, True, output), even)
+                results[-1] += [pooled, filters.backward(g, size, pad, winners)]
             else:
                 pooled, winner = ops.max_pool(rectified, *window, output)
                 g = ops.max_pool_backward(g, winner, y.shape, *window)
-                results[-1] += [pooled, filters.backward_relu(g, mask, size, pad)]
+                results[-1] += [pooled, filters.backward(g, size, pad, mask)]
     close(results[1], results[0])
 
 
@@ -173,10 +175,10 @@ def test_plans_fill_the_device():
 def test_relu_keeps_nan_and_counts_zero_as_flat(device):
     values = np.array([np.nan, -1, 0, 2, np.inf, -np.inf], np.float32).reshape(1, 1, 2, 3)
     filters = device.convolution(np.ones((1, 1, 1, 1), np.float32), None, (1, 1), (1, 1), 1)
-    for y, mask in (device.relu(device.asarray(values)), filters.forward_relu(device.asarray(values), (0,) * 4, True)):
+    for y, mask in (device.relu(device.asarray(values)), filters.forward(device.asarray(values), (0,) * 4, RELU)):
         np.testing.assert_array_equal(np.array(y).ravel()[1:], [0, 0, 2, np.inf, 0])
         assert np.isnan(np.array(y).ravel()[0])
-        assert np.array(mask).ravel()[0] == 0b011000
+        assert np.array(getattr(mask, "bits", mask)).ravel()[0] == 0b011000
 
 
 @pytest.mark.gpu

@@ -13,7 +13,7 @@ import pytest
 from cvstyle import Objective, backends, images, stylize
 from cvstyle.backends import cuda, opencl
 from cvstyle.cli import main
-from cvstyle.network import load_network
+from cvstyle.graph import load_network
 
 
 @pytest.fixture(scope="module")

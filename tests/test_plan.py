@@ -17,8 +17,8 @@ from cvstyle import Job, Options, optimize, plan, process, stylize
 from cvstyle.backends import memory, opencl
 from cvstyle.cli import main
 from cvstyle.errors import OptionError
+from cvstyle.graph import Network
 from cvstyle.netdef import LayerDef, NetDef
-from cvstyle.network import Network
 from cvstyle.options import Compute
 from cvstyle.run import loop, planner, probes
 

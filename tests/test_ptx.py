@@ -33,7 +33,7 @@ from test_opencl import (
 from cvstyle import Objective, backends, optimize
 from cvstyle.backends.device import compiler, tensor
 from cvstyle.backends.device.ways import TILES, Way
-from cvstyle.network import Network
+from cvstyle.graph import Network
 
 # Run here once more, on the device below.
 __all__ = [
@@ -229,8 +229,8 @@ def test_mistakes_in_the_tensor_kernel_are_seen(device, monkeypatch, tile, share
     ops = backends.get("cuda", precision="fp16-fast")
     ops.autotune = False
     x, weight = (np.round(noise(*shape) * 4) for shape in ((1, 64, 6, 17), (16, 64, 3, 3)))
-    exact = EXACT.convolution(weight, None, (1, 1), (1, 1), 1).forward(EXACT.asarray(x), (1,) * 4)
-    run = lambda: ops.convolution(weight, None, (1, 1), (1, 1), 1).forward(ops.asarray(x), (1,) * 4)  # noqa: E731
+    exact = EXACT.convolution(weight, None, (1, 1), (1, 1), 1).forward(EXACT.asarray(x), (1,) * 4)[0]
+    run = lambda: ops.convolution(weight, None, (1, 1), (1, 1), 1).forward(ops.asarray(x), (1,) * 4)[0]  # noqa: E731
     if problem:
         with pytest.raises(ptx.Fault, match=problem):
             run()

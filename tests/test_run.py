@@ -21,8 +21,8 @@ from cvstyle import Compute, Job, Objective, Options, images, load_network, meas
 from cvstyle.backends import native, threads
 from cvstyle.backends.numpy import Backend
 from cvstyle.errors import ImageError, OptionError
+from cvstyle.graph import Network
 from cvstyle.netdef import LayerDef, NetDef
-from cvstyle.network import Network
 
 needs_native = pytest.mark.skipif(native.problem() is not None, reason=f"no engine here: {native.problem()}")
 BACKENDS = ["numpy", pytest.param("native", marks=needs_native)]

@@ -17,11 +17,12 @@ from cvstyle import Objective
 from cvstyle import backends as all_backends
 from cvstyle.backends import device as common
 from cvstyle.backends import opencl
+from cvstyle.backends.base import RELU, Epilogue
 from cvstyle.backends.device import compiler, tensor
 from cvstyle.backends.device.ways import Way
 from cvstyle.errors import OptionError
+from cvstyle.graph import Network
 from cvstyle.netdef import LayerDef, NetDef
-from cvstyle.network import Network
 
 BACKEND = os.environ.get("CVSTYLE_TEST_BACKEND")
 ON_GPU = BACKEND in ("cuda", "nothing")
@@ -123,8 +124,8 @@ def test_whoever_comes_last_the_bytes_are_the_same(backends, monkeypatch, precis
     x, g = ops.asarray(noise(1, 64, 9, 20, seed=2)), ops.asarray(noise(1, 32, 9, 20, seed=3))
     runs = []
     for _ in range(4):
-        y, mask = filters.forward_relu(x, PADS, True)
-        runs.append([np.array(a).tobytes() for a in (y, mask, ops.peak(y), filters.backward(g, (9, 20), PADS))])
+        y, mask = filters.forward(x, PADS, RELU)
+        runs.append([np.array(a).tobytes() for a in (y, mask.bits, ops.peak(y), filters.backward(g, (9, 20), PADS))])
     assert all(run == runs[0] for run in runs)
     assert not any(np.array(counters).any() for counters in ops._counters.values())
 
@@ -146,15 +147,15 @@ def pooled(ops, filters, x, size, g=None):
     """
     if g is None:
         output = tuple(-(-n // 2) for n in size)
-        g = ops.asarray(integers(1, filters.forward(x, PADS).shape[1], *output, seed=4))
+        g = ops.asarray(integers(1, filters.forward(x, PADS)[0].shape[1], *output, seed=4))
     output = g.shape[2:]
     if ops is not EXACT:
-        y, winners = filters.forward_relu_pool(x, PADS, True, output)
-        return y, filters.backward_relu_pool(g, winners, size, PADS)
-    rectified, mask = filters.forward_relu(x, PADS, True)
+        y, winners = filters.forward(x, PADS, Epilogue(True, True, output))
+        return y, filters.backward(g, size, PADS, winners)
+    rectified, mask = filters.forward(x, PADS, RELU)
     geometry = ((2, 2), (2, 2), (0, 0))
     y, winners = ops.max_pool(rectified, *geometry, output)
-    return y, filters.backward_relu(ops.max_pool_backward(g, winners, rectified.shape, *geometry), mask, size, PADS)
+    return y, filters.backward(ops.max_pool_backward(g, winners, rectified.shape, *geometry), size, PADS, mask)
 
 
 def check_integers(ops, monkeypatch, tile, split, shape, outputs):
@@ -164,12 +165,12 @@ def check_integers(ops, monkeypatch, tile, split, shape, outputs):
     for backend in (EXACT, ops):
         filters = backend.convolution(weight, bias, (1, 1), (1, 1), 1)
         x = backend.asarray(integers(1, *shape))
-        rectified, mask = filters.forward_relu(x, PADS, True)
+        rectified, mask = filters.forward(x, PADS, RELU)
         g = integers(1, outputs, *shape[1:], seed=3)
         results.append([
-            filters.forward(x, PADS), rectified, filters.forward_relu(x, PADS, False)[0],
+            filters.forward(x, PADS)[0], rectified, filters.forward(x, PADS, Epilogue(relu=True))[0],
             filters.backward(backend.asarray(g), shape[1:], PADS),
-            filters.backward_relu(backend.asarray(g), mask, shape[1:], PADS), *pooled(backend, filters, x, shape[1:]),
+            filters.backward(backend.asarray(g), shape[1:], PADS, mask), *pooled(backend, filters, x, shape[1:]),
         ])  # fmt: skip
     for ours, exact in zip(results[1], results[0], strict=True):
         np.testing.assert_array_equal(np.array(ours), exact)
@@ -191,11 +192,11 @@ def test_other_paddings_have_no_blocks(backends):
     """What windows know of the filters says nothing of the padding, so Winograd's algorithm would round otherwise."""
     ops, weight, x = backends["fp16-fast"], integers(16, 16, 3, 3, seed=1), integers(1, 16, 9, 12)
     filters = ops.convolution(weight, None, (1, 1), (1, 1), 1)
-    y = filters.forward(ops.asarray(x), (0, 0, 0, 0))
+    y, _ = filters.forward(ops.asarray(x), (0, 0, 0, 0))
     np.testing.assert_array_equal(
-        np.array(y), EXACT.convolution(weight, None, (1, 1), (1, 1), 1).forward(x, (0, 0, 0, 0))
+        np.array(y), EXACT.convolution(weight, None, (1, 1), (1, 1), 1).forward(x, (0, 0, 0, 0))[0]
     )
-    assert filters.block == 1 and "Winograd" not in filters.engine()
+    assert filters.block_size == 1 and "Winograd" not in filters.engine()
 
 
 def test_a_deconvolution_is_computed_before_its_input_is_overwritten(backends):
@@ -210,7 +211,7 @@ def test_a_deconvolution_is_computed_before_its_input_is_overwritten(backends):
     weights = {"first": [integers(16, 3, 1, 1), integers(16)], "up": [integers(16, 16, 3, 3)]}
     net, x, found = NetDef("net", {"data": None}, layers, weights), integers(1, 3, 6, 7), []
     for ops in (EXACT, backends["tf32-fast"]):
-        features = Network(net, ops).program(["sum"]).forward(ops.asarray(x), keep=False)
+        features = Network(net, ops).program(["sum"]).forward(ops.asarray(x), needs_grad=False)
         found.append(np.array(ops.to_host(features["sum"])))
     np.testing.assert_array_equal(found[1], found[0])
 
@@ -232,8 +233,8 @@ def test_two_words_hold_long_integers(backends, monkeypatch, precision, most_x, 
     for backend in (EXACT, backends[precision]):
         filters = backend.convolution(weight, bias, (1, 1), (1, 1), 1)
         x = backend.asarray(integers(1, *shape, most=most_x))
-        rectified = filters.forward_relu(x, PADS, True)[0]
-        results.append([filters.forward(x, PADS), rectified, pooled(backend, filters, x, shape[1:])[0]])
+        rectified = filters.forward(x, PADS, RELU)[0]
+        results.append([filters.forward(x, PADS)[0], rectified, pooled(backend, filters, x, shape[1:])[0]])
     for ours, exact in zip(results[1], results[0], strict=True):
         np.testing.assert_array_equal(np.array(ours), exact)
 
@@ -243,12 +244,12 @@ def test_convolution_rounds_its_operands_and_nothing_else(ops):
     filters = ops.convolution(weight, bias, (1, 1), (1, 1), 1)
     assert isinstance(filters, tensor.TensorConvolution)
     rounded = [as_rounded(a, word(ops)) for a in (x, weight)]
-    convolve = lambda x, w, b=None: EXACT.convolution(w, b, (1, 1), (1, 1), 1).forward(x, PADS)  # noqa: E731
+    convolve = lambda x, w, b=None: EXACT.convolution(w, b, (1, 1), (1, 1), 1).forward(x, PADS)[0]  # noqa: E731
     y, exact = convolve(*rounded, bias), EXACT.convolution(rounded[1], bias, (1, 1), (1, 1), 1)
     if ops.split:
         y = convolve(x, weight, bias)
         assert as_rounded(x - rounded[0], word(ops)).any()
-    close([filters.forward(ops.asarray(x), PADS)], [y], TRUNCATED_TWO_WORDS if ops.split else TRUNCATED)
+    close([filters.forward(ops.asarray(x), PADS)[0]], [y], TRUNCATED_TWO_WORDS if ops.split else TRUNCATED)
     g = noise(1, 32, 12, 19, seed=4) * 1e-9  # below the least number of fp16
     close(
         [filters.backward(ops.asarray(g), (12, 19), PADS)],
@@ -283,14 +284,14 @@ def gradient_and_style(ops, weight, g, kind, d, x, factor, additions=1):
     if kind == "plain":
         gradient = filters.backward(g, size, PADS)
     elif kind == "relu" or ops is EXACT:
-        rectified, mask = filters.forward_relu(x, PADS, True)
+        rectified, mask = filters.forward(x, PADS, RELU)
         if kind == "pool":
             geometry = ((2, 2), (2, 2), (0, 0))
             _, winners = ops.max_pool(rectified, *geometry, g.shape[2:])
             g = ops.max_pool_backward(g, winners, rectified.shape, *geometry)
-        gradient = filters.backward_relu(g, mask, size, PADS)
+        gradient = filters.backward(g, size, PADS, mask)
     else:
-        gradient = filters.backward_relu_pool(g, filters.forward_relu_pool(x, PADS, True, g.shape[2:])[1], size, PADS)
+        gradient = filters.backward(g, size, PADS, filters.forward(x, PADS, Epilogue(True, True, g.shape[2:]))[1])
     for _ in range(additions):
         gradient = ops.gram_backward(ops.asarray(d), x, factor, out=gradient)
     return gradient
@@ -346,22 +347,22 @@ def test_kernels_leave_the_largest_magnitude_behind(backends, monkeypatch, tile,
     monkeypatch.setattr(ops, "abs_max", lambda x: read.append(1) or common.Backend.abs_max(ops, x))
     filters = ops.convolution(noise(64, 32, 3, 3), noise(64, seed=1), (1, 1), (1, 1), 1)
     x = ops.asarray(noise(1, 32, 9, 21, seed=2))
-    y, mask = filters.forward_relu(x, PADS, True)
+    y, mask = filters.forward(x, PADS, RELU)
     assert len(read) == 1  # that of x
-    small, winners = filters.forward_relu_pool(x, PADS, True, (5, 11))
+    small, winners = filters.forward(x, PADS, Epilogue(True, True, (5, 11)))
     gram = ops.gram(y, 1.0)
     g = ops.gram_backward(gram, y, 1.0)
     count = len(read)
     assert count == 2  # the Gram matrix comes from a kernel of the portable ones
     ops.gram_backward(gram, y, 0.5, out=g)
-    results = [y, small, g, filters.forward(x, PADS), filters.backward_relu(g, mask, (9, 21), PADS),
-               filters.backward_relu_pool(small, winners, (9, 21), PADS)]  # fmt: skip
+    results = [y, small, g, filters.forward(x, PADS)[0], filters.backward(g, (9, 21), PADS, mask),
+               filters.backward(small, (9, 21), PADS, winners)]  # fmt: skip
     for array in results:
         assert array.block.largest.size == 1  # with nothing left to do
         assert np.array(ops.peak(array))[0] == np.abs(np.array(array)).max() > 0
     assert len(read) <= count + 1
     first = ops.convolution(noise(32, 3, 3, 3), noise(32, seed=1), (1, 1), (1, 1), 1)
-    y = first.forward_relu(ops.asarray(noise(1, 3, 17, 33, seed=2)), PADS, True)[0]
+    y = first.forward(ops.asarray(noise(1, 3, 17, 33, seed=2)), PADS, RELU)[0]
     count = len(read)
     assert np.array(ops.peak(y))[0] == np.array(y).max() and len(read) == count
     ones = np.ones(y.shape, np.float32)
@@ -370,7 +371,7 @@ def test_kernels_leave_the_largest_magnitude_behind(backends, monkeypatch, tile,
         assert np.array(ops.peak(y))[0] == np.abs(np.array(y)).max()
     x = np.array(x)
     x[0, 3, 4, 5] = np.nan
-    assert np.isnan(np.array(ops.peak(filters.forward(ops.asarray(x), PADS)))[0])
+    assert np.isnan(np.array(ops.peak(filters.forward(ops.asarray(x), PADS)[0]))[0])
 
 
 def test_shares_fill_the_multiprocessors():
@@ -538,7 +539,7 @@ def test_half_precision_does_not_overflow(backends, monkeypatch):
         objective = Objective(Network(net, ops), pictures[0], pictures[1:2], tv_weight=0, **layers)
         results[name] = objective(pictures[2].astype(np.float64))
         if name == "exact":
-            features = Network(net, ops).program(["relu3_1"]).forward(ops.asarray(pictures[2][None]), keep=False)
+            features = Network(net, ops).program(["relu3_1"]).forward(ops.asarray(pictures[2][None]), needs_grad=False)
             assert np.max(features["relu3_1"]) > 65504
     loss, exact = results.pop("exact")
     for ours, gradient in results.values():

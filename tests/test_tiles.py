@@ -16,9 +16,9 @@ from cvstyle import Objective
 from cvstyle.backends.files import FilePool
 from cvstyle.backends.numpy import Backend
 from cvstyle.errors import OptionError
+from cvstyle.graph import Network, Program, Region
+from cvstyle.graph.tiling import Rect, split
 from cvstyle.netdef import LayerDef, NetDef
-from cvstyle.network import Network, Program
-from cvstyle.tiles import Part, split
 
 DEEP = {
     "content_layers": ["relu4_2", "conv2_1:0.3"], "style_layers": ["relu1_1", "pool1", "relu3_1:2", "relu5_1"],
@@ -66,11 +66,11 @@ def check_features(net, taps, size, tile, first=0):
     def features(part, keep):
         rows, columns = (slice(a, a + n) for a, n in zip(part.start, part.shape))
         window = program.ops.asarray(np.ascontiguousarray(x[..., rows, columns]))
-        maps = program.forward(window, keep=keep, of=size, at=part.start)
+        maps = program.forward(window, needs_grad=keep, region=Region(part.start, size))
         return {name: np.array(program.ops.to_host(maps[name])) for name in taps}
 
     parts = [features(tile.window, keep=False) for tile in found[:first]]
-    whole = features(Part((0, 0), size), keep=True)
+    whole = features(Rect((0, 0), size), keep=True)
     parts += [features(tile.window, keep=False) for tile in found[first:]]
     for tile, part in zip(found, parts, strict=True):
         for name, owned in tile.owned.items():
@@ -161,7 +161,7 @@ def test_blocks_below_a_deconvolution_fit_its_own_which_cannot_be_moved(engine):
     net = Network(NetDef("net", {"data": None}, tuple(layers), weights), nets.ENGINES[engine]())
     check_features(net, ["second", "third", "fourth"], (345, 333), 200)
     # A block of 4 takes 3 blocks of the deconvolution, 4 of the second layer, 18 positions of the first, 20 pixels.
-    assert net.program(["fourth"]).reach((345, 333), 0).widest == ("fourth", 20)
+    assert net.program(["fourth"]).footprint((345, 333), 0).largest == ("fourth", 20)
 
 
 @pytest.mark.parametrize("engine", nets.ENGINES)

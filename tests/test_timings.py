@@ -8,7 +8,7 @@ import pytest
 from cvstyle import backends
 from cvstyle.backends import threads
 from cvstyle.cli import main
-from cvstyle.network import Network
+from cvstyle.graph import Network
 from cvstyle.timings import measure
 
 

@@ -112,7 +112,7 @@ def test_the_teacher_is_the_network(training):
     train, folder = training
     net = load_network(folder / "deploy.prototxt", folder / "resnet.caffemodel", "numpy")
     x = np.random.default_rng(0).normal(0, 60, (1, 3, 71, 90)).astype(np.float32)
-    found = net.program(list(LAYERS)).forward(net.ops.asarray(x), keep=False)
+    found = net.program(list(LAYERS)).forward(net.ops.asarray(x), needs_grad=False)
     teacher = train.Teacher(folder / "deploy.prototxt", folder / "resnet.caffemodel", LAYERS)
     for name, features in zip(LAYERS, teacher(torch.from_numpy(x)), strict=True):
         np.testing.assert_allclose(features.numpy(), found[name], atol=1e-5 * found[name].max(), err_msg=name)
@@ -143,7 +143,7 @@ def test_stages(training, tmp_path, capsys):
         found = student(torch.from_numpy(x))
     for name, most in (("exact", 1e-5), ("made", 0.03)):  # the latter has rounded weights
         net = load_network(tmp_path / f"{name}.prototxt", tmp_path / f"{name}.caffemodel", "numpy")
-        ours = net.program(list(found)).forward(net.ops.asarray(x), keep=False)
+        ours = net.program(list(found)).forward(net.ops.asarray(x), needs_grad=False)
         for layer, features in found.items():
             difference = np.linalg.norm(ours[layer] - features.numpy())
             assert difference < most * np.linalg.norm(features.numpy()), (name, layer)

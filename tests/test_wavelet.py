@@ -50,7 +50,7 @@ def test_an_even_picture_gives_even_features():
     """No frame: the edge of the picture leaves no mark where there is nothing to see."""
     net = load_network(PROTO, MODEL, Backend("float64"))
     x = np.broadcast_to(np.float64([[[60.0]], [[-20]], [[35]]]), (3, 64, 80))[None]
-    for name, f in net.program(OCTAVES[:1]).forward(net.ops.asarray(x), keep=False).items():
+    for name, f in net.program(OCTAVES[:1]).forward(net.ops.asarray(x), needs_grad=False).items():
         assert np.abs(f - f[..., 32:33, 40:41]).max() < 1e-8, name
 
 

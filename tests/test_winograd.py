@@ -15,9 +15,10 @@ from test_tuning import Clock, folder, ops  # fixtures
 from cvstyle import images, plan, stylize
 from cvstyle.backends import device as common
 from cvstyle.backends import opencl
+from cvstyle.backends.base import RELU
 from cvstyle.backends.device import convolution, ways, winograd
 from cvstyle.backends.device.ways import TILES, Way
-from cvstyle.network import Network
+from cvstyle.graph import Network
 from cvstyle.run import probes
 
 __all__ = ["folder", "ops"]
@@ -105,19 +106,19 @@ def test_each_number_is_within_the_proven_bound(device, monkeypatch, channels):
     monkeypatch.setattr(convolution, "plan", lambda *_, blocks=0, **__: Way(TILES[2], 1, True))
     x, weight = noise(1, channels, 6, 6), noise(7, channels, 3, 3, seed=1)
     ours, exact = (b.convolution(weight, None, (1, 1), (1, 1), 1) for b in (device, EXACT))
-    y, reference = (np.array(c.forward(c.ops.asarray(x), (0,) * 4), float)[0] for c in (ours, exact))
+    y, reference = (np.array(c.forward(c.ops.asarray(x), (0,) * 4)[0], float)[0] for c in (ours, exact))
     assert np.all(np.abs(y - reference) <= bound(x[0], weight))
     assert bound(x[0], weight).max() < 1e-2 * np.abs(reference).max()  # it says something
 
 
 def test_512_channels_are_within_three_times_the_direct_kernels_error(device, monkeypatch):
     x, weight = np.maximum(noise(1, 512, 8, 8), 0), noise(64, 512, 3, 3, seed=1)
-    exact = EXACT.convolution(weight, None, (1, 1), (1, 1), 1).forward(EXACT.asarray(x), (1,) * 4)
+    exact = EXACT.convolution(weight, None, (1, 1), (1, 1), 1).forward(EXACT.asarray(x), (1,) * 4)[0]
     errors = []
     for by_winograd in (False, True):
         way = Way(TILES[2], 1, by_winograd)
         monkeypatch.setattr(convolution, "plan", lambda *_, way=way, **__: way)
-        y = device.convolution(weight, None, (1, 1), (1, 1), 1).forward(device.asarray(x), (1,) * 4)
+        y = device.convolution(weight, None, (1, 1), (1, 1), 1).forward(device.asarray(x), (1,) * 4)[0]
         errors.append(np.linalg.norm(np.array(y, float) - exact) / np.linalg.norm(exact))
     assert errors[1] <= 3 * errors[0] and errors[1] < 3e-6
 
@@ -146,8 +147,9 @@ def test_what_is_done_without(device, monkeypatch, shape, stride, dilation, grou
     asked = []
     monkeypatch.setattr(convolution, "plan", lambda *_, blocks, **__: asked.append(blocks) or Way(TILES[2], 1))
     filters = device.convolution(noise(*shape), None, stride, dilation, group)
-    filters.backward(filters.forward(device.asarray(noise(1, shape[1] * group, 20, 20)), (1,) * 4), (20, 20), (1,) * 4)
-    assert filters.block == 1 and not any(asked)
+    y, _ = filters.forward(device.asarray(noise(1, shape[1] * group, 20, 20)), (1,) * 4)
+    filters.backward(y, (20, 20), (1,) * 4)
+    assert filters.block_size == 1 and not any(asked)
 
 
 @pytest.mark.parametrize("size, tile, taps", [
@@ -203,8 +205,8 @@ def test_the_size_of_slabs_does_not_change_the_bits(device, monkeypatch):
         assert way.order == Way(TILES[2], 2, True).order
         monkeypatch.setattr(convolution, "plan", lambda *_, way=way, **__: way)
         filters = device.convolution(weight, None, (1, 1), (1, 1), 1)
-        y, bits = filters.forward_relu(device.asarray(x), (1,) * 4, True)
-        g = filters.backward_relu(y, bits, (30, 37), (1,) * 4)
+        y, bits = filters.forward(device.asarray(x), (1,) * 4, RELU)
+        g = filters.backward(y, (30, 37), (1,) * 4, bits)
         results.append(np.array(y).tobytes() + np.array(g).tobytes())
     assert len(set(results)) == 1
 
@@ -245,8 +247,8 @@ def test_what_was_tried_and_not_taken_is_forgotten(ops, monkeypatch):
         ops.choices.kept.clear()
         before = ops.weights
         filters = ops.convolution(weight, None, (1, 1), (1, 1), 1)
-        y, bits = filters.forward_relu(x, pads, True)
-        filters.backward_relu(y, bits, (16, 16), pads)
+        y, bits = filters.forward(x, pads, RELU)
+        filters.backward(y, (16, 16), pads, bits)
         assert [filters.engine(d) for d in (False, True)] == [str(pair[fastest])] * 2
         assert ops.weights - before == pytest.approx(size * 4 * 128 * 128, rel=1e-2)
         assert not any(chunk.lasting and chunk.is_free for chunk in ops.pool._chunks)
@@ -260,8 +262,8 @@ def test_an_iteration_allocates_nothing(device, monkeypatch):
     filters = ops.convolution(noise(64, 64, 3, 3), None, (1, 1), (1, 1), 1)
     x, taken = ops.asarray(noise(1, 64, 130, 130)), []
     for _ in range(4):
-        y, bits = filters.forward_relu(x, (1,) * 4, True)
-        g = filters.backward_relu(y, bits, (130, 130), (1,) * 4)
+        y, bits = filters.forward(x, (1,) * 4, RELU)
+        g = filters.backward(y, (130, 130), (1,) * 4, bits)
         taken.append(ops.pool.allocated)
         del y, bits, g
     assert taken[1] == taken[2] == taken[3]

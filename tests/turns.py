@@ -49,7 +49,7 @@ def relus(network, last):
 
 def maps(network, x, layers):
     """What the named layers of a float32 network give for a picture (1, 3, H, W)."""
-    found = network.program(layers).forward(network.ops.asarray(x), keep=False)
+    found = network.program(layers).forward(network.ops.asarray(x), needs_grad=False)
     return [network.ops.to_host(found[name]) for name in layers]
 
 

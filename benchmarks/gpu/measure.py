@@ -16,11 +16,12 @@ import numpy as np
 from common import VGG19, distance, objective, problem, versions, vgg19
 
 from cvstyle import Objective, backends, images, optimize, zoo
+from cvstyle.backends.base import RELU
 from cvstyle.backends.device import rehearsal
 from cvstyle.backends.numpy import Backend as Reference
 from cvstyle.errors import CvstyleError
+from cvstyle.graph import Network, load_network
 from cvstyle.layers.convolution import Convolution
-from cvstyle.network import Network, load_network
 from cvstyle.optimize import lbfgs
 
 WARM = lbfgs.HISTORY + 8  # iterations until everything is compiled, chosen, recorded, and the history full
@@ -177,10 +178,10 @@ def timed(ops, layer, inner, outer, ceiling):
     rng = np.random.default_rng(0)
     x, g = (ops.asarray(rng.standard_normal(s, dtype=np.float32)) for s in (inner, outer))
     filters, pad = layer.filters, layer.pad
-    _, mask = filters.forward_relu(x, pad, True)
-    ops.settled(filters.backward_relu(g, mask, inner[2:], pad))
-    forward = ops.seconds(lambda: filters.forward_relu(x, pad, True))
-    backward = ops.seconds(lambda: ops.settled(filters.backward_relu(g, mask, inner[2:], pad)))
+    _, mask = filters.forward(x, pad, RELU)
+    ops.settled(filters.backward(g, inner[2:], pad, mask))
+    forward = ops.seconds(lambda: filters.forward(x, pad, RELU))
+    backward = ops.seconds(lambda: ops.settled(filters.backward(g, inner[2:], pad, mask)))
     rates = [2 * 9 * inner[1] * math.prod(outer[1:]) / 1e12 / seconds for seconds in (forward, backward)]
     words = 3 if ops.split and inner[1] > 4 else 1  # products for each that counts
     found = {

@@ -14,7 +14,7 @@ from measure import ROOT, Settings
 
 from cvstyle import images, optimize
 from cvstyle.backends.device import rehearsal
-from cvstyle.network import Network
+from cvstyle.graph import Network
 from cvstyle.optimize import lbfgs
 
 

@@ -16,7 +16,7 @@ from functools import cache
 from ..errors import OptionError, nearest
 
 _KINDS = ("auto", "gpu", "cpu")
-_HELPERS = {"choose", "device", "files", "memory", "threads"}
+_HELPERS = {"base", "choose", "device", "files", "memory", "threads"}
 
 
 @cache

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import DeviceError, OptionError
 from . import cuda
+from .base import BIAS, UNPLACED, ReluMask
 from .device.convolution import Convolution
 from .device.operations import strides_of
 
@@ -194,24 +195,23 @@ def describe(cudnn, handle, kind, source, weight, result, pad, stride, dilation)
 class CudnnConvolution(Convolution):
     """A convolution by cuDNN, and by our own kernels where it has none for the shape."""
 
-    block = 1  # whoever computes: cuDNN goes by the shape, so windows do not round as the picture in any case
+    block_size = 1  # whoever computes: cuDNN goes by the shape, so windows do not round as the picture in any case
 
-    def forward(self, x, pad):
+    def forward(self, x, pad, epilogue=BIAS, grid=UNPLACED):
         y = self._by_cudnn("conv_fprop", x, (1, self.outputs, *self.output_size(x.shape[2:], pad)), pad)
         if y is None:
-            return super().forward(x, pad)
-        return y if self._bias is None else self.ops.affine(y, None, self._bias.reshape(1, -1, 1, 1), out=y)
+            y, _ = super().forward(x, pad, grid=grid)
+        elif self._bias is not None:
+            y = self.ops.affine(y, None, self._bias.reshape(1, -1, 1, 1), out=y)
+        if not epilogue.relu:
+            return y, None
+        y, bits = self.ops.relu(y, out=y)
+        return y, ReluMask(bits)
 
-    def backward(self, g, size, pad):
+    def backward(self, g, size, pad, prologue=None, grid=UNPLACED):
+        g = g if prologue is None else self.ops.relu_backward(g, prologue.bits)
         y = self._by_cudnn("conv_dgrad", g, (1, self.inputs, *size), pad)
-        return super().backward(g, size, pad) if y is None else y
-
-    def forward_relu(self, x, pad, keep):
-        y = self.forward(x, pad)
-        return self.ops.relu(y, out=y)
-
-    def backward_relu(self, g, mask, size, pad):
-        return self.backward(self.ops.relu_backward(g, mask), size, pad)
+        return super().backward(g, size, pad, grid=grid) if y is None else y
 
     def fuses_pool(self, kernel, stride, pad):
         return False

@@ -14,6 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
+from .base import BIAS, UNPLACED, ReluMask
 from .memory import HostPool
 from .threads import Workers
 
@@ -33,7 +34,7 @@ class Backend:
 
     name = "numpy"
     fuses_pooling = False
-    """Whether its convolutions can do the ReLU and a max pool that follow (`fuses_pool`, `forward_relu_pool`)."""
+    """Whether convolutions may have a max pool in their epilogue (`Convolution.fuses_pool`)."""
     history_itemsize = 4
     """Bytes of a value in the history of L-BFGS."""
     autotune = False
@@ -564,14 +565,11 @@ class Convolution:
     stride, dilation: (vertical, horizontal). pad is given per call: (top, left, bottom, right).
     """
 
-    block = 1
-    """Positions are computed in squares of this side, counted from the first: rounding depends on what is in one."""
+    block_size = 1
+    """Outputs along an axis of the blocks in which they are computed: rounding depends on all that is in a block."""
 
-    movable = False
-    """Whether they can start before the first."""
-
-    shift = (0, 0)
-    """How far before the first they start."""
+    supports_offset = False
+    """Whether blocks can start any number of positions before the map (`BlockGrid.offset`)."""
 
     def __init__(self, ops, weight, bias, stride, dilation, group):
         self.ops, self.stride, self.dilation, self.group = ops, stride, dilation, group
@@ -585,13 +583,6 @@ class Convolution:
         """The filters, contiguous and aligned; made when first needed, since the file's may be neither."""
         return np.require(self._source, self.ops.dtype, ["C", "A"])
 
-    def place(self, shift, whole, backward=False):
-        """Of a window of a picture: what `shift` is, and the picture's map, by both of which windows round as it does.
-
-        whole: its (height, width). backward: it is the gradient's, as a transposed convolution computes it.
-        """
-        self.shift = shift
-
     def engine(self, backward=False):
         """What does the work in this direction, for `cvstyle info --timings`."""
         return "im2col, BLAS"
@@ -600,8 +591,32 @@ class Convolution:
         """(height, width) of the output for an input of this (height, width)."""
         return tuple((n + pad[i] + pad[i + 2] - self.extent[i]) // self.stride[i] + 1 for i, n in enumerate(size))
 
-    def forward(self, x, pad):
-        """(1, C, H, W) → (1, output channels, *output_size), bias added."""
+    def forward(self, x, pad, epilogue=BIAS, grid=UNPLACED):
+        """(1, C, H, W) → ((1, output channels, *output_size), bias added; the prologue of its gradient or None).
+
+        grid: see `BlockGrid`; without blocks it has no meaning. A pool in the epilogue needs `fuses_pool`.
+        """
+        y = self._correlate(x, pad)
+        if not epilogue.relu:
+            return y, None
+        if not epilogue.saves:
+            return np.maximum(y, 0, out=y), None
+        y, bits = self.ops.relu(y, out=y)
+        return y, ReluMask(bits)
+
+    def backward(self, g, size, pad, prologue=None, grid=UNPLACED):
+        """Gradient for the input of (height, width) `size`, given that of the output; the bias plays no part.
+
+        prologue: that of `forward`, whose epilogue the gradient passes first; g may be overwritten then. grid: that of
+        the gradient's map, where a transposed convolution is computed.
+        """
+        return self._transpose(g if prologue is None else self.ops.relu_backward(g, prologue.bits), size, pad)
+
+    def fuses_pool(self, kernel, stride, pad):
+        """Whether an epilogue can have this max pool."""
+        return False
+
+    def _correlate(self, x, pad):
         ops = self.ops
         out_h, out_w = self.output_size(x.shape[2:], pad)
         y = ops.empty((1, self.weight.shape[0], out_h, out_w))
@@ -622,8 +637,7 @@ class Convolution:
             y += self.bias[:, None, None]
         return y
 
-    def backward(self, g, size, pad):
-        """Gradient for the input of (height, width) `size`, given that of the output; the bias plays no part."""
+    def _transpose(self, g, size, pad):
         ops = self.ops
         out_h, out_w = g.shape[2:]
         channels = self.weight.shape[1] * self.group
@@ -661,15 +675,6 @@ class Convolution:
         gx = ops.empty((1, *inner.shape))
         gx[0] = inner
         return gx
-
-    def forward_relu(self, x, pad, keep):
-        """`forward` and then `Backend.relu` with slope 0: (y, mask); the mask may be None unless `keep`."""
-        y = self.forward(x, pad)
-        return self.ops.relu(y, out=y) if keep else (np.maximum(y, 0, out=y), None)
-
-    def backward_relu(self, g, mask, size, pad):
-        """`Backend.relu_backward` and then `backward`; g may be overwritten."""
-        return self.backward(self.ops.relu_backward(g, mask), size, pad)
 
     def _is_pointwise(self, pad):
         return self.kernel == (1, 1) and self.stride == (1, 1) and not any(pad)

@@ -46,16 +46,16 @@ class Convolution(reference.Convolution):
         super().__init__(ops, weight, bias, stride, dilation, group)
         self._nets = {}
 
-    def forward(self, x, pad):
+    def _correlate(self, x, pad):
         if self.kernel != (3, 3) or self.group == 1 or self._goes_astray(x, pad):
-            return super().forward(x, pad)
+            return super()._correlate(x, pad)
         net = self._net("forward", pad, lambda: (self.weight, self.bias), self.stride)
         return _run(net, x)
 
-    def backward(self, g, size, pad):
+    def _transpose(self, g, size, pad):
         flipped_pad = tuple(e - 1 - p for e, p in zip(self.extent * 2, pad, strict=True))
         if not self._has_fast_gradient() or min(flipped_pad) < 0 or self._goes_astray(g, flipped_pad):
-            return super().backward(g, size, pad)
+            return super()._transpose(g, size, pad)
         return _run(self._net("backward", flipped_pad, lambda: (self._adjoint(), None), (1, 1)), g)
 
     def engine(self, backward=False):

@@ -36,8 +36,8 @@ def execute(args) -> int:
     from .. import zoo
     from ..caffe import read_net
     from ..convention import fitted
+    from ..graph import Network
     from ..netdef import IMAGENET
-    from ..network import Network
 
     if args.timings:
         return _timings(args)
@@ -88,7 +88,7 @@ def _default_layers(net, size):
 def _timings(args):
     from .. import backends
     from ..backends import threads
-    from ..network import load_network
+    from ..graph import load_network
     from ..timings import measure
 
     threads.limit(args.threads)

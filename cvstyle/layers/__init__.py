@@ -9,9 +9,9 @@ import importlib
 import pkgutil
 from functools import cache
 
-from .base import REGISTRY, Layer, Window, register
+from .base import REGISTRY, Context, Layer, Window, register
 
-__all__ = ["Layer", "Window", "layer_class", "layer_types", "register"]
+__all__ = ["Context", "Layer", "Window", "layer_class", "layer_types", "register"]
 
 
 @cache

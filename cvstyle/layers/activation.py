@@ -11,14 +11,14 @@ from .base import Layer, register
 class ReLU(Layer):
     """max(x, 0), or negative_slope · x below zero; keeps one bit per element."""
 
-    retains = False
+    saves_activations = False
 
     def __init__(self, definition, ops):
         super().__init__(definition, ops)
         self.slope = float(self.params.get("negative_slope", 0))
 
-    def forward(self, bottoms, keep, overwrite):
-        top, mask = self.ops.relu(bottoms[0], self.slope, out=bottoms[0] if overwrite else None)
+    def forward(self, bottoms, context):
+        top, mask = self.ops.relu(bottoms[0], self.slope, out=bottoms[0] if context.overwrite else None)
         return [top], lambda g: [self.ops.relu_backward(g[0], mask, self.slope)]
 
 
@@ -26,7 +26,7 @@ class ReLU(Layer):
 class PReLU(Layer):
     """ReLU with a learned slope below zero, per channel or shared."""
 
-    retains = False
+    saves_activations = False
 
     def blob_shapes(self, bottoms):
         return [(1,) if self.params.get("channel_shared", False) else (bottoms[0][1],)]
@@ -34,8 +34,8 @@ class PReLU(Layer):
     def load(self, blobs, bottoms):
         self._slopes = self.ops.asarray(blobs[0].reshape(1, -1, *[1] * (len(bottoms[0]) - 2)))
 
-    def forward(self, bottoms, keep, overwrite):
-        top, mask = self.ops.relu(bottoms[0], self._slopes, out=bottoms[0] if overwrite else None)
+    def forward(self, bottoms, context):
+        top, mask = self.ops.relu(bottoms[0], self._slopes, out=bottoms[0] if context.overwrite else None)
         return [top], lambda g: [self.ops.relu_backward(g[0], mask, self._slopes)]
 
 
@@ -44,8 +44,8 @@ class _Mapped(Layer):
 
     arguments: tuple[float, ...] = ()
 
-    def forward(self, bottoms, keep, overwrite):
-        out = bottoms[0] if overwrite else None
+    def forward(self, bottoms, context):
+        out = bottoms[0] if context.overwrite else None
         top, saved = self.ops.map(self.function, bottoms[0], self.arguments, out=out)
         return [top], lambda g: [self.ops.map_backward(self.function, g[0], saved, self.arguments)]
 
@@ -94,7 +94,7 @@ class Power(_Mapped):
         power, (scale, shift) = float(self.params.get("power", 1)), self._scale_and_shift()
         if power in (0, 1):  # 0 to the power 0 is 1, and no gradient comes of it
             self.function, self.arguments = "linear", ((scale, shift) if power else (0.0, 1.0))
-            self.retains = False
+            self.saves_activations = False
         else:
             self.function, self.arguments = "power", (power, scale, shift)
 

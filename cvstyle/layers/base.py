@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..backends.base import UNPLACED, BlockGrid
 from ..errors import ModelError
 from ..netdef import LayerDef
 
@@ -40,6 +41,19 @@ class Window:
     pad: tuple[Fraction | int, Fraction | int] = (0, 0)
 
 
+class Context(NamedTuple):
+    """The circumstances of one forward pass of a layer.
+
+    needs_grad: a backward pass will follow; without it `backward` may be anything and nothing need be saved for it.
+    overwrite: no other layer reads the first bottom, so the top may be computed in its memory. grid: of a convolution,
+    the place of its map in that of the picture.
+    """
+
+    needs_grad: bool = True
+    overwrite: bool = False
+    grid: BlockGrid = UNPLACED
+
+
 class Layer:
     """One layer of a graph, bound to a backend.
 
@@ -54,20 +68,23 @@ class Layer:
     identity = False
     """The top is the bottom (Dropout, Split): the network gives both the same value and never runs the layer."""
 
-    retains = True
+    saves_activations = True
     """The bottoms or tops live on in the backward closure or in each other's memory, so no layer may overwrite them."""
 
-    block = 1
-    """Outputs are computed in blocks that start at multiples of this; known when the weights are loaded."""
+    uses_grid = False
+    """Whether the layer rounds by `Context.grid`: a convolution, whose outputs a backend may compute in blocks."""
+
+    block_size = 1
+    """Outputs along an axis of the blocks in which they are computed; known when the weights are loaded."""
+
+    supports_offset = False
+    """Whether blocks can start any number of positions before the map; known when the weights are loaded."""
 
     by_channel = False
     """The top is the bottom times one number for each channel, plus another: `affine`."""
 
     affine: tuple[np.ndarray | float, np.ndarray | float]
     """These numbers in float64, each (C,) or one for all; of a layer that is `by_channel`, with its weights loaded."""
-
-    movable = False
-    """Whether blocks can start any number of positions before the map (`place`); known as `block` is."""
 
     def __init__(self, definition: LayerDef, ops):
         self.definition, self.ops = definition, ops
@@ -95,19 +112,16 @@ class Layer:
         """How outputs see inputs; None if one may see the whole input, or depends on where in the picture it is."""
         return Window()
 
-    def forward(self, bottoms: list, keep: bool, overwrite: bool) -> tuple[list, Callable[[list], list] | None]:
+    def forward(self, bottoms: list, context: Context) -> tuple[list, Callable[[list], list] | None]:
         """Run the layer: (tops, backward).
 
-        keep: a backward pass will follow; without it `backward` may be anything and nothing need be saved for it.
-        overwrite: the first bottom is needed by nobody else, so the top may be computed in its memory.
         backward(top gradients) -> bottom gradients is the vector-Jacobian product; its closure holds just what it
         needs. It owns the top gradients and may overwrite them; no two gradients that it returns share memory.
         """
         raise NotImplementedError
 
-    def fused_with(self, following: Layer) -> Layer | None:
-        """One layer that does this one and `following`, the only reader of its only top; None if there is none."""
-        return None
+    def replace_max_pooling(self, method: str) -> None:
+        """Replace max pooling by `method`, "max" or "avg"; only Pooling has any."""
 
     def fail(self, message: str) -> ModelError:
         """An error that names this layer."""

@@ -11,7 +11,7 @@ from .base import Layer, Window, register
 class _Along(Layer):
     """What joins or cuts along an axis."""
 
-    retains = False
+    saves_activations = False
 
     older = ""
     """The older name of the parameter `axis`."""
@@ -43,7 +43,7 @@ class Concat(_Along):
                 raise self.fail(f"inputs {first} and {shape} differ outside axis {axis}")
         return [(*first[:axis], sum(s[axis] for s in bottoms), *first[axis + 1 :])]
 
-    def forward(self, bottoms, keep, overwrite):
+    def forward(self, bottoms, context):
         ops = self.ops
         shapes = [b.shape for b in bottoms]
         axis = self.axis(len(shapes[0]))
@@ -74,7 +74,7 @@ class Slice(_Along):
             raise self.fail(f"slice points {points} do not cut {shape[axis]} entries into {count} parts")
         return [(*shape[:axis], b - a, *shape[axis + 1 :]) for a, b in pairwise(edges)]
 
-    def forward(self, bottoms, keep, overwrite):
+    def forward(self, bottoms, context):
         ops, shape = self.ops, bottoms[0].shape
         shapes, axis = self.top_shapes([shape]), self.axis(len(shape))
         zero = (0,) * len(shape)
@@ -98,7 +98,7 @@ class Crop(Layer):
 
     inputs = (2, 2)
 
-    retains = False
+    saves_activations = False
 
     def _starts(self, bottoms):
         rank = len(bottoms[0])
@@ -124,7 +124,7 @@ class Crop(Layer):
         starts = self._starts([(1, 1, 1, 1)])
         return Window(pad=(-starts[2], -starts[3]))
 
-    def forward(self, bottoms, keep, overwrite):
+    def forward(self, bottoms, context):
         ops, shapes = self.ops, [b.shape for b in bottoms]
         starts, top = self._starts(shapes), ops.empty(self.top_shapes(shapes)[0])
         zero = (0,) * len(top.shape)
@@ -147,7 +147,7 @@ class Eltwise(Layer):
     def __init__(self, definition, ops):
         super().__init__(definition, ops)
         self.operation = self.params.get("operation", "SUM")
-        self.retains = self.operation == "PROD"
+        self.saves_activations = self.operation == "PROD"
         count = len(definition.bottoms)
         self.coefficients = list(self.params.get("coeff", [])) or [1.0] * count
         if len(self.coefficients) != count:
@@ -160,7 +160,7 @@ class Eltwise(Layer):
             raise self.fail("its inputs differ in shape: " + ", ".join(map(str, bottoms)))
         return [bottoms[0]]
 
-    def forward(self, bottoms, keep, overwrite):
+    def forward(self, bottoms, context):
         return {"SUM": self._sum, "PROD": self._product, "MAX": self._maximum}[self.operation](bottoms)
 
     def _sum(self, bottoms):

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from functools import cached_property
 
-import numpy as np
-
-from .activation import ReLU
 from .base import Layer, Window, register
-from .pooling import Pooling
 
 
 class _Filters(Layer):
     """The parameters that convolution and its transpose share (Caffe's ConvolutionParameter)."""
 
-    retains = False
+    saves_activations = False
 
     def __init__(self, definition, ops):
         super().__init__(definition, ops)
@@ -42,17 +37,14 @@ class _Filters(Layer):
             raise self.fail(f"axis {p['axis']} is not supported; only axis 1 is")
         self.extent = tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
 
-    backward = False
-    """Whether the map is that of the filters' gradient."""
+    uses_grid = True
+
+    transposed = False
+    """Whether the map is computed as the gradient of the filters' convolution."""
 
     @property
-    def block(self):
-        return self.filters.block
-
-    def place(self, shift, whole):
-        """Of windows: blocks start so many positions before the map, (vertical, horizontal), and `whole` is the
-        (height, width) of the picture's map."""
-        self.filters.place(shift, whole, self.backward)
+    def block_size(self):
+        return self.filters.block_size
 
     def channels(self, bottoms):
         shape = bottoms[0]
@@ -74,7 +66,7 @@ class Convolution(_Filters):
 
     def __init__(self, definition, ops):
         super().__init__(definition, ops)
-        self._folded = {}  # layer that follows → both in one, the same for every program so that weights are there once
+        self.folded = {}  # following layer → both in one, the same for every program so that weights are there once
 
     def top_shapes(self, bottoms):
         self.channels(bottoms)
@@ -87,8 +79,8 @@ class Convolution(_Filters):
         return [(1, self.num_output, *size)]
 
     @property
-    def movable(self):
-        return self.filters.movable
+    def supports_offset(self):
+        return self.filters.supports_offset
 
     def blob_shapes(self, bottoms):
         return self.blobs_of(self.num_output, self.channels(bottoms))
@@ -101,97 +93,17 @@ class Convolution(_Filters):
     def window(self):
         return Window(self.extent, self.stride, self.pad[:2])
 
-    def forward(self, bottoms, keep, overwrite):
+    def forward(self, bottoms, context):
         size = bottoms[0].shape[2:]
-        top = self.filters.forward(bottoms[0], self.pad)
+        top, _ = self.filters.forward(bottoms[0], self.pad, grid=context.grid)
         return [top], lambda g: [self.filters.backward(g[0], size, self.pad)]
-
-    def fused_with(self, following):
-        if isinstance(following, ReLU) and following.slope == 0:
-            return _ConvolutionReLU(self, following)
-        if following.by_channel:
-            if following not in self._folded:
-                self._folded[following] = _Folded(self, following)
-            return self._folded[following]
-        return None
-
-
-class _Folded(Convolution):
-    """A convolution and what follows it by channel (BatchNorm, Scale, Bias), which its weights and bias take up.
-
-    a (W ⋆ x + b) + c = (a W) ⋆ x + (a b + c), in float64 and rounded once; what pads x is not touched.
-    """
-
-    def __init__(self, convolution, following):
-        super().__init__(convolution.definition, convolution.ops)
-        self.names = [*convolution.names, following.name]
-        self._before, self._following = convolution, following
-
-    @property
-    def weight(self):
-        return self._before.weight
-
-    @property
-    def affine(self):
-        (factor, shift), (a, c) = self._before.affine, self._following.affine
-        return a * factor, a * shift + c
-
-    @cached_property
-    def filters(self):
-        factor, shift = (np.broadcast_to(n, self.num_output) for n in self.affine)
-        weight = np.empty(self.weight.shape, self.ops.dtype)
-        np.multiply(self.weight, factor.reshape(-1, 1, 1, 1), out=weight, casting="same_kind")
-        return self.ops.convolution(weight, shift, self.stride, self.dilation, self.group)
-
-
-class _ConvolutionReLU(Layer):
-    """A convolution and the ReLU after it; the gradient is masked on its way into the convolution's backward."""
-
-    retains = False
-
-    def __init__(self, convolution, relu):
-        super().__init__(convolution.definition, convolution.ops)
-        self.convolution, self.names = convolution, [*convolution.names, relu.name]
-        self.place = convolution.place
-
-    def forward(self, bottoms, keep, overwrite):
-        size, pad, filters = bottoms[0].shape[2:], self.convolution.pad, self.convolution.filters
-        top, mask = filters.forward_relu(bottoms[0], pad, keep)
-        return [top], lambda g: [filters.backward_relu(g[0], mask, size, pad)]
-
-    def fused_with(self, following):
-        if isinstance(following, Pooling) and following.method == "MAX" and self.ops.fuses_pooling:
-            return _ConvolutionReLUPool(self, following)
-        return None
-
-
-class _ConvolutionReLUPool(Layer):
-    """A convolution, its ReLU and the max pool after them: the map between them, the largest, is never stored."""
-
-    retains = False
-
-    def __init__(self, rectified, pool):
-        super().__init__(rectified.definition, rectified.ops)
-        self.rectified, self.pool, self.names = rectified, pool, [*rectified.names, pool.name]
-        self.place = rectified.place
-
-    def forward(self, bottoms, keep, overwrite):
-        convolution = self.rectified.convolution
-        size, pad, filters = bottoms[0].shape[2:], convolution.pad, convolution.filters
-        window, output = self.pool.geometry(convolution.top_shapes([bottoms[0].shape])[0])
-        if not filters.fuses_pool(*window):
-            (middle,), backward = self.rectified.forward(bottoms, keep, overwrite)
-            top, pool_backward = self.pool.forward([middle], keep, True)
-            return top, lambda g: backward(pool_backward(g))
-        top, winners = filters.forward_relu_pool(bottoms[0], pad, keep, output)
-        return [top], lambda g: [filters.backward_relu_pool(g[0], winners, size, pad)]
 
 
 @register("Deconvolution")
 class Deconvolution(_Filters):
     """The transpose of a convolution: its forward is that convolution's backward, and the other way round."""
 
-    backward = True
+    transposed = True
 
     def top_shapes(self, bottoms):
         self.channels(bottoms)
@@ -219,19 +131,19 @@ class Deconvolution(_Filters):
         )
         return Window(extent, tuple(Fraction(1, s) for s in self.stride), pad)
 
-    def forward(self, bottoms, keep, overwrite):
+    def forward(self, bottoms, context):
         size = self.top_shapes([bottoms[0].shape])[0][2:]
-        top = self.ops.settled(self.filters.backward(bottoms[0], size, self.pad))
+        top = self.ops.settled(self.filters.backward(bottoms[0], size, self.pad, grid=context.grid))
         if self.bias is not None:
             top = self.ops.affine(top, None, self.bias, out=top)
-        return [top], lambda g: [self.filters.forward(g[0], self.pad)]
+        return [top], lambda g: [self.filters.forward(g[0], self.pad)[0]]
 
 
 @register("InnerProduct")
 class InnerProduct(Layer):
     """A fully connected layer: a convolution whose kernel is the whole input."""
 
-    retains = False
+    saves_activations = False
 
     def __init__(self, definition, ops):
         super().__init__(definition, ops)
@@ -259,14 +171,14 @@ class InnerProduct(Layer):
     def window(self):
         return None
 
-    def forward(self, bottoms, keep, overwrite):
+    def forward(self, bottoms, context):
         shape = bottoms[0].shape
-        top = self.filters.forward(bottoms[0].reshape(1, -1, 1, 1), (0, 0, 0, 0)).reshape(1, -1)
+        top, _ = self.filters.forward(bottoms[0].reshape(1, -1, 1, 1), (0, 0, 0, 0))
 
         def backward(g):
             return [self.filters.backward(g[0].reshape(1, -1, 1, 1), (1, 1), (0, 0, 0, 0)).reshape(shape)]
 
-        return [top], backward
+        return [top.reshape(1, -1)], backward
 
 
 def _size(pair):

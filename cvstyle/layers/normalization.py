@@ -28,7 +28,7 @@ class LRN(Layer):
         half = (self.size - 1) // 2
         return Window((self.size, self.size), (1, 1), (half, half))
 
-    def forward(self, bottoms, keep, overwrite):
+    def forward(self, bottoms, context):
         return self._within_channel(bottoms[0]) if self.within else self._across_channels(bottoms[0])
 
     def _across_channels(self, x):
@@ -59,7 +59,7 @@ class LRN(Layer):
 class BatchNorm(Layer):
     """(x − mean) / √(variance + ε) with the stored statistics; blobs: mean, variance, and the factor they are times."""
 
-    retains = False
+    saves_activations = False
     by_channel = True
 
     def blob_shapes(self, bottoms):
@@ -74,8 +74,8 @@ class BatchNorm(Layer):
         self.affine = 1 / deviation, -mean / deviation
         self._factor, self._shift = (_along(self.ops, n, 1, bottoms[0]) for n in self.affine)
 
-    def forward(self, bottoms, keep, overwrite):
-        top = self.ops.affine(bottoms[0], self._factor, self._shift, out=bottoms[0] if overwrite else None)
+    def forward(self, bottoms, context):
+        top = self.ops.affine(bottoms[0], self._factor, self._shift, out=bottoms[0] if context.overwrite else None)
         return [top], lambda g: [self.ops.multiply(g[0], self._factor, out=g[0])]
 
 
@@ -87,7 +87,7 @@ class _Broadcast(Layer):
 
     def __init__(self, definition, ops):
         super().__init__(definition, ops)
-        self.retains = len(definition.bottoms) > 1
+        self.saves_activations = len(definition.bottoms) > 1
 
     @property
     def by_channel(self):
@@ -139,11 +139,11 @@ class Scale(_Broadcast):
     def affine(self):
         return (*self._numbers, 0.0)[:2]
 
-    def forward(self, bottoms, keep, overwrite):
+    def forward(self, bottoms, context):
         ops, x = self.ops, bottoms[0]
         if len(bottoms) == 1:
             factor, shift = (*self._blobs, None)[:2]
-            top = ops.affine(x, factor, shift, out=x if overwrite else None)
+            top = ops.affine(x, factor, shift, out=x if context.overwrite else None)
             return [top], lambda g: [ops.multiply(g[0], factor, out=g[0])]
         factor = self._second_bottom(bottoms)
         top = ops.affine(x, factor, self._blobs[0] if self._blobs else None)
@@ -165,9 +165,9 @@ class Bias(_Broadcast):
     def affine(self):
         return 1.0, self._numbers[0]
 
-    def forward(self, bottoms, keep, overwrite):
+    def forward(self, bottoms, context):
         ops, x = self.ops, bottoms[0]
-        out = x if overwrite else None
+        out = x if context.overwrite else None
         if len(bottoms) == 1:
             return [ops.affine(x, None, self._blobs[0], out=out)], lambda g: g
         shift = self._second_bottom(bottoms)

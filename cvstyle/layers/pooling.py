@@ -11,11 +11,11 @@ from .base import Layer, Window, register
 class Pooling(Layer):
     """Maximum or mean over windows. Output sizes round up and windows are clipped at the border, as in Caffe.
 
-    After `replace_max("avg")` max pooling is done as an average whose output sizes round down, as neural_style.lua does
-    under `-pooling avg`.
+    After `replace_max_pooling("avg")` max pooling is done as an average whose output sizes round down, as
+    neural_style.lua does under `-pooling avg`.
     """
 
-    retains = False
+    saves_activations = False
 
     def __init__(self, definition, ops):
         super().__init__(definition, ops)
@@ -33,7 +33,7 @@ class Pooling(Layer):
         if not self.whole and any(p >= k for p, k in zip(self.pad, self.kernel, strict=True)):
             raise self.fail(f"pad {self.pad} must be smaller than the kernel {self.kernel}")
 
-    def replace_max(self, method: str) -> None:
+    def replace_max_pooling(self, method: str) -> None:
         """Do max pooling by `method`, "max" or "avg"."""
         if method == "avg" and self.method == "MAX":
             self.method, self.round_up = "AVE", False
@@ -64,7 +64,7 @@ class Pooling(Layer):
     def window(self):
         return None if self.whole else Window(self.kernel, self.stride, self.pad)
 
-    def forward(self, bottoms, keep, overwrite):
+    def forward(self, bottoms, context):
         ops, shape = self.ops, bottoms[0].shape
         window, output = self.geometry(shape)
         if self.method == "MAX":

@@ -20,7 +20,7 @@ class _View(Layer):
     def window(self):
         return None
 
-    def forward(self, bottoms, keep, overwrite):
+    def forward(self, bottoms, context):
         shape = bottoms[0].shape
         return [bottoms[0].reshape(self.top_shapes([shape])[0])], lambda g: [g[0].reshape(shape)]
 

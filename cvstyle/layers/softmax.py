@@ -14,6 +14,6 @@ class Softmax(Layer):
             raise self.fail("only axis 1 is supported")
         return [bottoms[0]]
 
-    def forward(self, bottoms, keep, overwrite):
+    def forward(self, bottoms, context):
         top = self.ops.softmax(bottoms[0])
         return [top], lambda g: [self.ops.softmax_backward(g[0], top)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..errors import OptionError
-from ..network import Network
+from ..graph import Network
 from ..options import Compute, Options
 from .job import Job, embedded_network
 from .loop import Iterate

@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import backends, images, zoo
 from ..errors import OptionError
-from ..network import Network, load_network
+from ..graph import Network, load_network
 from ..optimize import Stop
 from ..options import CONVENTION, Compute, Options, style_paths
 from ..style import listed

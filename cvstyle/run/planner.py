@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import backends, images, process, tiles
+from .. import backends, images, process
 from ..errors import OptionError
+from ..graph import tiling
 from ..losses import made
 from ..words import duration, gigabytes
 from . import dry_run
@@ -86,7 +87,7 @@ class Planner:
         self.sharing = setup.devices or [setup.net.ops]
         self.devices = [ops for ops in setup.devices or self.program.devices if not backends.is_host(ops.name)]
         self.on_host = backends.is_host(setup.net.ops.name)
-        self._cuts: dict[tuple, list[tiles.Tile]] = {}
+        self._cuts: dict[tuple, list[tiling.Tile]] = {}
         self._pictures_kept: dict[str, float] = {}
         self.costs = measure(setup, self.program, self.devices)
 
@@ -121,7 +122,7 @@ class Planner:
     def _least(self, size=(2048, 2048)):
         """The least tile size for a picture; infinite where the network cannot be computed in tiles."""
         try:
-            return tiles.least([self.program.reach(size, axis) for axis in (0, 1)])
+            return tiling.min_tile_size([self.program.footprint(size, axis) for axis in (0, 1)])
         except OptionError:
             return math.inf
 
@@ -197,7 +198,7 @@ class Planner:
 
     def _cut(self, size, tile_size):
         if (size, tile_size) not in self._cuts:
-            self._cuts[size, tile_size] = tiles.split(self.program, size, tile_size, len(self.sharing))
+            self._cuts[size, tile_size] = tiling.split(self.program, size, tile_size, len(self.sharing))
         return self._cuts[size, tile_size]
 
     def _needs(self, setup, tile_size, window):
@@ -277,7 +278,7 @@ class Planner:
 
     def _strip(self, window):
         """Bytes of what a window cuts out of its largest map at a time."""
-        return 4 * min(tiles.STRIP, max(map(math.prod, self.program.shapes(window).values())))
+        return 4 * min(tiling.STRIP, max(map(math.prod, self.program.shapes(window).values())))
 
     def _content_bytes(self, size, but=()):
         """Bytes of what losses keep of the content on every device, and at last on the host; without some tiles'."""
@@ -287,14 +288,15 @@ class Planner:
                 continue
             positions = math.prod(shapes[loss.layer][2:])
             done = sum(math.prod(tile.owned[loss.layer].shape) if tile.owned else positions for tile in but)
-            holders = self.sharing if len(self.sharing) > 1 else [self.program.ops_of(loss.layer)]
+            holders = self.sharing if len(self.sharing) > 1 else [self.program.backend_of(loss.layer)]
             for ops in holders:
                 found[ops] = found.get(ops, 0) + 4 * shapes[loss.layer][1] * (positions - done) / len(holders)
         return [*(found[ops] for ops in self.devices), sum(n for ops, n in found.items() if ops not in self.devices)]
 
     def _seconds(self, size, tile_size):
         cut = self._cut(size, tile_size)
-        return self.costs.seconds * math.prod(cut[0].window.shape) * tiles.passes(-(-len(cut) // len(self.sharing)))
+        relative_cost = tiling.relative_cost(-(-len(cut) // len(self.sharing)))
+        return self.costs.seconds * math.prod(cut[0].window.shape) * relative_cost
 
 
 def plan_where_worth_it(setup: Setup, planned: Callable[[Plan], None] | None = None) -> None:

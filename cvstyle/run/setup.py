@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import backends, checkpoint, images, losses, optimize, placement, tiles, zoo
+from .. import backends, checkpoint, images, losses, optimize, zoo
 from ..errors import OptionError, ShapeError
+from ..graph import tiling
+from ..graph.placement import balanced_cuts
 from ..netdef import IMAGENET, imagenet_mean
 from ..options import Options, identity
 from .border import needed_margin
@@ -157,7 +159,7 @@ class Setup:
         if self.tile_size or self.devices:
             program = self.program()
             for size in self.padded_sizes:
-                tiles.split(program, size, self.tile_size, len(self.devices or [None]))
+                tiling.split(program, size, self.tile_size, len(self.devices or [None]))
 
     def changed(self, **attributes) -> Setup:
         """A copy with other attributes."""
@@ -168,7 +170,7 @@ class Setup:
     def on(self, replace: Callable[[Any], Any], home) -> Setup:
         """A copy on other backends: replace(ops) for each of the network's, and `home`."""
         devices = self.devices and [replace(ops) for ops in self.devices]
-        return self.changed(net=self.net.mapped(replace), devices=devices, home=home)
+        return self.changed(net=self.net.map_backends(replace), devices=devices, home=home)
 
     def _margin(self):
         """That of the option or the network's family; else what the style layers need, up to the smallest scale."""
@@ -229,8 +231,8 @@ class Setup:
             return
         side = self.tile_size if isinstance(self.tile_size, int) else _LARGEST_TILE if self.tile_size else math.inf
         window = tuple(min(n, side) for n in self.padded_sizes[-1])
-        cuts = cuts or placement.balanced(self.program(), window, len(devices), self._bytes_on_first_device())
-        self.net = self.net.across(devices, cuts)
+        cuts = cuts or balanced_cuts(self.program(), window, len(devices), self._bytes_on_first_device())
+        self.net = self.net.partition(devices, cuts)
         idle = len(devices) - len(self.program().devices)
         if idle:
             raise OptionError(

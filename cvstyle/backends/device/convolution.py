@@ -7,6 +7,7 @@ from functools import cache, cached_property
 
 import numpy as np
 
+from ..base import BIAS, RELU, UNPLACED, Epilogue, PoolWinners, ReluMask
 from . import winograd
 from .ways import plan, ranked
 
@@ -15,14 +16,15 @@ _TRIAL = 8 << 20  # floats of a map, at most, on which orders of sums are timed:
 _MASKS = {np.dtype(np.uint32): 1, np.dtype(np.uint8): 2, np.dtype(np.uint16): 3}  # MASKED in convolution.cl
 
 
+def fused_code(epilogue):
+    """The argument `relu` of the kernels: 0 for the bias alone, 1 for the ReLU, 2 with its bits, 3 with the pool."""
+    return 3 if epilogue.pool else epilogue.relu + epilogue.saves
+
+
 class Convolution:
-    """Convolution with fixed weights on a device; see `numpy.Convolution` for the arguments and methods.
+    """Convolution with fixed weights on a device; see `numpy.Convolution` for the arguments and methods."""
 
-    Masks of Winograd's algorithm are (bits of its tiles, where these start).
-    """
-
-    movable = True
-    shift = (0, 0)
+    supports_offset = True
 
     def __init__(self, ops, weight, bias, stride, dilation, group):
         self.ops, self.stride, self.dilation, self.group = ops, stride, dilation, group
@@ -33,13 +35,9 @@ class Convolution:
         self._source = weight
         self._bias = None if bias is None else ops.asarray(bias)
         self._taken, self._needed, self._orders = {}, set(), {}
-        self._wholes = {}  # direction → the map of the picture of which windows are computed
-
-    def place(self, shift, whole, backward=False):
-        self.shift, self._wholes = shift, {int(backward): whole}
 
     @property
-    def block(self):
+    def block_size(self):
         return 4 if self.winograd else 1
 
     def output_size(self, size, pad):
@@ -51,35 +49,14 @@ class Convolution:
         taken = self._taken.get(int(backward))
         return "" if taken is None else str(taken)
 
-    def forward(self, x, pad):
-        return self._forward(x, pad)[0]
+    def forward(self, x, pad, epilogue=BIAS, grid=UNPLACED):
+        return self._run(x, self.output_size(x.shape[2:], pad), pad, 0, epilogue, grid=grid)
 
-    def backward(self, g, size, pad):
-        return self._backward(g, size, pad)
-
-    def forward_relu(self, x, pad, keep):
-        return self._forward(x, pad, relu=2 if keep else 1)
-
-    def backward_relu(self, g, mask, size, pad):
-        return self._backward(g, size, pad, mask)
+    def backward(self, g, size, pad, prologue=None, grid=UNPLACED):
+        return self._run(g, size, pad, 1, prologue=prologue, grid=grid)[0]
 
     def fuses_pool(self, kernel, stride, pad):
-        """Whether `forward_relu_pool` can do this max pool."""
         return kernel == stride == (2, 2) and pad == (0, 0)
-
-    def forward_relu_pool(self, x, pad, keep, output):
-        """`forward_relu` and then a 2×2 max pool of this output size: (y, winners)."""
-        return self._forward(x, pad, relu=3, pooled=output)
-
-    def backward_relu_pool(self, g, winners, size, pad):
-        """Vector-Jacobian product of `forward_relu_pool`."""
-        return self._backward(g, size, pad, winners, pooled=g.shape[2:])
-
-    def _forward(self, x, pad, relu=0, pooled=None):
-        return self._run(x, self.output_size(x.shape[2:], pad), pad, self.outputs, 0, relu, pooled=pooled)
-
-    def _backward(self, g, size, pad, mask=None, pooled=None):
-        return self._run(g, size, pad, self.inputs, 1, mask=mask, pooled=pooled)[0]
 
     @cached_property
     def _weights(self):
@@ -109,17 +86,19 @@ class Convolution:
         host[: math.prod(shape)].reshape(shape)[:, :, :channels, :outputs] = weight
         return self.ops.filters(host)
 
-    def _run(self, x, size, pad, outputs, adjoint, relu=0, mask=None, pooled=None):
-        """(y, what the ReLU or the pool leaves for the gradient)"""
-        ops, groups = self.ops, self.group
-        mask, saved = mask if isinstance(mask, tuple) else (mask, (0, 0))
-        shift = (0, 0) if adjoint else self.shift
+    def _run(self, x, size, pad, adjoint, epilogue=BIAS, prologue=None, grid=UNPLACED):
+        """(y on a map of this size, the prologue of its gradient or None)"""
+        ops, groups, relu = self.ops, self.group, fused_code(epilogue)
+        outputs = self.inputs if adjoint else self.outputs
+        mask, saved = (*(prologue or (None,)), (0, 0))[:2]
+        pooled = x.shape[2:] if isinstance(prologue, PoolWinners) else epilogue.pool
+        shift = (0, 0) if adjoint else grid.offset
         channels, per_group, source = x.shape[1] // groups, outputs // groups, x.shape[2:]
         masked = 0 if mask is None else _MASKS[mask.dtype]
         if masked == 2:  # x stands for the map before the pool, of which windows reach these rows and columns
             source = [min(n, 2 * m) for n, m in zip(self.output_size(size, pad), pooled)]
         shape, options = self._shape(size, adjoint, shift, 4 * math.prod(pooled) if relu == 3 else None)
-        (_, positions, _, _, repeats, _), order = shape, self._order(size, pad, relu, adjoint)
+        (_, positions, _, _, repeats, _), order = shape, self._order(size, pad, epilogue, adjoint, grid.full_map)
         if order:
             options["order"] = order
         apart = [s // math.gcd(s, d) if adjoint else 1 for s, d in zip(self.stride, self.dilation)]
@@ -128,15 +107,16 @@ class Convolution:
         bias = self._no_bias if adjoint or self._bias is None else self._bias
 
         def run(way):
-            """Returns the bits or winners."""
+            """Returns the prologue."""
             tile, splits, by_winograd = way[:3]
-            bits = self._room_for_bits(relu, size, pooled, by_winograd and shift)
+            found = self._empty_prologue(epilogue, size, by_winograd, shift)
+            bits = found and found[0]
             if by_winograd:
                 winograd.convolve(
                     ops, way, x, source, self._frequencies, bias, y, size, shift, pad, groups, adjoint, relu, masked,
                     mask, saved, bits, pooled
                 )  # fmt: skip
-                return (bits, shift) if relu == 2 else bits
+                return found
             target = y if splits == 1 else ops.empty((splits, outputs, positions if relu == 3 else math.prod(size)))
             grid = (-(-positions // tile.bn), -(-per_group // tile.bm), repeats * splits)
             layout = (*described, groups, splits, adjoint, relu, *(pooled or (1, 1)), *saved)
@@ -150,7 +130,7 @@ class Convolution:
                     ops.launch("finish", "finish_pool", over, (*ends, *size, *pooled))
                 else:
                     ops.launch("finish", "finish", over, (*ends, math.prod(size), relu))
-            return bits
+            return found
 
         def kernels(way):
             if way.winograd:
@@ -178,19 +158,18 @@ class Convolution:
         known = {"cpu": device.kind == "cpu", "memory": device.memory, "cached": device.cache}
         return shape, {"blocks": blocks, **known}
 
-    def _order(self, size, pad, relu, adjoint):
+    def _order(self, size, pad, epilogue, adjoint, full_map):
         """In which order sums must be taken (`Way.order`), so that windows of a picture round as it does; None: in any.
 
         It is decided by the layer and the picture's map: by estimate or, where ways are timed, by time on a map of that
         shape and at most _TRIAL numbers, whatever follows the sums."""
-        whole = self._wholes.get(adjoint)
-        if whole is None:
+        if full_map is None:
             return None
         if not self.ops.autotune:
-            return self._estimated(whole, pad, adjoint).order
-        scale = min(1, math.sqrt(_TRIAL / max(self.inputs, self.outputs) / math.prod(whole)))
-        tried = tuple(max(1, round(n * scale)) for n in whole)
-        if tried == size and relu == (0 if adjoint else 2):
+            return self._estimated(full_map, pad, adjoint).order
+        scale = min(1, math.sqrt(_TRIAL / max(self.inputs, self.outputs) / math.prod(full_map)))
+        tried = tuple(max(1, round(n * scale)) for n in full_map)
+        if tried == size and epilogue == (Epilogue() if adjoint else RELU):
             return None  # this is what is timed
         key = tried, pad, self.ops.choices.adopted
         if key not in self._orders:
@@ -206,22 +185,21 @@ class Convolution:
         """The `Way` that is fastest on a map of this size."""
         if adjoint:
             source = self.output_size(size, pad)
-            self._run(self.ops.empty((1, self.outputs, *source)), size, pad, self.inputs, 1)
+            self._run(self.ops.empty((1, self.outputs, *source)), size, pad, 1)
         else:
             source = [(n - 1) * s + e - a - b for n, s, e, a, b in zip(size, self.stride, self.extent, pad, pad[2:])]
-            self._run(self.ops.empty((1, self.inputs, *source)), size, pad, self.outputs, 0, relu=2)
+            self._run(self.ops.empty((1, self.inputs, *source)), size, pad, 0, RELU)
         return self._taken[adjoint]
 
-    def _room_for_bits(self, relu, size, pooled, shift):
-        """An array for what a ReLU, or a pool after it, leaves for the gradient; None where it leaves nothing. shift:
-        where Winograd's tiles start, if it is by them."""
-        if relu == 3:
-            return self.ops.empty((self.outputs, *pooled), np.uint8)
-        if relu < 2:
+    def _empty_prologue(self, epilogue, size, by_winograd, offset):
+        """A prologue with room for the bits of the ReLU or the winners of the pool, or None where nothing is saved."""
+        if epilogue.pool:
+            return PoolWinners(self.ops.empty((self.outputs, *epilogue.pool), np.uint8))
+        if not epilogue.saves:
             return None
-        if shift:
-            return self.ops.empty((self.outputs, *winograd.blocks(size, shift)), np.uint16)
-        return self.ops.empty((self.outputs, -(-math.prod(size) // 32)), np.uint32)
+        if by_winograd:
+            return ReluMask(self.ops.empty((self.outputs, *winograd.blocks(size, offset)), np.uint16), offset)
+        return ReluMask(self.ops.empty((self.outputs, -(-math.prod(size) // 32)), np.uint32))
 
     def _forget_but(self, way, adjoint):
         """Give filters up that were needed for ways that were tried and not taken."""

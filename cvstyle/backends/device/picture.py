@@ -6,7 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
-from .convolution import Convolution
+from ..base import BIAS, UNPLACED, PoolWinners, ReluMask
+from .convolution import Convolution, fused_code
 
 _COLUMNS, _ROWS, _OUTPUTS = 32, 16, 16  # as in picture.cl
 
@@ -21,19 +22,19 @@ def fits(weight, stride, dilation, group):
 class PictureConvolution(Convolution):
     """Such a convolution; with a pool after it, it is an ordinary one."""
 
-    def forward(self, x, pad):
-        return self._map(x, pad)
-
-    def forward_relu(self, x, pad, keep):
+    def forward(self, x, pad, epilogue=BIAS, grid=UNPLACED):
+        if epilogue.pool:
+            return super().forward(x, pad, epilogue, grid)
+        if not epilogue.saves:
+            return self._map(x, pad, fused_code(epilogue)), None
         height, width = self.output_size(x.shape[2:], pad)
-        bits = self.ops.empty((self.outputs, height, -(-width // 32)), np.uint32) if keep else None
-        return self._map(x, pad, 2 if keep else 1, bits), bits
+        bits = self.ops.empty((self.outputs, height, -(-width // 32)), np.uint32)
+        return self._map(x, pad, fused_code(epilogue), bits), ReluMask(bits)
 
-    def backward(self, g, size, pad):
-        return self._gradient(g, size, pad)
-
-    def backward_relu(self, g, mask, size, pad):
-        return self._gradient(g, size, pad, mask)
+    def backward(self, g, size, pad, prologue=None, grid=UNPLACED):
+        if isinstance(prologue, PoolWinners):
+            return super().backward(g, size, pad, prologue, grid)
+        return self._gradient(g, size, pad, prologue and prologue.bits)
 
     @cached_property
     def _filters(self):

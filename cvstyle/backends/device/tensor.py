@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..base import BIAS, RELU, UNPLACED, PoolWinners, ReluMask
 from .array import Array
-from .convolution import Convolution
+from .convolution import Convolution, fused_code
 from .ways import Way, best_of
 
 WORDS = ("tf32", "bf16", "fp16")  # what a word holds, in the order of PRECISION in tensor.h
@@ -90,35 +91,16 @@ class TensorConvolution(Convolution):
         super().__init__(*arguments)
         self.winograd = False  # the ordinary one: it would have blocks, which windows know before they know the padding
 
-    def forward(self, x, pad):
-        if not _same(pad):
-            return super().forward(x, pad)
-        return self._multiplied(x)[0]
+    def forward(self, x, pad, epilogue=BIAS, grid=UNPLACED):
+        if not _same(pad) or tuple(epilogue.pool or ()) not in ((), _halves(x.shape[2:])):
+            return super().forward(x, pad, epilogue, grid)
+        return self._multiplied(x, epilogue, grid.full_map)[:2]
 
-    def backward(self, g, size, pad):
-        if not _same(pad):
-            return super().backward(g, size, pad)
-        return self._gradient(g)
-
-    def forward_relu(self, x, pad, keep):
-        if not _same(pad):
-            return super().forward_relu(x, pad, keep)
-        return self._multiplied(x, relu=2 if keep else 1)[:2]
-
-    def backward_relu(self, g, mask, size, pad):
-        if not _same(pad):
-            return super().backward_relu(g, mask, size, pad)
-        return self._gradient(g, mask)
-
-    def forward_relu_pool(self, x, pad, keep, output):
-        if not _same(pad) or tuple(output) != _halves(x.shape[2:]):
-            return super().forward_relu_pool(x, pad, keep, output)
-        return self._multiplied(x, relu=3, pooled=output)[:2]
-
-    def backward_relu_pool(self, g, winners, size, pad):
-        if not _same(pad) or tuple(g.shape[2:]) != _halves(size):
-            return super().backward_relu_pool(g, winners, size, pad)
-        return self._gradient(g, winners, size)
+    def backward(self, g, size, pad, prologue=None, grid=UNPLACED):
+        pooled = isinstance(prologue, PoolWinners)
+        if not _same(pad) or (pooled and tuple(g.shape[2:]) != _halves(size)):
+            return super().backward(g, size, pad, prologue, grid)
+        return self._gradient(g, prologue and prologue[0], size if pooled else None)
 
     @cached_property
     def _words(self):
@@ -133,19 +115,20 @@ class TensorConvolution(Convolution):
         words, peak = packed(weight, self.ops.word, split)
         return Words(self.ops.filters(words), self.ops.constant(peak), split)
 
-    def _multiplied(self, x, relu=0, pooled=None):
-        """(y, what the ReLU or the pool leaves for the gradient, the `Way`); pooled: y's size, where a pool follows."""
-        ops, words, size, bits = self.ops, self._words, x.shape[2:], None
-        order = self._order(size, _PAD, relu, 0)
-        if relu == 2:
-            bits = ops.empty((self.outputs, size[0], -(-size[1] // COLUMNS)), np.uint16)
-        elif relu == 3:
-            bits = ops.empty((self.outputs, *pooled), np.uint8)
-        y = ops.empty((1, self.outputs, *(pooled or size)))
+    def _multiplied(self, x, epilogue=BIAS, full_map=None):
+        """(y, the prologue of its gradient or None, the `Way`)"""
+        ops, words, size, prologue = self.ops, self._words, x.shape[2:], None
+        order = self._order(size, _PAD, epilogue, 0, full_map)
+        if epilogue.pool:
+            prologue = PoolWinners(ops.empty((self.outputs, *epilogue.pool), np.uint8))
+        elif epilogue.saves:
+            prologue = ReluMask(ops.empty((self.outputs, size[0], -(-size[1] // COLUMNS)), np.uint16))
+        y = ops.empty((1, self.outputs, *(epilogue.pool or size)))
         bias = self._no_bias if self._bias is None else self._bias
+        relu, bits = fused_code(epilogue), prologue and prologue[0]
         way = multiply(ops, x, words, bias, y, size, side=3, relu=relu, bits=bits, order=order)
         self._taken[0] = f"{ops.word}{' + rest' if words.split else ''}, {way}"
-        return y, bits, way
+        return y, prologue, way
 
     def _estimated(self, size, pad, adjoint):
         if not _same(pad):
@@ -155,7 +138,7 @@ class TensorConvolution(Convolution):
     def _timed(self, size, pad, adjoint):
         if not _same(pad):
             return super()._timed(size, pad, adjoint)
-        return self._multiplied(self.ops.empty((1, self.inputs, *size)), relu=2)[2]
+        return self._multiplied(self.ops.empty((1, self.inputs, *size)), RELU)[2]
 
     def _gradient(self, g, mask=None, size=None):
         """size: that of the map, where g is the pooled one's gradient."""

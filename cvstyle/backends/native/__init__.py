@@ -19,6 +19,7 @@ import numpy as np
 
 from ...errors import OptionError
 from .. import numpy as reference
+from ..base import BIAS, UNPLACED, PoolWinners, ReluMask
 
 PRIORITY = 15
 
@@ -30,6 +31,7 @@ _BLOCK = 1 << 14
 _MATRIX = 16  # positions below which a convolution is a product with a vector: NumPy, without packing the filters
 _HALF = np.dtype("V2")  # bits of a bfloat16
 _PARTS = 64  # of a sum over vectors of L-BFGS
+_SOURCES = {type(None): 0, ReluMask: 1, PoolWinners: 2}  # as in engine.h: what the gradient's numbers stand for
 _SLACK = 64  # bytes that the engine may read beyond the bits and bytes that it keeps
 
 
@@ -219,27 +221,27 @@ class Backend(reference.Backend):
     def prepared(self, name, form, **fields):
         """An operation whose arguments are a structure, as a function of the arrays that change from call to call.
 
-        fields: those that stay; what neither they nor the call give is 0. One thread at a time may call it.
+        fields: those that stay; a field that neither they nor the call give is 0.
         """
-        arguments = form(threads=self.workers.count)
+        prepared = form(threads=self.workers.count)
         for field, value in fields.items():
-            setattr(arguments, field, _plain(value))
-        arguments.kept = fields  # alive: the structure has addresses only
-        function, at = _function(name, self.variant), ctypes.byref(arguments)
-        size = _function(f"{name}_work", self.variant)(at)
+            setattr(prepared, field, _plain(value))
+        function = _function(name, self.variant)
+        size = _function(f"{name}_work", self.variant)(ctypes.byref(prepared))
 
-        def run(**arrays):
+        def run(fields=fields, **arrays):  # `fields` keeps their arrays alive: the structure has addresses only
+            arguments = form.from_buffer_copy(prepared)
             for field, array in arrays.items():
                 setattr(arguments, field, None if array is None else _plain(array))
             work = self.empty((size,))
             arguments.work = _plain(work)
-            function(at)
+            function(ctypes.byref(arguments))
 
         return run
 
 
 class Convolution(reference.Convolution):
-    """Convolution by the engine. `mask` is bits or, from the Winograd kernel, (bits of tiles, their shift)."""
+    """Convolution by the engine. Masks of the Winograd kernel are bits of its blocks."""
 
     def __init__(self, ops, weight, bias, stride, dilation, group):
         super().__init__(ops, weight, bias, stride, dilation, group)
@@ -250,7 +252,7 @@ class Convolution(reference.Convolution):
             and (*stride, *dilation, group) == (1, 1, 1, 1, 1)
             and min(self.outputs, self.channels) >= _LEAST
         )
-        self.block, self.movable = (4, True) if self.winograd else (1, False)
+        self.block_size, self.supports_offset = (4, True) if self.winograd else (1, False)
         self._directions, self._calls = {}, {}  # what was made for a pad, and for a size
 
     def engine(self, backward=False):
@@ -260,63 +262,40 @@ class Convolution(reference.Convolution):
             name = "few outputs" if (self.channels if backward else self.outputs) <= _FEW else "gathered product"
         return f"{name}, {self.ops.variant}"
 
-    def forward(self, x, pad):
-        return self._forward(x, pad, False, False)[0]
-
-    def forward_relu(self, x, pad, keep):
-        return self._forward(x, pad, True, keep)
-
-    def forward_relu_pool(self, x, pad, keep, output):
-        """`forward_relu`, then a 2×2 max pool of stride 2 with this (height, width): (y, winners or None)."""
-        # What is kept comes first, so that large maps lie side by side and leave large holes.
-        winners = self.ops.pool.empty((self.outputs * math.prod(output) + _SLACK,), np.uint8) if keep else None
-        y = self.ops.empty((1, self.outputs, *output))
-        self._winograd_forward(x, pad, y, True, winners, output)
-        return y, winners
-
-    def backward(self, g, size, pad):
+    def forward(self, x, pad, epilogue=BIAS, grid=UNPLACED):
         if self.winograd:
-            return self._winograd_backward(g, size, pad, 0, None, g.shape[2:])
-        return self._general_backward(g, size, pad, None)
+            return self._winograd_forward(x, pad, epilogue, grid.offset)
+        return self._general_forward(x, pad, epilogue)
 
-    def backward_relu(self, g, mask, size, pad):
+    def backward(self, g, size, pad, prologue=None, grid=UNPLACED):
         if self.winograd:
-            bits, shift = mask
-            return self._winograd_backward(g, size, pad, 1, bits, g.shape[2:], shift)
-        return self._general_backward(g, size, pad, mask)
-
-    def backward_relu_pool(self, g, winners, size, pad):
-        """Vector-Jacobian product of `forward_relu_pool`."""
-        return self._winograd_backward(g, size, pad, 2, winners, self.output_size(size, pad))
+            return self._winograd_backward(g, size, pad, prologue)
+        return self._general_backward(g, size, pad, prologue and prologue.bits)
 
     def fuses_pool(self, kernel, stride, pad):
-        """Whether `forward_relu_pool` can do this max pool."""
         return self.winograd and kernel == stride == (2, 2) and pad == (0, 0)
 
-    def _forward(self, x, pad, relu, keep):
+    def _general_forward(self, x, pad, epilogue):
         ops = self.ops
         height, width = self.output_size(x.shape[2:], pad)
-        shape = (1, self.outputs * self.group, height, width)
-        tiles = math.prod(-(-(n + shift) // 4) for n, shift in zip((height, width), self.shift))
-        size = 16 * 48 * -(-tiles // 48) if self.winograd else height * width
-        mask = ops.bits(shape[1], size) if keep else None  # first: see forward_relu_pool
-        y = ops.empty(shape)
-        if self.winograd:
-            self._winograd_forward(x, pad, y, relu, mask, (0, 0))
-            return y, (mask, self.shift)
+        outputs = self.outputs * self.group
+        # First, so that large maps lie side by side and leave large holes.
+        bits = ops.bits(outputs, height * width) if epilogue.saves else None
+        prologue = None if bits is None else ReluMask(bits)
+        y = ops.empty((1, outputs, height, width))
         few = self.outputs <= _FEW
         if height * width < _MATRIX:
-            y = super().forward(x, pad)
+            y = self._correlate(x, pad)
         else:
-            after = {} if few else {"relu": relu, "keep": mask}
+            after = {} if few else {"relu": epilogue.relu, "keep": bits}
             self._forward_part(pad).run(ops, x, y, height, width, 0, bias=self.bias, **after)
             if not few:
-                return y, mask
-        if relu and keep:
-            ops.call("relu", y, y, mask, y.shape[1], height * width, ops.workers.count)
-        elif relu:
+                return y, prologue
+        if bits is not None:
+            ops.call("relu", y, y, bits, outputs, height * width, ops.workers.count)
+        elif epilogue.relu:
             np.maximum(y, 0, out=y)
-        return y, mask
+        return y, prologue
 
     def _general_backward(self, g, size, pad, mask):
         ops = self.ops
@@ -324,7 +303,7 @@ class Convolution(reference.Convolution):
             ops.call("relu_backward", g, mask, g.shape[1], g[0, 0].size, ops.workers.count)
             mask = None
         if g[0, 0].size < _MATRIX:
-            return super().backward(g, size, pad)
+            return self._transpose(g, size, pad)
         parts = self._backward_parts(pad)
         make = ops.empty if all(part for _, _, part in parts) else ops.zeros
         gx = make((1, self.channels * self.group, *size))
@@ -365,22 +344,37 @@ class Convolution(reference.Convolution):
         """The filters, contiguous; the engine reads them at any alignment, so the file's are not copied."""
         return np.require(self._source, np.float32, ["C"])
 
-    def _winograd_forward(self, x, pad, y, relu, mask, pool):
-        size = x.shape[2:]
-        key = size, pad, relu, pool, self.shift
+    def _winograd_forward(self, x, pad, epilogue, offset):
+        size, (relu, saves, pool) = x.shape[2:], epilogue
+        height, width = self.output_size(size, pad)
+        saved = None  # made first, so that large maps lie side by side and leave large holes
+        if saves and pool:
+            saved = self.ops.pool.empty((self.outputs * math.prod(pool) + _SLACK,), np.uint8)
+        elif saves:
+            blocks = math.prod(-(-(n + o) // 4) for n, o in zip((height, width), offset))
+            saved = self.ops.bits(self.outputs, 16 * 48 * -(-blocks // 48))
+        y = self.ops.empty((1, self.outputs, *(pool or (height, width))))
+        key = size, pad, relu, pool, offset
         if key not in self._calls:
-            height, width = self.output_size(size, pad)
+            pooled = pool or (0, 0)
             self._calls[key] = self.ops.prepared(
                 "winograd", Winograd, channels=self.channels, height=size[0], width=size[1], weight=self._weight,
                 outputs=self.outputs, output_step=9 * self.channels, input_step=9, bias=self.bias, pad_top=pad[0],
-                pad_left=pad[1], out_height=height, out_width=width, shift_y=self.shift[0], shift_x=self.shift[1],
-                relu=relu, pool_height=pool[0], pool_width=pool[1],
+                pad_left=pad[1], out_height=height, out_width=width, shift_y=offset[0], shift_x=offset[1],
+                relu=relu, pool_height=pooled[0], pool_width=pooled[1],
             )  # fmt: skip
-        self._calls[key](x=x, y=y, keep=mask)
+        self._calls[key](x=x, y=y, keep=saved)
+        if saved is None:
+            return y, None
+        return y, PoolWinners(saved) if pool else ReluMask(saved, offset)
 
-    def _winograd_backward(self, g, size, pad, source, saved, map_size, saved_shift=(0, 0)):
+    def _winograd_backward(self, g, size, pad, prologue):
+        pooled = isinstance(prologue, PoolWinners)
+        source = _SOURCES[type(prologue)]
+        saved, saved_shift = (*(prologue or (None,)), (0, 0))[:2]
         key = size, pad, source, g.shape[2:], saved_shift
         if key not in self._calls:
+            map_size = self.output_size(size, pad) if pooled else g.shape[2:]
             self._calls[key] = self.ops.prepared(
                 "winograd", Winograd, channels=self.outputs, height=map_size[0], width=map_size[1], source=source,
                 saved_y=saved_shift[0], saved_x=saved_shift[1], pooled_height=g.shape[2], pooled_width=g.shape[3],

@@ -18,40 +18,25 @@ from itertools import product
 
 import numpy as np
 
-from .errors import OptionError
+from ..errors import OptionError
+from .footprint import Footprint
 
 STRIP = 1 << 21  # elements of a feature map that are cut out at a time (8 MB in float32)
 
 
 @dataclass(frozen=True)
-class Reach:
-    """What the positions of the loss layers need of the picture along one axis (see `Program.reach`).
-
-    length: pixels. unit: the total stride, in pixels. steps: layer → positions per unit. first, end: layer → for each
-    of its positions, the pixels [first, end) that a window must hold; both ascend. widest: the layer that sees most.
-    """
-
-    length: int
-    unit: int
-    steps: Mapping[str, int]
-    first: Mapping[str, np.ndarray]
-    end: Mapping[str, np.ndarray]
-    widest: tuple[str, int]
-
-
-@dataclass(frozen=True)
-class Part:
+class Rect:
     """A rectangle: where it starts, (vertical, horizontal), and its (height, width)."""
 
     start: tuple[int, int]
     shape: tuple[int, int]
 
-    def strips(self, channels: int) -> list[Part]:
+    def strips(self, channels: int) -> list[Rect]:
         """The rectangle in parts of whole rows, each of STRIP elements or so of a map with that many channels."""
         height, width = self.shape
         rows = max(1, STRIP // (channels * width)) if width else 1
         return [
-            Part((self.start[0] + first, self.start[1]), (min(rows, height - first), width))
+            Rect((self.start[0] + first, self.start[1]), (min(rows, height - first), width))
             for first in range(0, height if width else 0, rows)
         ]
 
@@ -64,14 +49,14 @@ class Tile:
     the whole picture and owns everything.
     """
 
-    window: Part
-    owned: Mapping[str, Part] | None = field(default=None, compare=False)
+    window: Rect
+    owned: Mapping[str, Rect] | None = field(default=None, compare=False)
     origins: Mapping[str, tuple[int, int]] | None = field(default=None, compare=False)
 
 
 def whole(size: tuple[int, int]) -> Tile:
     """The one tile that is a picture of (height, width) `size`."""
-    return Tile(Part((0, 0), tuple(size)))
+    return Tile(Rect((0, 0), tuple(size)))
 
 
 def split(program, size: tuple[int, int], tile_size: int | None, devices: int = 1) -> list[Tile]:
@@ -84,23 +69,23 @@ def split(program, size: tuple[int, int], tile_size: int | None, devices: int = 
     tile_size = tile_size or max(size)
     if devices == 1 and max(size) <= tile_size:
         return [whole(size)]
-    reaches = [program.reach(size, axis) for axis in (0, 1)]
-    axes = [_choices(reach, tile_size, devices) for reach in reaches]
+    footprints = [program.footprint(size, axis) for axis in (0, 1)]
+    axes = [_choices(footprint, tile_size, devices) for footprint in footprints]
     if not all(axes):
-        name, seen = max((reach.widest for reach in reaches), key=lambda widest: widest[1])
+        name, seen = max((footprint.largest for footprint in footprints), key=lambda largest: largest[1])
         raise OptionError(
             f"a tile of {tile_size} pixels is too small for a picture of {size[1]}×{size[0]}: a position of layer "
-            f"'{name}' needs {seen} pixels at once, and tiles start at multiples of {max(r.unit for r in reaches)}; "
-            f"use a tile size of {least(reaches)} or more"
+            f"'{name}' needs {seen} pixels at once, and tiles start at multiples of {max(r.unit for r in footprints)}; "
+            f"use a tile size of {min_tile_size(footprints)} or more"
         )
     rows, columns = min(product(*axes), key=lambda grid: _cost(*grid, devices))
     if len(rows) * len(columns) == 1:
         return [whole(size)]
     return [
         Tile(
-            Part((y.first, x.first), (y.length, x.length)),
+            Rect((y.first, x.first), (y.length, x.length)),
             {
-                name: Part((y.owned[name][0], x.owned[name][0]), (y.owned[name][1], x.owned[name][1]))
+                name: Rect((y.owned[name][0], x.owned[name][0]), (y.owned[name][1], x.owned[name][1]))
                 for name in y.owned
             },
             {name: (y.origins[name], x.origins[name]) for name in y.origins},
@@ -109,19 +94,19 @@ def split(program, size: tuple[int, int], tile_size: int | None, devices: int = 
     ]
 
 
-def cut(ops, array, part: Part):
+def cut(ops, array, part: Rect):
     """A copy of a rectangle of maps (1, C, H, W)."""
     out = ops.empty((*array.shape[:2], *part.shape))
     ops.copy_block(out, (0, 0, 0, 0), array, (0, 0, *part.start), out.shape)
     return out
 
 
-def paste(ops, array, part: Part, block) -> None:
+def paste(ops, array, part: Rect, block) -> None:
     """Put a rectangle that `cut` gave in its place."""
     ops.copy_block(array, (0, 0, *part.start), block, (0, 0, 0, 0), block.shape)
 
 
-def passes(count: int) -> float:
+def relative_cost(count: int) -> float:
     """What `count` windows cost a device, in evaluations of one: all but the last go forward twice."""
     return 1.5 * count - 0.5
 
@@ -129,7 +114,7 @@ def passes(count: int) -> float:
 def _cost(rows, columns, devices):
     """(pixels of evaluations until the last device is done, windows)."""
     count = len(rows) * len(columns)
-    return rows[0].length * columns[0].length * passes(-(-count // devices)), count
+    return rows[0].length * columns[0].length * relative_cost(-(-count // devices)), count
 
 
 @dataclass(frozen=True)
@@ -146,45 +131,45 @@ class _Interval:
     origins: Mapping[str, int]
 
 
-def least(reaches) -> int:
+def min_tile_size(footprints) -> int:
     """The least tile size with which these axes can be covered."""
-    return max(_shortest(reach, None) for reach in reaches)
+    return max(_shortest(footprint, None) for footprint in footprints)
 
 
-def _choices(reach: Reach, tile_size: int, devices: int) -> list[list[_Interval]]:
+def _choices(footprint: Footprint, tile_size: int, devices: int) -> list[list[_Interval]]:
     """Windows along one axis: as few as the tile size allows, and more for several devices; each as short as their
     number allows. None at all where the tile size is too small."""
-    longest = reach.length - max(0, -(-(reach.length - tile_size) // reach.unit)) * reach.unit
-    fewest = _cover(reach, longest) if longest > 0 else None
+    longest = footprint.length - max(0, -(-(footprint.length - tile_size) // footprint.unit)) * footprint.unit
+    fewest = _cover(footprint, longest) if longest > 0 else None
     if fewest is None:
         return []
-    return [_cover(reach, _shortest(reach, len(fewest) + more)) for more in range(devices)]
+    return [_cover(footprint, _shortest(footprint, len(fewest) + more)) for more in range(devices)]
 
 
-def _shortest(reach, most):
+def _shortest(footprint, most):
     """The shortest length with which windows (at most so many) cover everything."""
-    low, high = 0, (reach.length - 1) // reach.unit  # shortened by so many units: `low` always does
+    low, high = 0, (footprint.length - 1) // footprint.unit  # shortened by so many units: `low` always does
     while low < high:
         middle = (low + high + 1) // 2
-        found = _cover(reach, reach.length - middle * reach.unit)
+        found = _cover(footprint, footprint.length - middle * footprint.unit)
         if found is not None and (most is None or len(found) <= most):
             low = middle
         else:
             high = middle - 1
-    return reach.length - low * reach.unit
+    return footprint.length - low * footprint.unit
 
 
-def _cover(reach, length):
+def _cover(footprint, length):
     """Windows of this length, each started as late as what is not owned yet allows; None if they cannot do it."""
-    done, windows = dict.fromkeys(reach.first, 0), []
+    done, windows = dict.fromkeys(footprint.starts, 0), []
     while True:
-        pending = [int(first[done[name]]) for name, first in reach.first.items() if done[name] < len(first)]
+        pending = [int(first[done[name]]) for name, first in footprint.starts.items() if done[name] < len(first)]
         if not pending:
             return windows
-        start = min(min(pending) // reach.unit * reach.unit, reach.length - length)
+        start = min(min(pending) // footprint.unit * footprint.unit, footprint.length - length)
         owned, before = {}, dict(done)
-        origins = {name: start // reach.unit * steps for name, steps in reach.steps.items()}
-        for name, end in reach.end.items():
+        origins = {name: start // footprint.unit * steps for name, steps in footprint.per_unit.items()}
+        for name, end in footprint.stops.items():
             done[name] = max(done[name], int(np.searchsorted(end, start + length, "right")))
             owned[name] = (before[name] - origins[name], done[name] - before[name])
         if done == before:
