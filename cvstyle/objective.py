@@ -187,10 +187,10 @@ class Objective:
         on_devices = defaultdict(list)
         for value in (value for values in parts.values() for value in values if hasattr(value, "ops")):
             on_devices[value.ops].append(value)
-        arriving = [(values, ops.on_their_way(values)) for ops, values in on_devices.items()]
+        arriving = [(values, ops.copy_to_host_async(values)) for ops, values in on_devices.items()]
 
         def read():
-            known = {id(v): n for values, numbers in arriving for v, n in zip(values, numbers(), strict=True)}
+            known = {id(v): n for values, future in arriving for v, n in zip(values, future.result(), strict=True)}
             return {name: math.fsum(known.get(id(v), v) for v in values) for name, values in parts.items()}
 
         return read

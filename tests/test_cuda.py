@@ -174,7 +174,7 @@ def test_memory_that_settles_late_does_not_change_under_a_recording(fake):
                 ops.add_scaled(total, ops.dot(array, array), one)
             del arrays, array
 
-    repeated = ops.repeated(work)
+    repeated = ops.capture(work)
     for _ in range(6):
         repeated()
     assert not ops.recording_problem and fake.replays == 4 and len(calls) < 6
@@ -192,7 +192,7 @@ def test_a_recording_that_took_memory_is_made_again(fake, grows, replays):
         kept.extend(arrays if grows else [])
         ops.add_scaled(total, 1, one)
 
-    repeated = ops.repeated(work)
+    repeated = ops.capture(work)
     for _ in range(6):
         repeated()
     assert float(np.array(total)[0]) == 6
@@ -205,7 +205,7 @@ def test_a_recording_that_took_memory_is_made_again(fake, grows, replays):
 def test_a_replay_that_fails_is_an_error_of_the_device(fake, monkeypatch):
     ops = backends.get("cuda")
     x = ops.zeros((3,))
-    repeated = ops.repeated(lambda: ops.scale(x, 2))
+    repeated = ops.capture(lambda: ops.scale(x, 2))
     for _ in range(3):
         repeated()
 
@@ -276,7 +276,7 @@ def test_what_cupy_refuses_to_record_is_done_without(fake):
     """It raises a RuntimeError of its own for a copy from the host."""
     ops = backends.get("cuda")
     x, host = ops.zeros((3,)), np.arange(3, dtype=np.float32)
-    repeated = ops.repeated(lambda: ops.upload(x, host))
+    repeated = ops.capture(lambda: ops.upload(x, host))
     for _ in range(4):
         host += 1
         repeated()
@@ -436,7 +436,7 @@ def test_what_is_to_be_tried_out_is_compiled_first(monkeypatch, folder, precisio
     layer, pad = ops.convolution(np.ones((64, 64, 3, 3), np.float32), None, (1, 1), (1, 1), 1), (1, 1, 1, 1)
     for number, call in enumerate((
         lambda: layer.forward(ops.empty((1, 64, 60, 80)), pad, RELU),
-        lambda: ops.settled(layer.backward(ops.empty((1, 64, 60, 80)), (60, 80), pad)),
+        lambda: ops.materialize(layer.backward(ops.empty((1, 64, 60, 80)), (60, 80), pad)),
     )):  # fmt: skip
         before = set(ops.wanted)
         call()

@@ -293,8 +293,8 @@ def test_scalars_combine_with_numbers_on_the_device(device):
 @pytest.mark.parametrize("count", [1, 8, 19])
 def test_scalars_arrive_together(device, count):
     numbers = noise(count)
-    arriving = device.on_their_way([2 * device.dot(device.asarray([n]), device.asarray([1.0])) for n in numbers])
-    np.testing.assert_array_equal(np.array(arriving(), np.float32), 2 * numbers)
+    arriving = device.copy_to_host_async([2 * device.dot(device.asarray([n]), device.asarray([1.0])) for n in numbers])
+    np.testing.assert_array_equal(np.array(arriving.result(), np.float32), 2 * numbers)
 
 
 # Arrays

@@ -301,7 +301,7 @@ def test_replays_find_the_counters_as_they_were(device, monkeypatch):
         work()
         expected, grams = read(), set()
     more = lambda: (work(), results.extend(device.gram_difference(x, 0.5, target)))  # noqa: E731
-    repeated = device.repeated(more)
+    repeated = device.capture(more)
     for _ in range(5):
         repeated()
         assert read()[:-2] == expected

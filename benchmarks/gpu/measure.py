@@ -97,7 +97,7 @@ def first(s: Settings, emit):
         "of the loss": abs(ours / loss - 1),
     }  # fmt: skip
     at, kept = ops.asarray(x[None]), ops.zeros((1, *x.shape))
-    iteration = ops.repeated(lambda: ops.add_scaled(ops.scale(kept, 0.0), 1.0, function.evaluate(at)))
+    iteration = ops.capture(lambda: ops.add_scaled(ops.scale(kept, 0.0), 1.0, function.evaluate(at)))
     for _ in range(5):
         iteration()
     emit({
@@ -179,9 +179,9 @@ def timed(ops, layer, inner, outer, ceiling):
     x, g = (ops.asarray(rng.standard_normal(s, dtype=np.float32)) for s in (inner, outer))
     filters, pad = layer.filters, layer.pad
     _, mask = filters.forward(x, pad, RELU)
-    ops.settled(filters.backward(g, inner[2:], pad, mask))
+    ops.materialize(filters.backward(g, inner[2:], pad, mask))
     forward = ops.seconds(lambda: filters.forward(x, pad, RELU))
-    backward = ops.seconds(lambda: ops.settled(filters.backward(g, inner[2:], pad, mask)))
+    backward = ops.seconds(lambda: ops.materialize(filters.backward(g, inner[2:], pad, mask)))
     rates = [2 * 9 * inner[1] * math.prod(outer[1:]) / 1e12 / seconds for seconds in (forward, backward)]
     words = 3 if ops.split and inner[1] > 4 else 1  # products for each that counts
     found = {

@@ -84,7 +84,7 @@ class Backend:
         shared = isinstance(array, np.ndarray) and array.dtype == self.dtype
         return array if shared else self.asarray(array)
 
-    def settled(self, array):
+    def materialize(self, array):
         """The array, once all that it is computed from may change: a device may put a gradient off until it is read."""
         return array
 
@@ -385,7 +385,7 @@ class Backend:
         np.multiply(x, self._scalar(factor), out=x)
         return np.add(x, half, out=x)
 
-    def repeated(self, function):
+    def capture(self, function):
         """What `function()` does, as a function of `steady`: a device may replay what a steady call put on its queue.
 
         steady: this call does what the steady call before it did, with the same arrays and numbers.

@@ -133,7 +133,7 @@ class Deconvolution(_Filters):
 
     def forward(self, bottoms, context):
         size = self.top_shapes([bottoms[0].shape])[0][2:]
-        top = self.ops.settled(self.filters.backward(bottoms[0], size, self.pad, grid=context.grid))
+        top = self.ops.materialize(self.filters.backward(bottoms[0], size, self.pad, grid=context.grid))
         if self.bias is not None:
             top = self.ops.affine(top, None, self.bias, out=top)
         return [top], lambda g: [self.filters.forward(g[0], self.pad)[0]]

@@ -109,7 +109,7 @@ def iterates(
     """The pictures of `optimize`'s protocol; x is changed in place. history: pairs that are kept at most."""
     ops = objective.ops
     state = state or start(ops, x, num_iterations, history=history)
-    repeated = ops.repeated(lambda: _step(ops, x, objective.evaluate(x), state, learning_rate, first, longest, smooth))
+    repeated = ops.capture(lambda: _step(ops, x, objective.evaluate(x), state, learning_rate, first, longest, smooth))
     for _ in range(done, num_iterations):
         repeated(objective.repeats and state.iteration >= state.steps.shape[0])
         state.iteration += 1

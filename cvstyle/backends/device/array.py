@@ -109,3 +109,17 @@ class Scalar:
 
     def __repr__(self):
         return f"<scalar {self.form} on {self.array.ops.device.name}>"
+
+
+class ScalarFuture:
+    """Scalars on their way to the host."""
+
+    def __init__(self, scalars, wait):
+        """wait: a function that waits for the copy and returns the bytes of the scalars' arrays."""
+        self._scalars = scalars
+        self._wait = wait
+
+    def result(self) -> list[float]:
+        """Their numbers."""
+        values = np.frombuffer(self._wait(), np.float32, len(self._scalars))
+        return [scalar.of(float(v)) for scalar, v in zip(self._scalars, values, strict=True)]

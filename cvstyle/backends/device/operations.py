@@ -10,7 +10,7 @@ import numpy as np
 
 from ...errors import DeviceError, OptionError, nearest
 from . import picture, tensor, trust
-from .array import Array, Scalar
+from .array import Array, Scalar, ScalarFuture
 from .compiler import Kernels, digest
 from .convolution import Convolution
 from .losses import GROUP, Losses
@@ -119,8 +119,8 @@ class Backend(Losses):
             self._checked("download", self.device.download, host, array.block.view)
         return host
 
-    def on_their_way(self, scalars):
-        """Start to copy scalars to the host; returns a function that waits for them alone and gives their numbers."""
+    def copy_to_host_async(self, scalars):
+        """Start to copy scalars to the host; returns a `ScalarFuture`, whose result waits for them alone."""
         together = self.empty((len(scalars),))
         for place in range(0, len(scalars), _GATHERED):
             arrays = [scalar.array for scalar in scalars[place : place + _GATHERED]]
@@ -128,12 +128,7 @@ class Backend(Losses):
             self.launch("copy", "gather", (1, 1, 1), (together, place, len(arrays), *arrays, *unused), _GATHERED)
         self.downloads += 1
         arrived = self._checked("download", self.device.start_download, together.block.view, together.nbytes)
-
-        def numbers():
-            values = np.frombuffer(self._checked("download", arrived), np.float32, together.size)
-            return [scalar.of(float(v)) for scalar, v in zip(scalars, values, strict=True)]
-
-        return numbers
+        return ScalarFuture(scalars, lambda: self._checked("download", arrived))
 
     def copy(self, array):
         result = self.empty(array.shape, array.dtype)
@@ -152,7 +147,7 @@ class Backend(Losses):
         self._checked("transfer", transfer, result.block.view, array.ops.device, array.block.view, array.nbytes)
         return result
 
-    def settled(self, array):
+    def materialize(self, array):
         _ = array.block  # puts the work that fills it on the queue (`Array.pending`)
         return array
 
@@ -160,7 +155,7 @@ class Backend(Losses):
         """Wait until these arrays hold their numbers; None counts as none."""
         for array in arrays:
             if array is not None:
-                self.settled(array)
+                self.materialize(array)
         self._checked("wait", self.device.synchronize)
 
     def trim(self):
@@ -399,7 +394,7 @@ class Backend(Losses):
         self.launch("pyramid", "add_halvings", _squares(x), arguments)
         return x if onto is None else onto
 
-    def repeated(self, function):
+    def capture(self, function):
         if not self.device.records:
             return lambda steady=True: function()
         return Repeated(self, function)

@@ -142,7 +142,7 @@ class TensorConvolution(Convolution):
 
     def _gradient(self, g, mask=None, size=None):
         """size: that of the map, where g is the pooled one's gradient."""
-        self.ops.settled(g)  # else what fills it, and all that it needs, would be put off as well
+        self.ops.materialize(g)  # else what fills it, and all that it needs, would be put off as well
         size = size or g.shape[2:]
         shape = 1, self.inputs, *size
         return Array(self.ops, None, shape, self.ops.dtype, pending=_Sum(self, g, mask, shape))
