@@ -67,7 +67,8 @@ def converge(definition, p, modes, count):
         style = Emulated(definition, p, mode)
 
         class Function:
-            ops, repeats = Backend(), False
+            ops = Backend()
+            capturable = False
 
             def evaluate(self, x, style=style):
                 gradient = style.gradient(x)

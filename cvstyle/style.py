@@ -10,7 +10,7 @@ import numpy as np
 from . import tiles
 from .errors import ImageError, OptionError, ShapeError
 from .fields import BLEND, argument
-from .losses import Loss, made
+from .losses import Loss, create
 from .losses.base import checked_weight
 from .passes import DevicePass
 
@@ -37,7 +37,7 @@ def measure_styles(
     once; what the network needs at least is taken in any case. most_tiles: of more tiles than these the first alone are
     computed, to see what that takes. Raises OptionError and ImageError as `Objective`.
     """
-    losses = made(losses) if isinstance(losses, Mapping) else losses
+    losses = create(losses) if isinstance(losses, Mapping) else losses
     pictures = listed(pictures)
     shares = _blend(blend_weights, len(pictures))
     asking = [loss for loss in losses if loss.target_from == "styles" and loss.layer is not None]

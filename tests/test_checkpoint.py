@@ -455,7 +455,7 @@ def test_an_interrupt_between_two_scales_leaves_the_result_of_the_first(files, m
 
 
 def test_a_scale_that_fails_at_once_leaves_its_start(files, monkeypatch):
-    read = Objective.read_losses
+    read = Objective.losses_async
 
     def spoiled(self):
         losses = read(self)
@@ -465,7 +465,7 @@ def test_a_scale_that_fails_at_once_leaves_its_start(files, monkeypatch):
     settings = {"scales": [24, 48], "scale_iterations": [3, 3]}
     enlarged = Scale.enlarged
     monkeypatch.setattr(Scale, "enlarged", lambda *a: starts.append(enlarged(*a)) or starts[-1])
-    monkeypatch.setattr(Objective, "read_losses", spoiled)
+    monkeypatch.setattr(Objective, "losses_async", spoiled)
     result = run(files, **settings)
     assert "nan at iteration 4" in result.stopped
     np.testing.assert_array_equal(result.picture.rgb, images.deprocess(starts[0][0], scale=255.0))

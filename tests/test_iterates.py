@@ -224,7 +224,7 @@ def test_settings_come_from_options(name, options, expected):
 class Bowl:
     """½ ‖x − target‖² on any backend, by its own operations."""
 
-    repeats = False
+    capturable = False
 
     def __init__(self, ops, shape):
         self.ops, self.target = ops, ops.asarray(np.random.default_rng(0).normal(size=shape))

@@ -19,7 +19,7 @@ from cvstyle.optimize import lbfgs, pyramid
 class Function:
     """A function of a picture in the place of an `Objective`."""
 
-    repeats = False  # it is computed on the host
+    capturable = False  # it is computed on the host
 
     def __init__(self, function, ops=None):
         self.function, self.ops = function, ops or Backend("float64")

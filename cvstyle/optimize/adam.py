@@ -41,7 +41,7 @@ def iterates(objective, x, num_iterations, *, state=None, done=0, learning_rate=
     count = ops.asarray([state.step])  # counted on the device, so that each iteration is the same work
     repeated = ops.repeated(lambda: _step(ops, x, objective.evaluate(x), state, count, learning_rate))
     for _ in range(done, num_iterations):
-        repeated(objective.repeats)
+        repeated(objective.capturable)
         state.step += 1
         yield x
 

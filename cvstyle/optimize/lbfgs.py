@@ -111,7 +111,7 @@ def iterates(
     state = state or start(ops, x, num_iterations, history=history)
     repeated = ops.repeated(lambda: _step(ops, x, objective.evaluate(x), state, learning_rate, first, longest, smooth))
     for _ in range(done, num_iterations):
-        repeated(objective.repeats and state.iteration >= state.steps.shape[0])
+        repeated(objective.capturable and state.iteration >= state.steps.shape[0])
         state.iteration += 1
         yield x
 

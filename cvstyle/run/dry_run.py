@@ -16,7 +16,7 @@ from .loop import Loop, RunState
 from .scale import Scale
 from .setup import Setup
 
-_ITERATIONS, _CHECK = 4, 3  # what is asked for repeats itself; during the fourth the third's losses are on their way
+_ITERATIONS, _CHECK = 4, 3  # what is asked for capturable itself; during the fourth the third's losses are on their way
 _TILES = 16  # for each device
 _SMALL = (48, 64)
 
@@ -55,7 +55,7 @@ def pictures_kept(setup: Setup, asynchronous: bool = False) -> float:
 class _Nothing:
     """The objective of a sum without terms."""
 
-    repeats = False
+    capturable = False
 
     def __init__(self, ops):
         self.ops = ops
@@ -64,7 +64,7 @@ class _Nothing:
         return self.ops.zeros(x.shape)
 
     @staticmethod
-    def read_losses():
+    def losses_async():
         return dict
 
 

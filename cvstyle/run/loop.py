@@ -142,7 +142,7 @@ class Loop:
         last = iteration == self.scale.end
         setup = self.scale.setup
         share = setup.share(state.scale, iteration)
-        iterate = Iterate(iteration, setup.num_iterations, share, ops.asynchronous, self.scale.objective.read_losses)
+        iterate = Iterate(iteration, setup.num_iterations, share, ops.asynchronous, self.scale.objective.losses_async)
         if not ops.asynchronous or iteration < 3 or iteration % self.check == 0 or last:
             iterate.fetch()
             self._pending = iterate, state.latest

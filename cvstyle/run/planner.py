@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import backends, images, process, tiles
 from ..errors import OptionError
-from ..losses import made
+from ..losses import create
 from ..words import duration, gigabytes
 from . import dry_run
 from .probes import measure
@@ -282,7 +282,7 @@ class Planner:
     def _content_bytes(self, size, but=()):
         """Bytes of what losses keep of the content on every device, and at last on the host; without some tiles'."""
         shapes, found = self.program.shapes(size), dict.fromkeys(self.devices, 0)
-        for loss in made(self.setup.loss_settings):
+        for loss in create(self.setup.loss_settings):
             if loss.target_from != "content" or loss.layer is None:
                 continue
             positions = math.prod(shapes[loss.layer][2:])
