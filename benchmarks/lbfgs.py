@@ -30,10 +30,10 @@ from cvstyle.optimize import lbfgs
 MARKS = (5, 10, 15, 20, 25, 30, 50, 60, 100, 200, 300, 500, 1000)
 STEPS = {
     "reference": {},
-    "not smooth": {**lbfgs.FOR_PICTURES, "smooth": 0.0},
-    "smooth 0.25": {**lbfgs.FOR_PICTURES, "smooth": 0.25},
+    "not smooth": {**lbfgs.FOR_PICTURES, "precondition": 0.0},
+    "smooth 0.25": {**lbfgs.FOR_PICTURES, "precondition": 0.25},
     "cvstyle": lbfgs.FOR_PICTURES,
-    "smooth 0.75": {**lbfgs.FOR_PICTURES, "smooth": 0.75},
+    "smooth 0.75": {**lbfgs.FOR_PICTURES, "precondition": 0.75},
 }
 
 

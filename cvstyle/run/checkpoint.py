@@ -21,7 +21,7 @@ def save(setup, state) -> None:
     path, ops = setup.options.checkpoint, setup.home
     if not path or not math.isfinite(float(ops.dot(state.latest, state.latest))):
         return  # the next look at the losses ends the run; the checkpoint from before may go on otherwise
-    numbers, arrays = optimize.saved(state.optimizer)
+    numbers, arrays = optimize.state_entries(state.optimizer)
     header = {
         "settings": setup.identity, "stage": state.scale, "iterations": [count for _, count in setup.schedule],
         "done": state.done, "seed": setup.seed, "losses": state.losses, "averaged": state.averaged,
@@ -66,7 +66,7 @@ def restore(setup, state, header: dict, arrays: dict[str, np.ndarray]) -> None:
     kept = {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
     if kept:
         count, settings = setup.schedule[scale][1], setup.optimizer_settings
-        state.optimizer = setup.optimizer.restored(ops, kept, header["numbers"], count, **settings)
+        state.optimizer = setup.optimizer.load_state(ops, kept, header["numbers"], count, **settings)
 
 
 def _tuned(setup):

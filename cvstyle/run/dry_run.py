@@ -71,9 +71,9 @@ class _Nothing:
 def _resized(setup, size):
     """The last scale of a setup alone, at another size."""
     found = setup.changed(sizes=[size], schedule=setup.schedule[-1:], margin=0)
-    if setup.optimizer.kept(1, setup.home.history_itemsize, **setup.optimizer_settings).host:
+    if setup.optimizer.memory(1, setup.home.history_itemsize, **setup.optimizer_settings).host:
         # Its own arrays are the host's.
-        stand_in = SimpleNamespace(start=_nothing, iterates=_evaluations)
+        stand_in = SimpleNamespace(initial_state=_nothing, iterates=_evaluations)
         found = found.changed(optimizer=stand_in, optimizer_settings={})
     return found
 

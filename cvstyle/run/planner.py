@@ -253,7 +253,7 @@ class Planner:
     def _kept(setup, itemsize=None):
         """What the optimiser keeps, in pictures of the last scale, where it keeps most."""
         count = _deciding(setup).schedule[-1][1]
-        return setup.optimizer.kept(count, itemsize or setup.home.history_itemsize, **setup.optimizer_settings)
+        return setup.optimizer.memory(count, itemsize or setup.home.history_itemsize, **setup.optimizer_settings)
 
     def _pictures(self, setup):
         """What a run keeps where the picture is, in pictures."""
@@ -326,7 +326,7 @@ def _deciding(setup):
     pixels = list(map(math.prod, setup.padded_sizes))
 
     def kept(count):
-        return setup.optimizer.kept(count, setup.home.history_itemsize, **setup.optimizer_settings).state
+        return setup.optimizer.memory(count, setup.home.history_itemsize, **setup.optimizer_settings).state
 
     needed = max(kept(count) * n for (_, count), n in zip(setup.schedule, pixels)) / pixels[-1]
     longest, count = setup.schedule[-1]

@@ -177,7 +177,7 @@ class Run:
         state, ops, optimizer = self.state, self.setup.home, self.setup.optimizer
         x = ops.to_host(state.result(ops, self._decay))
         self._between = self.scale.render(x)
-        carried = state.optimizer and optimizer.carried(state.optimizer, ops.to_host)
+        carried = state.optimizer and optimizer.resize_state(state.optimizer, ops.to_host)
         # The memory of a scale is free before the next one's is taken.
         state.x = state.optimizer = state.latest = state.last_finite = state.average = None
         state.averaged, state.evaluated = 0, False
@@ -188,5 +188,5 @@ class Run:
         state.last_finite = state.latest = ops.copy(state.x)
         self._between = None
         if carried:
-            state.optimizer = optimizer.carried(carried, lambda m: ops.asarray(self.scale.enlarged(m)))
+            state.optimizer = optimizer.resize_state(carried, lambda m: ops.asarray(self.scale.enlarged(m)))
         self._loop = Loop(self.scale, state)

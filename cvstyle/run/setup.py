@@ -100,7 +100,7 @@ class Setup:
         """Iterations until a scale has ended, counted through all of them."""
         return sum(count for _, count in self.schedule[: scale + 1])
 
-    def share(self, scale: int, done: int) -> float:
+    def work_share(self, scale: int, done: int) -> float:
         """Of the run's work, by iterations and pixels, that so many iterations are, of which the last is at a scale."""
         pixels = [math.prod(size) for size in self.padded_sizes]
         work = [count * n for (_, count), n in zip(self.schedule, pixels)]
@@ -143,7 +143,7 @@ class Setup:
         found["channels"] = None if convention.channels == IMAGENET.channels else convention.channels
         found["balance"] = self.balance if self.balance != "none" else None
         if options.optimizer == "lbfgs":
-            found["lbfgs_smooth"] = self.optimizer_settings.get("smooth") or None
+            found["lbfgs_smooth"] = self.optimizer_settings.get("precondition") or None
             found["backend, by the bytes of a value in its L-BFGS history"] = self.home.history_itemsize
         found["margin"] = self.margin or None
         found["scales"] = [longest for longest, _ in self.schedule]
@@ -242,5 +242,5 @@ class Setup:
         """About how much of the picture's kind the network's first backend holds; nothing where the host has it."""
         if self.home is not self.net.ops:
             return 0
-        kept = self.optimizer.kept(self.schedule[-1][1], self.home.history_itemsize, **self.optimizer_settings)
+        kept = self.optimizer.memory(self.schedule[-1][1], self.home.history_itemsize, **self.optimizer_settings)
         return (_PICTURES + kept.state) * 12 * math.prod(self.padded_sizes[-1])  # three channels of float32
