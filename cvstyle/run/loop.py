@@ -121,12 +121,12 @@ class Loop:
     def __iter__(self) -> Iterator[Iterate]:
         scale = self.scale
         state = self.state
-        if state.done == scale.end:
+        if state.done == scale.last_iteration:
             return
         optimizer = scale.setup.optimizer
         settings = scale.setup.optimizer_settings
         state.optimizer = state.optimizer or optimizer.initial_state(self.ops, state.x, scale.iterations, **settings)
-        done = state.done - (scale.end - scale.iterations)
+        done = state.done - scale.last_iteration + scale.iterations
         pictures = optimizer.iterates(
             scale.objective, state.x, scale.iterations, state=state.optimizer, done=done, **settings
         )
@@ -137,7 +137,7 @@ class Loop:
                     yield iterate
                 finally:
                     iterate.expire()
-        state.done = scale.end  # SciPy may stop early, without further improvement
+        state.done = scale.last_iteration  # SciPy may stop early, without further improvement
 
     def _finish_iteration(self, x):
         """Update the state with an iteration's picture; returns the iterate."""
@@ -145,7 +145,7 @@ class Loop:
         ops = self.ops
         self.finish_check()  # of the previous iteration, while the device has computed the current one
         iteration = state.done + 1
-        last = iteration == self.scale.end
+        last = iteration == self.scale.last_iteration
         setup = self.scale.setup
         share = setup.work_share(state.scale, iteration)
         iterate = Iterate(iteration, setup.num_iterations, share, ops.asynchronous, self.scale.objective.losses_async)
