@@ -134,8 +134,8 @@ def versions() -> dict[str, str]:
     """Machine, versions of installed packages and commit, by name."""
     names = ["numpy", "scipy", "opencv-python-headless", "torch", "cupy-cuda13x", "cupy-cuda12x"]
     cpus = len(os.sched_getaffinity(0))
-    found = {"processor": f"{_cpu()}, {cpus} cores", "Python": platform.python_version()}
-    return {**found, **{n: v for n in names if (v := _version(n))}, "commit": _commit()}
+    processor = {"processor": f"{_cpu()}, {cpus} cores", "Python": platform.python_version()}
+    return {**processor, **{n: v for n in names if (v := _version(n))}, "commit": _commit()}
 
 
 def _commit():

@@ -70,14 +70,14 @@ def convolutions(net, size):
     used = [parse_layer(name)[0] for kind in ("content_layers", "style_layers") for name in defaults[kind]]
     program = net.program(used)
     shapes = program._all_shapes(size, 3)
-    found = {}
+    distinct = {}
     for index in program.indices:
         layer = net.layer(index)
         if isinstance(layer, Convolution):
             shape = shapes[net.nodes[index].bottoms[0]]
             key = layer.kernel, layer.stride, layer.dilation, layer.group, layer.num_output, layer.pad, shape
-            found.setdefault(key, ([], layer, shape))[0].append(layer.name)
-    return list(found.values())
+            distinct.setdefault(key, ([], layer, shape))[0].append(layer.name)
+    return list(distinct.values())
 
 
 def chosen(layer, shape, backward):

@@ -133,8 +133,8 @@ def fp32(args):
         arithmetic = 18 * channels * outputs * height * width / args.fp32 / 1e6
         direct = max(arithmetic, maps(channels, outputs, height, width) / args.bandwidth / 1e3) + args.launch / 1e3
         limits = {"blocks": blocks, "memory": args.memory * 10**9, "cached": args.l2 * 10**6}
-        found = ways.ranked(outputs, height * width, channels, 9, 1, args.units, **limits)
-        way = next(w for w in found if w.winograd)
+        ranked = ways.ranked(outputs, height * width, channels, 9, 1, args.units, **limits)
+        way = next(w for w in ranked if w.winograd)
         size = ways.slab(channels, outputs, way.splits, blocks, way.room)
         slabs = -(-blocks // size)
         parts = by_winograd(args, channels, outputs, blocks, size, way)
@@ -145,7 +145,7 @@ def fp32(args):
         if taken < direct:
             largest_slab = max(largest_slab, 4 * 36 * (channels + way.splits * outputs) * size)
         cell = f"{times[1]:.0f}: {', '.join(f'{part:.0f}' for part in parts)}"
-        chosen = "picture.cl" if channels == 3 else found[0]
+        chosen = "picture.cl" if channels == 3 else ranked[0]
         print(f"| {name} | {width}×{height} | {direct:.0f} | {cell} | {slabs} | {times[0] / times[1]:.2f} | {chosen} |")
     direct, faster = (2 * total / 1e3 for total in totals)
     print(

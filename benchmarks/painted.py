@@ -53,11 +53,11 @@ def networks(folder: str | None, names: str | None = None) -> list[Files]:
 
     names: comma list of the wanted networks, in order; None: all.
     """
-    found = {EMBEDDED: Files(EMBEDDED)}
+    files = {EMBEDDED: Files(EMBEDDED)}
     for proto in sorted(Path(folder).glob("*/deploy.prototxt")) if folder else ():
         model = next(proto.parent.glob("*.caffemodel"))
-        found[proto.parent.name] = Files(proto.parent.name, str(proto), str(model))
-    return [found[name] for name in names.split(",")] if names else list(found.values())
+        files[proto.parent.name] = Files(proto.parent.name, str(proto), str(model))
+    return [files[name] for name in names.split(",")] if names else list(files.values())
 
 
 def pairs(text: str, folder: str | None) -> list[tuple[str, str]]:

@@ -70,9 +70,9 @@ def listed(pictures) -> list:
 def checked_picture(picture: np.ndarray, role: str) -> np.ndarray:
     """The picture. Raises ImageError unless it is an array (3, height, width)."""
     if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.shape[0] != 3 or not picture.size:
-        found = f"shape {picture.shape}" if isinstance(picture, np.ndarray) else f"the type {type(picture).__name__}"
+        given = f"shape {picture.shape}" if isinstance(picture, np.ndarray) else f"the type {type(picture).__name__}"
         raise ImageError(
-            f"the {role} has {found}; an array (3, height, width) is needed, as cvstyle.preprocess makes of any picture"
+            f"the {role} has {given}; an array (3, height, width) is needed, as cvstyle.preprocess makes of any picture"
         )
     return picture
 
