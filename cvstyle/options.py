@@ -243,7 +243,7 @@ class Options(*reversed(losses.options())):
         None, "by how much lbfgs favours the picture's long waves, 0 to 2 (default: 0.5; under --compat: 0, not at "
         "all)", group=OPTIMISATION, metavar="X", limits=Limits("a number from 0 to 2 is needed", low=0, high=2),
     )  # fmt: skip
-    """See `optimize.pyramid`; 0: not at all, as the reference. A checkpoint of lbfgs must agree on the smoothing
+    """See `optimize.preconditioner`; 0: not at all, as the reference. A checkpoint of lbfgs must agree on the smoothing
     that the optimiser derives from it."""
     average_iterates: float = option(
         0, "the result is an average of the iterates, each weighing D (0.99) of the one after it: for adam",

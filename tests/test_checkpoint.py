@@ -259,14 +259,14 @@ def test_a_checkpoint_that_cannot_be_written_does_not_end_the_run(files, tmp_pat
     assert capsys.readouterr().err.count("no room; the run goes on") == 4  # once more at the end
     assert images.read(out).rgb.shape == (36, 48, 3) and not path.exists()
 
-    averaged = Loop._average
+    updated_average = Loop._updated_average
 
     def interrupt(self, x):
         if self.state.done == 4:
             os.kill(os.getpid(), signal.SIGINT)
-        return averaged(self, x)
+        return updated_average(self, x)
 
-    monkeypatch.setattr(Loop, "_average", interrupt)
+    monkeypatch.setattr(Loop, "_updated_average", interrupt)
     for promise in (False, True):
         good = 3 if promise else 0
         assert main(command(files, out, *more)) == 130
@@ -291,7 +291,7 @@ def test_numbers_that_are_not_finite_replace_no_checkpoint(files, tmp_path, monk
 
 def test_an_interrupt_while_an_array_is_freed_is_not_lost(files, tmp_path, monkeypatch, capsys):
     """Python ignores what is raised in __del__, and says so at length."""
-    averaged = Loop._average
+    updated_average = Loop._updated_average
 
     class Freed:
         def __del__(self):
@@ -300,9 +300,9 @@ def test_an_interrupt_while_an_array_is_freed_is_not_lost(files, tmp_path, monke
     def interrupt(self, x):
         if self.state.done == 4:
             Freed()
-        return averaged(self, x)
+        return updated_average(self, x)
 
-    monkeypatch.setattr(Loop, "_average", interrupt)
+    monkeypatch.setattr(Loop, "_updated_average", interrupt)
     assert main(command(files, tmp_path / "out.png", "--num-iterations", 60, "--backend", "numpy")) == 130
     err = capsys.readouterr().err.splitlines()
     assert len(err) == 1 and "interrupted after 5 iterations" in err[0]
@@ -455,7 +455,7 @@ def test_an_interrupt_between_two_scales_leaves_the_result_of_the_first(files, m
 
 
 def test_a_scale_that_fails_at_once_leaves_its_start(files, monkeypatch):
-    read = Objective.read_losses
+    read = Objective.losses_async
 
     def spoiled(self):
         losses = read(self)
@@ -465,7 +465,7 @@ def test_a_scale_that_fails_at_once_leaves_its_start(files, monkeypatch):
     settings = {"scales": [24, 48], "scale_iterations": [3, 3]}
     enlarged = Scale.enlarged
     monkeypatch.setattr(Scale, "enlarged", lambda *a: starts.append(enlarged(*a)) or starts[-1])
-    monkeypatch.setattr(Objective, "read_losses", spoiled)
+    monkeypatch.setattr(Objective, "losses_async", spoiled)
     result = run(files, **settings)
     assert "nan at iteration 4" in result.stopped
     np.testing.assert_array_equal(result.picture.rgb, images.deprocess(starts[0][0], scale=255.0))

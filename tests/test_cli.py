@@ -258,14 +258,14 @@ def test_a_loss_that_becomes_nan_stops_with_the_last_good_picture(files, tmp_pat
     from cvstyle.objective import Objective
 
     calls = []
-    read = Objective.read_losses
+    read = Objective.losses_async
 
     def spoiled(self):
         calls.append(1)
         found = read(self)()
         return lambda: {**found, "tv": float("nan")} if len(calls) == 5 else found
 
-    monkeypatch.setattr(Objective, "read_losses", spoiled)
+    monkeypatch.setattr(Objective, "losses_async", spoiled)
     output = tmp_path / "out.png"
     assert main(arguments(files, output, "--num-iterations", 50)) == 2
     message = capsys.readouterr().err.strip()

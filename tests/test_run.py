@@ -299,7 +299,7 @@ def test_what_a_callback_raises_leaves_nothing_behind(files, optimizer):
     kept = []
 
     def fail(iterate):
-        kept.append(weakref.ref(iterate._read.__self__))
+        kept.append(weakref.ref(iterate._losses_async.__self__))
         raise ZeroDivisionError("in the callback")
 
     gc.disable()
