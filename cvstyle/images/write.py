@@ -9,7 +9,7 @@ import tempfile
 import numpy as np
 
 from ..errors import ImageError, nearest
-from ..folders import replacing
+from ..paths import atomic_write
 from .picture import PROFILE, Picture, png, to_samples
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
@@ -65,7 +65,7 @@ def write(
     writer = _WRITERS.get(extension, _write_jpeg)
     picture = Picture(rgb, None if writer is _write_jpeg else alpha, icc)
     try:
-        with replacing(path, f".{os.path.basename(path)}.", extension) as file:
+        with atomic_write(path, f".{os.path.basename(path)}.", extension) as file:
             writer(file, picture, metadata or {}, bits)
             os.chmod(file.name, 0o666 & ~_umask())  # a temporary file lets nobody else read
     except OSError as error:

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import folders
+from .. import paths
 from ..errors import ModelError, OptionError, nearest
 
 EMBEDDED = "distilled"
@@ -371,4 +371,4 @@ def default_folder() -> Path:
     chosen = os.environ.get("CVSTYLE_MODELS")
     if chosen:
         return Path(os.path.expanduser(chosen))
-    return folders.cache() / "models"
+    return paths.cache() / "models"
