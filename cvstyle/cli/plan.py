@@ -17,8 +17,8 @@ def add_arguments(parser):
 
 def execute(args) -> int:
     """Carry out `cvstyle plan`; returns the exit status."""
+    from ..formatting import duration
     from ..run import Job
-    from ..words import duration
 
     request = Request.of(args)
     files = request.files

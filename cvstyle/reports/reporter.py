@@ -9,7 +9,7 @@ import warnings
 from contextlib import contextmanager
 
 from ..errors import CheckpointWarning
-from ..words import duration
+from ..formatting import duration
 from .log import Log
 
 _BAR = "{n_fmt}/{total_fmt} |{bar}| {rate_fmt}{postfix}"

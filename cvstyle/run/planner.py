@@ -17,8 +17,8 @@ import numpy as np
 
 from .. import backends, images, process, tiles
 from ..errors import OptionError
+from ..formatting import byte_size, duration
 from ..losses import made
-from ..words import duration, gigabytes
 from . import dry_run
 from .probes import measure
 from .setup import Setup
@@ -72,7 +72,7 @@ class Plan:
     def __str__(self):
         height, width = self.size
         cut = f"{self.windows} tiles of {self.window[1]}×{self.window[0]}" if self.tile_size else "no tiles"
-        *devices, host = (f"{gigabytes(need.size)} of {need.place}" for need in self.needs)
+        *devices, host = (f"{byte_size(need.size)} of {need.place}" for need in self.needs)
         where = ", ".join([*(text.replace(" of ", " on ") for text in devices), host])
         return f"{width}×{height}, {cut}: {where}, {self.seconds:.3g} s an iteration, about {duration(self.total)}"
 
@@ -313,7 +313,7 @@ def plan_where_worth_it(setup: Setup, planned: Callable[[Plan], None] | None = N
         where = "memory" if need.place == "memory" else f"the memory of {need.place}"
         height, width = plan.size
         raise OptionError(
-            f"a picture of {width}×{height} needs about {gigabytes(need.size)} of {where} and {gigabytes(need.free)} "
+            f"a picture of {width}×{height} needs about {byte_size(need.size)} of {where} and {byte_size(need.free)} "
             f"can be used; {planner.advice(plan)}"
         )
     setup.tile_size = plan.tile_size if setup.tile_size == "auto" else setup.tile_size
