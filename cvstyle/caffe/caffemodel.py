@@ -12,8 +12,8 @@ from google.protobuf.message import DecodeError
 
 from ..errors import ModelError
 from .caffe_pb2 import BlobProto, LayerParameter, NetParameter, V0LayerParameter, V1LayerParameter
-from .fault import fault
-from .files import check_kind
+from .errors import model_error
+from .sniff import check_file_type
 from .wire import FIXED32, FIXED64, LENGTH, Field, WireError, fields
 
 _MOST_AXES = 32  # Caffe's own limit
@@ -43,12 +43,12 @@ class Weights(Mapping):
 
     def __init__(self, path: str | os.PathLike):
         self.path = os.fspath(path)
-        check_kind(self.path, text=False)
+        check_file_type(self.path, text=False)
         try:
             with open(self.path, "rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
-            raise fault(f"{self.path}: cannot be mapped: {getattr(error, 'strerror', None) or error}") from None
+            raise model_error(f"{self.path}: cannot be mapped: {getattr(error, 'strerror', None) or error}") from None
         if hasattr(mmap, "MADV_RANDOM"):  # no reading ahead while hopping over blobs
             self._map.madvise(mmap.MADV_RANDOM)
         self._blobs = self._index()
@@ -84,7 +84,7 @@ class Weights(Mapping):
             after = f" after layer '{name}'" if name else ""
             raise self._damaged(error, after) from None
         if not layers:
-            raise fault(
+            raise model_error(
                 f"{self.path}: holds no layers, so it is not a .caffemodel; is it a mean file or a solver state?"
             )
         return found
@@ -117,14 +117,14 @@ class Weights(Mapping):
         except WireError as error:
             raise self._damaged(error, f" in blob {index} of layer '{name}'") from None
         except DecodeError:
-            raise fault(f"{where} has a damaged header; download the file again") from None
+            raise model_error(f"{where} has a damaged header; download the file again") from None
         parts = chunks[_BLOB["double_data"]] or chunks[_BLOB["data"]]
         count = sum(len(part) for part in parts)
         shape = stated_shape(proto, count)
         if any(dim < 0 for dim in shape) or len(shape) > _MOST_AXES:
-            raise fault(f"{where} has the impossible shape {list(shape)[:40]}; download the file again")
+            raise model_error(f"{where} has the impossible shape {list(shape)[:40]}; download the file again")
         if prod(shape) != count:
-            raise fault(
+            raise model_error(
                 f"{where} has the shape {list(shape)}, which needs {prod(shape)} values, but holds {count}; "
                 "the file is damaged or not a trained model"
             )
@@ -149,7 +149,7 @@ class Weights(Mapping):
         return values
 
     def _damaged(self, error: WireError, where: str) -> ModelError:
-        return fault(
+        return model_error(
             f"{self.path}: damaged at byte {error.offset}{where}: {error}; "
             "the file is cut short or corrupt, download it again"
         )

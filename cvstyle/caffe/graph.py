@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import nearest
 from ..netdef import LayerDef, NetDef, Transform
 from .caffe_pb2 import LayerParameter, NetParameter, NetState
-from .fault import fault
+from .errors import model_error
 from .upgrade import upgraded_layers
 
 
@@ -22,7 +22,7 @@ def net_def(net: NetParameter, source: str, phase: str = "TEST") -> NetDef:
     """
     phases = NetState.DESCRIPTOR.fields_by_name["phase"].enum_type.values_by_name
     if phase not in phases:
-        raise fault(f"phase '{phase}' is unknown; it is TEST or TRAIN")
+        raise model_error(f"phase '{phase}' is unknown; it is TEST or TRAIN")
     state = NetState(phase=phases[phase].number, level=net.state.level, stage=net.state.stage)
     every = upgraded_layers(net, source)
     builder = _Builder(source, every, phase)
@@ -35,7 +35,7 @@ def net_def(net: NetParameter, source: str, phase: str = "TEST") -> NetDef:
             builder.spare.setdefault(layer.top[0], next(iter(_source_shapes(layer)), None))
             spare = spare or _transform(layer, source)
     if not builder.layers:
-        raise fault(f"{source}: no layer is left in phase {phase}; is it a .prototxt of a net?")
+        raise model_error(f"{source}: no layer is left in phase {phase}; is it a .prototxt of a net?")
     transform = builder.transform or spare
     return NetDef(net.name, builder.inputs, tuple(builder.layers), source=source, transform=transform)
 
@@ -64,7 +64,7 @@ class _Builder:
             shapes = [tuple(dims[i : i + 4]) for i in range(0, len(dims), 4)]
             stated = "groups of 4 input_dim"
         if shapes and (len(shapes) != count or (not net.input_shape and len(dims) % 4)):
-            raise fault(f"{self.source}: has {count} `input` but {len(shapes)} {stated}; give one for each input")
+            raise model_error(f"{self.source}: has {count} `input` but {len(shapes)} {stated}; give one for each input")
         for name, shape in zip(net.input, shapes or [None] * count):
             self._input(name, shape, "input")
 
@@ -78,7 +78,7 @@ class _Builder:
             (self.labels if labels else self.dead).update(top for top in layer.top if top not in self.made)
             return
         if name in self.names:
-            raise fault(f"{self.source}: two layers are named '{name}'; give each its own name")
+            raise model_error(f"{self.source}: two layers are named '{name}'; give each its own name")
         self.names.add(name)
         for bottom in layer.bottom:
             if bottom in self.labels:  # used as data after all: an input of its own
@@ -87,7 +87,7 @@ class _Builder:
             elif bottom in self.spare and bottom not in self.made:
                 self._input(bottom, self.spare[bottom], name)
             elif bottom not in self.made:
-                raise fault(f"{self.source}: layer '{name}': {self._why_missing(bottom, index)}")
+                raise model_error(f"{self.source}: layer '{name}': {self._why_missing(bottom, index)}")
         for position, top in enumerate(layer.top):
             in_place = position < len(layer.bottom) and layer.bottom[position] == top
             if not in_place:
@@ -98,7 +98,7 @@ class _Builder:
         self.transform = self.transform or _transform(layer, self.source)
         shapes = _source_shapes(layer)
         if len(shapes) not in (0, 1, len(layer.top)):
-            raise fault(
+            raise model_error(
                 f"{self.source}: layer '{name}' has {len(layer.top)} tops but {len(shapes)} shapes; give one or as many"
             )
         shapes = shapes * len(layer.top) if len(shapes) == 1 else shapes or [None] * len(layer.top)
@@ -109,13 +109,13 @@ class _Builder:
 
     def _input(self, blob: str, shape: tuple[int, ...] | None, name: str) -> None:
         if shape is not None and any(dim < 0 for dim in shape):
-            raise fault(f"{self.source}: input '{blob}' has a negative size in its shape {list(shape)}")
+            raise model_error(f"{self.source}: input '{blob}' has a negative size in its shape {list(shape)}")
         self._make(blob, name)
         self.inputs[blob] = shape
 
     def _make(self, blob: str, name: str) -> None:
         if blob in self.made:
-            raise fault(f"{self.source}: layer '{name}': blob '{blob}' is already made above; rename one of them")
+            raise model_error(f"{self.source}: layer '{name}': blob '{blob}' is already made above; rename one of them")
         self.made.add(blob)
         self.labels.discard(blob)
         self.dead.discard(blob)
@@ -220,7 +220,7 @@ def _transform(layer: LayerParameter, source: str) -> Transform | None:
         return None
     stated = layer.transform_param
     if stated.mean_value and stated.mean_file:
-        raise fault(f"{source}: layer '{layer.name}' has both mean_value and mean_file; keep one of them")
+        raise model_error(f"{source}: layer '{layer.name}' has both mean_value and mean_file; keep one of them")
     mean = tuple(map(_as_written, stated.mean_value)) or (() if stated.mean_file else (0.0,))
     return Transform(mean, _as_written(stated.scale) if stated.HasField("scale") else 1.0, stated.mean_file)
 
@@ -232,7 +232,7 @@ def _as_written(value: float) -> float:
 
 def _included(layer: LayerParameter, state: NetState, source: str) -> bool:
     if layer.include and layer.exclude:
-        raise fault(f"{source}: layer '{layer.name}' has both include and exclude rules; keep one kind")
+        raise model_error(f"{source}: layer '{layer.name}' has both include and exclude rules; keep one kind")
     if layer.include:
         return any(_meets(state, rule) for rule in layer.include)
     return not any(_meets(state, rule) for rule in layer.exclude)

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from ..netdef import Transform
 from .caffe_pb2 import BlobProto
 from .caffemodel import stated_shape
-from .fault import fault
+from .errors import model_error
 
 
 def with_mean(transform: Transform, folder: str) -> Transform:
@@ -35,12 +35,12 @@ def channel_means(path: str) -> tuple[float, ...]:
         with open(path, "rb") as file:
             blob = BlobProto.FromString(file.read())
     except OSError as error:
-        raise fault(f"{path}: cannot be read: {error.strerror}") from None
+        raise model_error(f"{path}: cannot be read: {error.strerror}") from None
     except DecodeError:
-        raise fault(f"{path}: is not {what}") from None
+        raise model_error(f"{path}: is not {what}") from None
     data = np.array(blob.double_data or blob.data, np.float64)
     shape = stated_shape(blob, data.size)
     if not data.size or min(shape, default=0) < 1 or prod(shape) != data.size or prod(shape[:-3]) != 1:
-        raise fault(f"{path}: holds {data.size} values in the shape {list(shape)[:8]}, so it is not {what}")
+        raise model_error(f"{path}: holds {data.size} values in the shape {list(shape)[:8]}, so it is not {what}")
     channels = shape[-3] if len(shape) > 2 else shape[0]
     return tuple(float(mean) for mean in data.reshape(channels, -1).mean(1))

@@ -6,7 +6,7 @@ The rules are those of Caffe's own upgrade_net_proto_text.
 from __future__ import annotations
 
 from .caffe_pb2 import LayerParameter, NetParameter, V1LayerParameter
-from .fault import fault
+from .errors import model_error
 
 _IRREGULAR = {  # of V1's types; the others are as CONTRASTIVE_LOSS, which became ContrastiveLoss
     "NONE": "", "ABSVAL": "AbsVal", "ARGMAX": "ArgMax", "BNLL": "BNLL", "HDF5_DATA": "HDF5Data",
@@ -53,7 +53,7 @@ _V0_REPEATED = {("conv", "pad"), ("conv", "kernelsize"), ("conv", "stride")}  # 
 def upgraded_layers(net: NetParameter, source: str) -> list[LayerParameter]:
     """The layers of a net of any form as V2 messages, in file order. Raises ModelError for a mixture of forms."""
     if net.layer and net.layers:
-        raise fault(f"{source}: mixes `layer` (V2) and `layers` (V1) entries; write all layers in one form")
+        raise model_error(f"{source}: mixes `layer` (V2) and `layers` (V1) entries; write all layers in one form")
     if net.layer:
         return list(net.layer)
     return [_from_v1(layer) for layer in _without_v0(net.layers, source)]
@@ -69,7 +69,7 @@ def _without_v0(layers, source: str) -> list[V1LayerParameter]:
         elif old.layer.type != "padding":
             result.append(_from_v0(old, padded, source))
         elif len(old.bottom) != 1 or len(old.top) != 1:
-            raise fault(f"{source}: padding layer '{old.layer.name}' must have one bottom and one top")
+            raise model_error(f"{source}: padding layer '{old.layer.name}' must have one bottom and one top")
         for top in old.top:
             padded.pop(top, None)
         if old.layer.type == "padding":
@@ -97,7 +97,7 @@ def _from_v0(old: V1LayerParameter, padded: dict[str, V1LayerParameter], source:
         if bottom not in padded:
             continue
         if nested.type not in ("conv", "pool") or len(old.bottom) != 1:
-            raise fault(
+            raise model_error(
                 f"{source}: layer '{nested.name}' takes the padding layer '{padded[bottom].layer.name}' as input; "
                 "only a convolution or pooling with one input can"
             )

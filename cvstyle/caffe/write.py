@@ -11,7 +11,7 @@ from google.protobuf import text_format
 
 from ..netdef import LayerDef, NetDef
 from .caffe_pb2 import BlobProto, LayerParameter, NetParameter, V0LayerParameter, V1LayerParameter
-from .fault import fault
+from .errors import model_error
 from .graph import param_message
 from .upgrade import V0_FIELDS, V0_TYPES, V1_FIELDS, V1_TYPES
 from .wire import LENGTH
@@ -60,7 +60,7 @@ def write_caffemodel(
 def net_message(net: NetDef, form: str = "V2") -> NetParameter:
     """The message of a net without blobs, in one form."""
     if form not in _FORMS:
-        raise fault(f"form '{form}' is unknown; it is V0, V1 or V2")
+        raise model_error(f"form '{form}' is unknown; it is V0, V1 or V2")
     message = NetParameter(name=net.name)
     for name, shape in net.inputs.items():
         if form == "V2":
@@ -84,7 +84,7 @@ def _v2(message: NetParameter, definition: LayerDef) -> None:
 
 def _v1(message: NetParameter, definition: LayerDef) -> None:
     if definition.type not in _V1_NAMES:
-        raise fault(f"layer '{definition.name}': form V1 has no type {definition.type}; write V2")
+        raise model_error(f"layer '{definition.name}': form V1 has no type {definition.type}; write V2")
     layer = message.layers.add(name=definition.name, bottom=definition.bottoms, top=definition.tops)
     layer.type = V1LayerParameter.LayerType.Value(_V1_NAMES[definition.type])
     _set_params(layer, definition)
@@ -92,7 +92,7 @@ def _v1(message: NetParameter, definition: LayerDef) -> None:
 
 def _v0(message: NetParameter, definition: LayerDef) -> None:
     if definition.type not in _V0_NAMES:
-        raise fault(f"layer '{definition.name}': form V0 has no type {definition.type}; write V1 or V2")
+        raise model_error(f"layer '{definition.name}': form V0 has no type {definition.type}; write V1 or V2")
     outer = message.layers.add(bottom=definition.bottoms, top=definition.tops)
     layer = outer.layer
     layer.name, layer.type = definition.name, _V0_NAMES[definition.type]
@@ -101,7 +101,7 @@ def _v0(message: NetParameter, definition: LayerDef) -> None:
         if isinstance(value, list) and len(set(value)) == 1:
             value = value[0]
         if name not in names or isinstance(value, list):
-            raise fault(f"layer '{definition.name}': form V0 cannot say {name}: {value}; write V1 or V2")
+            raise model_error(f"layer '{definition.name}': form V0 cannot say {name}: {value}; write V1 or V2")
         _set(layer, names[name], value)
 
 
@@ -111,7 +111,7 @@ _FORMS = {"V0": _v0, "V1": _v1, "V2": _v2}
 def _set_params(layer: LayerParameter | V1LayerParameter, definition: LayerDef) -> None:
     message = param_message(definition.type)
     if definition.params and not hasattr(layer, message):
-        raise fault(f"layer '{definition.name}': no parameter message is known for the type {definition.type}")
+        raise model_error(f"layer '{definition.name}': no parameter message is known for the type {definition.type}")
     for name, value in definition.params.items():
         _set(getattr(layer, message), name, value)
 
@@ -120,7 +120,7 @@ def _set(message, name: str, value: Any) -> None:
     """Set one field from the plain values of LayerDef.params; a repeated field takes a single value too."""
     field = message.DESCRIPTOR.fields_by_name.get(name)
     if field is None:
-        raise fault(f"{message.DESCRIPTOR.name} has no field {name}")
+        raise model_error(f"{message.DESCRIPTOR.name} has no field {name}")
     if isinstance(value, Mapping):
         for key, item in value.items():
             _set(getattr(message, name), key, item)
@@ -145,7 +145,7 @@ class _Blob:
         if legacy:
             shape = (1,) * (4 - self.array.ndim) + self.array.shape
             if len(shape) != 4:
-                raise fault(f"a blob of shape {shape} has too many axes for num, channels, height, width")
+                raise model_error(f"a blob of shape {shape} has too many axes for num, channels, height, width")
             header.num, header.channels, header.height, header.width = shape
         else:
             header.shape.dim.extend(self.array.shape)
