@@ -1,4 +1,4 @@
-"""Binary .caffemodel -> arrays. The file is mapped; opening it reads only layer names and sizes."""
+"""Weights from a binary .caffemodel. The file is memory-mapped; opening it reads only layer names and sizes."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _UNUSED = {_BLOB["diff"], _BLOB["double_diff"]}
 
 
 class Weights(Mapping):
-    """Layer name -> list of the layer's blobs, for every layer of a .caffemodel that has any.
+    """Mapping from layer name to the layer's list of blobs, for every layer of a .caffemodel that has blobs.
 
-    Blobs are read-only '<f4' or '<f8' arrays in the shape that the file states: (n, c, h, w) where an old file states
-    these four, else any number of axes. They are views of the mapped file, in general not aligned; they stay valid
-    as long as they live, whatever happens to this object, unless the file is cut. Unpacked or divided data are copied.
+    Blobs are read-only '<f4' or '<f8' arrays in the shape that the file states: (n, c, h, w) in old files, else any
+    number of axes. They are views of the mapped file, usually unaligned, and outlive this object as long as the file is
+    not truncated. Data that are unpacked or in several pieces are copied.
 
-    Opening and `weights[name]` raise ModelError for a damaged file. A layer that is in the file twice: the last one
-    with blobs counts, as in Caffe.
+    Opening and `weights[name]` raise ModelError for a damaged file. If a layer is in the file twice, the last one with
+    blobs counts, as in Caffe.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -68,8 +68,8 @@ class Weights(Mapping):
         return [self._blob(name, index, at) for index, at in enumerate(self._blobs[name])]
 
     def _index(self) -> dict[str, list[Field]]:
-        """Layer name -> where its blobs lie."""
-        found: dict[str, list[Field]] = {}
+        """Layer name -> fields of its blobs."""
+        index: dict[str, list[Field]] = {}
         layers = 0
         name = ""
         try:
@@ -79,7 +79,7 @@ class Weights(Mapping):
                 layers += 1
                 name, blobs = self._layer(field, _V2 if field.number == _NET["layer"] else _V1)
                 if blobs:
-                    found[name] = blobs
+                    index[name] = blobs
         except WireError as error:
             after = f" after layer '{name}'" if name else ""
             raise self._damaged(error, after) from None
@@ -87,10 +87,11 @@ class Weights(Mapping):
             raise model_error(
                 f"{self.path}: holds no layers, so it is not a .caffemodel; is it a mean file or a solver state?"
             )
-        return found
+        return index
 
     def _layer(self, layer: Field, numbers: dict[str, int]) -> tuple[str, list[Field]]:
-        name, blobs = "", []
+        name = ""
+        blobs = []
         for field in fields(self._map, layer.start, layer.stop):
             if field.wire != LENGTH:
                 continue
@@ -99,8 +100,9 @@ class Weights(Mapping):
             elif field.number == numbers["blobs"]:
                 blobs.append(field)
             elif numbers is _V1 and field.number == _V1["layer"]:
-                nested, inner = self._layer(field, _V0)
-                name, blobs = nested or name, blobs + inner
+                nested_name, nested_blobs = self._layer(field, _V0)
+                name = nested_name or name
+                blobs += nested_blobs
         return name, blobs
 
     def _blob(self, name: str, index: int, blob: Field) -> np.ndarray:
@@ -156,7 +158,7 @@ class Weights(Mapping):
 
 
 def stated_shape(proto: BlobProto, count: int) -> tuple[int, ...]:
-    """The shape of a blob of so many values, in whichever form it is stated."""
+    """The shape of a blob: stated as `shape` or as four numbers, else (count,)."""
     if proto.HasField("shape"):
         return tuple(proto.shape.dim)
     old = ("num", "channels", "height", "width")

@@ -17,7 +17,7 @@ _FOREIGN_TYPE = re.compile(r'Enum type "[\w.]*LayerType" has no value named (\w+
 
 
 def read_prototxt(path: str | os.PathLike) -> NetParameter:
-    """The message that a text file states; fields unknown to us are skipped. Raises ModelError."""
+    """Parse a text file; unknown fields are skipped. Raises ModelError."""
     path = os.fspath(path)
     size = check_file_type(path, text=True)
     if size > _LARGEST:
@@ -33,7 +33,7 @@ def read_prototxt(path: str | os.PathLike) -> NetParameter:
 
 
 def parse_text(text: str, source: str) -> NetParameter:
-    """As `read_prototxt`, from a string; `source` is for messages."""
+    """`read_prototxt` for a string. source: the file name in error messages."""
     while True:
         net = NetParameter()
         try:
@@ -42,7 +42,7 @@ def parse_text(text: str, source: str) -> NetParameter:
         except RecursionError:
             raise model_error(f"{source}: is nested too deeply; a brace is missing or the file is damaged") from None
         except text_format.ParseError as error:
-            # Forks added types to the V1 enum. Keep the name as a string: the layer may not be needed at all.
+            # Forks added types to the V1 enum. The name is kept as a string: the layer may not be needed.
             foreign = _FOREIGN_TYPE.search(str(error))
             if foreign:
                 pattern = rf"\btype\s*:\s*{foreign[1]}\b"

@@ -1,14 +1,11 @@
-"""V0 -> V1 -> V2: the only place that knows the older forms of a layer.
-
-The rules are those of Caffe's own upgrade_net_proto_text.
-"""
+"""Upgrade of layers from V0 to V1 to V2, by the rules of Caffe's upgrade_net_proto_text."""
 
 from __future__ import annotations
 
 from .caffe_pb2 import LayerParameter, NetParameter, V1LayerParameter
 from .errors import model_error
 
-_IRREGULAR = {  # of V1's types; the others are as CONTRASTIVE_LOSS, which became ContrastiveLoss
+_IRREGULAR = {  # V1 types; all others follow the pattern of CONTRASTIVE_LOSS, ContrastiveLoss
     "NONE": "", "ABSVAL": "AbsVal", "ARGMAX": "ArgMax", "BNLL": "BNLL", "HDF5_DATA": "HDF5Data",
     "HDF5_OUTPUT": "HDF5Output", "LRN": "LRN", "MVN": "MVN", "RELU": "ReLU", "SOFTMAX_LOSS": "SoftmaxWithLoss",
     "TANH": "TanH",
@@ -41,13 +38,13 @@ V0_FIELDS = {
     "concat": ("concat_param", ("concat_dim",)),
     **dict.fromkeys(("data", "images", "window_data"), ("transform_param", ("scale", "meanfile"))),
 }
-"""V0 type -> (V1 parameter message, its fields as V0 calls them). A V0 layer may have other fields, to no effect."""
+"""V0 type -> (V1 parameter message, its fields by their V0 names). Other fields of a V0 layer have no effect."""
 
 V1_FIELDS = {"biasterm": "bias_term", "kernelsize": "kernel_size", "meanfile": "mean_file"}
-"""V0 field -> V1 field, where V1 calls it otherwise."""
+"""V0 field -> V1 field, if the names differ."""
 
-_OLD_TRANSFORMATIONS = ("data_param", "image_data_param", "window_data_param")  # what is transform_param now
-_V0_REPEATED = {("conv", "pad"), ("conv", "kernelsize"), ("conv", "stride")}  # V1 allows one per axis
+_OLD_TRANSFORMATIONS = ("data_param", "image_data_param", "window_data_param")  # now transform_param
+_V0_REPEATED = {("conv", "pad"), ("conv", "kernelsize"), ("conv", "stride")}  # V1 has one per axis
 
 
 def upgraded_layers(net: NetParameter, source: str) -> list[LayerParameter]:
@@ -62,7 +59,7 @@ def upgraded_layers(net: NetParameter, source: str) -> list[LayerParameter]:
 def _without_v0(layers, source: str) -> list[V1LayerParameter]:
     """V1 layers; V0 padding layers are folded into the convolutions and poolings that they feed."""
     result = []
-    padded = {}  # blob -> the padding layer that makes it
+    padded = {}  # output blob -> padding layer
     for old in layers:
         if not old.HasField("layer"):
             result.append(old)
@@ -88,7 +85,8 @@ def _from_v0(old: V1LayerParameter, padded: dict[str, V1LayerParameter], source:
     for field, value in nested.ListFields():
         if field.name not in names:
             continue
-        params, name = getattr(new, message), V1_FIELDS.get(field.name, field.name)
+        params = getattr(new, message)
+        name = V1_FIELDS.get(field.name, field.name)
         if (nested.type, field.name) in _V0_REPEATED:
             getattr(params, name).append(value)
         else:
