@@ -9,7 +9,7 @@ import numpy as np
 
 from . import images
 from .errors import ImageError, OptionError
-from .fields import PIXELS, WHOLE, argument, as_items
+from .fields import INT, PIXELS, argument, as_items
 from .netdef import IMAGENET
 from .style import check_size, checked_picture
 
@@ -46,7 +46,7 @@ def preprocess(picture, size: int | None = None, network=None) -> np.ndarray:
     Raises ImageError for what is no picture and OptionError for a size that is no whole number above zero.
     """
     rgb = images.as_picture(picture).rgb
-    size = argument("size", size, WHOLE, PIXELS)
+    size = argument("size", size, INT, PIXELS)
     if size is not None:
         rgb = images.resize(rgb, images.target_size(*rgb.shape[:2], size))
     return images.preprocess(rgb, convention=_convention_of(network))

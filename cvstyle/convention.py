@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from .errors import ModelError, OptionError
-from .fields import ABOVE_ZERO, MEAN, NAME, NUMBER, argument
+from .fields import FLOAT, MEAN, NAME, POSITIVE, argument
 from .netdef import Convention, LayerDef, NetDef, imagenet_mean
 
 CHANNELS = ("bgr", "rgb")
@@ -36,7 +36,7 @@ def fitted(net: NetDef, mean=None, input_scale=None, channels=None) -> NetDef:
     channels = argument("channels", channels, NAME) or "bgr"
     if channels not in CHANNELS:
         raise OptionError(f"channels must be {' or '.join(CHANNELS)}, not '{channels}'")
-    scale = argument("input_scale", input_scale, NUMBER, ABOVE_ZERO)
+    scale = argument("input_scale", input_scale, FLOAT, POSITIVE)
     if scale is None:
         scale = net.transform.scale if net.transform else 1.0
         if not 0 < scale < math.inf:

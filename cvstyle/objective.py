@@ -16,7 +16,7 @@ from . import losses, tiles
 from .backends import numpy as reference
 from .backends.threads import one_thread_each
 from .errors import ImageError, OptionError
-from .fields import PIXELS, WHOLE, argument
+from .fields import INT, PIXELS, argument
 from .passes import DevicePass, PicturePass
 from .style import StyleTargets, check_size, checked_picture, listed, measure_styles
 
@@ -81,7 +81,7 @@ class Objective:
             raise OptionError(f"two losses are called '{twice}'; each needs a name of its own")
         self._losses = [t for t in terms if t.layer is not None]
         on_picture = [t for t in terms if t.layer is None and min(self.shape[1:]) > t.overlap]
-        self.normalize_gradients, self.tile_size = normalize_gradients, argument("tile_size", tile_size, WHOLE, PIXELS)
+        self.normalize_gradients, self.tile_size = normalize_gradients, argument("tile_size", tile_size, INT, PIXELS)
         self.tiles = [tiles.whole(self.shape[1:])]
         self._values: dict[str, list] = {}
         self._passes: list[DevicePass] = []

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from . import fields, losses, schedule
 from .errors import OptionError
 from .fields import (
-    ABOVE_ZERO,
     LARGE,
     MODEL,
     NETWORK,
     OPTIMISATION,
     PICTURES,
     PIXELS,
+    POSITIVE,
     REPORTS,
     REQUIRED,
     WEIGHTS,
@@ -42,7 +42,7 @@ _PRECISIONS = ("fp32", *(word + fast for fast in ("", "-fast") for word in ("tf3
 
 def _a_path_or_picture(value):
     if isinstance(value, (str, os.PathLike)):
-        return fields.FILE.convert(value)
+        return fields.PATH.convert(value)
     from . import images  # late, for NumPy
 
     return images.as_picture(value, "init_image")
@@ -56,24 +56,24 @@ class Files(Settings):
     """The files of a run."""
 
     content: str = option(
-        REQUIRED, "the photograph", group=PICTURES, kind=fields.FILE, metavar="FILE", flags=("--content-image",)
+        REQUIRED, "the photograph", group=PICTURES, kind=fields.PATH, metavar="FILE", flags=("--content-image",)
     )
     style: Sequence[str] = option(
-        REQUIRED, "the painting or paintings", group=PICTURES, kind=fields.FILES, metavar="FILE[,FILE]",
+        REQUIRED, "the painting or paintings", group=PICTURES, kind=fields.PATHS, metavar="FILE[,FILE]",
         flags=("--style-image",),
     )  # fmt: skip
     output: str = option(
-        "out.png", "PNG, JPEG, WebP or TIFF (default: %(default)s)", group=PICTURES, kind=fields.FILE, metavar="FILE",
+        "out.png", "PNG, JPEG, WebP or TIFF (default: %(default)s)", group=PICTURES, kind=fields.PATH, metavar="FILE",
         flags=("--output-image",),
     )  # fmt: skip
     bits: int = option(8, "bits per channel of a TIFF or PNG (default: %(default)s)", group=PICTURES, choices=(8, 16))
     proto: str | None = option(
-        None, "deploy.prototxt (default: the embedded network, or what --model names)", group=MODEL, kind=fields.FILE,
+        None, "deploy.prototxt (default: the embedded network, or what --model names)", group=MODEL, kind=fields.PATH,
         metavar="FILE", flags=("--proto-file",),
     )  # fmt: skip
     model: str | None = option(
         None, "the .caffemodel that belongs to it, or the name of a known model (see 'cvstyle models')", group=MODEL,
-        kind=fields.FILE, metavar="FILE or NAME",
+        kind=fields.PATH, metavar="FILE or NAME",
         flags=("--model-file",),
     )  # fmt: skip
 
@@ -106,7 +106,7 @@ class Compute(Settings):
     cudnn_autotune: bool = option(False, "let backend cudnn time its plans for each shape once", group=NETWORK)
     threads: int | None = option(
         None, "threads on the CPU (default: one for each processor)", group=NETWORK, kind=fields.THREADS, metavar="N",
-        limits=ABOVE_ZERO,
+        limits=POSITIVE,
     )  # fmt: skip
 
     def devices(self, options: Options, say: Callable[[str], None] = lambda line: None) -> list:
@@ -140,7 +140,7 @@ class Reports(Settings):
         None, "save out_N.png every N iterations (default: 0, never)", group=REPORTS, metavar="N", unit="iterations"
     )
     log: str | None = option(
-        None, "write the losses of every iteration", group=REPORTS, kind=fields.FILE, metavar="FILE.csv"
+        None, "write the losses of every iteration", group=REPORTS, kind=fields.PATH, metavar="FILE.csv"
     )
     quiet: bool = option(False, "say nothing unless something goes wrong", group=REPORTS)
 
@@ -162,11 +162,11 @@ class Options(*reversed(losses.options())):
 
     image_size: int = option(
         512, "longest side of the result in pixels (default: %(default)s)", group=PICTURES, metavar="N",
-        limits=ABOVE_ZERO, unit="pixels",
+        limits=POSITIVE, unit="pixels",
     )  # fmt: skip
     style_scale: float = option(
         1, "size of the styles relative to the result (default: %(default)s)", group=PICTURES, metavar="X",
-        limits=ABOVE_ZERO, identity=True,
+        limits=POSITIVE, identity=True,
     )  # fmt: skip
     style_blend_weights: Sequence[float] | None = option(
         None, "share of each style (default: equal)", group=PICTURES, kind=fields.BLEND, metavar="N,N", identity=True
@@ -178,7 +178,7 @@ class Options(*reversed(losses.options())):
     )  # fmt: skip
     input_scale: float | None = option(
         None, "what pixels less the mean are multiplied with (default: as the prototxt says, else 1)", group=MODEL,
-        metavar="X", limits=ABOVE_ZERO, identity=True,
+        metavar="X", limits=POSITIVE, identity=True,
     )  # fmt: skip
     channels: str | None = option(
         None, "the order of the network's channels (default: bgr)", group=MODEL, choices=("bgr", "rgb"), identity=True
@@ -216,11 +216,11 @@ class Options(*reversed(losses.options())):
     then it must be None."""
     num_iterations: int | None = option(
         None, "of the first scale (default: by the quality; with --scales 400, under --compat 1000); several: one for "
-        "each scale", group=OPTIMISATION, kind=fields.COUNTS, metavar="N[,N]", limits=ABOVE_ZERO, unit="iterations",
+        "each scale", group=OPTIMISATION, kind=fields.COUNTS, metavar="N[,N]", limits=POSITIVE, unit="iterations",
     )  # fmt: skip
     """Of the first scale; the later ones have fewer. Several numbers become `scale_iterations`."""
     scale_iterations: Sequence[int] | None = option(
-        None, "iterations of each scale; a last number serves all scales that are left", group=None, kind=fields.WHOLES
+        None, "iterations of each scale; a last number serves all scales that are left", group=None, kind=fields.INTS
     )
     scales: Sequence[int] | str | None = option(
         None, "sizes to go through, each from the result of the one before; auto: from 256 or more by doubling",
@@ -232,7 +232,7 @@ class Options(*reversed(losses.options())):
         metavar="NAME", identity=True,
     )  # fmt: skip
     learning_rate: float = option(
-        10, "of adam (default: %(default)s)", group=OPTIMISATION, metavar="X", limits=ABOVE_ZERO,
+        10, "of adam (default: %(default)s)", group=OPTIMISATION, metavar="X", limits=POSITIVE,
         unit="levels of 255", identity=True,
     )  # fmt: skip
     lbfgs_num_correction: int = option(
@@ -284,16 +284,16 @@ class Options(*reversed(losses.options())):
     )  # fmt: skip
     offload: str | None = option(
         None, "keep picture, optimiser and content features in host memory, or in files in this folder", group=LARGE,
-        kind=fields.FILE, metavar="FOLDER", const="",
+        kind=fields.PATH, metavar="FOLDER", const="",
     )  # fmt: skip
     """Empty: host memory, whatever the backend."""
     checkpoint: str | None = option(
-        None, "keep the state of the run in this file", group=LARGE, kind=fields.FILE, metavar="FILE.npz"
+        None, "keep the state of the run in this file", group=LARGE, kind=fields.PATH, metavar="FILE.npz"
     )
     """Written every checkpoint_iter iterations, when the run is interrupted and when it ends; where it cannot be
     written, a CheckpointWarning says so and the run goes on."""
     checkpoint_iter: int = option(
-        50, "every N iterations (default: %(default)s)", group=LARGE, metavar="N", limits=ABOVE_ZERO,
+        50, "every N iterations (default: %(default)s)", group=LARGE, metavar="N", limits=POSITIVE,
         unit="iterations",
     )  # fmt: skip
     resume: bool = option(False, "go on from the checkpoint, if it is there", group=LARGE)
@@ -312,7 +312,7 @@ class Options(*reversed(losses.options())):
         for a checkpoint that cannot be written. styles: the number of style pictures."""
         from . import checkpoint, optimize  # late, for NumPy
 
-        self.check_each()
+        self.check_values()
         self._check_sizes()
         self._check_styles(styles)
         optimize.get(self.optimizer)
@@ -346,7 +346,7 @@ class Options(*reversed(losses.options())):
             sizes = f"image_size {longest} × style_scale {self.style_scale}"
             raise OptionError(f"{sizes} is more than {_LONGEST} pixels")
         if self.margin is not None and self.margin > longest:
-            raise OptionError(f"margin is {self.margin}; {options_of(Options)['margin'].limits.needed}")
+            raise OptionError(f"margin is {self.margin}; {options_of(Options)['margin'].limits.expected}")
 
     def _check_styles(self, styles):
         if self.style_blend_weights is not None and len(self.style_blend_weights) != styles:
@@ -383,7 +383,7 @@ class Options(*reversed(losses.options())):
 
 def style_paths(styles: str | os.PathLike | Iterable[str]) -> list[str]:
     """Paths of the styles, from a list or from the comma list of the command line."""
-    return options_of(Files)["style"].converted(styles)
+    return options_of(Files)["style"].convert(styles)
 
 
 def identity(options: Settings, resolved: Mapping[str, object]) -> dict[str, object]:

@@ -35,7 +35,7 @@ def test_every_option_has_a_record_that_is_whole():
         assert entry.help, entry.name
         assert entry.group in fields.GROUPS or entry.name == "scale_iterations", entry.name
         if entry.default is not fields.REQUIRED:
-            assert entry.converted(entry.default) == entry.default, entry.name
+            assert entry.convert(entry.default) == entry.default, entry.name
             entry.check(entry.default)
 
 
@@ -106,7 +106,7 @@ def test_what_is_unambiguous_is_accepted(name, given, kept):
 ], ids=lambda value: str(value)[:40])  # fmt: skip
 def test_what_makes_no_sense_is_refused_in_one_line(name, given, message):
     with pytest.raises(OptionError) as caught:
-        Options.of({name: given}).check(1)
+        Options.from_dict({name: given}).check(1)
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from functools import partial
 
-from ..fields import GROUPS, REQUIRED, SWITCH, WHOLE, Option, options_of
+from ..fields import BOOL, GROUPS, INT, REQUIRED, Option, options_of
 
 
 def add_options(parser, classes, groups=GROUPS) -> None:
@@ -26,7 +26,7 @@ def add_option(group, entry: Option) -> None:
         settings["required"] = True
     else:
         settings["default"] = entry.default
-    if entry.kind is SWITCH and entry.const is None:
+    if entry.kind is BOOL and entry.const is None:
         settings["action"] = "store_true"
     else:
         settings |= {"type": partial(_value, entry.kind), "metavar": entry.metavar, "choices": entry.choices}
@@ -38,9 +38,9 @@ def add_option(group, entry: Option) -> None:
 def _value(kind, text):
     """The value of an option's text, or an error before which argparse puts the option's name."""
     try:
-        return (WHOLE if kind is SWITCH else kind).read(text)  # a switch is 0 or 1 here, as its choices are
+        return (INT if kind is BOOL else kind).convert(text)  # a bool is 0 or 1, like its choices
     except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' {kind.refusal}") from None
+        raise argparse.ArgumentTypeError(f"'{text}' {kind.parse_error}") from None
 
 
 def settings_of(cls, args):

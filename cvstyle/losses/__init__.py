@@ -54,6 +54,6 @@ def made(settings: dict) -> list[Loss]:
     found = []
     for module in _modules():
         records = options_of(module.Options).items()
-        values = {name: record.converted(settings[name]) for name, record in records if name in settings}
+        values = {name: record.convert(settings[name]) for name, record in records if name in settings}
         found += module.made(**{name: value for name, value in values.items() if value is not None})
     return found

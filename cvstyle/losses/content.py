@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import fields
-from ..fields import NETWORK, NOT_NEGATIVE, WEIGHTS, Settings, option
+from ..fields import NETWORK, NONNEGATIVE, WEIGHTS, Settings, option
 from .base import Loss, checked_weight, layer_weights
 
 
@@ -19,7 +19,7 @@ class Options(Settings):
         identity=True,
     )  # fmt: skip
     content_weight: float | None = option(
-        None, "default: that of the network", group=WEIGHTS, metavar="W", limits=NOT_NEGATIVE,
+        None, "default: that of the network", group=WEIGHTS, metavar="W", limits=NONNEGATIVE,
         identity=True,
     )  # fmt: skip
 
