@@ -141,6 +141,20 @@ def _layer(entry):
     return str(name), factor if type(factor) is int else as_float(factor)
 
 
+class Offload(NamedTuple):
+    """Storage of a run's large arrays outside the device: files in `folder`, or host memory if it is None."""
+
+    folder: str | None = None
+
+
+def as_offload(value: object) -> Offload:
+    """Offload() from "host" or ""; Offload("DIR") from "disk:DIR" or "DIR"."""
+    if isinstance(value, Offload):
+        return value
+    value = as_path(value)
+    return Offload(None if value in ("", "host") else value.removeprefix("disk:"))
+
+
 def as_cuts(value: object) -> list[int | str]:
     """[3, "pool2"] from "3,pool2": layers by number or name; numbers in text must ascend, from 1 or more."""
     if not isinstance(value, str):
@@ -182,13 +196,14 @@ MEAN = Kind(
     as_mean, "three numbers such as 104,117,123, or one for all channels, are needed",
     "is not three numbers such as 104,117,123, nor one for all channels",
 )  # fmt: skip
-INTS = Kind(as_ints, "whole numbers such as 256,512 are needed")
+INTS = Kind(as_ints, "whole numbers such as 256,512 are needed", _SIZES)
 COUNTS = Kind(as_counts, "a whole number, or one for each scale, is needed", _SIZES)
 SCALES = Kind(as_ints, "auto, or sizes such as 256,512,1024, are needed", _SIZES, {"auto": "auto"})
 TILE = Kind(
     as_count, "auto, or a number of pixels, is needed", "is not a number of pixels such as 1024, nor auto or off",
     {"auto": "auto", "off": None},
 )  # fmt: skip
+OFFLOAD = Kind(as_offload, "host, or disk:FOLDER, is needed")
 CUTS = Kind(as_cuts, "layers such as 3,pool2 are needed", "is not a list of ascending positions such as 3,6,12")
 THREADS = Kind(as_count, "a number of threads is needed", "is not a number of threads")
 _KIND_OF_ANNOTATION = {"int": INT, "float": FLOAT, "bool": BOOL, "str": NAME}
@@ -221,24 +236,28 @@ class Option:
 
     default: `REQUIRED` if there is none; None if the network, the optimiser or the machine decides.
     help: text with argparse's placeholders, "%(default)s" and "%%".
-    group: one of `GROUPS`; None for an option that is set by another option's text.
+    group: one of `GROUPS`.
     metavar: the form of its text. unit: the unit of a number. limits, choices: the valid values.
-    flags: further spellings on the command line. const: the value if the option is given without text.
-    identity: True if a resumed run must have the same value as its checkpoint.
+    flags: further spellings: the reference's or those of earlier versions. const: the value if given without text.
+    switches: spellings without text, and the value that each stands for.
+    identity: True if a resumed run must have the same value as its checkpoint. checkpoint_name: the name of the value
+    in checkpoints, if it is not the option's.
     """
 
     name: str
     default: object
     kind: Kind
     help: str
-    group: str | None
+    group: str
     metavar: str | None = None
     flags: tuple[str, ...] = ()
     choices: tuple | None = None
     const: object = None
     limits: Limits | None = None
     unit: str = ""
+    switches: Mapping[str, object] = dataclasses.field(default_factory=dict)
     identity: bool = False
+    checkpoint_name: str = ""
 
     @property
     def spellings(self) -> tuple[str, ...]:
@@ -263,7 +282,7 @@ class Option:
             raise OptionError(f"{self.name} is {value}; {self.limits.expected}")
 
 
-def option(default: object, help: str, *, group: str | None, kind: Kind | None = None, **record) -> object:
+def option(default: object, help: str, *, group: str, kind: Kind | None = None, **record) -> object:
     """Declare an option as a dataclass field; for the arguments see `Option`.
 
     kind: by default the kind of the field's annotation (int, float, bool or str).
@@ -273,7 +292,7 @@ def option(default: object, help: str, *, group: str | None, kind: Kind | None =
 
 def argument(name: str, value: object, kind: Kind, limits: Limits | None = None) -> object:
     """Convert and check an argument of a function like an option; None stays None. Raises OptionError."""
-    entry = Option(name, None, kind, "", None, limits=limits)
+    entry = Option(name, None, kind, "", "", limits=limits)
     value = entry.convert(value)
     entry.check(value)
     return value
@@ -289,7 +308,30 @@ def options_of(cls: type) -> dict[str, Option]:
     return options
 
 
-class Settings:
+@cache
+def _aliases(cls: type) -> dict[str, tuple[str, object]]:
+    """Keyword -> (option, value or None) of every further spelling; None: the keyword has the option's values."""
+    entries = options_of(cls).values()
+    spellings = {flag: (entry.name, None) for entry in entries for flag in entry.flags}
+    spellings |= {switch: (entry.name, value) for entry in entries for switch, value in entry.switches.items()}
+    return {spelling.strip("-").replace("-", "_"): target for spelling, target in spellings.items()}
+
+
+class _Aliased(type):
+    """Metaclass by which every spelling of an option is a keyword argument, and replaces the option."""
+
+    def __call__(cls, **values):
+        for alias, (name, value) in _aliases(cls).items():
+            if alias in values:
+                given = values.pop(alias)
+                if value is None:
+                    values[name] = given
+                elif given:
+                    values[name] = value
+        return super().__call__(**values)
+
+
+class Settings(metaclass=_Aliased):
     """Base of dataclasses of options, which converts the values at construction. Raises OptionError."""
 
     def __post_init__(self):
@@ -301,7 +343,7 @@ class Settings:
         """An object with these values by name. Raises OptionError for an unknown name."""
         options = options_of(cls)
         for name in values:
-            if name not in options:
+            if name not in options and name not in _aliases(cls):
                 raise OptionError(f"there is no option '{name}'; {nearest(name, tuple(options))}")
         return cls(**values)
 

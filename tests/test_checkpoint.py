@@ -365,7 +365,7 @@ def test_bad_checkpoints_are_one_clear_line_and_nothing_is_lost(files, tmp_path,
         (["--checkpoint", tmp_path], good, ["place"]),
         (["--checkpoint-iter", 0], good, ["checkpoint_iter"]),
         (["--scales", "64,32"], good, ["ascend"]),
-        (["--average-iterates", 1], good, ["average_iterates", "below 1"]),
+        (["--average-iterates", 1], good, ["avg_decay", "below 1"]),
         (["--resume", "--average-iterates", 0.5], good, ["average_iterates"]),
         (["--scales", "x"], good, ["'x'"]),
         (["--num-iterations", "3,4"], good, ["3,4"]),
@@ -497,9 +497,9 @@ def test_adams_moments_are_carried_over(files):
 
 
 def test_automatic_scales():
-    assert Options(image_size=3620, scales="auto").stages(1000) == [(452, 1000), (905, 500), (1810, 200), (3620, 100)]
-    assert Options(image_size=300, scales="auto").stages(1000) == [(300, 1000)]
-    assert Options(scales=[256, 512], scale_iterations=[9]).stages(1000) == [(256, 9), (512, 9)]
+    assert Options(image_size=3620, scales="auto").schedule(1000) == [(452, 1000), (905, 500), (1810, 200), (3620, 100)]
+    assert Options(image_size=300, scales="auto").schedule(1000) == [(300, 1000)]
+    assert Options(scales=[256, 512], scale_iterations=[9]).schedule(1000) == [(256, 9), (512, 9)]
 
 
 def test_tiles_from_the_command_line(files, tmp_path, capsys):

@@ -67,11 +67,11 @@ def execute(args) -> int:
 
     request = Request.of(args)
     files, options, reports = request.files, request.options, request.reports
-    images.check_writable(files.output, files.bits, options.stages(1)[-1][0])
+    images.check_writable(files.output, files.bits, options.schedule(1)[-1][0])
     check_nothing_overwritten(
         {"output": files.output, "log": reports.log, "checkpoint": options.checkpoint},
         [files.content, *files.style, *zoo.files_of(files.proto, files.model)], options.init_image,
-        numbers=reports.saves_every(options.compat) > 0,
+        numbers=reports.save_interval(options.compat) > 0,
     )  # fmt: skip
     devices = request.devices()
     if len(devices) == 1 and (options.split or options.multigpu_strategy):
@@ -92,7 +92,7 @@ def _stylize(request, devices, stop_requested, command_line):
     files, options, reports = request.files, request.options, request.reports
     metadata = {"Software": f"cvstyle {__version__}", "Command": shlex.join(["cvstyle", *command_line])}
     output = Output(files.output, files.bits, metadata)
-    every = reports.saves_every(options.compat)
+    every = reports.save_interval(options.compat)
     with Reporter(reports.print_iter, reports.quiet, reports.log) as report, warnings_as_lines(report.say):
 
         def after(iterate):

@@ -154,13 +154,13 @@ class Loop:
         state.averaged += 1
         state.done = iteration
         state.evaluated = True
-        decay, snapshot = setup.options.average_iterates, (state.latest, average, state.averaged)
+        decay, snapshot = setup.options.avg_decay, (state.latest, average, state.averaged)
         iterate._render = lambda: self.scale.render(ops.to_host(averaged(ops, decay, *snapshot)))
         return iterate
 
     def _average(self, x):
         """The average with one iterate more, or None where there is none."""
-        state, ops, decay = self.state, self.ops, self.scale.setup.options.average_iterates
+        state, ops, decay = self.state, self.ops, self.scale.setup.options.avg_decay
         if not decay:
             return None
         before = ops.zeros(x.shape) if state.average is None else ops.copy(state.average)

@@ -172,17 +172,17 @@ class Planner:
         return " or ".join([*good, smaller]) + " would fit"
 
     def _alternatives(self, plan):
-        """{"--offload FOLDER": the setup with that option, ...}."""
+        """{"--offload disk:FOLDER": the setup with that option, ...}."""
         settings = self.setup.optimizer_settings
         short = {**settings, "history": min(settings["history"], _SHORT)} if "history" in settings else settings
-        files = {"home": backends.host(), "options": dataclasses.replace(self.setup.options, offload=".")}
+        files = {"home": backends.host(), "options": dataclasses.replace(self.setup.options, offload="disk:.")}
         cut, auto = (self.setup.changed(tile_size=size) for size in (plan.tile_size, "auto"))
         return {
             "--tile-size auto": auto,
             f"--lbfgs-num-correction {_SHORT}": cut.changed(optimizer_settings=short),
             f"--tile-size auto --lbfgs-num-correction {_SHORT}": auto.changed(optimizer_settings=short),
-            "--offload FOLDER": cut.changed(**files),
-            "--tile-size auto --offload FOLDER": auto.changed(**files),
+            "--offload disk:FOLDER": cut.changed(**files),
+            "--tile-size auto --offload disk:FOLDER": auto.changed(**files),
         }
 
     def _plan(self, setup, tile_size):
@@ -237,7 +237,7 @@ class Planner:
         # The content twice, all styles at once, and once more the one that is read.
         before = 2 * picture + _PICTURE * (sum(wholes) + max(wholes, default=0))
         before += self.costs.base + self.costs.host_before(first) + strip + hosted
-        if setup.options.offload:
+        if setup.options.offload and setup.options.offload.folder:
             host += 2 * picture  # files need none, but for what comes and goes
         elif self.on_host or setup.home is not setup.net.ops:
             # What a window was measured to take had four pictures of its own size.

@@ -32,11 +32,11 @@ class Setup:
 
     def __init__(self, net, content, styles, start, options: Options, devices: Sequence | None = None):
         self.net, self.content, self.styles, self.start, self.options = net, content, styles, start, options
-        self.home = net.ops if options.offload is None else backends.host(options.offload)
+        self.home = net.ops if options.offload is None else backends.host(options.offload.folder)
         self.pixel_range = 256.0 if options.compat else 255.0
         self.seed = options.seed if options.seed is not None and options.seed >= 0 else random.randrange(2**31)
         self._defaults = zoo.defaults(net.layer_names, options.compat)
-        self.schedule = options.stages(self.value("num_iterations"))
+        self.schedule = options.schedule(self.value("num_iterations"))
         self._begin_where(lambda longest: min(self._size(content, longest)) >= _SHORTEST)
         self._chosen = {} if self._defaults["style_layers"] else zoo.choose_layers(net, self._all_sizes())
         self._defaults |= self._chosen
@@ -190,7 +190,7 @@ class Setup:
 
     def _begin_where(self, fits):
         """Leave out the first of a quality's scales, those whose longest side does not fit; the rest begin as they."""
-        if self.options.by_quality:
+        if self.options.uses_quality:
             sides, counts = zip(*self.schedule)
             first = next((i for i, side in enumerate(sides) if fits(side)), len(sides) - 1)
             self.schedule = list(zip(sides[first:], counts))
