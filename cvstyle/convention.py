@@ -35,7 +35,7 @@ def fitted(net: NetDef, mean=None, input_scale=None, channels=None) -> NetDef:
     """
     channels = argument("channels", channels, NAME) or "bgr"
     if channels not in CHANNELS:
-        raise OptionError(f"channels must be {' or '.join(CHANNELS)}, not '{channels}'")
+        raise OptionError(f"--channels must be {' or '.join(CHANNELS)}, not '{channels}'")
     scale = argument("input_scale", input_scale, FLOAT, POSITIVE)
     if scale is None:
         scale = net.transform.scale if net.transform else 1.0

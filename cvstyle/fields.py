@@ -271,15 +271,15 @@ class Option:
         try:
             return self.kind.convert(value)
         except (ArithmeticError, TypeError, ValueError):
-            raise OptionError(f"{self.name} is {_shown(value)}; {self.kind.expected}") from None
+            raise OptionError(f"{self.spellings[0]} is {_shown(value)}; {self.kind.expected}") from None
 
     def check(self, value: object) -> None:
         """Raises OptionError for a converted value out of range or not among the choices."""
         if self.choices and value is not None and value not in self.choices:
             choices = f"{', '.join(map(str, self.choices[:-1]))} or {self.choices[-1]}"
-            raise OptionError(f"{self.name} must be {choices}, not '{value}'")
+            raise OptionError(f"{self.spellings[0]} must be {choices}, not '{value}'")
         if self.limits and isinstance(value, Real) and not self.limits.contains(value):
-            raise OptionError(f"{self.name} is {value}; {self.limits.expected}")
+            raise OptionError(f"{self.spellings[0]} is {value}; {self.limits.expected}")
 
 
 def option(default: object, help: str, *, group: str, kind: Kind | None = None, **record) -> object:

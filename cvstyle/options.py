@@ -308,7 +308,7 @@ class Options(*reversed(losses.options())):
         counts = self.num_iterations
         if isinstance(counts, list):
             if len(counts) > 1 and self.scale_iterations not in (None, counts):
-                raise OptionError("num_iterations and scale_iterations both count iterations; leave one of them out")
+                raise OptionError("--num-iterations and --scale-iterations both set iterations; leave one of them out")
             self.num_iterations = counts[0]
             self.scale_iterations = counts if len(counts) > 1 else self.scale_iterations
 
@@ -322,25 +322,25 @@ class Options(*reversed(losses.options())):
         self._check_styles(styles)
         optimize.get(self.optimizer)
         if self.quality and not self.uses_quality:
-            given = next(name for name in _SCHEDULE_OPTIONS if getattr(self, name))
-            raise OptionError(f"quality chooses sizes and iterations, and so does {given}; leave one of them out")
+            given = next(name for name in _SCHEDULE_OPTIONS if getattr(self, name)).replace("_", "-")
+            raise OptionError(f"--quality sets sizes and iterations, and so does --{given}; leave one of them out")
         if self.bounds and self.optimizer != "lbfgsb":
-            raise OptionError(f"bounds need optimizer lbfgsb; {self.optimizer} has none")
+            raise OptionError(f"--bounds needs --optimizer lbfgsb; {self.optimizer} has no bounds")
         if self.init == "random" and self.init_image:
-            raise OptionError("init random starts from noise and init_image from a picture; leave one of them out")
+            raise OptionError("--init random starts from noise and --init-image from a picture; leave one of them out")
         if self.split == "tiles" and self.multigpu_strategy:
-            raise OptionError("multigpu_strategy splits layers and split asks for tiles; leave one of them out")
+            raise OptionError("--multigpu-strategy splits layers, but --split is tiles; leave one of them out")
         if self.offload and self.offload.folder is not None and not os.path.isdir(self.offload.folder):
             raise OptionError(f"{self.offload.folder}: there is no such folder to offload to")
         if self.resume and not self.checkpoint:
-            raise OptionError("resume needs checkpoint, the file to go on from")
+            raise OptionError("--resume needs --checkpoint, the file to continue from")
         if self.checkpoint:
             checkpoint.check_writable(self.checkpoint, self.resume)
 
     def _check_sizes(self):
         sizes = self.schedule(1)
         if any(size < 1 for size, _ in sizes) or any(a >= b for (a, _), (b, _) in pairwise(sizes)):
-            raise OptionError(f"scales {','.join(str(s) for s, _ in sizes)} must be above zero and ascend")
+            raise OptionError(f"--scales {','.join(str(s) for s, _ in sizes)} must be above zero and ascend")
         if self.scale_iterations is not None:
             counts = self.scale_iterations
             if not counts or min(counts) < 1 or len(counts) > len(sizes):
@@ -348,10 +348,10 @@ class Options(*reversed(losses.options())):
                 raise OptionError(f"iterations {counts} do not fit {len(sizes)} scales, one number above zero for each")
         longest = sizes[-1][0]
         if longest > _MAX_SIDE or longest * self.style_scale > _MAX_SIDE:
-            sizes = f"image_size {longest} × style_scale {self.style_scale}"
+            sizes = f"--image-size {longest} × --style-scale {self.style_scale}"
             raise OptionError(f"{sizes} is more than {_MAX_SIDE} pixels")
         if self.margin is not None and self.margin > longest:
-            raise OptionError(f"margin is {self.margin}; {options_of(Options)['margin'].limits.expected}")
+            raise OptionError(f"--margin is {self.margin}; {options_of(Options)['margin'].limits.expected}")
 
     def _check_styles(self, styles):
         if self.style_blend_weights is not None and len(self.style_blend_weights) != styles:

@@ -224,5 +224,5 @@ def test_from_the_command_line(folder, tmp_path, capsys):
     assert all(picture.shape == (29, 40, 3) for picture in pictures)
     assert (pictures[0] != pictures[1]).any() and (pictures[2] == pictures[3]).all()
     assert main(["run", *files, *small, "--margin", "-1"]) == 2
-    message = "cvstyle: margin is -1; a number from 0 to the picture's longest side is needed\n"
+    message = "cvstyle: --margin is -1; a number from 0 to the picture's longest side is needed\n"
     assert capsys.readouterr().err == message

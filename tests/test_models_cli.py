@@ -232,7 +232,7 @@ def test_trouble_here_is_not_blamed_on_the_mirrors(server, tmp_path, monkeypatch
     blocked = tmp_path / "file"
     blocked.write_bytes(b"")
     file = file_at(server.url("data"), server.url("data"))
-    with pytest.raises(ModelError, match=r"the folder cannot be made: .*; name another with --dir"):
+    with pytest.raises(ModelError, match=r"the folder cannot be made: .*; name another with dir"):
         zoo.download(file, blocked / "below")
     (tmp_path / "data.part").mkdir()
     with pytest.raises(ModelError, match=r"data\.part: Is a directory; name another folder"):
@@ -253,7 +253,7 @@ def test_a_server_that_falls_silent(server, tmp_path, monkeypatch):
 
 
 def test_base_url_must_be_an_address(tmp_path):
-    with pytest.raises(OptionError, match="--base-url /srv/models: an address that begins with http"):
+    with pytest.raises(OptionError, match="base_url /srv/models: an address that begins with http"):
         zoo.download(file_at("unused"), tmp_path, base_url="/srv/models")
 
 

@@ -92,7 +92,7 @@ def test_what_is_unambiguous_is_accepted(name, given, kept):
     ("tile_size", True, "tile_size is True; auto, or"),
     ("multigpu_strategy", 3, "multigpu_strategy is 3; layers such as 3,pool2 are needed"),
     ("bounds", "yes", "bounds is 'yes'; True or False is needed"), ("bounds", None, "bounds is None; True or False"),
-    ("bounds", True, "bounds need optimizer lbfgsb; lbfgs has none"),
+    ("bounds", True, "bounds needs optimizer lbfgsb; lbfgs has no bounds"),
     ("optimizer", 3.5, "optimizer is 3.5; a name is needed"),
     ("optimizer", "lbgfs", "unknown optimizer 'lbgfs': did you mean lbfgs"),
     ("init", "noise", "init must be random or image, not 'noise'"),
@@ -105,7 +105,7 @@ def test_what_is_unambiguous_is_accepted(name, given, kept):
     ("avg_decay", 1, "avg_decay is 1.0; a number from 0 to below 1 is needed"),
     ("average_iterates", 1, "avg_decay is 1.0; a number from 0 to below 1 is needed"),
     ("checkpoint_iter", 0, "checkpoint_iter is 0; a number above zero is needed"),
-    ("resume", True, "resume needs checkpoint, the file to go on from"),
+    ("resume", True, "resume needs checkpoint, the file to continue from"),
     ("offload", "absent", "absent: there is no such folder to offload to"),
     ("offload", "disk:", ": there is no such folder to offload to"),
     ("offload", 3, "offload is 3; host, or disk:FOLDER, is needed"),
@@ -116,6 +116,16 @@ def test_what_makes_no_sense_is_refused_in_one_line(name, given, message):
     with pytest.raises(OptionError) as caught:
         Options.from_dict({name: given}).check(1)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("message, python", [
+    ("--image-size is 0", "image_size is 0"), ("leave out --mean (--proto)", "leave out mean (proto)"),
+    ("run 'cvstyle --model a'; --x", "run 'cvstyle --model a'; x"),
+    ("it's --bits, not a--b.png", "it's bits, not a--b.png"),
+])  # fmt: skip
+def test_errors_name_options_as_each_surface_spells_them(message, python):
+    error = pickle.loads(pickle.dumps(OptionError(message)))
+    assert error.command_line == message and str(error) == python
 
 
 def test_a_value_set_later_is_checked_too():
@@ -133,7 +143,7 @@ def test_several_iteration_counts_are_those_of_the_scales():
     assert (given.num_iterations, given.scale_iterations) == (6, [6, 4, 3])
     assert given.schedule(6) == [(48, 6), (72, 4), (96, 3)]
     assert Options(num_iterations=[7]) == Options(num_iterations=7)
-    with pytest.raises(OptionError, match="both count iterations"):
+    with pytest.raises(OptionError, match="both set iterations"):
         Options(num_iterations=[6, 4], scale_iterations=[5, 4])
     with pytest.raises(OptionError, match="num_iterations is \\[\\]; a whole number, or one for each scale"):
         Options(num_iterations=[])
@@ -357,5 +367,5 @@ def test_more_quality_is_more_iterations():
 def test_what_is_said_by_hand_goes_before_the_quality(given):
     options = Options(image_size=128, **given)
     assert not options.uses_quality and options.schedule(9)[-1][0] == 128
-    with pytest.raises(OptionError, match=f"quality chooses sizes and iterations, and so does {next(iter(given))}"):
+    with pytest.raises(OptionError, match=f"quality sets sizes and iterations, and so does {next(iter(given))}"):
         Options(image_size=128, quality="best", **given).check(1)

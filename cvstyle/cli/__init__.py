@@ -70,7 +70,7 @@ def _carry_out(argv):
         arguments.command_line = argv
         return arguments.execute(arguments) or 0
     except CvstyleError as error:
-        print(f"cvstyle: {error}", file=sys.stderr)
+        print(f"cvstyle: {error.command_line}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
