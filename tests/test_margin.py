@@ -124,7 +124,7 @@ def test_a_checkpoint_from_before_there_were_margins(run, tmp_path):
 def test_which_networks_have_one_by_hand():
     """Those that come with it; of the others it is reckoned, but under --compat, which has none."""
     families = {card.name: card.family for card in zoo.CARDS.values() if card.family}
-    names = {name: [sign.replace("*", "1") for sign in family.signs] for name, family in families.items()}
+    names = {name: [sign.replace("*", "1") for sign in family.layer_patterns] for name, family in families.items()}
     found = {name: zoo.defaults(layers)["margin"] for name, layers in names.items()}
     assert (found.pop("distilled"), found.pop("wavelet")) == (4, 6) and set(found.values()) == {None}
     assert zoo.defaults(["odd"])["margin"] is None

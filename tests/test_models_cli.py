@@ -370,7 +370,7 @@ def test_the_embedded_network_needs_no_download(capsys):
 def test_cards_are_complete():
     digest = re.compile(r"(sha1:[0-9a-f]{40}|sha256:[0-9a-f]{64})?")
     names = [name.lower() for card in zoo.CARDS.values() for name in (card.name, *card.aliases)]
-    files = [file for card in zoo.CARDS.values() for file in (card.proto, card.model, *card.more)]
+    files = [file for card in zoo.CARDS.values() for file in (card.proto, card.model, *card.extra_files)]
     assert len(set(names)) == len(names) and len({file.name for file in files}) == len(files)
     for file in files:
         assert digest.fullmatch(file.digest)

@@ -38,7 +38,7 @@ CONTENTS = {"net.prototxt": b"name: 'tiny'\n" * 50, "net.caffemodel": bytes(rang
 
 def in_wheel(name, content, path=None):
     digest = "sha256:" + hashlib.sha256(content).hexdigest()
-    return zoo.File(name, size=len(content), digest=digest, member=zoo.Member(REQUIREMENT, path or f"net/{name}"))
+    return zoo.File(name, size=len(content), digest=digest, member=zoo.WheelMember(REQUIREMENT, path or f"net/{name}"))
 
 
 FILES = [in_wheel(name, content) for name, content in CONTENTS.items()]
@@ -69,7 +69,7 @@ def make_wheel(folder, contents=CONTENTS, version="1.5", python=">=3.6", **chang
 @pytest.fixture
 def card(monkeypatch, tmp_path):
     """A model in that wheel, known for a test; models are kept in a folder of the test's."""
-    found = zoo.Card("tiny", "a test", "nowhere", "none", None, *FILES[:2], more=(FILES[2],), aliases=("tiny_net",))
+    found = zoo.Card("tiny", "a test", "nowhere", "none", None, *FILES[:2], extra_files=(FILES[2],), aliases=("tiny_net",))
     monkeypatch.setitem(zoo.CARDS, "tiny", found)
     monkeypatch.setenv("CVSTYLE_MODELS", str(tmp_path / "models"))
     for name in [name for name in os.environ if name.startswith("PIP_")]:
@@ -227,9 +227,9 @@ def test_the_package_index_that_pip_knows(tmp_path, monkeypatch):
             raise
         pytest.skip(str(error))
     assert [(Path(one.path).name, one.checked) for one in found] == [
-        (file.name, True) for file in (card.proto, card.model, *card.more)
+        (file.name, True) for file in (card.proto, card.model, *card.extra_files)
     ]
-    assert "Copyright 2016, Yahoo" in (tmp_path / card.more[0].name).read_text()
+    assert "Copyright 2016, Yahoo" in (tmp_path / card.extra_files[0].name).read_text()
     net = cvstyle.load_network(*(one.path for one in found[:2]), "numpy")
     x = np.random.default_rng(0).uniform(-100, 100, (3, 64, 64)).astype(np.float32)
     features = cvstyle.features(net, x, "relu_1")["relu_1"]
@@ -434,7 +434,7 @@ def test_cards_of_wheels_are_complete():
     cards = [card for card in zoo.CARDS.values() if card.in_wheel]
     assert cards
     for card in cards:
-        files = [card.proto, card.model, *card.more]
+        files = [card.proto, card.model, *card.extra_files]
         assert len({file.member.wheel for file in files}) == 1 and "==" in card.model.member.wheel
         assert all(file.size and file.digest.startswith("sha256:") for file in files)
         assert not card.embedded

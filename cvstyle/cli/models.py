@@ -62,7 +62,7 @@ def show_model(args) -> int:
     card = zoo.find(args.name)
     lines = [("name", card.name), ("also", ", ".join(card.aliases)), ("title", card.title), ("source", card.source)]
     lines += [("licence", card.licence), ("note", card.note)]
-    settings = card.family.settings if card.family else {}
+    settings = card.family.defaults if card.family else {}
     lines += [(f"default {kind.split('_')[0]} layers", ",".join(settings[kind])) for kind in _LAYERS if settings]
     if not settings:
         lines.append(("default layers", "chosen from the network"))
@@ -71,7 +71,7 @@ def show_model(args) -> int:
         lines += [("file", file.name), ("  size", _size(file, os.path.getsize(path) if here else None))]
         if not card.embedded:
             lines.append(("  digest", file.digest or "none is published"))
-        lines += [("  from", place) for place in file.places]
+        lines += [("  from", place) for place in file.sources]
         lines.append(("  here" if here else "  would go to", path))
     print(table([line for line in lines if line[1]]))
     return 0
@@ -125,7 +125,7 @@ def _size(file, found=None):
     """The size of a file in words."""
     size = file.size if found is None else found
     if size is None:
-        return file.about
+        return file.size_text
     return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} KB"
 
 
