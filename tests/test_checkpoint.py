@@ -413,9 +413,9 @@ def test_the_average_of_the_iterates(files, tmp_path):
     average = np.zeros_like(iterates[0], dtype=np.float64)
     for x in iterates:
         average = 0.8 * average + 0.2 * x
-    rgb = images.deprocess((average / (1 - 0.8 ** len(iterates)))[0].astype(np.float32), scale=255.0)
+    rgb = images.deprocess((average / (1 - 0.8 ** len(iterates)))[0].astype(np.float32), pixel_range=255.0)
     np.testing.assert_allclose(result.picture.rgb, rgb, atol=1e-3)
-    last = images.deprocess(iterates[-1][0], scale=255.0)
+    last = images.deprocess(iterates[-1][0], pixel_range=255.0)
     assert np.abs(last - rgb).mean() > 0.1
 
 
@@ -468,7 +468,7 @@ def test_a_scale_that_fails_at_once_leaves_its_start(files, monkeypatch):
     monkeypatch.setattr(Objective, "read_losses", spoiled)
     result = run(files, **settings)
     assert "nan at iteration 4" in result.stopped
-    np.testing.assert_array_equal(result.picture.rgb, images.deprocess(starts[0][0], scale=255.0))
+    np.testing.assert_array_equal(result.picture.rgb, images.deprocess(starts[0][0], pixel_range=255.0))
 
 
 def test_tiles_that_a_scale_cannot_be_cut_into_are_refused_before_the_first(files):

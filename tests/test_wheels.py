@@ -69,7 +69,8 @@ def make_wheel(folder, contents=CONTENTS, version="1.5", python=">=3.6", **chang
 @pytest.fixture
 def card(monkeypatch, tmp_path):
     """A model in that wheel, known for a test; models are kept in a folder of the test's."""
-    found = zoo.Card("tiny", "a test", "nowhere", "none", None, *FILES[:2], extra_files=(FILES[2],), aliases=("tiny_net",))
+    extra = (FILES[2],)
+    found = zoo.Card("tiny", "a test", "nowhere", "none", None, *FILES[:2], extra_files=extra, aliases=("tiny_net",))
     monkeypatch.setitem(zoo.CARDS, "tiny", found)
     monkeypatch.setenv("CVSTYLE_MODELS", str(tmp_path / "models"))
     for name in [name for name in os.environ if name.startswith("PIP_")]:

@@ -111,7 +111,7 @@ class Planner:
         first = bisect_left(sides, True, key=fits)  # smaller tiles never need more
         if first < len(sides):
             return self._plan(setup, sides[first])
-        return Plan(images.widened(size, -setup.margin), sides[-1], 0, *found[sides[-1]], math.nan, math.nan)
+        return Plan(images.padded_size(size, -setup.margin), sides[-1], 0, *found[sides[-1]], math.nan, math.nan)
 
     @property
     def tiled(self) -> bool:
@@ -134,7 +134,7 @@ class Planner:
             return [tuple(max(1, round(n * side / max(size))) for n in each) for each in sizes]
 
         def widened(side):
-            return images.widened(*scaled(side, [size]), setup.margin)
+            return images.padded_size(*scaled(side, [size]), setup.margin)
 
         def on_devices(side):
             at = widened(side)

@@ -44,7 +44,7 @@ class Setup:
         self._begin_where(self._fits)
         self.sizes = [self._size(content, longest) for longest, _ in self.schedule]
         self.margin = self._margin()
-        self.padded_sizes = [images.widened(size, self.margin) for size in self.sizes]
+        self.padded_sizes = [images.padded_size(size, self.margin) for size in self.sizes]
         self.optimizer = optimize.get(options.optimizer)
         ends = (self.preprocess(np.full((1, 1, 3), n, np.float32))[None] for n in (0, 255))
         self.optimizer_settings = self.optimizer.settings(options, tuple(ends))
