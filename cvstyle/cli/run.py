@@ -14,23 +14,23 @@ from .common import add_options, say, settings_of
 
 
 def add_arguments(parser):
-    """Make the parser that of the verb."""
+    """Set up the verb's parser."""
     parser.description = (
-        "Give the content picture the look of one or more style pictures. Every option of neural_style.lua is "
-        "understood, in its own spelling too (-style_image ...)."
+        "Render the content picture in the style of one or more style pictures. All options of neural_style.lua are "
+        "accepted, also in its spelling (-style_image ...)."
     )
     parser.set_defaults(execute=execute)
     add_run_options(parser)
 
 
 def add_run_options(parser):
-    """The options of a run."""
+    """Add the options of a run."""
     add_options(parser, [Files, Options, Compute, Reports])
 
 
 @dataclass
 class Request:
-    """A command line that asks for a run."""
+    """The parsed options of a run."""
 
     files: Files
     options: Options
@@ -39,7 +39,7 @@ class Request:
 
     @classmethod
     def of(cls, args) -> Request:
-        """The request of a parser's arguments. Raises OptionError for options that make no sense."""
+        """Create a request from parsed arguments. Raises OptionError for invalid options."""
         request = cls(*(settings_of(kind, args) for kind in (Files, Options, Compute, Reports)))
         if not request.files.style:
             raise OptionError("--style names no file")
@@ -47,20 +47,20 @@ class Request:
         return request
 
     def say(self, line: str) -> None:
-        """Print a line that is no error."""
+        """Print a message that is not an error."""
         if not self.reports.quiet:
             say(line)
 
     def devices(self) -> list:
-        """The backends to compute on."""
+        """The backends of the run."""
         from ..backends import threads
 
-        threads.limit(self.compute.threads)  # none but those of this command line
+        threads.limit(self.compute.threads)  # also resets the limit of an earlier command line
         return self.compute.devices(self.options, self.say)
 
 
 def execute(args) -> int:
-    """Carry out `cvstyle run`; returns the exit status."""
+    """Run `cvstyle run`; returns the exit status."""
     from .. import images, zoo
     from ..reports.output import check_nothing_overwritten
     from ..reports.signals import handling
@@ -78,13 +78,13 @@ def execute(args) -> int:
         request.say("one device shares nothing: --split and --multigpu-strategy change nothing")
     with handling(finish_iteration=bool(options.checkpoint), say=request.say) as stop_requested:
         if options.resume:
-            _say_what_is_resumed(request)
+            _announce_resume(request)
         result = _stylize(request, devices, stop_requested, args.command_line)
         return _conclude(request, result, devices)
 
 
 def _stylize(request, devices, stop_requested, command_line):
-    """Do the run and write its picture."""
+    """Run the job and write its picture."""
     from ..reports.output import Output
     from ..reports.reporter import Reporter, warnings_as_lines
     from ..run import Job
@@ -100,19 +100,19 @@ def _stylize(request, devices, stop_requested, command_line):
             if every > 0 and iterate.iteration % every == 0 and iterate.iteration < iterate.num_iterations:
                 try:
                     output.save_iterate(iterate)
-                except ImageError as error:  # the run goes on: its end may find room again
+                except ImageError as error:  # the run continues: there may be space at its end
                     report.say(str(error))
             if stop_requested():
                 raise KeyboardInterrupt
 
         job = Job(files.content, files.style, files.proto, files.model, devices=devices, options=options)
-        planned = None if reports.quiet else lambda plan: print(plan, file=sys.stderr, flush=True)
-        result = job.run(after, planned, request.say)
+        show_plan = None if reports.quiet else lambda plan: print(plan, file=sys.stderr, flush=True)
+        result = job.run(after, show_plan, request.say)
         output.save_result(result)
     return result
 
 
-def _say_what_is_resumed(request):
+def _announce_resume(request):
     options = request.options
     if not os.path.exists(options.checkpoint):
         request.say(f"{options.checkpoint} is not there yet; starting from the beginning")
@@ -121,14 +121,14 @@ def _say_what_is_resumed(request):
 
 
 def _conclude(request, result, devices):
-    """Say how the run ended; returns the exit status."""
+    """Print the outcome; returns the exit status."""
     output = request.files.output
     if result.stopped == "interrupted":
-        kept = ""
+        resume = ""
         if result.checkpoint is not None:
             checkpoint = request.options.checkpoint
-            kept = f", and {checkpoint} goes on from iteration {result.checkpoint} with --resume"
-        say(f"interrupted after {result.iterations} iterations; the picture so far is in {output}{kept}")
+            resume = f", and {checkpoint} goes on from iteration {result.checkpoint} with --resume"
+        say(f"interrupted after {result.iterations} iterations; the picture so far is in {output}{resume}")
         return 130
     if result.stopped:
         say(f"{result.stopped}; the last good picture is in {output}")
