@@ -94,7 +94,8 @@ def _v0(message: NetParameter, definition: LayerDef) -> None:
         raise model_error(f"layer '{definition.name}': form V0 has no type {definition.type}; write V1 or V2")
     outer = message.layers.add(bottom=definition.bottoms, top=definition.tops)
     layer = outer.layer
-    layer.name, layer.type = definition.name, _V0_NAMES[definition.type]
+    layer.name = definition.name
+    layer.type = _V0_NAMES[definition.type]
     names = {V1_FIELDS.get(name, name): name for name in V0_FIELDS.get(layer.type, ("", ()))[1]}
     for name, value in definition.params.items():
         if isinstance(value, list) and len(set(value)) == 1:

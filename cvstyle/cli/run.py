@@ -66,7 +66,9 @@ def execute(args) -> int:
     from ..reports.signals import handling
 
     request = Request.of(args)
-    files, options, reports = request.files, request.options, request.reports
+    files = request.files
+    options = request.options
+    reports = request.reports
     images.check_writable(files.output, files.bits, options.schedule(1)[-1][0])
     check_nothing_overwritten(
         {"output": files.output, "log": reports.log, "checkpoint": options.checkpoint},
@@ -89,7 +91,9 @@ def _stylize(request, devices, stop_requested, command_line):
     from ..reports.reporter import Reporter, warnings_as_lines
     from ..run import Job
 
-    files, options, reports = request.files, request.options, request.reports
+    files = request.files
+    options = request.options
+    reports = request.reports
     metadata = {"Software": f"cvstyle {__version__}", "Command": shlex.join(["cvstyle", *command_line])}
     output = Output(files.output, files.bits, metadata)
     every = reports.save_interval(options.compat)
