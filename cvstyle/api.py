@@ -76,7 +76,7 @@ def features(net, picture: np.ndarray, layers: Sequence[str] | str) -> dict[str,
     """
     names = as_items(layers)
     if not names:
-        raise OptionError("no layer is given ('cvstyle info' lists the layers)")
+        raise OptionError("no layer is named ('cvstyle info' lists the layers)")
     program = net.program(names)
     check_size(program, checked_picture(picture, "input"), "input")
     with net.ops.lock:
