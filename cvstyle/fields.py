@@ -282,7 +282,7 @@ class Option:
             raise OptionError(f"{self.spellings[0]} is {value}; {self.limits.expected}")
 
 
-def option(default: object, help: str, *, group: str, kind: Kind | None = None, **record) -> object:
+def option(default: object, help: str, group: str, *, kind: Kind | None = None, **record) -> object:
     """Declare an option as a dataclass field; for the arguments see `Option`.
 
     kind: by default the kind of the field's annotation (int, float, bool or str).

@@ -58,23 +58,23 @@ class Files(Settings):
     """The files of a run."""
 
     content: str = option(
-        REQUIRED, "the photograph", group=PICTURES, kind=fields.PATH, metavar="FILE", flags=("--content-image",)
+        REQUIRED, "the photograph", PICTURES, kind=fields.PATH, metavar="FILE", flags=("--content-image",)
     )
     style: Sequence[str] = option(
-        REQUIRED, "the painting or paintings", group=PICTURES, kind=fields.PATHS, metavar="FILE[,FILE]",
+        REQUIRED, "the painting or paintings", PICTURES, kind=fields.PATHS, metavar="FILE[,FILE]",
         flags=("--style-image",),
     )  # fmt: skip
     output: str = option(
-        "out.png", "PNG, JPEG, WebP or TIFF (default: %(default)s)", group=PICTURES, kind=fields.PATH, metavar="FILE",
+        "out.png", "PNG, JPEG, WebP or TIFF (default: %(default)s)", PICTURES, kind=fields.PATH, metavar="FILE",
         flags=("--output-image",),
     )  # fmt: skip
-    bits: int = option(8, "bits per channel of a TIFF or PNG (default: %(default)s)", group=PICTURES, choices=(8, 16))
+    bits: int = option(8, "bits per channel of a TIFF or PNG (default: %(default)s)", PICTURES, choices=(8, 16))
     proto: str | None = option(
-        None, "deploy.prototxt (default: the embedded network, or the one that --model names)", group=MODEL,
+        None, "deploy.prototxt (default: the embedded network, or the one that --model names)", MODEL,
         kind=fields.PATH, metavar="FILE", flags=("--proto-file",),
     )  # fmt: skip
     model: str | None = option(
-        None, "its .caffemodel, or the name of a known model (see 'cvstyle models')", group=MODEL,
+        None, "its .caffemodel, or the name of a known model (see 'cvstyle models')", MODEL,
         kind=fields.PATH, metavar="FILE or NAME",
         flags=("--model-file",),
     )  # fmt: skip
@@ -86,29 +86,29 @@ class Compute(Settings):
 
     backend: str = option(
         "auto", "%(default)s (default: a GPU if one works), cpu, gpu, or a backend that 'cvstyle devices' lists",
-        group=NETWORK, metavar="NAME",
+        NETWORK, metavar="NAME",
     )  # fmt: skip
     precision: str = option(
         "fp32",
         "precision of convolutions on an NVIDIA GPU: %(default)s (default) uses no tensor cores; tf32, fp16 and bf16 "
         "keep the gradient within 1%%; tf32-fast, fp16-fast and bf16-fast, at half the arithmetic, within 2, 2 and 6%%",
-        group=NETWORK, metavar="NAME", choices=_PRECISIONS,
+        NETWORK, metavar="NAME", choices=_PRECISIONS,
     )  # fmt: skip
     device: str | None = option(
-        None, "device of the backend (see 'cvstyle devices')", group=NETWORK, metavar="N or NAME"
+        None, "device of the backend (see 'cvstyle devices')", NETWORK, metavar="N or NAME"
     )
     gpu: str | None = option(
         None, "number of the GPU; several share the work; -1: the CPU. On a CPU backend, each device is a share of the "
-        "threads", group=NETWORK, metavar="N[,N]",
+        "threads", NETWORK, metavar="N[,N]",
     )  # fmt: skip
     autotune: str = option(
         "auto", "time the GPU kernels once for each shape and take the fastest: on; off: choose by an estimate; "
         "%(default)s (default): on, but off for the plans of backend cudnn",
-        group=NETWORK, metavar="on|off", choices=("auto", "on", "off"),
+        NETWORK, metavar="on|off", choices=("auto", "on", "off"),
         switches={"--cudnn-autotune": "on", "--no-autotune": "off"},
     )  # fmt: skip
     threads: int | None = option(
-        None, "threads on the CPU (default: one per processor)", group=NETWORK, kind=fields.THREADS, metavar="N",
+        None, "threads on the CPU (default: one per processor)", NETWORK, kind=fields.THREADS, metavar="N",
         limits=POSITIVE,
     )  # fmt: skip
 
@@ -138,16 +138,16 @@ class Reports(Settings):
     """Messages, log and intermediate pictures of a run."""
 
     print_iter: int = option(
-        50, "without a terminal, print a line every N iterations (default: %(default)s)", group=REPORTS, metavar="N",
+        50, "without a terminal, print a line every N iterations (default: %(default)s)", REPORTS, metavar="N",
         unit="iterations",
     )  # fmt: skip
     save_iter: int | None = option(
-        None, "save out_N.png every N iterations (default: 0, never)", group=REPORTS, metavar="N", unit="iterations"
+        None, "save out_N.png every N iterations (default: 0, never)", REPORTS, metavar="N", unit="iterations"
     )
     log: str | None = option(
-        None, "write the losses of every iteration to this file", group=REPORTS, kind=fields.PATH, metavar="FILE.csv"
+        None, "write the losses of every iteration to this file", REPORTS, kind=fields.PATH, metavar="FILE.csv"
     )
-    quiet: bool = option(False, "print nothing but errors", group=REPORTS)
+    quiet: bool = option(False, "print nothing but errors", REPORTS)
 
     def save_interval(self, compat: bool) -> int:
         """Iterations between saved intermediate pictures; below 1: never."""
@@ -166,142 +166,142 @@ class Options(*reversed(losses.options())):
     """
 
     image_size: int = option(
-        512, "longest side of the result in pixels (default: %(default)s)", group=PICTURES, metavar="N",
+        512, "longest side of the result in pixels (default: %(default)s)", PICTURES, metavar="N",
         limits=POSITIVE, unit="pixels",
     )  # fmt: skip
     style_scale: float = option(
-        1, "size of the styles relative to the result (default: %(default)s)", group=PICTURES, metavar="X",
+        1, "size of the styles relative to the result (default: %(default)s)", PICTURES, metavar="X",
         limits=POSITIVE, identity=True,
     )  # fmt: skip
     style_blend_weights: Sequence[float] | None = option(
-        None, "weight of each style (default: equal)", group=PICTURES, kind=fields.BLEND, metavar="N,N", identity=True
+        None, "weight of each style (default: equal)", PICTURES, kind=fields.BLEND, metavar="N,N", identity=True
     )
     mean: Sequence[float] | None = option(
         None, "mean of the network's input, in the order of its channels, or one number for all (default: from the "
-        "prototxt's transform_param, else ImageNet's)", group=MODEL, kind=fields.MEAN, metavar="B,G,R",
+        "prototxt's transform_param, else ImageNet's)", MODEL, kind=fields.MEAN, metavar="B,G,R",
         unit="levels of 255", identity=True,
     )  # fmt: skip
     input_scale: float | None = option(
         None, "factor of the pixels after subtraction of the mean (default: from the prototxt, else 1)",
-        group=MODEL, metavar="X", limits=POSITIVE, identity=True,
+        MODEL, metavar="X", limits=POSITIVE, identity=True,
     )  # fmt: skip
     channels: str | None = option(
-        None, "order of the network's channels (default: bgr)", group=MODEL, choices=("bgr", "rgb"), identity=True
+        None, "order of the network's channels (default: bgr)", MODEL, choices=("bgr", "rgb"), identity=True
     )
-    original_colors: bool = option(False, "keep the colours of the content", group=PICTURES, choices=(0, 1), const=1)
+    original_colors: bool = option(False, "keep the colours of the content", PICTURES, choices=(0, 1), const=1)
     pooling: str = option(
-        "max", "%(default)s (default), or avg instead of max pooling", group=NETWORK, choices=("max", "avg"),
+        "max", "%(default)s (default), or avg instead of max pooling", NETWORK, choices=("max", "avg"),
         identity=True,
     )  # fmt: skip
 
     split: str | None = option(
         None, "how devices share the work: by tiles (default; faster, but each needs the memory of one) or by layers",
-        group=NETWORK, choices=("tiles", "layers"),
+        NETWORK, choices=("tiles", "layers"),
     )  # fmt: skip
     """Tiles are computed concurrently. With layers, each device has some of them: the memory is divided, but only one
     device works at a time. None: layers if multigpu_strategy is given, else tiles."""
     multigpu_strategy: Sequence[int | str] | None = option(
         None, "split layers: the layers after which the next device takes over, by name or number from 1 (default of "
-        "--split layers: balanced memory)", group=NETWORK, kind=fields.CUTS, metavar="A,B",
+        "--split layers: balanced memory)", NETWORK, kind=fields.CUTS, metavar="A,B",
     )  # fmt: skip
     balance: str = option(
         "auto", "targets: divide every loss by the mean square of its target, so that weights mean the same for any "
         "network and size; none: the reference's losses; auto (default): none for VGG, NIN and under --compat",
-        group=WEIGHTS, choices=("auto", "targets", "none"),
+        WEIGHTS, choices=("auto", "targets", "none"),
     )  # fmt: skip
     normalize_gradients: bool = option(
-        False, "divide each layer's gradient by its L1 norm", group=WEIGHTS, identity=True
+        False, "divide each layer's gradient by its L1 norm", WEIGHTS, identity=True
     )
 
     quality: str | None = option(
         None, "draft, normal (default) or best: a schedule of sizes and iterations; not with options that set these",
-        group=OPTIMISATION, choices=QUALITIES,
+        OPTIMISATION, choices=QUALITIES,
     )  # fmt: skip
     """From a coarse scale to image_size by doubling. It must be None if scales, iterations or compat are given."""
     num_iterations: int | None = option(
         None, "iterations of the first scale (default: by the quality; with --scales 400, under --compat 1000); a list "
-        "is taken as --scale-iterations", group=OPTIMISATION, kind=fields.COUNTS, metavar="N", limits=POSITIVE,
+        "is taken as --scale-iterations", OPTIMISATION, kind=fields.COUNTS, metavar="N", limits=POSITIVE,
         unit="iterations",
     )  # fmt: skip
     """Later scales have fewer. A list becomes `scale_iterations`."""
     scale_iterations: Sequence[int] | None = option(
-        None, "iterations of each scale; the last number is for all later scales", group=OPTIMISATION,
+        None, "iterations of each scale; the last number is for all later scales", OPTIMISATION,
         kind=fields.INTS, metavar="N,N", unit="iterations",
     )  # fmt: skip
     scales: Sequence[int] | str | None = option(
         None, "sizes of a coarse-to-fine run, each started from the previous result; auto: doubling from 256 or more",
-        group=OPTIMISATION, kind=fields.SCALES, metavar="auto|N,N", unit="pixels",
+        OPTIMISATION, kind=fields.SCALES, metavar="auto|N,N", unit="pixels",
     )  # fmt: skip
     """Ascending; the last is the size of the result. "auto" ends with image_size; None: image_size alone."""
     optimizer: str = option(
-        "lbfgs", "%(default)s (default), lbfgsb (SciPy, with a line search) or adam", group=OPTIMISATION,
+        "lbfgs", "%(default)s (default), lbfgsb (SciPy, with a line search) or adam", OPTIMISATION,
         metavar="NAME", identity=True,
     )  # fmt: skip
     learning_rate: float = option(
-        10, "step size of adam (default: %(default)s)", group=OPTIMISATION, metavar="X", limits=POSITIVE,
+        10, "step size of adam (default: %(default)s)", OPTIMISATION, metavar="X", limits=POSITIVE,
         unit="levels of 255", identity=True,
     )  # fmt: skip
     lbfgs_num_correction: int = option(
-        0, "length of the L-BFGS history (default: 20; under --compat: 100)", group=OPTIMISATION, metavar="N",
+        0, "length of the L-BFGS history (default: 20; under --compat: 100)", OPTIMISATION, metavar="N",
         limits=Limits("it cannot be negative", low=0), identity=True,
     )  # fmt: skip
     lbfgs_smooth: float | None = option(
         None, "preference of lbfgs for low frequencies of the picture, 0 to 2 (default: 0.5; under --compat: 0, none)",
-        group=OPTIMISATION, metavar="X", limits=Limits("a number from 0 to 2 is needed", low=0, high=2),
+        OPTIMISATION, metavar="X", limits=Limits("a number from 0 to 2 is needed", low=0, high=2),
     )  # fmt: skip
     """The strength of the preconditioner in `optimize.pyramid`; 0: none, as in the reference. A resumed run of lbfgs
     must have the smoothing of its checkpoint."""
     avg_decay: float = option(
-        0, "result: the exponential moving average of the iterates with decay D (0.99); for adam", group=OPTIMISATION,
+        0, "result: the exponential moving average of the iterates with decay D (0.99); for adam", OPTIMISATION,
         metavar="D", flags=("--average-iterates",), const=0.99, identity=True, checkpoint_name="average_iterates",
         limits=Limits("a number from 0 to below 1 is needed", low=0, high=1, excluded=(1,)),
     )  # fmt: skip
     """The result, and the start of the next scale, is a_t / (1 - d^t) with a_t = d a_{t-1} + (1 - d) x_t over the
     iterates of the scale (Kingma and Ba 2015, section 7.2); 0: the last iterate."""
-    bounds: bool = option(False, "keep pixels within 0..255 (lbfgsb)", group=OPTIMISATION, identity=True)
+    bounds: bool = option(False, "keep pixels within 0..255 (lbfgsb)", OPTIMISATION, identity=True)
     init: str | None = option(
         None, "start from noise (random; default under --compat) or from the content (image; default)",
-        group=OPTIMISATION, choices=("random", "image"), identity=True,
+        OPTIMISATION, choices=("random", "image"), identity=True,
     )  # fmt: skip
     init_image: str | Picture | None = option(  # noqa: RUF009
-        None, "start from this picture", group=OPTIMISATION, kind=_PICTURE, metavar="FILE"
+        None, "start from this picture", OPTIMISATION, kind=_PICTURE, metavar="FILE"
     )
     """A path or any other form of a picture, which becomes a `Picture`."""
     margin: int | None = option(
         None, "extra pixels on every side, cut off from the result (default: as the network needs, mostly 8; under "
-        "--compat: 0)", group=OPTIMISATION, metavar="N", unit="pixels",
+        "--compat: 0)", OPTIMISATION, metavar="N", unit="pixels",
         limits=Limits("a number from 0 to the picture's longest side is needed", low=0),
     )  # fmt: skip
     """The extra pixels start as a reflection of the picture. A resumed run must have the margin of its checkpoint."""
     seed: int | None = option(
-        None, "seed of the noise; negative: a new one each time (default)", group=OPTIMISATION, metavar="N"
+        None, "seed of the noise; negative: a new one each time (default)", OPTIMISATION, metavar="N"
     )
     """None or a negative number: a random seed, which is reported in the result."""
     compat: bool = option(
-        False, "use the exact numbers, defaults and file names of neural_style.lua", group=OPTIMISATION, identity=True
+        False, "use the exact numbers, defaults and file names of neural_style.lua", OPTIMISATION, identity=True
     )
     """Includes values times 256 instead of 255, and its interpolation."""
 
     tile_size: int | str | None = option(
         None, "compute windows of N×N pixels one by one: the same result in the memory of a single window; auto: the "
-        "largest that fit into the free memory (default: off)", group=LARGE, kind=fields.TILE, metavar="N|auto|off",
+        "largest that fit into the free memory (default: off)", LARGE, kind=fields.TILE, metavar="N|auto|off",
         unit="pixels", limits=PIXELS,
     )  # fmt: skip
     offload: Offload | str | None = option(  # noqa: RUF009
         None, "keep picture, optimiser state and content features in host memory (host, the default of --offload), or "
-        "in files in a folder", group=LARGE, kind=fields.OFFLOAD, metavar="host|disk:FOLDER", const="host",
+        "in files in a folder", LARGE, kind=fields.OFFLOAD, metavar="host|disk:FOLDER", const="host",
     )  # fmt: skip
     """An `Offload`, or its text "host" or "disk:FOLDER"; None: on the device."""
     checkpoint: str | None = option(
-        None, "save the state of the run in this file", group=LARGE, kind=fields.PATH, metavar="FILE.npz"
+        None, "save the state of the run in this file", LARGE, kind=fields.PATH, metavar="FILE.npz"
     )
     """Written every checkpoint_iter iterations, on interruption and at the end. A write failure issues a
     CheckpointWarning, and the run continues."""
     checkpoint_iter: int = option(
-        50, "save it every N iterations (default: %(default)s)", group=LARGE, metavar="N", limits=POSITIVE,
+        50, "save it every N iterations (default: %(default)s)", LARGE, metavar="N", limits=POSITIVE,
         unit="iterations",
     )  # fmt: skip
-    resume: bool = option(False, "continue from the checkpoint, if it exists", group=LARGE)
+    resume: bool = option(False, "continue from the checkpoint, if it exists", LARGE)
 
     def __post_init__(self):
         super().__post_init__()

@@ -21,11 +21,7 @@ def add_options(parser, classes, groups=GROUPS) -> None:
 
 def add_option(group, entry: Option) -> None:
     """Add one option to a parser or one of its groups."""
-    settings = {"help": entry.help}
-    if entry.default is REQUIRED:
-        settings["required"] = True
-    else:
-        settings["default"] = entry.default
+    settings = {"help": entry.help, "default": entry.default, "required": entry.default is REQUIRED}
     if entry.kind is BOOL and entry.const is None:
         settings["action"] = "store_true"
     else:

@@ -15,11 +15,11 @@ class Options(Settings):
     """None is that of the network; layers are as in `Objective`."""
 
     content_layers: Sequence | None = option(
-        None, "layers for content, each with an optional factor", group=NETWORK, kind=fields.LAYERS, metavar="A,B:2",
+        None, "layers for content, each with an optional factor", NETWORK, kind=fields.LAYERS, metavar="A,B:2",
         identity=True,
     )  # fmt: skip
     content_weight: float | None = option(
-        None, "default: that of the network", group=WEIGHTS, metavar="W", limits=NONNEGATIVE,
+        None, "default: that of the network", WEIGHTS, metavar="W", limits=NONNEGATIVE,
         identity=True,
     )  # fmt: skip
 

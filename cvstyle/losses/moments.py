@@ -23,10 +23,10 @@ class Options(Settings):
     """None is that of the network; layers are as in `Objective`."""
 
     style_layers: Sequence | None = option(
-        None, "layers for style", group=NETWORK, kind=fields.LAYERS, metavar="A,B:2", identity=True
+        None, "layers for style", NETWORK, kind=fields.LAYERS, metavar="A,B:2", identity=True
     )
     style_weight: float | None = option(
-        None, "default: that of the network", group=WEIGHTS, metavar="W", limits=NONNEGATIVE,
+        None, "default: that of the network", WEIGHTS, metavar="W", limits=NONNEGATIVE,
         identity=True,
     )  # fmt: skip
 

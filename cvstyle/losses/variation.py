@@ -19,7 +19,7 @@ class Options(Settings):
     """None is that of the network."""
 
     tv_weight: float | None = option(
-        None, "smoothness; default: that of the network", group=WEIGHTS, metavar="W",
+        None, "smoothness; default: that of the network", WEIGHTS, metavar="W",
         limits=NONNEGATIVE, identity=True,
     )  # fmt: skip
 
