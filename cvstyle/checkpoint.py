@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .errors import CheckpointError
-from .folders import replacing
+from .paths import atomic_write
 
 _FORMAT = 1
 
@@ -57,7 +57,7 @@ def save(path: str, header: dict, arrays: dict[str, Any], to_host: Callable[[Any
     try:
         for left in glob.glob(os.path.join(glob.escape(folder), f"{glob.escape(prefix)}*")):
             os.remove(left)  # from a run killed while writing
-        with replacing(os.path.abspath(path), prefix, "") as file:
+        with atomic_write(os.path.abspath(path), prefix, "") as file:
             with zipfile.ZipFile(file, "w") as archive:  # the format of numpy.savez
                 for name, array in entries.items():
                     with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:

@@ -16,7 +16,7 @@ from . import losses
 from .backends import numpy as reference
 from .backends.threads import one_thread_each
 from .errors import ImageError, OptionError
-from .fields import PIXELS, WHOLE, argument
+from .fields import INT, PIXELS, argument
 from .graph import tiling
 from .passes import DevicePass, PicturePass
 from .style import StyleTargets, check_size, checked_picture, listed, measure_styles
@@ -81,7 +81,7 @@ class Objective:
         self._losses = [t for t in terms if t.layer is not None]
         picture_losses = [t for t in terms if t.layer is None and min(self.shape[1:]) > t.overlap]
         self.normalize_gradients = normalize_gradients
-        self.tile_size = argument("tile_size", tile_size, WHOLE, PIXELS)
+        self.tile_size = argument("tile_size", tile_size, INT, PIXELS)
         self.tiles = [tiling.whole(self.shape[1:])]
         self._values: dict[str, list] = {}
         self._passes: list[DevicePass] = []

@@ -363,9 +363,9 @@ def test_bad_checkpoints_are_one_clear_line_and_nothing_is_lost(files, tmp_path,
         (["--resume"], b"hello", ["no checkpoint"]),
         (["--checkpoint", tmp_path / "no" / "run.npz"], good, ["folder"]),
         (["--checkpoint", tmp_path], good, ["place"]),
-        (["--checkpoint-iter", 0], good, ["checkpoint_iter"]),
+        (["--checkpoint-iter", 0], good, ["--checkpoint-iter"]),
         (["--scales", "64,32"], good, ["ascend"]),
-        (["--average-iterates", 1], good, ["average_iterates", "below 1"]),
+        (["--average-iterates", 1], good, ["--avg-decay", "below 1"]),
         (["--resume", "--average-iterates", 0.5], good, ["average_iterates"]),
         (["--scales", "x"], good, ["'x'"]),
         (["--num-iterations", "3,4"], good, ["3,4"]),
@@ -413,9 +413,9 @@ def test_the_average_of_the_iterates(files, tmp_path):
     average = np.zeros_like(iterates[0], dtype=np.float64)
     for x in iterates:
         average = 0.8 * average + 0.2 * x
-    rgb = images.deprocess((average / (1 - 0.8 ** len(iterates)))[0].astype(np.float32), scale=255.0)
+    rgb = images.deprocess((average / (1 - 0.8 ** len(iterates)))[0].astype(np.float32), pixel_range=255.0)
     np.testing.assert_allclose(result.picture.rgb, rgb, atol=1e-3)
-    last = images.deprocess(iterates[-1][0], scale=255.0)
+    last = images.deprocess(iterates[-1][0], pixel_range=255.0)
     assert np.abs(last - rgb).mean() > 0.1
 
 
@@ -468,7 +468,7 @@ def test_a_scale_that_fails_at_once_leaves_its_start(files, monkeypatch):
     monkeypatch.setattr(Objective, "losses_async", spoiled)
     result = run(files, **settings)
     assert "nan at iteration 4" in result.stopped
-    np.testing.assert_array_equal(result.picture.rgb, images.deprocess(starts[0][0], scale=255.0))
+    np.testing.assert_array_equal(result.picture.rgb, images.deprocess(starts[0][0], pixel_range=255.0))
 
 
 def test_tiles_that_a_scale_cannot_be_cut_into_are_refused_before_the_first(files):
@@ -497,9 +497,9 @@ def test_adams_moments_are_carried_over(files):
 
 
 def test_automatic_scales():
-    assert Options(image_size=3620, scales="auto").stages(1000) == [(452, 1000), (905, 500), (1810, 200), (3620, 100)]
-    assert Options(image_size=300, scales="auto").stages(1000) == [(300, 1000)]
-    assert Options(scales=[256, 512], scale_iterations=[9]).stages(1000) == [(256, 9), (512, 9)]
+    assert Options(image_size=3620, scales="auto").schedule(1000) == [(452, 1000), (905, 500), (1810, 200), (3620, 100)]
+    assert Options(image_size=300, scales="auto").schedule(1000) == [(300, 1000)]
+    assert Options(scales=[256, 512], scale_iterations=[9]).schedule(1000) == [(256, 9), (512, 9)]
 
 
 def test_tiles_from_the_command_line(files, tmp_path, capsys):

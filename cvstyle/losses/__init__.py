@@ -54,6 +54,6 @@ def create(settings: dict) -> list[Loss]:
     losses = []
     for module in _modules():
         records = options_of(module.Options).items()
-        values = {name: record.converted(settings[name]) for name, record in records if name in settings}
+        values = {name: record.convert(settings[name]) for name, record in records if name in settings}
         losses += module.create(**{name: value for name, value in values.items() if value is not None})
     return losses

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import fields
-from ..fields import NETWORK, NOT_NEGATIVE, WEIGHTS, Settings, option
+from ..fields import NETWORK, NONNEGATIVE, WEIGHTS, Settings, option
 from .base import Loss, checked_weight, layer_weights
 
 
@@ -15,11 +15,11 @@ class Options(Settings):
     """None means the network's default; layers are given as in `Objective`."""
 
     content_layers: Sequence | None = option(
-        None, "layers for content, each with an optional factor", group=NETWORK, kind=fields.LAYERS, metavar="A,B:2",
+        None, "layers for content, each with an optional factor", NETWORK, kind=fields.LAYERS, metavar="A,B:2",
         identity=True,
     )  # fmt: skip
     content_weight: float | None = option(
-        None, "default: that of the network", group=WEIGHTS, metavar="W", limits=NOT_NEGATIVE,
+        None, "default: that of the network", WEIGHTS, metavar="W", limits=NONNEGATIVE,
         identity=True,
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import fields
-from ..fields import NETWORK, NOT_NEGATIVE, WEIGHTS, Settings, option
+from ..fields import NETWORK, NONNEGATIVE, WEIGHTS, Settings, option
 from .base import Loss, checked_weight, layer_weights
 
 
@@ -23,10 +23,10 @@ class Options(Settings):
     """None means the network's default; layers are given as in `Objective`."""
 
     style_layers: Sequence | None = option(
-        None, "layers for style", group=NETWORK, kind=fields.LAYERS, metavar="A,B:2", identity=True
+        None, "layers for style", NETWORK, kind=fields.LAYERS, metavar="A,B:2", identity=True
     )
     style_weight: float | None = option(
-        None, "default: that of the network", group=WEIGHTS, metavar="W", limits=NOT_NEGATIVE,
+        None, "default: that of the network", WEIGHTS, metavar="W", limits=NONNEGATIVE,
         identity=True,
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..fields import NOT_NEGATIVE, WEIGHTS, Settings, option
+from ..fields import NONNEGATIVE, WEIGHTS, Settings, option
 from .base import Loss, checked_weight
 
 _DEFAULT_PIXELS = 512 * 384
@@ -19,8 +19,8 @@ class Options(Settings):
     """None means the network's default."""
 
     tv_weight: float | None = option(
-        None, "smoothness; default: that of the network", group=WEIGHTS, metavar="W",
-        limits=NOT_NEGATIVE, identity=True,
+        None, "smoothness; default: that of the network", WEIGHTS, metavar="W",
+        limits=NONNEGATIVE, identity=True,
     )  # fmt: skip
 
 

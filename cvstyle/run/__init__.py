@@ -50,5 +50,5 @@ def job(content, styles, proto, model, backend, network, devices, options, setti
     compute = Compute(backend=backend) if isinstance(backend, str) else Compute()
     if devices is None and not isinstance(backend, str):
         devices = [backend]
-    options = Options.of(settings) if options is None else options
+    options = Options.from_dict(settings) if options is None else options
     return Job(content, styles, proto, model, options, compute, network, devices)

@@ -160,7 +160,7 @@ class Loop:
         state.averaged += 1
         state.done = iteration
         state.evaluated = True
-        snapshot = setup.options.average_iterates, state.latest, average, state.averaged
+        snapshot = setup.options.avg_decay, state.latest, average, state.averaged
         iterate._render = lambda: self.scale.render(ops.to_host(bias_corrected(ops, *snapshot)))
         return iterate
 
@@ -168,7 +168,7 @@ class Loop:
         """The average with x included; None without averaging."""
         ops = self.ops
         average = self.state.average
-        decay = self.scale.setup.options.average_iterates
+        decay = self.scale.setup.options.avg_decay
         if not decay:
             return None
         average = ops.zeros(x.shape) if average is None else ops.copy(average)

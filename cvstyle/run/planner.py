@@ -17,9 +17,9 @@ import numpy as np
 
 from .. import backends, images, process
 from ..errors import OptionError
+from ..formatting import byte_size, duration
 from ..graph import tiling
 from ..losses import create
-from ..words import duration, gigabytes
 from . import dry_run
 from .probes import measure
 from .setup import Setup
@@ -74,7 +74,7 @@ class Plan:
     def __str__(self):
         height, width = self.size
         cut = f"{self.windows} tiles of {self.window[1]}×{self.window[0]}" if self.tile_size else "no tiles"
-        *devices, host = (f"{gigabytes(need.size)} of {need.place}" for need in self.needs)
+        *devices, host = (f"{byte_size(need.size)} of {need.place}" for need in self.needs)
         where = ", ".join([*(text.replace(" of ", " on ") for text in devices), host])
         return f"{width}×{height}, {cut}: {where}, {self.seconds:.3g} s an iteration, about {duration(self.total)}"
 
@@ -116,7 +116,7 @@ class Planner:
         first = bisect_left(sides, True, key=fits)  # smaller tiles never need more memory
         if first < len(sides):
             return self._plan(setup, sides[first])
-        return Plan(images.widened(size, -setup.margin), sides[-1], 0, *trials[sides[-1]], math.nan, math.nan)
+        return Plan(images.padded_size(size, -setup.margin), sides[-1], 0, *trials[sides[-1]], math.nan, math.nan)
 
     @property
     def tileable(self) -> bool:
@@ -140,7 +140,7 @@ class Planner:
             return tuple(max(1, round(n * side / longest)) for n in size)
 
         def padded(side):
-            return images.widened(scaled(setup.sizes[-1], side), setup.margin)
+            return images.padded_size(scaled(setup.sizes[-1], side), setup.margin)
 
         def styles(side):
             return [scaled(size, side) for size in setup.style_sizes(len(setup.sizes) - 1)]
@@ -190,19 +190,19 @@ class Planner:
         return " or ".join([*fitting, smaller]) + " would fit"
 
     def _alternatives(self, plan):
-        """{"--offload FOLDER": the setup with that option, ...}."""
+        """{"--offload disk:FOLDER": the setup with that option, ...}."""
         settings = self.setup.optimizer_settings
         short = {**settings, "history": min(settings["history"], _SHORT)} if "history" in settings else settings
         offloaded = {
-            "picture_backend": backends.host(), "options": dataclasses.replace(self.setup.options, offload="."),
+            "picture_backend": backends.host(), "options": dataclasses.replace(self.setup.options, offload="disk:."),
         }  # fmt: skip
         planned, auto = (self.setup.changed(tile_size=size) for size in (plan.tile_size, "auto"))
         return {
             "--tile-size auto": auto,
             f"--lbfgs-num-correction {_SHORT}": planned.changed(optimizer_settings=short),
             f"--tile-size auto --lbfgs-num-correction {_SHORT}": auto.changed(optimizer_settings=short),
-            "--offload FOLDER": planned.changed(**offloaded),
-            "--tile-size auto --offload FOLDER": auto.changed(**offloaded),
+            "--offload disk:FOLDER": planned.changed(**offloaded),
+            "--tile-size auto --offload disk:FOLDER": auto.changed(**offloaded),
         }
 
     def _plan(self, setup, tile_size):
@@ -337,7 +337,7 @@ def plan_if_large(setup: Setup, planned: Callable[[Plan], None] | None = None) -
         where = "memory" if need.place == "memory" else f"the memory of {need.place}"
         height, width = plan.size
         raise OptionError(
-            f"a picture of {width}×{height} needs about {gigabytes(need.size)} of {where} and {gigabytes(need.free)} "
+            f"a picture of {width}×{height} needs about {byte_size(need.size)} of {where} and {byte_size(need.free)} "
             f"can be used; {planner.advice(plan)}"
         )
     setup.tile_size = plan.tile_size if setup.tile_size == "auto" else setup.tile_size

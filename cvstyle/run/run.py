@@ -150,7 +150,7 @@ class Run:
 
     @property
     def _decay(self):
-        return self.setup.options.average_iterates
+        return self.setup.options.avg_decay
 
     def _all(self):
         """The iterates of all remaining scales."""

@@ -43,7 +43,7 @@ class Scale:
             return self._with_margin(setup.preprocess(self._resize(setup.start.rgb)))[None]
         if setup.value("init") == "image":
             return self._with_margin(setup.preprocess(self._content_rgb))[None]
-        size = images.widened(self.size, setup.margin)
+        size = images.padded_size(self.size, setup.margin)
         noise = np.random.default_rng(setup.seed).standard_normal((3, *size), dtype=np.float32)
         # The noise lies about ImageNet's mean colour, whatever the network's mean.
         convention = setup.net.convention

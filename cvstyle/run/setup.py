@@ -38,11 +38,11 @@ class Setup:
         self.styles = styles
         self.start = start
         self.options = options
-        self.picture_backend = net.ops if options.offload is None else backends.host(options.offload)
+        self.picture_backend = net.ops if options.offload is None else backends.host(options.offload.folder)
         self.pixel_range = 256.0 if options.compat else 255.0
         self.seed = options.seed if options.seed is not None and options.seed >= 0 else random.randrange(2**31)
         self._defaults = zoo.defaults(net.layer_names, options.compat)
-        self.schedule = options.stages(self.value("num_iterations"))
+        self.schedule = options.schedule(self.value("num_iterations"))
         self._drop_scales_until(lambda longest: min(self._size(content, longest)) >= _SHORTEST)
         self._chosen = {} if self._defaults["style_layers"] else zoo.choose_layers(net, self._all_sizes())
         self._defaults |= self._chosen
@@ -50,7 +50,7 @@ class Setup:
         self._drop_scales_until(self._fits)
         self.sizes = [self._size(content, longest) for longest, _ in self.schedule]
         self.margin = self._margin()
-        self.padded_sizes = [images.widened(size, self.margin) for size in self.sizes]
+        self.padded_sizes = [images.padded_size(size, self.margin) for size in self.sizes]
         self.optimizer = optimize.get(options.optimizer)
         ends = (self.preprocess(np.full((1, 1, 3), n, np.float32))[None] for n in (0, 255))
         self.optimizer_settings = self.optimizer.settings(options, tuple(ends))
@@ -198,7 +198,7 @@ class Setup:
 
     def _drop_scales_until(self, fits):
         """Drop a quality preset's first scales until fits(longest side); the rest take the counts from the first on."""
-        if self.options.by_quality:
+        if self.options.uses_quality:
             sides, counts = zip(*self.schedule)
             first = next((i for i, side in enumerate(sides) if fits(side)), len(sides) - 1)
             self.schedule = list(zip(sides[first:], counts))
