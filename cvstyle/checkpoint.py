@@ -41,7 +41,7 @@ def check_writable(path: str, resume: bool) -> None:
     if not os.access(folder, os.W_OK):
         raise CheckpointError(f"{path}: the folder may not be written to; choose another")
     if os.path.exists(path) and not resume:
-        raise CheckpointError(f"{path}: this checkpoint exists; add --resume to go on from it, or remove it")
+        raise CheckpointError(f"{path}: this checkpoint exists; add --resume to continue from it, or remove it")
 
 
 def save(path: str, header: dict, arrays: dict[str, Any], to_host: Callable[[Any], np.ndarray] = np.asarray) -> None:

@@ -74,9 +74,8 @@ class Files(Settings):
         kind=fields.PATH, metavar="FILE", flags=("--proto-file",),
     )  # fmt: skip
     model: str | None = option(
-        None, "its .caffemodel, or the name of a known model (see 'cvstyle models')", MODEL,
-        kind=fields.PATH, metavar="FILE or NAME",
-        flags=("--model-file",),
+        None, "its .caffemodel, or the name of a known model (see 'cvstyle models')", MODEL, kind=fields.PATH,
+        metavar="FILE or NAME", flags=("--model-file",),
     )  # fmt: skip
 
 
@@ -94,9 +93,7 @@ class Compute(Settings):
         "keep the gradient within 1%%; tf32-fast, fp16-fast and bf16-fast, at half the arithmetic, within 2, 2 and 6%%",
         NETWORK, metavar="NAME", choices=_PRECISIONS,
     )  # fmt: skip
-    device: str | None = option(
-        None, "device of the backend (see 'cvstyle devices')", NETWORK, metavar="N or NAME"
-    )
+    device: str | None = option(None, "device of the backend (see 'cvstyle devices')", NETWORK, metavar="N or NAME")
     gpu: str | None = option(
         None, "number of the GPU; several share the work; -1: the CPU. On a CPU backend, each device is a share of the "
         "threads", NETWORK, metavar="N[,N]",
@@ -209,9 +206,7 @@ class Options(*reversed(losses.options())):
         "network and size; none: the reference's losses; auto (default): none for VGG, NIN and under --compat",
         WEIGHTS, choices=("auto", "targets", "none"),
     )  # fmt: skip
-    normalize_gradients: bool = option(
-        False, "divide each layer's gradient by its L1 norm", WEIGHTS, identity=True
-    )
+    normalize_gradients: bool = option(False, "divide each layer's gradient by its L1 norm", WEIGHTS, identity=True)
 
     quality: str | None = option(
         None, "draft, normal (default) or best: a schedule of sizes and iterations; not with options that set these",
@@ -273,9 +268,7 @@ class Options(*reversed(losses.options())):
         limits=Limits("a number from 0 to the picture's longest side is needed", low=0),
     )  # fmt: skip
     """The extra pixels start as a reflection of the picture. A resumed run must have the margin of its checkpoint."""
-    seed: int | None = option(
-        None, "seed of the noise; negative: a new one each time (default)", OPTIMISATION, metavar="N"
-    )
+    seed: int | None = option(None, "seed of the noise; negative: a random one (default)", OPTIMISATION, metavar="N")
     """None or a negative number: a random seed, which is reported in the result."""
     compat: bool = option(
         False, "use the exact numbers, defaults and file names of neural_style.lua", OPTIMISATION, identity=True

@@ -293,7 +293,7 @@ def test_fetch(server, googlenet, tmp_path, capsys):
     assert printed.err.splitlines() == [server.url(f.name, "/mirror") for f in (googlenet.proto, googlenet.model)]
     assert main(command) == 0
     printed = capsys.readouterr()
-    assert printed.out.count("was here already") == 2 and printed.out.splitlines()[-1] == run
+    assert printed.out.count("was already present") == 2 and printed.out.splitlines()[-1] == run
     assert len(server.log) == 2
 
 
@@ -330,7 +330,7 @@ def test_ctrl_c_keeps_what_came(server, tmp_path):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)
-    assert process.returncode == 130 and "interrupted; what came is kept" in errors and "Traceback" not in errors
+    assert process.returncode == 130 and "interrupted; the partial download is" in errors and "Traceback" not in errors
     assert DATA.startswith(part.read_bytes()) and part.stat().st_size
 
 

