@@ -60,7 +60,7 @@ def vgg(narrow):
 def converge(definition, p, modes, count):
     """Losses of L-BFGS with each mode; the loss itself is rounded like the gradient."""
     from cvstyle import optimize
-    from cvstyle.backends.numpy import Backend
+    from cvstyle.backends.reference import Backend
     from cvstyle.optimize import lbfgs
 
     for mode in modes:

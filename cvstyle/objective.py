@@ -8,12 +8,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from itertools import zip_longest
+from itertools import chain, islice, zip_longest
 
 import numpy as np
 
 from . import losses
-from .backends import numpy as reference
+from .backends import reference
+from .backends.base import copy_to_host_async
 from .backends.threads import one_thread_each
 from .errors import ImageError, OptionError
 from .fields import PIXELS, WHOLE, argument
@@ -116,7 +117,7 @@ class Objective:
             each.keep_content(content, None if self.ops is self.net.ops else self.ops)
         self._threads = [ThreadPoolExecutor(1) for _ in nets if len(nets) > 1]
         # Several devices read the picture at once, so they read it on the host.
-        hosted = isinstance(self.ops, reference.Backend) or not self._threads
+        hosted = self.ops.on_host or not self._threads
         self._table = self.ops if hosted else reference.Backend(self.ops.dtype, threads=1)
         if not isinstance(styles, StyleTargets):
             net = self._passes[0].net
@@ -184,14 +185,11 @@ class Objective:
     def read_losses(self):
         """Start to copy the parts to the host; returns a function that waits for them alone and gives `losses`."""
         parts = {name: list(self._values[name]) for name in self._names if name in self._values}
-        on_devices = defaultdict(list)
-        for value in (value for values in parts.values() for value in values if hasattr(value, "ops")):
-            on_devices[value.ops].append(value)
-        arriving = [(values, ops.copy_to_host_async(values)) for ops, values in on_devices.items()]
+        wait = copy_to_host_async(chain.from_iterable(parts.values()))
 
         def read():
-            known = {id(v): n for values, future in arriving for v, n in zip(values, future.result(), strict=True)}
-            return {name: math.fsum(known.get(id(v), v) for v in values) for name, values in parts.items()}
+            numbers = iter(wait())
+            return {name: math.fsum(islice(numbers, len(values))) for name, values in parts.items()}
 
         return read
 

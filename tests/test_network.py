@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from cvstyle import Objective, backends, load_network
 from cvstyle.backends.base import BIAS, UNPLACED
-from cvstyle.backends.numpy import Backend, Convolution
+from cvstyle.backends.reference import Backend, Convolution
 from cvstyle.caffe import read_net
 from cvstyle.errors import ModelError, OptionError, ShapeError
 from cvstyle.graph import Network

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cvstyle.backends import numpy as reference
+from cvstyle.backends import reference
+from cvstyle.backends.reference import pooling
 
 
 class Following(reference.Backend):
@@ -37,7 +38,7 @@ class Following(reference.Backend):
         # What is not positive is behind a ReLU that is off, so its gradient comes to nothing anyway.
         followed = super().max_pool(np.array(self.maps[self._next - 1], x.dtype), kernel, stride, pad, output)[1]
         self.turned += np.count_nonzero((followed != winner) & (y > 0))
-        windows = reference._windows(self._padded(x, kernel, stride, pad, output, -np.inf), kernel, stride, output)
+        windows = pooling.windows(self._padded(x, kernel, stride, pad, output, -np.inf), kernel, stride, output)
         return np.choose(followed, list(windows)), followed
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import backends, process
+from .. import process
 from ..objective import Objective
 
 PROBES = (192, 384)  # sides of the small pictures
@@ -31,7 +31,7 @@ def measure(setup, program, devices) -> Costs:
     tuned = [ops for ops in devices if ops.autotune]
     for ops in tuned:
         ops.autotune = False  # these shapes do not come again
-    hosts = any(backends.is_host(ops.name) for ops in program.devices)
+    hosts = any(ops.on_host for ops in program.devices)
     # The first packs filters, which it need not do again; of the host's memory a line is found from two sizes.
     for side in (PROBES[0], *PROBES) if hosts else PROBES[1:]:
         gc.collect()
