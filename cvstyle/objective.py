@@ -54,8 +54,7 @@ class Objective:
     most_tiles: of more tiles than these, the styles' included, the first alone are computed, to see what that takes;
         None: all.
 
-    Objectives on one backend of the CPU may be evaluated in several threads: they take turns. A device's serves one
-    thread.
+    Objectives on one network may be evaluated in several threads at once; on a device they take turns.
 
     Raises OptionError for unknown layers and settings, contradictory weights and tiles that the network cannot be
     computed in, ImageError for pictures of wrong shape or too small for the network.
@@ -163,7 +162,7 @@ class Objective:
         self._values = defaultdict(list)
         with self.net.ops.lock, one_thread_each() if self._threads else nullcontext():
             gradient = self._gradient(x) if self._passes else self.ops.zeros(x.shape)
-        self._picture_pass.add(x, gradient, self._values)
+            self._picture_pass.add(x, gradient, self._values)
         return gradient
 
     @property

@@ -11,6 +11,8 @@ dropped, ONNX has padding on each side.
 
 from __future__ import annotations
 
+import threading
+
 import cv2
 import numpy as np
 
@@ -43,18 +45,18 @@ class Convolution(reference.Convolution):
     def __init__(self, ops, weight, bias, stride, dilation, group):
         super().__init__(ops, weight, bias, stride, dilation, group)
         self._nets = {}
+        self._lock = threading.Lock()  # a net has the arrays of one call
 
     def _correlate(self, x, pad):
         if self.kernel != (3, 3) or self.group == 1 or self._is_wrong_in_opencv(x, pad):
             return super()._correlate(x, pad)
-        net = self._net("forward", pad, lambda: (self.weight, self.bias), self.stride)
-        return _run(net, x)
+        return self._run(x, "forward", pad, lambda: (self.weight, self.bias), self.stride)
 
     def _transpose(self, g, size, pad):
         flipped_pad = tuple(e - 1 - p for e, p in zip(self.extent * 2, pad, strict=True))
         if not self._has_fast_gradient() or min(flipped_pad) < 0 or self._is_wrong_in_opencv(g, flipped_pad):
             return super()._transpose(g, size, pad)
-        return _run(self._net("backward", flipped_pad, lambda: (self._adjoint(), None), (1, 1)), g)
+        return self._run(g, "backward", flipped_pad, lambda: (self._adjoint(), None), (1, 1))
 
     def engine(self, backward=False):
         fast = self._has_fast_gradient() if backward else self.kernel == (3, 3) and self.group > 1
@@ -72,23 +74,21 @@ class Convolution(reference.Convolution):
         depthwise = self.group > 1 and self.group == self.outputs == self.inputs
         return depthwise and (uneven or self.dilation != (1, 1) or min(x.shape[2:]) < 2)
 
-    def _net(self, direction, pad, filters, stride):
-        if (direction, pad) not in self._nets:
-            weight, bias = filters()
-            model = _onnx_convolution(weight, bias, pad, stride, self.dilation, self.group)
-            self._nets[direction, pad] = cv2.dnn.readNetFromONNX(np.frombuffer(model, np.uint8))
-        return self._nets[direction, pad]
+    def _run(self, x, direction, pad, filters, stride):
+        with self._lock:
+            if (direction, pad) not in self._nets:
+                weight, bias = filters()
+                model = _onnx_convolution(weight, bias, pad, stride, self.dilation, self.group)
+                self._nets[direction, pad] = cv2.dnn.readNetFromONNX(np.frombuffer(model, np.uint8))
+            net = self._nets[direction, pad]
+            net.setInput(x)
+            return net.forward()
 
     def _adjoint(self):
         """Filters of the gradient: (input channels, output channels / group, kernel), flipped in both directions."""
         w = self.weight.reshape(self.group, -1, *self.weight.shape[1:])
         w = w.transpose(0, 2, 1, 3, 4)[..., ::-1, ::-1]
         return np.ascontiguousarray(w).reshape(-1, *w.shape[2:])
-
-
-def _run(net, x):
-    net.setInput(x)
-    return net.forward()
 
 
 def _onnx_convolution(weight, bias, pad, stride, dilation, group) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..base.arrays import ArrayOperations
+from ..threads import one_thread_each
 
 
 class Arrays(ArrayOperations):
@@ -75,7 +76,8 @@ class Arrays(ArrayOperations):
         return out if shift is None else np.add(out, shift, out=out)
 
     def dot(self, x, y):
-        return float(np.dot(x.reshape(-1), y.reshape(-1)))
+        with one_thread_each():  # the order of the sum depends on the threads that BLAS has
+            return float(np.dot(x.reshape(-1), y.reshape(-1)))
 
     def l1(self, x):
         return float(np.abs(x, out=self.empty(x.shape)).sum())
