@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import NamedTuple
 
 import numpy as np
@@ -27,10 +28,14 @@ class Costs(NamedTuple):
 
 def measure(setup, program, devices) -> Costs:
     """The costs of a setup. Of devices that share the tiles the first one is measured."""
+    with ExitStack() as stack:
+        for ops in devices:
+            stack.enter_context(ops.without_autotune())  # these shapes do not come again
+        return _costs(setup, program)
+
+
+def _costs(setup, program):
     peaks, before, seconds, base = [], [], [], process.resident()
-    tuned = [ops for ops in devices if ops.autotune]
-    for ops in tuned:
-        ops.autotune = False  # these shapes do not come again
     hosts = any(ops.on_host for ops in program.devices)
     # The first packs filters, which it need not do again; of the host's memory a line is found from two sizes.
     for side in (PROBES[0], *PROBES) if hosts else PROBES[1:]:
@@ -43,8 +48,6 @@ def measure(setup, program, devices) -> Costs:
         seconds.append(found[2])
     for ops in program.devices:
         ops.trim()
-    for ops in tuned:
-        ops.autotune = True
     each = seconds[-1] / PROBES[1] ** 2
     if not hosts:
         return Costs(each, process.resident(), _nothing, _nothing)

@@ -38,7 +38,8 @@ class Backend(ArrayOperations, LayerOperations, LossOperations, OptimizerOperati
     """Bytes of a value in the history of L-BFGS."""
 
     autotune = False
-    """The fastest of several algorithms for a convolution is measured; `choices` has the measurements."""
+    """The fastest of several algorithms for a convolution is measured; `choices` has the measurements. It may be
+    switched at any time."""
 
     dtype: np.dtype
     """The type of arrays."""

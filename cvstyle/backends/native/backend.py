@@ -37,16 +37,16 @@ class Backend(reference.Backend):
         self.variant = variant or chosen_variant()
         self._products = {}
 
-    def call(self, name, *arguments):
-        """Run an operation of the engine; arrays, which must be contiguous, go as pointers."""
-        return function(name, self.variant)(*map(address, arguments))
+    def call(self, name: str, *arguments):
+        """Run an operation of the engine. arguments: all but the last, the number of threads; arrays are contiguous."""
+        return function(name, self.variant)(*map(address, arguments), self.workers.count)
 
     def copy(self, array):
         copy = self.empty(array.shape)
         if not array.flags.c_contiguous:
             copy[...] = array
             return copy
-        self.call("copy", copy, array, array.size, self.workers.count)
+        self.call("copy", copy, array, array.size)
         return copy
 
     def copy_block(self, target, target_start, source, source_start, shape):
@@ -54,32 +54,32 @@ class Backend(reference.Backend):
         if not (whole and shape[0] == 1 and target.flags.c_contiguous and source.flags.c_contiguous):
             return super().copy_block(target, target_start, source, source_start, shape)
         t, s = (a[start[0], start[1] :] for a, start in ((target, target_start), (source, source_start)))
-        self.call("copy", t, s, math.prod(shape), self.workers.count)
+        self.call("copy", t, s, math.prod(shape))
 
     def add_scaled(self, y, factor, x):
         if not (y.flags.c_contiguous and x.flags.c_contiguous and y.shape == x.shape):
             return super().add_scaled(y, factor, x)
-        self.call("add_scaled", y, float(factor), x, y.size, self.workers.count)
+        self.call("add_scaled", y, float(factor), x, y.size)
         return y
 
     def dot(self, x, y):
         work = self.pool.empty((-(-x.size // _DOT_BLOCK),), "float64")
         x = np.ascontiguousarray(x)
         y = np.ascontiguousarray(y)
-        return self.call("dot", x, y, x.size, work, self.workers.count)
+        return self.call("dot", x, y, x.size, work)
 
     def relu(self, x, slope=0.0, out=None):
         if not (isinstance(slope, float) and slope == 0):
             return super().relu(x, slope, out)
         out = self.empty(x.shape) if out is None else out
         mask = self.bits(1, x.size)
-        self.call("relu", x, out, mask, 1, x.size, self.workers.count)
+        self.call("relu", x, out, mask, 1, x.size)
         return out, mask
 
     def relu_backward(self, g, mask, slope=0.0):
         if not (isinstance(slope, float) and slope == 0):
             return super().relu_backward(g, mask, slope)
-        self.call("relu_backward", g, mask, 1, g.size, self.workers.count)
+        self.call("relu_backward", g, mask, 1, g.size)
         return g
 
     def bits(self, planes, size):
@@ -90,15 +90,15 @@ class Backend(reference.Backend):
         channels = x.shape[1]
         positions = x[0, 0].size
         g = self.empty((channels, channels))
-        work = self.empty((self.call("gram_work", channels, positions, self.workers.count),))
-        self.call("gram", x, channels, positions, float(factor), g, work, self.workers.count)
+        work = self.empty((self.call("gram_work", channels, positions),))
+        self.call("gram", x, channels, positions, float(factor), g, work)
         return g
 
     def gram_backward(self, d, x, factor, out=None):
         positions = x[0, 0].size
         g = self.empty(x.shape) if out is None else out
         weight = self.empty((-(-len(d) // PANEL) * PANEL, len(d)))
-        self.call("symmetric_panels", d, len(d), float(factor), weight, self.workers.count)
+        self.call("symmetric_panels", d, len(d), float(factor), weight)
         key = len(d), positions, out is not None
         if key not in self._products:
             self._products[key] = self.prepare(
@@ -111,15 +111,15 @@ class Backend(reference.Backend):
 
     def total_variation(self, x, weight, out):
         work = self.pool.empty((x.shape[1] * x.shape[2],), "float64")
-        return self.call("total_variation", x, *x.shape[1:], float(weight), out, work, self.workers.count)
+        return self.call("total_variation", x, *x.shape[1:], float(weight), out, work)
 
     def halve(self, x):
         half = self.empty((*x.shape[:2], *(-(-n // 2) for n in x.shape[2:])))
-        self.call("halve", x, *x.shape[1:], half, self.workers.count)
+        self.call("halve", x, *x.shape[1:], half)
         return half
 
     def add_doubled(self, x, factor, half):
-        self.call("add_doubled", x, *x.shape[1:], float(factor), half, self.workers.count)
+        self.call("add_doubled", x, *x.shape[1:], float(factor), half)
         return x
 
     def asarray(self, host):
@@ -141,18 +141,14 @@ class Backend(reference.Backend):
         self._clear_skipped(steps, changes, ring, rows)
         products = np.empty((2, rows, 2))
         work = self.pool.empty((_SUMS * products.size,), "float64")
-        self.call(
-            "lbfgs_products", g, steps, changes, slot, rows, capacity, g.size, products, work, self.workers.count
-        )
+        self.call("lbfgs_products", g, steps, changes, slot, rows, capacity, g.size, products, work)
         return products
 
     def lbfgs_step(self, x, g, steps, changes, coefficients, ring, rows, max_norm):
         x = self.zeros(g.shape) if x is None else x
         work = self.pool.empty((_SUMS,), "float64")
-        self.call(
-            "lbfgs_step", x, g, steps, changes, coefficients, int(ring[0]), rows, len(steps), g.size, float(max_norm),
-            work, self.workers.count,
-        )  # fmt: skip
+        sizes = int(ring[0]), rows, len(steps), g.size
+        self.call("lbfgs_step", x, g, steps, changes, coefficients, *sizes, float(max_norm), work)
         return x
 
     def convolution(self, weight, bias, stride, dilation, group):

@@ -43,7 +43,7 @@ class GeneralConvolution(Convolution):
             if not few:
                 return y, prologue
         if bits is not None:
-            ops.call("relu", y, y, bits, self.outputs, height * width, ops.workers.count)
+            ops.call("relu", y, y, bits, self.outputs, height * width)
         elif epilogue.relu:
             np.maximum(y, 0, out=y)
         return y, prologue
@@ -53,7 +53,7 @@ class GeneralConvolution(Convolution):
         mask = prologue and prologue.bits
         positions = g[0, 0].size
         if mask is not None and not (self._group_inputs <= _MAX_FEW and positions >= _MIN_POSITIONS):
-            ops.call("relu_backward", g, mask, g.shape[1], positions, ops.workers.count)
+            ops.call("relu_backward", g, mask, g.shape[1], positions)
             mask = None
         if positions < _MIN_POSITIONS:
             return self._transpose(g, size, pad)
