@@ -20,7 +20,7 @@ from cvstyle.backends.base import RELU
 from cvstyle.backends.device import CompilerError, compiler, convolution, picture, rehearsal, tensor, winograd
 from cvstyle.backends.device.pool import DevicePool
 from cvstyle.backends.device.ways import TILES
-from cvstyle.backends.numpy import Backend
+from cvstyle.backends.reference import Backend
 from cvstyle.errors import DeviceError, OptionError
 from cvstyle.graph import Network
 from cvstyle.objective import Objective
@@ -519,4 +519,4 @@ def test_what_is_missing_is_said(fake, monkeypatch, driver, change, message):
         monkeypatch.setattr(fake.cuda.runtime, "getDeviceCount", lambda: 0)
     with pytest.raises(OptionError, match=f"backend 'cuda' cannot be used here: {message}"):
         backends.get("cuda")
-    assert cuda.devices() == []
+    assert cuda.Backend.list_devices() == []

@@ -19,10 +19,10 @@ def execute(args) -> int:
     from .. import backends
     from ..backends.device import trust
 
-    best = backends.best("auto")
+    chosen = backends.pick("auto")
     rows = [("backend", "device", "memory", "")]
-    for name, problem, devices in backends.survey():
-        default = best is not None and best.Backend.name == name
+    for name, reason, devices in backends.list_backends():
+        default = chosen is not None and chosen.name == name
         for i, device in enumerate(devices):
             notes = ["the default"] if default and i == 0 else []
             if device.kind == "cpu":
@@ -30,8 +30,8 @@ def execute(args) -> int:
             if getattr(device, "wgmma", False) is None:
                 notes += [f"wgmma with {word}: {verdict}" for word, verdict in sorted(trust.known(device).items())]
             rows.append((name, f"{i}: {device.name}", f"{device.memory / 1e9:.1f} GB", ", ".join(notes)))
-        if problem:
-            rows.append((name, "none", "", f"not used: {problem}"))
+        if reason:
+            rows.append((name, "none", "", f"not used: {reason}"))
         elif not devices:
             rows.append((name, "CPU", "", "the default" if default else ""))
     print(table(rows))

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from ...errors import DeviceError, OptionError, nearest
+from .. import base
 from . import picture, tensor, trust
 from .array import Array, Scalar, ScalarFuture
 from .compiler import Kernels, digest
@@ -27,7 +28,7 @@ _FUNCTIONS = {  # as in functions.cl; what map_backward needs as in numpy.py
 _LARGEST_HISTORY = 2000  # the products of that many pairs with a gradient are held in local memory
 
 
-class Backend(Losses):
+class Backend(Losses, base.Backend):
     """The operations that `numpy.Backend` defines, in float32, on one device."""
 
     name = "device"
