@@ -172,7 +172,7 @@ def available() -> int | None:
     return min((n for n in (_meminfo(), _control_group()) if n is not None), default=None)
 
 
-def stated(path: str, key: str) -> int | None:
+def field_bytes(path: str, key: str) -> int | None:
     """The bytes that a file like /proc/meminfo states for a key; None where it states none."""
     with suppress(OSError):
         for line in Path(path).read_text().splitlines():
@@ -182,7 +182,7 @@ def stated(path: str, key: str) -> int | None:
 
 
 def _meminfo():
-    return stated("/proc/meminfo", "MemAvailable")
+    return field_bytes("/proc/meminfo", "MemAvailable")
 
 
 def _control_group():

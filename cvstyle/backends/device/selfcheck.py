@@ -16,7 +16,7 @@ import numpy as np
 
 from ...errors import DeviceError
 from .. import get
-from ..numpy import Backend as Exact
+from ..reference import Backend as Exact
 from ..threads import cpu_count
 from . import tensor
 from .ways import Way

@@ -43,7 +43,7 @@ class Convolution(base.Convolution):
     def _correlate(self, x, pad):
         ops = self.ops
         out_h, out_w = self.output_size(x.shape[2:], pad)
-        y = ops.empty((1, self.weight.shape[0], out_h, out_w))
+        y = ops.empty((1, self.outputs, out_h, out_w))
         if self._is_pointwise(pad):
             padded = x[0]
         else:
@@ -65,10 +65,9 @@ class Convolution(base.Convolution):
     def _transpose(self, g, size, pad):
         ops = self.ops
         out_h, out_w = g.shape[2:]
-        channels = self.weight.shape[1] * self.group
         pointwise = self._is_pointwise(pad)
         padded = (ops.empty if pointwise else ops.zeros)(
-            (channels, size[0] + pad[0] + pad[2], size[1] + pad[1] + pad[3])
+            (self.inputs, size[0] + pad[0] + pad[2], size[1] + pad[1] + pad[3])
         )
         sources = self._groups(g[0].reshape(g.shape[1], -1))
         targets = self._groups(padded)
@@ -90,11 +89,8 @@ class Convolution(base.Convolution):
                 for (ky, kx), rows, cols in self._taps(first, last, out_w):
                     target[:, rows, cols] += columns[:, ky, kx]
 
-        parts = (
-            ops.workers.split(channels // self.group)
-            if self.group < ops.workers.count
-            else [(0, channels // self.group)]
-        )
+        group_inputs = self.inputs // self.group
+        parts = ops.workers.split(group_inputs) if self.group < ops.workers.count else [(0, group_inputs)]
         ops.workers.run(share, [(i, *ends) for i in range(self.group) for ends in parts])
         inner = padded[:, pad[0] : pad[0] + size[0], pad[1] : pad[1] + size[1]]
         if inner.shape == padded.shape:
@@ -108,7 +104,7 @@ class Convolution(base.Convolution):
 
     @cached_property
     def _matrices(self):
-        return self.weight.reshape(self.group, self.weight.shape[0] // self.group, -1)
+        return self.weight.reshape(self.group, self.outputs // self.group, -1)
 
     def _groups(self, x):
         return x.reshape(self.group, x.shape[0] // self.group, *x.shape[1:])
