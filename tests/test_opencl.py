@@ -523,8 +523,8 @@ def check_recording(ops, monkeypatch, optimizer):
     Same picture and losses to the last bit, the losses fresh ones: they are read while the next iteration is under way.
     """
     net, options = nets.vgg(16, 4, (32, 32), classifier=False), {"history": 1} if optimizer == "lbfgs" else {}
-    records, repeated, made, results = ops.device.records, ops.repeated, [], []
-    monkeypatch.setattr(ops, "repeated", lambda function: made.append(repeated(function)) or made[-1])
+    records, capture, made, results = ops.device.records, ops.capture, [], []
+    monkeypatch.setattr(ops, "capture", lambda function: made.append(capture(function)) or made[-1])
     for recording in (False, records):
         monkeypatch.setattr(ops.device, "records", recording)
         objective = Objective(

@@ -16,6 +16,7 @@ import numpy as np
 
 from ...errors import DeviceError
 from .. import get
+from ..base import RELU, Epilogue
 from ..numpy import Backend as Exact
 from ..threads import cpu_count
 from . import tensor
@@ -107,24 +108,28 @@ def _layer(ops, shape, outputs, long):
     x, g, pooled_g, style = map(ops.asarray, (x, g, pooled_g, style))
 
     def run():
-        found = {"a product": filters.forward(x, _PADS), "a ReLU": filters.forward_relu(x, _PADS, False)[0]}
-        found["a ReLU with bits"], mask = filters.forward_relu(x, _PADS, True)
-        if ops.fuses_pooling:
-            found["a pool"], winners = filters.forward_relu_pool(x, _PADS, True, half)
+        rectified, mask = filters.forward(x, _PADS, RELU)
+        fused = filters.fuses_pool((2, 2), (2, 2), (0, 0))
+        found = {
+            "a product": filters.forward(x, _PADS)[0], "a ReLU": filters.forward(x, _PADS, Epilogue(relu=True))[0],
+            "a ReLU with bits": rectified,
+        }  # fmt: skip
+        if fused:
+            found["a pool"], winners = filters.forward(x, _PADS, Epilogue(True, True, half))
         else:
             pool = (2, 2), (2, 2), (0, 0)
-            found["a pool"], winners = ops.max_pool(found["a ReLU"], *pool, half)
+            found["a pool"], winners = ops.max_pool(rectified, *pool, half)
         if not long:
             found["a gradient"] = filters.backward(g, size, _PADS)
-            found["a ReLU's gradient"] = filters.backward_relu(g, mask, size, _PADS)
+            found["a ReLU's gradient"] = filters.backward(g, size, _PADS, mask)
             if tensor.gram_fits(shape[0]):
-                gradient = filters.backward_relu(g, mask, size, _PADS)
+                gradient = filters.backward(g, size, _PADS, mask)
                 found["a style's gradient with it"] = ops.gram_backward(style, x, 1.0, out=gradient)
-            if ops.fuses_pooling:
-                found["a pool's gradient"] = filters.backward_relu_pool(pooled_g, winners, size, _PADS)
+            if fused:
+                found["a pool's gradient"] = filters.backward(pooled_g, size, _PADS, winners)
             else:
                 spread = ops.max_pool_backward(pooled_g, winners, (1, outputs, *size), *pool)
-                found["a pool's gradient"] = filters.backward_relu(spread, mask, size, _PADS)
+                found["a pool's gradient"] = filters.backward(spread, size, _PADS, mask)
         return {name: np.array(array) for name, array in found.items()}
 
     return run
