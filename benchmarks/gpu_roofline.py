@@ -26,7 +26,7 @@ import math
 
 from common import VGG19
 
-from cvstyle.backends.device import tensor, ways, winograd
+from cvstyle.backends.device import algorithms, mma, winograd
 
 
 def main():
@@ -74,7 +74,7 @@ def tensor_cores(args):
             cells.append(", ".join(f"{t:.0f}{' (memory)' if t == memory else ''}" for t in (forward, backward)))
         for split, read, written in ((True, channels, outputs), (False, outputs, channels)):
             if channels == 3:
-                cells.append("picture.cl | |")
+                cells.append("few_channels.cl | |")
                 continue
             way, busy, microseconds = taken(args, read, height, width, written, split)
             totals["fp16 by these ways"] = totals.get("fp16 by these ways", 0) + microseconds
@@ -86,9 +86,9 @@ def tensor_cores(args):
 def taken(args, channels, height, width, outputs, split):
     """(the way that the backend takes for fp16, share of the multiprocessors' time that is used, microseconds)"""
     shape = channels, height, width, outputs, 3, "fp16", split, args.units
-    way = tensor.plan(*shape, wgmma=args.wgmma)
-    groups = tensor.groups(way.tile, height, width, outputs) * way.splits
-    products = next(time for time, other in tensor.estimates((way.tile,), *shape) if other == way)
+    way = mma.best_algorithm(*shape, wgmma=args.wgmma)
+    groups = way.block.count(height, width, outputs) * way.splits
+    products = next(time for time, other in mma.estimates((way.block,), *shape) if other == way)
     return way, groups / (-(-groups // args.units) * args.units), products * 2 * args.units / args.tile / 1e6
 
 
@@ -117,14 +117,14 @@ def fp32(args):
     print(f"|{' --- |' * 7}")
     totals, launches, most = [0.0, 0.0], 0, 0
     for name, channels, outputs, height, width in layers(args.size):
-        blocks = math.prod(winograd.blocks((height, width)))
+        blocks = math.prod(winograd.tile_grid((height, width)))
         arithmetic = 18 * channels * outputs * height * width / args.fp32 / 1e6
         direct = max(arithmetic, maps(channels, outputs, height, width) / args.bandwidth / 1e3) + args.launch / 1e3
         shape, known = (outputs, height * width, channels, 9, 1, args.units), {"blocks": blocks}
-        known |= {"memory": args.memory * 10**9, "cached": args.l2 * 10**6}
-        found = ways.ranked(*shape, **known)
+        known |= {"memory": args.memory * 10**9, "cache_size": args.l2 * 10**6}
+        found = algorithms.ranked_algorithms(*shape, **known)
         way = next(w for w in found if w.winograd)
-        size = ways.slab(channels, outputs, way.splits, blocks, way.room)
+        size = algorithms.tile_batch(channels, outputs, way.splits, blocks, way.workspace)
         slabs, parts = -(-blocks // size), by_winograd(args, channels, outputs, blocks, size, way)
         times = direct, sum(parts) + 3 * slabs * args.launch / 1e3
         taken = times[0] if channels == 3 else min(times)
@@ -133,7 +133,7 @@ def fp32(args):
         if taken < direct:
             most = max(most, 4 * 36 * (channels + way.splits * outputs) * size)
         cell = f"{times[1]:.0f}: {', '.join(f'{part:.0f}' for part in parts)}"
-        chosen = "picture.cl" if channels == 3 else found[0]
+        chosen = "few_channels.cl" if channels == 3 else found[0]
         print(f"| {name} | {width}×{height} | {direct:.0f} | {cell} | {slabs} | {times[0] / times[1]:.2f} | {chosen} |")
     direct, faster = (2 * total / 1e3 for total in totals)
     print(
@@ -151,7 +151,7 @@ def by_winograd(args, channels, outputs, blocks, size, way):
         4 * blocks * (16 * maps / args.bandwidth + 36 * slab / rate) / 1e3
         for maps, slab in zip((channels, outputs), both, strict=True)
     )
-    count, tile = -(-blocks // size), way.tile
+    count, tile = -(-blocks // size), way.block
     groups = -(-outputs // tile.bm) * -(-size // tile.bn) * 36 * way.splits
     turns, share = -(-groups // args.units), -(-channels // 8 // way.splits) * 8
     product = turns * args.units * tile.bm * tile.bn * share * 2 / args.fp32 / 1e6

@@ -97,7 +97,7 @@ def _on_opencl(divisor, pictures, size, tile_size, optimizer, split):
     for ops, need in zip(devices, found.needs):
         tiles = f"{found.windows} tiles of {found.window[1]}×{found.window[0]}" if found.tile_size else "no tiles"
         case = f"opencl, {need.place}, {optimizer}, {found.size[1]}×{found.size[0]}, {tiles}"
-        _row(need.size, ops.pool.taken, case)
+        _row(need.size, ops.pool.max_reserved, case)
 
 
 def _row(planned, taken, case):

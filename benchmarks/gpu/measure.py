@@ -17,7 +17,7 @@ from common import VGG19, distance, objective, problem, versions, vgg19
 
 from cvstyle import Objective, backends, images, optimize, zoo
 from cvstyle.backends.base import RELU
-from cvstyle.backends.device import rehearsal
+from cvstyle.backends.device import dry_run
 from cvstyle.backends.numpy import Backend as Reference
 from cvstyle.errors import CvstyleError
 from cvstyle.graph import Network, load_network
@@ -79,7 +79,8 @@ def machine(s: Settings, emit):
         emit({"what": name, "found": value})
     device = backends.get("cuda", s.device).device
     emit({"what": "driver", "found": device.driver})
-    emit({"what": "device", "found": f"{device.name}, {device.units} multiprocessors, {device.memory >> 20} MB"})
+    size = f"{device.multiprocessors} multiprocessors, {device.memory >> 20} MB"
+    emit({"what": "device", "found": f"{device.name}, {size}"})
 
 
 def first(s: Settings, emit):
@@ -101,7 +102,7 @@ def first(s: Settings, emit):
     for _ in range(5):
         iteration()
     emit({
-        **found, "replayed": distance(ops.to_host(kept)[0], exact), "recorded": ops.recording_problem or "yes",
+        **found, "replayed": distance(ops.to_host(kept)[0], exact), "recorded": ops.capture_problem or "yes",
         "seconds": time.perf_counter() - start,
     })  # fmt: skip
     refuse(found["error of the gradient"], 1e-2)
@@ -137,9 +138,9 @@ def iteration(s, definition, size):
     found = {
         "ms": ms, "spread": f"{min(times):.2f} to {max(times):.2f}",
         "evaluation, launched, ms": seconds_of(ops, lambda: function.evaluate(x)) * 1e3,
-        "MB": (ops.pool.peak + ops.recorded_peak) / 1e6, "filters, MB": ops.weights / 1e6,
+        "MB": (ops.pool.max_allocated + ops.captured_peak) / 1e6, "filters, MB": ops.filter_bytes / 1e6,
         "history, MB": (state.steps.nbytes + state.changes.nbytes) / 1e6,
-        "recorded": ops.recording_problem or ("yes" if ops.recorded_peak else "no"),
+        "recorded": ops.capture_problem or ("yes" if ops.captured_peak else "no"),
         "not tried": len(ops.choices.untried), "untried": ops.choices.untried, "loss": float(function.loss),
     }  # fmt: skip
     if s.narrow == 1 and "conv1_1" in net.layer_names:
@@ -183,7 +184,7 @@ def timed(ops, layer, inner, outer, ceiling):
     forward = ops.seconds(lambda: filters.forward(x, pad, RELU))
     backward = ops.seconds(lambda: ops.materialize(filters.backward(g, inner[2:], pad, mask)))
     rates = [2 * 9 * inner[1] * math.prod(outer[1:]) / 1e12 / seconds for seconds in (forward, backward)]
-    words = 3 if ops.split and inner[1] > 4 else 1  # products for each that counts
+    words = 3 if ops.split_operands and inner[1] > 4 else 1  # products for each that counts
     found = {
         "forward, ms": forward * 1e3, "TFLOP/s": rates[0], "by": filters.engine(),
         "backward, ms": backward * 1e3, "TFLOP/s back": rates[1], "back by": filters.engine(backward=True),
@@ -243,7 +244,7 @@ def largest(s: Settings, emit):
     net = Network(definition, s.ops())
     p = problem(net.layer_names, size, square=True)
     p.style = problem(net.layer_names, min(size, 1024)).style
-    planned = rehearsal.Rehearsal(net.ops)
+    planned = dry_run.DryRunBackend(net.ops)
     rehearsed = objective(Network(definition, planned), p, tile_size=s.tile)
     rehearsed.evaluate(planned.zeros((1, *p.content.shape)))
     function, x = objective(net, p, tile_size=s.tile), net.ops.asarray(p.content[None])
@@ -251,7 +252,7 @@ def largest(s: Settings, emit):
     seconds = seconds_of(net.ops, lambda: function.evaluate(x), 1)
     emit({
         "size": f"{size}×{size}", "tile": s.tile, "tiles": len(function.tiles), "seconds": seconds,
-        "planned, MB": planned.taken / 1e6, "taken, MB": net.ops.pool.taken / 1e6,
+        "planned, MB": planned.max_reserved / 1e6, "taken, MB": net.ops.pool.max_reserved / 1e6,
         "of the device, MB": net.ops.device.memory / 1e6, "loss": float(function.loss),
     })  # fmt: skip
 

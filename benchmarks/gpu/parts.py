@@ -42,7 +42,7 @@ def quick(dry: bool) -> list[Part]:
         ]),
         Part(7, "Hopper's own instruction", 40, [
             Step("wgmma", "self-check", 40, 15, "50 compilations of 3 s on 16 cores",
-                 {"command": [sys.executable, "-m", "cvstyle.backends.device.selfcheck", "0", *WORDS]}),
+                 {"command": [sys.executable, "-m", "cvstyle.backends.device.wgmma_check", "0", *WORDS]}),
             *[Step("iterations", p, 25, 8, "as in part 2", {**_VGG, "sizes": [512, 1024]}, _WGMMA)
               for p in order[1:3] or ("fp16",)],
         ]),

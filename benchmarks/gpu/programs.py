@@ -13,7 +13,7 @@ from common import network_files, objective, problem
 from measure import ROOT, Settings
 
 from cvstyle import images, optimize
-from cvstyle.backends.device import rehearsal
+from cvstyle.backends.device import dry_run
 from cvstyle.graph import Network
 from cvstyle.optimize import lbfgs
 
@@ -30,7 +30,7 @@ def compile(s: Settings, emit):
     for name, definition in s.nets():
         needed = {}
         for size in s.sizes:
-            needed.update(dict.fromkeys(rehearsal.kernels_needed(ops, lambda other: briefly(other, definition, size))))
+            needed.update(dict.fromkeys(dry_run.kernels_needed(ops, lambda other: briefly(other, definition, size))))
         listed = time.perf_counter() - start
         compiled = ops.prepare(needed)
         emit({

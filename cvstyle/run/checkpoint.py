@@ -25,7 +25,7 @@ def save(setup, state) -> None:
     header = {
         "settings": setup.identity, "stage": state.scale, "iterations": [count for _, count in setup.schedule],
         "done": state.done, "seed": setup.seed, "losses": state.losses, "averaged": state.averaged,
-        "numbers": numbers, "choices": {key: c for each in _tuned(setup) for key, c in each.choices.kept.items()},
+        "numbers": numbers, "choices": {key: c for each in _tuned(setup) for key, c in each.choices.entries.items()},
     }  # fmt: skip
     found = {"x": state.latest}
     if state.average is not None:

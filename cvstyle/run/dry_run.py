@@ -10,7 +10,7 @@ import numpy as np
 
 from ..backends import is_host
 from ..backends import numpy as reference
-from ..backends.device.rehearsal import Rehearsal
+from ..backends.device.dry_run import DryRunBackend
 from ..objective import Objective
 from .loop import Loop, RunState
 from .scale import Scale
@@ -28,15 +28,15 @@ def device_memory(setup: Setup, devices: list, size, styles) -> tuple[list[int],
     """
     gc.collect()
     used = {setup.net.ops, *(setup.devices or ()), *setup.program().devices}
-    counting = {ops: Rehearsal(devices[0] if is_host(ops.name) else ops) for ops in used}
-    home = counting[setup.net.ops] if setup.home is setup.net.ops else Rehearsal(devices[0])
+    counting = {ops: DryRunBackend(devices[0] if is_host(ops.name) else ops) for ops in used}
+    home = counting[setup.net.ops] if setup.home is setup.net.ops else DryRunBackend(devices[0])
     found = _resized(setup.on(counting.get, home), size)
     # Memory that is not touched is not taken.
     content, *styles = (np.zeros((3, *each), np.float32) for each in (size, *styles))
     most_tiles = _TILES * len(setup.devices or [None])
     objective = Objective(found.net, content, styles, most_tiles=most_tiles, **found.objective_settings)
     _iterate(found, objective, content)
-    return [counting[ops].taken for ops in devices], objective.tiles
+    return [counting[ops].max_reserved for ops in devices], objective.tiles
 
 
 def pictures_kept(setup: Setup, asynchronous: bool = False) -> float:
@@ -49,7 +49,7 @@ def pictures_kept(setup: Setup, asynchronous: bool = False) -> float:
     found = _resized(setup.on(lambda ops: home, home), _SMALL)
     content = np.zeros((3, *_SMALL), np.float32)
     _iterate(found, _Nothing(home), content)
-    return home.pool.allocated / content.nbytes
+    return home.pool.reserved / content.nbytes
 
 
 class _Nothing:

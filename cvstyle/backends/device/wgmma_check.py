@@ -1,9 +1,9 @@
-"""Whether Hopper's own instruction computes what it should: `python -m cvstyle.backends.device.selfcheck 0 fp16`.
+"""A check of Hopper's own instruction: `python -m cvstyle.backends.device.wgmma_check 0 fp16`.
 
-For each word that is named it multiplies whole numbers by every tile of wgmma, in all forms that a run uses, on the GPU
-of that number, compares with float64, and prints one line: "fp16: right", or what was wrong. Sums of whole numbers are
-exact on tensor cores, so every number must be equal. The exit status is 0 where all were right. It may hang, or break
-the context, where the instruction is not what the kernel takes it for: `trust` runs it in a process of its own.
+On the GPU of that number, for each of the formats, every block of wgmma multiplies whole numbers in all forms that a
+run uses. One line compares the results with float64: "fp16: right", or the fault. Sums of whole numbers are exact on
+tensor cores, so every number must be equal. The exit status is 0 where all were right. The check may hang, or break the
+context, where the instruction differs from the kernel's assumptions: `wgmma_verdict` runs it in a process of its own.
 """
 
 from __future__ import annotations
@@ -19,77 +19,88 @@ from .. import get
 from ..base import RELU, Epilogue
 from ..numpy import Backend as Exact
 from ..threads import cpu_count
-from . import tensor
-from .ways import Way
+from .algorithms import Algorithm
+from .conv_problem import PrologueCode
+from .conv_tensor_cores import gram_fits
+from .mma import WGMMA_BLOCKS, kernel_macros
 
-# (channels, height, width), and outputs: borders of every tile; long sums; groups enough to fill a device.
+# (channels, height, width), and outputs: borders of every block; long sums; groups enough to fill a device.
 CASES = (((48, 19, 35), 144), ((512, 14, 20), 64), ((64, 150, 170), 256))
-_ROUNDS = 3  # for what goes wrong at times only
+_ROUNDS = 3  # for faults that show at times only
 _SPLITS = (1, 2)
-_SMALL, _LONG = 4, 4095  # whole numbers up to these: one word suffices, or it takes two of every kind
+_SMALL = 4  # whole numbers up to this fit into one word of every format
+_LONG = 4095  # whole numbers up to this take two
 _PADS = (1, 1, 1, 1)
 
 
 def main(arguments) -> int:
-    """arguments: the number of the GPU and words, as text."""
-    number, *words = arguments
+    """arguments: the number of the GPU and formats, as text."""
+    number, *formats = arguments
     failed = 0
-    for word in words:
+    for each in formats:
         try:
-            verdict = examine(*(get("cuda", number, precision) for precision in (f"{word}-fast", word)))
+            verdict = examine(*(get("cuda", number, precision) for precision in (f"{each}-fast", each)))
         except DeviceError as error:
             verdict = f"failed: {' '.join(str(error).split())}"
-        print(f"{word}: {verdict}", flush=True)
+        print(f"{each}: {verdict}", flush=True)
         failed += verdict != "right"
     return int(failed > 0)
 
 
-def examine(one, two, tiles=tensor.HOPPER_TILES, cases=CASES, rounds=_ROUNDS) -> str:
-    """ "right", or what was wrong. one, two: backends of a precision that takes one word, or two, for a number."""
+def examine(one, two, blocks=WGMMA_BLOCKS, cases=CASES, rounds=_ROUNDS) -> str:
+    """ "right", or the fault. one, two: backends of a precision with one word, or two, for a number."""
     for ops in (one, two):
-        ops.device.wgmma, ops.autotune, ops.choices = True, True, _Chosen()
-    _compile(one, two, tiles)
+        ops.device.wgmma = True
+        ops.autotune = True
+        ops.choices = _FixedChoice()
+    _compile(one, two, blocks)
     for (shape, outputs), ops in itertools.product(cases, (one, two)):
         expected, run = (_layer(o, shape, outputs, ops is two) for o in (Exact("float64"), ops))
         expected = expected()
-        for tile, splits, _ in itertools.product(tiles, _SPLITS, range(rounds)):
-            way = ops.choices.way = Way(tile, splits)
+        for block, splits, _ in itertools.product(blocks, _SPLITS, range(rounds)):
+            algorithm = ops.choices.algorithm = Algorithm(block, splits)
             for name, found in run().items():
                 wrong = found != expected[name]
                 if wrong.any():
                     first = f"{found[wrong][0]:g} instead of {expected[name][wrong][0]:g}"
                     count = f"{np.count_nonzero(wrong)} of {wrong.size} numbers"
-                    return f"wrong: {way}, {name}, {ops.precision}: {count}, the first {first}"
+                    return f"wrong: {algorithm}, {name}, {ops.precision}: {count}, the first {first}"
     return "right"
 
 
-class _Chosen:
-    """In place of `tuning.Choices`: the same way for all."""
+class _FixedChoice:
+    """In place of `tuning.Choices`: the same algorithm for all."""
 
-    adopted, way = 0, None
+    adoptions = 0
+    algorithm = None
 
     def pick(self, key, candidates, run, kernels=None):
-        return self.way
+        return self.algorithm
 
 
-def _compile(one, two, tiles):
-    """All kernels at once, since each takes seconds."""
+def _compile(one, two, blocks):
+    """Compile all kernels in parallel, since each takes seconds."""
 
     def compiled(variant):
-        tile, ops, masked, plus = variant
-        ops._kernels.get("cuda/convolution", "convolution", tensor._macros(tile, 3, ops.word, ops.split, masked, plus))
+        block, ops, prologue, adds_product = variant
+        macros = kernel_macros(block, 3, ops.operand_format, ops.split_operands, prologue, adds_product)
+        ops._kernels.get("cuda/convolution", "convolution", macros)
 
-    # Of gradients, which take one word, there are masked ones, and one that a style's is added to.
-    variants = ((one, 0, False), (one, 1, False), (one, 2, False), (one, 1, True), (two, 0, False))
+    # Gradients, which take one word, may be masked, and one has a style's gradient as its addend.
+    bits = PrologueCode.MASK_BITS
+    variants = (
+        (one, PrologueCode.NONE, False), (one, bits, False), (one, PrologueCode.POOL_WINNERS, False), (one, bits, True),
+        (two, PrologueCode.NONE, False),
+    )  # fmt: skip
     with ThreadPoolExecutor(cpu_count()) as threads:
-        list(threads.map(compiled, [(tile, *variant) for tile in tiles for variant in variants]))
+        list(threads.map(compiled, [(block, *variant) for block in blocks for variant in variants]))
 
 
 def _layer(ops, shape, outputs, long):
-    """A function that gives what layers ask of a convolution, by name.
+    """A function that returns the results of a convolution's operations by name.
 
-    long: numbers need two words, of every second channel those of x and of the others the weights, for the product of
-    two rests is left out; gradients take one word, and are not asked for.
+    long: numbers need two words: x's in every second channel and the weights' in the others, since the product of two
+    remainders is left out; gradients, which take one word, are left out too.
     """
     random = np.random.default_rng(0)
 
@@ -102,7 +113,8 @@ def _layer(ops, shape, outputs, long):
     if long:
         x[:, ::2] = random.integers(-_LONG, _LONG + 1, x[:, ::2].shape)
         weight[:, 1::2] = random.integers(-_LONG, _LONG + 1, weight[:, 1::2].shape)
-    size, half = shape[1:], tuple(-(-n // 2) for n in shape[1:])
+    size = shape[1:]
+    half = tuple(-(-n // 2) for n in size)
     pooled_g = np.ascontiguousarray(g[..., : half[0], : half[1]])
     filters = ops.convolution(weight, bias, (1, 1), (1, 1), 1)
     x, g, pooled_g, style = map(ops.asarray, (x, g, pooled_g, style))
@@ -122,7 +134,7 @@ def _layer(ops, shape, outputs, long):
         if not long:
             found["a gradient"] = filters.backward(g, size, _PADS)
             found["a ReLU's gradient"] = filters.backward(g, size, _PADS, mask)
-            if tensor.gram_fits(shape[0]):
+            if gram_fits(shape[0]):
                 gradient = filters.backward(g, size, _PADS, mask)
                 found["a style's gradient with it"] = ops.gram_backward(style, x, 1.0, out=gradient)
             if fused:
