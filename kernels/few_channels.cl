@@ -15,7 +15,7 @@
 #define AREA ((ROWS + SIDE - 1) * PITCH)
 
 #define FOUR_OF(array, at) (*(LOCAL_POINTER const float4 *)&(array)[at])
-/* A patch of maps `from`, whose first row and column are given, with zeros around; `count` channels from the first. */
+/* A patch of maps `from`, from patch_row and patch_column on, with zeros around; `count` channels from the first. */
 #define FETCH_PATCH(to, from, count, condition)                                                                   \
     _Pragma("unroll 4") for (int i_ = LOCAL_ID; i_ < (count)*AREA; i_ += THREADS) {                                \
         const int channel_ = i_ / AREA, row_ = patch_row + i_ % AREA / PITCH, column_ = patch_column + i_ % PITCH; \

@@ -1,7 +1,7 @@
 /* The end of the Gram matrix F Fᵀ, common to gram.cl and cuda/gram.cu: from parts of its tiles, which are numbered row by
    row on and above the diagonal, to the matrix. parts: (shares + sets, tiles, SIDE, SIDE), of which each share of the
-   positions leaves one; a launch has (tiles, shares) groups. The order of sums is fixed: those of a set, `members`
-   neighbouring shares, and then those of the sets, which leave them behind the shares. */
+   positions leaves one; a launch has (tiles, shares) groups. The order of sums is fixed: first within a set
+   of `members` neighbouring shares, then over the sets, which leave their sums behind the shares. */
 
 /* The last arguments of gram_parts. With `compares`, g is the matrix less the target, `squares` the sum of the squares and
    `largest` the largest magnitude of the difference, from two numbers for each tile in `sums`. */
@@ -67,7 +67,7 @@ INLINE void finish_gram(GRAM_END, int row, int column, int channels, float *shar
         for (int k = 0; k < 4; k++)
             if (r <= c + k && c + k < channels) {
                 const int to = r * channels + c + k;
-                float value = __fmul_rn(of_quad[k], factor); /* rounded, whether something is subtracted or not */
+                float value = __fmul_rn(of_quad[k], factor); /* rounded, with a target and without */
                 if (compares) value -= target[to];
                 const float square = value * value, magnitude = fabsf(value);
                 g[to] = g[(c + k) * channels + r] = value;

@@ -257,7 +257,7 @@ KERNEL(GROUP) winograd_output(GLOBAL const float *RESTRICT m, int start_of_m, GL
             GLOBAL float *to = y + row * width + column0;
 #pragma unroll
             for (int j = 0; j < 4; j++) {
-                flags |= (uint)(tile_y[i][j] > 0) << (i * 4 + j); /* those beyond borders are not read */
+                flags |= (uint)(tile_y[i][j] > 0) << (i * 4 + j); /* flags beyond borders are not read */
                 if (epilogue != BIAS) tile_y[i][j] = rectified(tile_y[i][j]);
             }
             if (width % 4 == 0 && shift_x == 0) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import sys
 import threading
 
@@ -19,6 +20,7 @@ from cvstyle.backends import cuda
 from cvstyle.backends.base import RELU
 from cvstyle.backends.device import CompilerError, compiler, conv_few_channels, convolution, dry_run, mma, winograd
 from cvstyle.backends.device.algorithms import GEMM_BLOCKS
+from cvstyle.backends.device.conv_problem import EpilogueCode, PrologueCode
 from cvstyle.backends.device.pool import DevicePool
 from cvstyle.backends.numpy import Backend
 from cvstyle.errors import DeviceError, OptionError
@@ -37,6 +39,12 @@ OTHERS = [
     *(("few_channels", conv_few_channels.kernel_macros(side, 3, masked)) for side, masked in ((3, 0), (3, 1), (7, 1))),
     *(("functions", (("FUNCTION", i),)) for i in range(8)),
 ]  # fmt: skip
+
+
+def test_fused_operations_have_the_same_codes_in_kernels():
+    found = dict(re.findall(r"^#define (\w+) (\d+)$", compiler.source("copy"), re.MULTILINE))
+    for code in (*EpilogueCode, *PrologueCode):
+        assert found[code.name] == str(int(code))
 
 
 def compiled(name, defines, architecture, version=None):

@@ -201,7 +201,7 @@ def test_max_pool_gives_a_plateau_to_the_first(device, kernel, winner):
 ])  # fmt: skip
 @pytest.mark.parametrize("units", [2, 132])
 def test_gram(device, monkeypatch, channels, size, units):
-    monkeypatch.setattr(device.device, "units", units)
+    monkeypatch.setattr(device.device, "multiprocessors", units)
     x = noise(1, channels, *size)
     exact = EXACT.gram(EXACT.asarray(x), 0.25)
     gram = device.gram(device.asarray(x), 0.25)
@@ -549,7 +549,7 @@ def test_memory_of_vgg19_at_512(device, monkeypatch, units):
     """At most 200 MB beside the filters for 512×384, counted in a fresh pool; the kernels need not run for that."""
     ops = common.Backend(device.device)
     ops.autotune = False  # which would time launches that do nothing
-    monkeypatch.setattr(device.device, "units", units)
+    monkeypatch.setattr(device.device, "multiprocessors", units)
     monkeypatch.setattr(device.device, "memory", 8 << 30)  # with more, slabs of Winograd tiles may take more
     monkeypatch.setattr(ops.device, "launch", lambda *_: None)
     net = Network(nets.vgg(19, 1, (32, 32), classifier=False), ops)

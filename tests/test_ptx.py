@@ -256,7 +256,7 @@ def test_mistakes_of_the_last_group_are_seen(device, monkeypatch, name):
     monkeypatch.setattr(compiler, "source", lambda name: sources(name).replace(old, new))
     ops, x = backends.get("cuda"), noise(1, 3, 90, 61)
     ops.autotune, ops.pool = False, ptx.Pool(ops.device)
-    monkeypatch.setattr(ops.device, "units", 132)
+    monkeypatch.setattr(ops.device, "multiprocessors", 132)
     with pytest.raises((ptx.Fault, AssertionError), match=problem):
         for _ in range(2):
             difference = np.abs(np.array(ops.gram(ops.asarray(x), 1.0)) - EXACT.gram(EXACT.asarray(x), 1.0)).max()

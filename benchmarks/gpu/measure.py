@@ -1,4 +1,4 @@
-"""What fills the tables, each in a process of its own: `function(settings, emit)`, emit(values) for every row."""
+"""The steps that measure, each in a process of its own: `function(settings, emit)`, emit(values) for every row."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass
 class Settings:
-    """configuration: the precision, or what else is measured. sizes: longest sides, of 4:3. scratch: a folder that the
-    steps of a report share. narrow: VGG-19 with so many times fewer channels. dry: try the report out, without a GPU.
+    """configuration: the precision, or another variant. sizes: longest sides, of 4:3. scratch: a folder that the steps
+    of a report share. narrow: divisor of VGG-19's channels. dry: try the report out, without a GPU.
     """
 
     configuration: str
@@ -73,7 +73,7 @@ class Settings:
 
 
 def machine(s: Settings, emit):
-    """What this runs on, the device last: without one, the versions are known at least."""
+    """The machine and the versions, the device last: without a device the rest is known at least."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version,clocks.max.sm,clocks.max.mem,power.limit,temperature.gpu"]
     for name, value in {**versions(), "nvidia-smi": said([*query, "--format=csv,noheader"])}.items():
         emit({"what": name, "found": value})
@@ -149,7 +149,7 @@ def iteration(s, definition, size):
 
 
 def ceilings(s: Settings, emit):
-    """What a large copy reaches, read and written."""
+    """Bandwidth of a large copy, reads and writes."""
     ops = s.ops("fp32")
     count = (1 << 20) if s.dry else (1 << 29)
     source = ops.zeros((count,))
@@ -159,7 +159,7 @@ def ceilings(s: Settings, emit):
 
 
 def layers(s: Settings, emit):
-    """Each convolution of VGG-19 alone, and what was chosen for it."""
+    """Each convolution of VGG-19 alone, and its algorithm."""
     ops, size = s.ops(), s.sizes[0]
     net, ceiling = Network(s.vgg(), ops), ceiling_of(s)
     shapes = net.shapes((size * 3 // 4, size))
@@ -196,7 +196,7 @@ def timed(ops, layer, inner, outer, ceiling):
 
 
 def exact(s: Settings, emit):
-    """Gradients in float64, kept for the steps that compare with them."""
+    """Gradients in float64, for the steps that compare with them."""
     for name, definition in s.nets():
         start = time.perf_counter()
         p, x = evaluation(definition, s.sizes[0])
@@ -217,7 +217,7 @@ def gradients(s: Settings, emit):
 
 
 def pictures(s: Settings, emit):
-    """The demo's pictures through VGG-19; that of fp32 is made first. A JPEG of them, side by side, to look at."""
+    """The demo's pictures through VGG-19, the fp32 picture first; a JPEG shows them side by side."""
     size = 64 if s.dry else s.sizes[-1]
     content, style = (images.preprocess(shrunk(ROOT / f"models/demo/{n}.jpg", size)) for n in ("content", "style"))
     net = Network(s.vgg(), s.ops())
@@ -239,14 +239,14 @@ def pictures(s: Settings, emit):
 
 
 def largest(s: Settings, emit):
-    """One evaluation after another, which compiles, and the memory that a rehearsal of it takes."""
+    """One evaluation after another, which compiles, and the memory that a dry run of it takes."""
     size, definition = s.sizes[0], s.vgg()
     net = Network(definition, s.ops())
     p = problem(net.layer_names, size, square=True)
     p.style = problem(net.layer_names, min(size, 1024)).style
     planned = dry_run.DryRunBackend(net.ops)
-    rehearsed = objective(Network(definition, planned), p, tile_size=s.tile)
-    rehearsed.evaluate(planned.zeros((1, *p.content.shape)))
+    dry = objective(Network(definition, planned), p, tile_size=s.tile)
+    dry.evaluate(planned.zeros((1, *p.content.shape)))
     function, x = objective(net, p, tile_size=s.tile), net.ops.asarray(p.content[None])
     function.evaluate(x)
     seconds = seconds_of(net.ops, lambda: function.evaluate(x), 1)

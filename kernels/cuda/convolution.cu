@@ -64,7 +64,7 @@
 #define PLUS_PLANE (PH * PW + 8) /* of a word without margin */
 #define PLUS_ITEMS (KW * PH * PW / THREADS / 2) /* that a work-item fetches at a time */
 #define PLUS_COPIES ((BM / 16 * 32 + THREADS - 1) / THREADS)
-#define PLUS_ROWS (MT > 1 ? MT / 2 : 1) /* of fragments, by so many columns: half of a warp's sums */
+#define PLUS_ROWS (MT > 1 ? MT / 2 : 1) /* rows of fragments, by PLUS_COLUMNS: half of a warp's sums */
 #define PLUS_COLUMNS (MT > 1 ? NT : NT / 2)
 
 KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, GLOBAL const uint4 *RESTRICT w,
@@ -212,7 +212,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
 
     int channel = first_chunk * KW * WIDTH; /* the first of the chunk that is fetched next */
     float fetched[ITEMS][NUMBERS];
-    MASK marks[ITEMS][NUMBERS]; /* what the mask has for them */
+    MASK marks[ITEMS][NUMBERS]; /* their bits or winners in the mask */
 
     /* A chunk is fetched in SIDE parts, one with each row of taps, so that little of it is in registers at a time. Numbers
        do not wait for their marks, which are looked at when they are stored: else each would be a branch to wait at. */
@@ -307,7 +307,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
                 if (SPLIT && r < SIDE) PRODUCT(sums[0], t % 2, a[r % SIDE * SIDE + t / 2], at + COUNT)
             }
             PRODUCT_COMMIT;
-            /* With the first step's, nobody's products read the other buffer any more. */
+            /* After the first step's wait, no product reads the other buffer any more. */
             PRODUCT_WAIT(sums[0], 1, r == 0)
             FETCH_WEIGHTS((r + 2) % SIDE, first_step + r + 2)
             ANEW(id); /* all that comes of it has no place in registers */
@@ -372,7 +372,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
     int tap_row = 0, chunk = 0, stage = 0, buffer = 0;
     for (int step = 0; step < steps; step++) {
         ASYNC_WAIT(STAGES - 2);
-        BARRIER; /* this step's words are there, and nobody reads those of the step before any more */
+        BARRIER; /* this step's words are there, and the words of the step before are not read any more */
         {
             const int free_stage = stage == 0 ? STAGES - 1 : stage - 1;
             COPY_WEIGHTS(step + STAGES - 1, free_stage)
@@ -442,7 +442,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
             uint flags[(NT + 3) / 4];
             UNROLL for (int j = 0; j < (NT + 3) / 4; j++) flags[j] = 0;
 #if SIDE > 1
-            UNROLL for (int j = 0; j < NT; j += j % 2 ? 3 : 1) { /* two tiles of 8 columns, and those a row below */
+            UNROLL for (int j = 0; j < NT; j += j % 2 ? 3 : 1) { /* two tiles of 8 columns, and the two a row below */
                 const int tile = warp_n * NT + j;
                 const int row = first_row + tile / 2, column = first_column + tile % 2 * 8 + lane % 4 * 2;
                 const int to = output * pooled_plane + row / 2 * pooled_width + column / 2;

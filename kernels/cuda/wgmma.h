@@ -6,7 +6,7 @@
    further on the next 4 words. (PTX ISA, "Strides": along the summed axis, where that is contiguous and not swizzled, the
    leading offset goes from the first 16 bytes to the second; so says cute/atom/mma_traits_sm90_gmma.hpp of CUTLASS:
    ((8, m), (T, 2)) : ((1T, stride), (1, leading)). "Register Fragments and Shared Memory Matrix Layouts": starting
-   addresses must be multiples of 16.) The sums lie as those of mma.sync, for each 8 positions.
+   addresses must be multiples of 16.) The sums lie as the sums of mma.sync, for each 8 positions.
 
    Products are asynchronous: their words and weights must stay until PRODUCT_WAIT. Stores reach the tensor cores by
    PUBLISH. */

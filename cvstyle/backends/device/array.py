@@ -99,7 +99,8 @@ class Scalar:
         a, b, c, d = self.form
         return Scalar(self.array, (number * c, number * d, a, b))
 
-    __radd__, __rmul__ = __add__, __mul__
+    __radd__ = __add__
+    __rmul__ = __mul__
 
     def __neg__(self):
         return self * -1

@@ -56,7 +56,7 @@ class Backend(Arrays, Reductions, Layers, Losses, Optimizers):
         self.capture_problem = ""
         """The reason why the device did not capture a function, or ""."""
         self.autotune = device.autotunes
-        """Whether convolutions take the algorithm measured as fastest, not the one estimated as fastest."""
+        """True if convolutions take the algorithm measured as fastest, False for the one estimated as fastest."""
         self._kernels = Kernels(device)
         self._constants = {}
         self._counters = {}
@@ -71,7 +71,7 @@ class Backend(Arrays, Reductions, Layers, Losses, Optimizers):
 
     @property
     def wgmma(self):
-        """Whether Hopper's own instruction is a candidate: where it is correct, and algorithms are timed."""
+        """True if Hopper's own instruction is a candidate: it is correct, and algorithms are timed."""
         wanted = self.device.wgmma
         return self.autotune and self._wgmma_is_correct if wanted is None else wanted
 

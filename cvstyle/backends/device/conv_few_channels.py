@@ -10,11 +10,13 @@ from ..base import BIAS, UNPLACED, PoolWinners, ReluMask
 from .conv_problem import epilogue_code
 from .convolution import Convolution
 
-_COLUMNS, _ROWS, _OUTPUTS = 32, 16, 16  # as in few_channels.cl
+_COLUMNS = 32  # these three as in few_channels.cl
+_ROWS = 16
+_OUTPUTS = 16
 
 
 def fits(weight, stride, dilation, group):
-    """Whether the kernels can do a convolution with weights of this shape."""
+    """True if the kernels can do a convolution with weights of this shape."""
     outputs, channels, side = weight[:3]
     ordinary = stride == dilation == (1, 1) and group == 1 and side == weight[3]
     return ordinary and 3 <= side <= 7 and channels <= 4 and outputs % _OUTPUTS == 0

@@ -24,7 +24,7 @@ _PAD = (1, 1, 1, 1)  # the only padding of the kernels
 
 
 def fits(weight, stride, dilation, group, operand_format):
-    """Whether the kernels can do a convolution with weights of this shape."""
+    """True if the kernels can do a convolution with weights of this shape."""
     channels = math.lcm(8 * numbers_per_word(operand_format), 16)
     return (
         tuple(weight[2:]) == (3, 3) and stride == dilation == (1, 1) and group == 1
@@ -242,7 +242,7 @@ def _halves(size):
 
 
 def gram_fits(channels):
-    """Whether feature maps of this many channels have their Gram matrix on tensor cores."""
+    """True if feature maps of this many channels have their Gram matrix on tensor cores."""
     return channels % 64 == 0
 
 

@@ -107,7 +107,10 @@ def _layer(ops, shape, outputs, long):
     def whole(*size):
         return random.integers(-_SMALL, _SMALL + 1, size).astype(np.float32)
 
-    x, weight, bias, g = whole(1, *shape), whole(outputs, shape[0], 3, 3), whole(outputs), whole(1, outputs, *shape[1:])
+    x = whole(1, *shape)
+    weight = whole(outputs, shape[0], 3, 3)
+    bias = whole(outputs)
+    g = whole(1, outputs, *shape[1:])
     style = whole(shape[0], shape[0])
     style += style.T
     if long:

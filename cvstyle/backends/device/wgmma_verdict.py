@@ -25,7 +25,7 @@ _verdicts: dict[Path, dict[str, str]] = {}  # of this process
 
 
 def is_correct(device, operand_format: str) -> bool:
-    """Whether this device may use wgmma with this format (`operands.FORMATS`); without a verdict, runs the check."""
+    """True if this device may use wgmma with this format (`operands.FORMATS`); without a verdict, runs the check."""
     path = _path(device)
     if path not in _verdicts:
         _verdicts[path] = known_verdicts(device)

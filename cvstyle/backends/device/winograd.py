@@ -11,7 +11,8 @@ import numpy as np
 from ..threads import Workers
 from .algorithms import tile_batch
 
-NEAR, FAR = 5 / 8, 3 / 2
+NEAR = 5 / 8
+FAR = 3 / 2
 _POINTS = (("NEAR", f"{NEAR}f"), ("FAR", f"{FAR}f"))
 _GROUP = 256  # GROUP in portable.h
 _MIN_CHANNELS = 16  # on either side
@@ -19,7 +20,7 @@ _CHUNK = 16  # channels whose filters a host thread transforms at a time: 3 MB o
 
 
 def fits(weight, stride, dilation, group):
-    """Whether the algorithm applies to weights of this shape, and may pay.
+    """True if the algorithm applies to weights of this shape, and may pay.
 
     Its transforms move 88 floats per tile and channel where the direct kernel multiplies 144 times per channel and
     output, which breaks even at about 40 channels on GPUs; 16 leaves room for the direct kernel's waste on few.
