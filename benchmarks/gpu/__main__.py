@@ -7,8 +7,8 @@ usage: python benchmarks/gpu quick [--from PART] [--minutes 8] [--list]
 Files gpu-DATE.md, .json, .log and pictures go to the folder that the variable OUT names, else to benchmarks/results/.
 Every step is a process with a limit: a step that hangs or breaks the GPU's context is a line of the report. An
 iteration's time is the median of three, each over many iterations between two waits for the device, after enough to
-compile, choose kernels, capture the graph and fill the history. TFLOP/s count the products of direct convolutions. --dry
-and --narrow try the report out with a stand-in for the GPU.
+compile, choose kernels, capture the graph and fill the history. TFLOP/s count the products of direct convolutions.
+--dry and --narrow try the report out with a stand-in for the GPU.
 """
 
 from __future__ import annotations
