@@ -26,7 +26,7 @@ import math
 
 from common import VGG19
 
-from cvstyle.backends.device import tensor, ways, winograd
+from cvstyle.backends.device import algorithms, mma, winograd
 
 
 def main():
@@ -78,7 +78,7 @@ def tensor_cores(args):
             cells.append(", ".join(f"{t:.0f}{' (memory)' if t == memory else ''}" for t in (forward, backward)))
         for split, read, written in ((True, channels, outputs), (False, outputs, channels)):
             if channels == 3:
-                cells.append("picture.cl | |")
+                cells.append("few_channels.cl | |")
                 continue
             way, busy, microseconds = taken(args, read, height, width, written, split)
             totals["fp16 by these ways"] = totals.get("fp16 by these ways", 0) + microseconds
@@ -90,9 +90,9 @@ def tensor_cores(args):
 def taken(args, channels, height, width, outputs, split):
     """(the way that the backend takes for fp16, share of the multiprocessors' time that is used, microseconds)"""
     shape = channels, height, width, outputs, 3, "fp16", split, args.units
-    way = tensor.plan(*shape, wgmma=args.wgmma)
-    groups = tensor.groups(way.tile, height, width, outputs) * way.splits
-    products = next(time for time, other in tensor.estimates((way.tile,), *shape) if other == way)
+    way = mma.best_algorithm(*shape, wgmma=args.wgmma)
+    groups = way.block.count(height, width, outputs) * way.splits
+    products = next(time for time, other in mma.estimates((way.block,), *shape) if other == way)
     return way, groups / (-(-groups // args.units) * args.units), products * 2 * args.units / args.tile / 1e6
 
 
@@ -129,13 +129,13 @@ def fp32(args):
     launches = 0
     largest_slab = 0
     for name, channels, outputs, height, width in layers(args.size):
-        blocks = math.prod(winograd.blocks((height, width)))
+        blocks = math.prod(winograd.tile_grid((height, width)))
         arithmetic = 18 * channels * outputs * height * width / args.fp32 / 1e6
         direct = max(arithmetic, maps(channels, outputs, height, width) / args.bandwidth / 1e3) + args.launch / 1e3
-        limits = {"blocks": blocks, "memory": args.memory * 10**9, "cached": args.l2 * 10**6}
-        ranked = ways.ranked(outputs, height * width, channels, 9, 1, args.units, **limits)
+        limits = {"blocks": blocks, "memory": args.memory * 10**9, "cache_size": args.l2 * 10**6}
+        ranked = algorithms.ranked_algorithms(outputs, height * width, channels, 9, 1, args.units, **limits)
         way = next(w for w in ranked if w.winograd)
-        size = ways.slab(channels, outputs, way.splits, blocks, way.room)
+        size = algorithms.tile_batch(channels, outputs, way.splits, blocks, way.workspace)
         slabs = -(-blocks // size)
         parts = by_winograd(args, channels, outputs, blocks, size, way)
         times = direct, sum(parts) + 3 * slabs * args.launch / 1e3
@@ -145,7 +145,7 @@ def fp32(args):
         if taken < direct:
             largest_slab = max(largest_slab, 4 * 36 * (channels + way.splits * outputs) * size)
         cell = f"{times[1]:.0f}: {', '.join(f'{part:.0f}' for part in parts)}"
-        chosen = "picture.cl" if channels == 3 else ranked[0]
+        chosen = "few_channels.cl" if channels == 3 else ranked[0]
         print(f"| {name} | {width}×{height} | {direct:.0f} | {cell} | {slabs} | {times[0] / times[1]:.2f} | {chosen} |")
     direct, faster = (2 * total / 1e3 for total in totals)
     print(
@@ -163,7 +163,7 @@ def by_winograd(args, channels, outputs, blocks, size, way):
         4 * blocks * (16 * in_map / args.bandwidth + 36 * in_slab / rate) / 1e3
         for in_map, in_slab in zip((channels, outputs), slab_channels, strict=True)
     )
-    tile = way.tile
+    tile = way.block
     groups = -(-outputs // tile.bm) * -(-size // tile.bn) * 36 * way.splits
     waves = -(-groups // args.units)
     channels_each = -(-channels // 8 // way.splits) * 8

@@ -99,7 +99,7 @@ def _on_opencl(divisor, pictures, size, tile_size, optimizer, split):
     tiles = f"{forecast.windows} tiles of {width}×{height}" if forecast.tile_size else "no tiles"
     for ops, need in zip(devices, forecast.needs):
         case = f"opencl, {need.place}, {optimizer}, {forecast.size[1]}×{forecast.size[0]}, {tiles}"
-        _row(need.size, ops.pool.taken, case)
+        _row(need.size, ops.pool.max_reserved, case)
 
 
 def _row(planned, taken, case):

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from common import problem, vgg19, where
 from peer_torch import TorchStyle
 
-from cvstyle.backends.device import tensor
+from cvstyle.backends.device import operands
 
 
 def main():
@@ -28,7 +28,7 @@ def main():
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--narrow", type=int, default=1, help="divisor of the number of channels")
     parser.add_argument("--iterations", type=int, default=0)
-    parser.add_argument("--modes", default=",".join(w + s for s in ("", ":xw") for w in tensor.WORDS))
+    parser.add_argument("--modes", default=",".join(w + s for s in ("", ":xw") for w in operands.FORMATS))
     parser.add_argument("--seeds", type=int, default=1, help="pictures; the largest error is shown")
     args = parser.parse_args()
     print(where())
@@ -126,7 +126,7 @@ class Emulated(TorchStyle):
 def rounded(x, precision):
     """x after a round trip through a word of the precision."""
     if precision == "fp16":
-        factor = float(tensor.fitting(float(x.abs().max())))
+        factor = float(operands.fp16_scale(float(x.abs().max())))
         return (x * factor).half().float() / factor
     if precision == "bf16":
         return x.bfloat16().float()
@@ -140,7 +140,7 @@ def parts(x, precision, split):
     if not split:
         return high, None
     if precision == "fp16":
-        factor = float(tensor.fitting(float(x.abs().max())))
+        factor = float(operands.fp16_scale(float(x.abs().max())))
         return high, ((x - high) * factor).half().float() / factor
     return high, rounded(x - high, precision)
 

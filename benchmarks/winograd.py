@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import pocl
 
 from cvstyle import backends, timings
-from cvstyle.backends.device import convolution, ways, winograd
+from cvstyle.backends.device import algorithms, convolution, winograd
 from cvstyle.graph import Network
 
 POINTS = {
@@ -108,12 +108,12 @@ def times(args):
     size = args.size * 3 // 4, args.size
     net = Network(vgg19(), ops)
     style = [f"relu{block}_1" for block in range(1, 6)]
-    plans = lambda *shape, blocks=0, **options: ways.plan(*shape, **options), ways.plan
+    plans = lambda *shape, blocks=0, **options: algorithms.best_algorithm(*shape, **options), algorithms.best_algorithm
     results = []
     for plan in plans:
-        convolution.plan = plan
+        convolution.best_algorithm = plan
         results.append(timings.measure(net, ["relu4_2"], style, size, args.rounds))
-    print(f"\n{ops.device.name}, {ops.device.units} units, {size[1]}×{size[0]}\n")
+    print(f"\n{ops.device.name}, {ops.device.multiprocessors} units, {size[1]}×{size[0]}\n")
     print("| layer | direct, ms: forward, backward | by estimate | forward by | backward by |\n" + "| --- " * 5 + "|")
     for direct, chosen in zip(results[0][0], results[1][0], strict=True):
         if direct.operations:

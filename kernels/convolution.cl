@@ -1,38 +1,34 @@
-/* Convolution as a matrix product that is never written out: y[o, p] = Σ_k w[k, o] · x[k, p] with k over (channel, tap)
-   and p over output positions. A group computes a tile of BM outputs by BN positions in steps of BK channels of one tap;
-   each work-item holds TM × TN of it in registers. Both operands pass through local memory, in two buffers: while one is
-   multiplied, the next is on its way from global memory.
+/* Convolution as an implicit matrix product: y[o, p] = Σ_k w[k, o] · x[k, p] with k over (channel, tap) and p over output
+   positions. A group computes a block of BM outputs by BN positions in steps of BK channels of one tap; each work-item
+   holds TM × TN of it in registers. Both operands pass through local memory, in two buffers: while one is multiplied, the
+   next is loaded from global memory.
 
    One kernel serves
    - the forward direction: position (u, v) reads (u · stride + tap · dilation − pad);
    - the gradient for the input (adjoint = 1): it reads the output's gradient at (position + pad − tap · dilation) / stride
-     where that is whole. Positions of equal remainder (a phase) meet the same taps, so each phase is a dense convolution
-     with some of the taps, and no product with a zero is made;
+     where the quotient is whole. Positions of equal remainder (a phase) meet the same taps, so each phase is a dense convolution
+     with some of the taps, without products with zeros;
    - the product of a matrix with feature maps (the Gram gradient), as a 1×1 convolution.
-   Where positions are few, groups share out the channels (splits > 1) and leave sums for finish.cl.
+   Where positions are few, the channels are split over groups (splits > 1), which leave partial sums for finish.cl.
 
-   -D BM, BN, BK, TM, TN   the tile
-   -D MASKED               0; 1: x counts only where its bit is set (the gradient of a ReLU); 2: x is the gradient of a
-                           2×2 max pool after the ReLU, and counts at the winners; 3: as 1, where winograd.cl wrote the
-                           bits, 16 for each 4×4 block, which start mask_y and mask_x before x
+   -D BM, BN, BK, TM, TN   the block
+   -D PROLOGUE             see portable.h; the tiles of MASK_TILES start mask_y and mask_x before x
    -D MATRIX               0; 1: w is a (channels, outputs) matrix without padding, scaled by a factor on the device, and
                            y is added to when `accumulate` is set
-   relu: 0; 1: max(y, 0); 2: and store one bit per element, 1 where y > 0; 3: and take the largest of each 2×2 window
-         (clipped at the border), and store which one it was, 0 to 3, or 4 where it is not above 0. Then four
-         positions in a row are a window, which one work-item holds.
+   epilogue: see portable.h; with RELU_POOL four positions in a row are a window, which one work-item holds.
 
    Weights: (group, tap, channels rounded up to 8, outputs rounded up to 4), zero where rounded up, and 128 more floats
    that may be read. Bits: rows of whole words, one row per channel. */
 
 #define COLUMNS (BN > THREADS ? BN / THREADS : 1)  /* positions that a work-item fetches */
 #define ROW_STEP (BN > THREADS ? 1 : THREADS / BN)
-#define ROWS (BK / ROW_STEP)                       /* channels that it fetches at each of them */
+#define ROWS (BK / ROW_STEP)                       /* channels that it fetches at each position */
 
 /* Constants of a launch that all work-items share, as the host lays them out. */
 #define LAYOUT                                                                                                         \
     int channels, int height, int width, int outputs, int out_height, int out_width, int taps_y, int taps_x,          \
         int stride_y, int stride_x, int dilation_y, int dilation_x, int pad_y, int pad_x, int apart_y, int apart_x,   \
-        int groups, int splits, int adjoint, int relu, int pooled_height, int pooled_width, int mask_y, int mask_x
+        int groups, int splits, int adjoint, int epilogue, int pooled_height, int pooled_width, int mask_y, int mask_x
 
 /* First tap that meets positions of this remainder; taps where there is none. */
 INLINE int first_tap(int remainder, int pad, int dilation, int stride, int step) {
@@ -48,12 +44,12 @@ KERNEL_RESIDENT(THREADS, (MATRIX ? 384 : RESIDENT) / THREADS) convolution(GLOBAL
     LOCAL ALIGNED float tile_w[2][BK][BM];
     LOCAL ALIGNED float tile_x[2][BK][BN];
     LOCAL uchar nibbles[BM][BN / 4];
-    LOCAL int kept[5]; /* what only the end needs, so that it takes no registers meanwhile */
+    LOCAL int kept[5]; /* numbers for the end alone, so that they take no registers meanwhile */
     const int id = LOCAL_ID, first_output = GROUP_ID(1) * BM, first_position = GROUP_ID(0) * BN;
     const int pooled_plane = pooled_height * pooled_width;
-    const int input_plane = MASKED == 2 ? pooled_plane : height * width;
+    const int input_plane = PROLOGUE == POOL_WINNERS ? pooled_plane : height * width;
 
-    /* Which group of channels, phase and share of the channels this is. */
+    /* The group of channels, the phase and the split of this group of work-items. */
     int z = GROUP_ID(2);
     const int group = z % groups;
     z /= groups;
@@ -77,7 +73,7 @@ KERNEL_RESIDENT(THREADS, (MATRIX ? 384 : RESIDENT) / THREADS) convolution(GLOBAL
         read_y = read_x = 1;
     }
     const int split = z;
-    const int position_count = relu == 3 ? 4 * pooled_plane : rows * columns;
+    const int position_count = epilogue == RELU_POOL ? 4 * pooled_plane : rows * columns;
     if (columns == 0) columns = 1; /* a phase without positions: nothing may divide by it */
     if (id == 0) {
         kept[0] = position_count;
@@ -102,14 +98,14 @@ KERNEL_RESIDENT(THREADS, (MATRIX ? 384 : RESIDENT) / THREADS) convolution(GLOBAL
     x += group * channels * input_plane;
     w += group * taps_y * taps_x * channel_pitch * output_pitch;
 
-    /* What this work-item fetches of x: COLUMNS positions, ROWS channels from fetch_row on. */
+    /* This work-item fetches COLUMNS positions of x, ROWS channels from fetch_row on. */
     const int fetch_row = id / BN, fetch_column = id % BN;
     int fetch_y[COLUMNS], fetch_x[COLUMNS];
 #pragma unroll
     for (int j = 0; j < COLUMNS; j++) {
         const int p = first_position + fetch_column + j * THREADS, window = p / 4;
-        const int row = relu == 3 ? window / pooled_width * 2 + (p >> 1 & 1) : p / columns;
-        const int column = relu == 3 ? window % pooled_width * 2 + (p & 1) : p % columns;
+        const int row = epilogue == RELU_POOL ? window / pooled_width * 2 + (p >> 1 & 1) : p / columns;
+        const int column = epilogue == RELU_POOL ? window % pooled_width * 2 + (p & 1) : p % columns;
         /* A position beyond the last gets a row that fails every test for being inside. */
         fetch_y[j] = p < position_count ? row * read_y + start_y : -(1 << 29);
         fetch_x[j] = column * read_x + start_x;
@@ -126,7 +122,7 @@ KERNEL_RESIDENT(THREADS, (MATRIX ? 384 : RESIDENT) / THREADS) convolution(GLOBAL
         _Pragma("unroll") for (int j = 0; j < COLUMNS; j++) {                                                          \
             const int iy = fetch_y[j] + at_y * step_y, ix = fetch_x[j] + at_x * step_x;                                \
             const int inside = (uint)iy < (uint)height && (uint)ix < (uint)width;                                      \
-            const int place = MASKED == 2 ? (iy >> 1) * pooled_width + (ix >> 1) : iy * width + ix;                    \
+            const int place = PROLOGUE == POOL_WINNERS ? (iy >> 1) * pooled_width + (ix >> 1) : iy * width + ix;                    \
             _Pragma("unroll") for (int i = 0; i < ROWS; i++) {                                                         \
                 const int channel = channel0 + i * ROW_STEP;                                                           \
                 float value = 0;                                                                                       \
@@ -154,16 +150,16 @@ KERNEL_RESIDENT(THREADS, (MATRIX ? 384 : RESIDENT) / THREADS) convolution(GLOBAL
         }                                                                                                              \
     }
 
-#if MASKED == 2
+#if PROLOGUE == POOL_WINNERS
     GLOBAL const uchar *winners = (GLOBAL const uchar *)mask + group * channels * input_plane;
 #define MASK_VALUE \
     if (winners[channel * input_plane + place] != ((iy & 1) << 1 | (ix & 1))) value = 0;
-#elif MASKED == 3
+#elif PROLOGUE == MASK_TILES
     const int across = (width + mask_x + 3) / 4, blocks = (height + mask_y + 3) / 4 * across;
     GLOBAL const ushort *block = (GLOBAL const ushort *)mask + group * channels * blocks;
 #define MASK_VALUE \
     if (!BLOCK_BIT(block + channel * blocks, across, iy + mask_y, ix + mask_x)) value = 0;
-#elif MASKED
+#elif PROLOGUE
     mask += group * channels * ((input_plane + 31) / 32);
 #define MASK_VALUE \
     if (!(mask[channel * ((input_plane + 31) / 32) + (place >> 5)] >> (place & 31) & 1u)) value = 0;
@@ -201,9 +197,9 @@ KERNEL_RESIDENT(THREADS, (MATRIX ? 384 : RESIDENT) / THREADS) convolution(GLOBAL
     ACCUMULATE(sums, steps, tile_w, tile_x, ty, tx)
 
     const int positions = kept[0], row_length = kept[1], phase_y = kept[2], phase_x = kept[3], part = kept[4];
-    const int output_plane = relu == 3 ? positions : out_height * out_width;
+    const int output_plane = epilogue == RELU_POOL ? positions : out_height * out_width;
     const int finished = splits == 1;
-    if (!finished || relu != 3) y += part * outputs * output_plane;
+    if (!finished || epilogue != RELU_POOL) y += part * outputs * output_plane;
 #pragma unroll
     for (int i = 0; i < TM; i++) {
         const int row = ROW_OF(i, ty), output = first_output + row;
@@ -216,7 +212,7 @@ KERNEL_RESIDENT(THREADS, (MATRIX ? 384 : RESIDENT) / THREADS) convolution(GLOBAL
             const int column = COLUMN_OF(j, tx), p = first_position + column;
             float v0 = sums[i][j] + shift, v1 = sums[i][j + 1] + shift;
             float v2 = sums[i][j + 2] + shift, v3 = sums[i][j + 3] + shift;
-            if (finished && relu == 3) {
+            if (finished && epilogue == RELU_POOL) {
                 const int window = p / 4, row0 = window / pooled_width * 2, column0 = window % pooled_width * 2;
                 const int right = column0 + 1 < out_width, below = row0 + 1 < out_height;
                 int winner = 0;
@@ -226,7 +222,7 @@ KERNEL_RESIDENT(THREADS, (MATRIX ? 384 : RESIDENT) / THREADS) convolution(GLOBAL
                     y[to] = rectified(v0);
                     ((GLOBAL uchar *)bits)[to] = (uchar)(v0 > 0 ? winner : 4);
                 }
-            } else if (finished && relu) {
+            } else if (finished && epilogue != BIAS) {
                 /* Positions beyond the last are sums of zeros and the bias: their bits must not be set. */
                 const int left = positions - p;
                 nibbles[row][column / 4] = (uchar)((v0 > 0 && left > 0) | (v1 > 0 && left > 1) << 1 |
@@ -236,7 +232,7 @@ KERNEL_RESIDENT(THREADS, (MATRIX ? 384 : RESIDENT) / THREADS) convolution(GLOBAL
                 v2 = rectified(v2);
                 v3 = rectified(v3);
             }
-            if (output < outputs && !(finished && relu == 3)) {
+            if (output < outputs && !(finished && epilogue == RELU_POOL)) {
                 GLOBAL float *to = y + output * output_plane;
 #if MATRIX
                 const float factor = FACTOR_VALUE;
@@ -272,7 +268,7 @@ KERNEL_RESIDENT(THREADS, (MATRIX ? 384 : RESIDENT) / THREADS) convolution(GLOBAL
     }
 
     BARRIER;
-    if (finished && relu == 2)
+    if (finished && epilogue == RELU_BITS)
         for (int i = id; i < BM * (BN / 32); i += THREADS) {
             const int row = i / (BN / 32), word = i % (BN / 32), output = first_output + row;
             if (output < outputs && first_position + word * 32 < positions) {

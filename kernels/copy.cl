@@ -7,7 +7,7 @@ KERNEL(GROUP) copy_block(GLOBAL float *target, GLOBAL const float *source, int n
     target[target_start + i0 * t0 + i1 * t1 + i2 * t2 + i3] = source[source_start + i0 * s0 + i1 * s1 + i2 * s2 + i3];
 }
 
-/* The first numbers of up to 8 arrays, into an array from a place on. */
+/* Gather the first numbers of up to 8 arrays in an array, from a place on. */
 KERNEL(8) gather(GLOBAL float *to, int place, int count, GLOBAL const float *a, GLOBAL const float *b,
                  GLOBAL const float *c, GLOBAL const float *d, GLOBAL const float *e, GLOBAL const float *f,
                  GLOBAL const float *g, GLOBAL const float *h) {

@@ -1,19 +1,19 @@
-/* The end of a convolution whose channels were shared out: sum of the shares in fixed order, bias, ReLU (relu as in
-   convolution.cl). One row of groups per output channel. */
+/* The end of a convolution with split channels: the partial sums in fixed order, bias, and the epilogue (portable.h). One
+   row of groups per output channel. */
 KERNEL(GROUP) finish(GLOBAL const float *RESTRICT shares, GLOBAL const float *RESTRICT bias, GLOBAL float *RESTRICT y,
-                     GLOBAL uint *RESTRICT bits, int splits, int outputs, int plane, int relu) {
+                     GLOBAL uint *RESTRICT bits, int splits, int outputs, int plane, int epilogue) {
     LOCAL uchar flags[GROUP];
     const int p = ELEMENT, output = GROUP_ID(1);
     float value = 0;
     if (p < plane) {
         for (int i = 0; i < splits; i++) value += shares[(i * outputs + output) * plane + p];
         value += bias[output];
-        y[output * plane + p] = relu ? rectified(value) : value;
+        y[output * plane + p] = epilogue != BIAS ? rectified(value) : value;
     }
-    store_bits(bits + output * ((plane + 31) / 32), flags, p < plane && value > 0, relu == 2 ? plane : 0);
+    store_bits(bits + output * ((plane + 31) / 32), flags, p < plane && value > 0, epilogue == RELU_BITS ? plane : 0);
 }
 
-/* The same with the max pool (relu = 3): one window per work-item; four shares in a row are a window. */
+/* The same for RELU_POOL: one window per work-item; four partial sums in a row are a window. */
 KERNEL(GROUP) finish_pool(GLOBAL const float *RESTRICT shares, GLOBAL const float *RESTRICT bias,
                           GLOBAL float *RESTRICT y, GLOBAL uchar *RESTRICT winners, int splits, int outputs,
                           int out_height, int out_width, int pooled_height, int pooled_width) {

@@ -1,5 +1,5 @@
 /* Functions of one number, chosen by -DFUNCTION; p, q, r are their parameters (see _FUNCTIONS in backends/numpy.py).
-   The derivative is computed from what that table says is saved. */
+   The derivative is computed from the array that the table says is saved. */
 
 #define SIGMOID 0
 #define TANH 1

@@ -4,7 +4,7 @@
 #define THREADS 64   /* each holds 8 × 8 entries */
 #define PITCH (SIDE + 1)
 
-/* A group sums one tile over `span` positions; the last ones to come do the rest (finish_gram). */
+/* A group sums one tile over `span` positions; the last groups to come do the rest (finish_gram). */
 KERNEL(THREADS) gram_parts(GLOBAL const float *RESTRICT f, int channels, int positions, int span, GRAM_END) {
     LOCAL float left[DEPTH * PITCH];
     LOCAL float right[DEPTH * PITCH];

@@ -1,10 +1,10 @@
 /* The end of the Gram matrix F Fᵀ, common to gram.cl and cuda/gram.cu: from parts of its tiles, which are numbered row by
    row on and above the diagonal, to the matrix. parts: (shares + sets, tiles, SIDE, SIDE), of which each share of the
-   positions leaves one; a launch has (tiles, shares) groups. The order of sums is fixed: those of a set, `members`
-   neighbouring shares, and then those of the sets, which leave them behind the shares. */
+   positions leaves one; a launch has (tiles, shares) groups. The order of sums is fixed: first within a set
+   of `members` neighbouring shares, then over the sets, which leave their sums behind the shares. */
 
-/* What gram_parts has for its end: with a target (`compares`) the matrix less that, in `squares` the sum of the squares
-   and in `largest` the largest magnitude of the difference, from two numbers for each tile in `sums`. */
+/* The last arguments of gram_parts. With `compares`, g is the matrix less the target, `squares` the sum of the squares and
+   `largest` the largest magnitude of the difference, from two numbers for each tile in `sums`. */
 #define GRAM_END                                                                                                     \
     GLOBAL float *RESTRICT g, GLOBAL const float *RESTRICT target, GLOBAL float *parts, GLOBAL float *sums,          \
         GLOBAL float *squares, GLOBAL float *largest, GLOBAL uint *counters, int members, float factor, int compares
@@ -38,9 +38,9 @@ INLINE void add_tiles(float4 (&totals)[quads], const float *from, int count, int
     }
 }
 
-/* After all of a group of `threads` wrote their part: the last group of a set adds the set, the last of these the tile, the
-   last of all what is in `sums`. counters: one for each set of each tile, one for each tile, and one. shared: `threads`
-   numbers that nobody reads any more. */
+/* After a group of `threads` wrote its part: the last group of a set adds the set, the last of these the tile, the last of
+   all the numbers in `sums`. counters: one for each set of each tile, one for each tile, and one. shared: `threads` numbers
+   that are not in use. */
 template <int threads>
 INLINE void finish_gram(GRAM_END, int row, int column, int channels, float *shared) {
     const int tiles = GROUPS(0), tile = GROUP_ID(0), shares = GROUPS(1), sets = (shares + members - 1) / members;
@@ -67,7 +67,7 @@ INLINE void finish_gram(GRAM_END, int row, int column, int channels, float *shar
         for (int k = 0; k < 4; k++)
             if (r <= c + k && c + k < channels) {
                 const int to = r * channels + c + k;
-                float value = __fmul_rn(of_quad[k], factor); /* rounded, whether something is subtracted or not */
+                float value = __fmul_rn(of_quad[k], factor); /* rounded, with a target and without */
                 if (compares) value -= target[to];
                 const float square = value * value, magnitude = fabsf(value);
                 g[to] = g[(c + k) * channels + r] = value;

@@ -1,5 +1,5 @@
-/* L-BFGS on inner products; see Backend.lbfgs_products and after in backends/numpy.py for the arrays. The row that the
-   next pair takes is known to the device alone, in ring[0]. */
+/* L-BFGS on inner products; see Backend.lbfgs_products and after in backends/numpy.py for the arrays. The row of the next
+   pair is on the device alone, in ring[0]. */
 
 /* y ← g − y in the newest row. */
 KERNEL(GROUP) complete_pair(GLOBAL const float *RESTRICT g, GLOBAL float *RESTRICT changes,
@@ -46,7 +46,7 @@ KERNEL(GROUP) products(GLOBAL const float *RESTRICT g, GLOBAL const float *RESTR
 }
 
 #ifdef CAPACITY
-/* Tables of so few pairs are held in local memory: the recursion waits for each number. */
+/* Tables of few pairs are held in local memory: the recursion waits for each number. */
 #define HELD (CAPACITY <= 48)
 
 /* The two-loop recursion on products; one group. measured: (2, rows, 2), the sum of `parts` over `shares`. */

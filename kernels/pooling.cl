@@ -23,7 +23,7 @@ KERNEL(GROUP) max_pool(GLOBAL const float *RESTRICT x, GLOBAL float *RESTRICT y,
     winner[i] = (INDEX)best;
 }
 
-/* Gathers: each input sums over the windows that hold it, so nothing is added twice at once. */
+/* Gathers: each input sums over the windows that hold it, so no atomics are needed. */
 KERNEL(GROUP) max_pool_backward(GLOBAL const float *RESTRICT g, GLOBAL const INDEX *RESTRICT winner,
                                 GLOBAL float *RESTRICT gx, int n, GEOMETRY) {
     int i = ELEMENT;
@@ -41,7 +41,7 @@ KERNEL(GROUP) max_pool_backward(GLOBAL const float *RESTRICT g, GLOBAL const IND
 }
 #else
 
-/* Elements that count along one axis: those in the picture and its padding, not those beyond (Caffe). */
+/* The number of a window's elements along one axis that are in the map or its padding (Caffe). */
 INLINE int counted(int start, int kernel_size, int size, int pad) {
     int end = start + kernel_size;
     return (end < size + pad ? end : size + pad) - start;

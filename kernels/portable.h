@@ -1,6 +1,6 @@
-/* The two dialects under one name: what CUDA and OpenCL spell differently. Kernels are one-dimensional groups of
-   `threads` work-items, of which a multiprocessor should hold some at a time where that is given; indices are 32-bit (an
-   array has fewer than 2^31 elements). */
+/* One name for the spellings of CUDA and OpenCL. Kernels are one-dimensional groups of `threads` work-items, of which a
+   multiprocessor should hold `groups` at a time where that is given; indices are 32-bit (an array has fewer than 2^31
+   elements). */
 
 #ifdef __CUDACC__
 #define KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads)
@@ -52,14 +52,32 @@ typedef float wide;
 #define GROUP 256
 #define ELEMENT (GROUP_ID(0) * GROUP + LOCAL_ID)
 
-/* Groups of a launch that finish together: each writes its part and draws a ticket, and the last one to come does the
-   rest, whichever it is. Nobody waits for anybody. Counters are zero before a launch and after it; all work being on one
-   stream, kernels share them. OpenCL 1.2 does not promise that a group sees what another one wrote in the same launch, so
-   there none comes last, and a second launch does the rest. */
+/* Fused operations of a convolution, the names and numbers of backends/device/conv_problem.py.
+
+   The argument `epilogue` of a kernel, the operations on a sum with its bias:
+   RELU: max(y, 0). RELU_BITS: and one bit per element is stored, 1 where y > 0. RELU_POOL: and a 2×2 max pool of stride 2,
+   windows clipped at the border; stored with the largest is its place, 0 to 3 row by row, or 4 where it is not above 0. */
+#define BIAS 0
+#define RELU 1
+#define RELU_BITS 2
+#define RELU_POOL 3
+
+/* The macro PROLOGUE, how a gradient x is masked as it is read:
+   MASK_BITS: x counts only where its bit is set, the gradient of a ReLU. POOL_WINNERS: x is the gradient of a 2×2 max pool
+   after a ReLU, and counts at the winners. MASK_TILES: as MASK_BITS, with 16 bits for each tile of winograd.cl. */
+#define NONE 0
+#define MASK_BITS 1
+#define POOL_WINNERS 2
+#define MASK_TILES 3
+
+/* A reduction in one launch: each group writes its part and draws a ticket, and the last group to come, whichever it is,
+   does the second stage. No group waits. Counters are zero before a launch and after it; all work being on one stream,
+   kernels share them. OpenCL 1.2 does not promise that a group sees the writes of another in the same launch, so there
+   none comes last, and a second launch does the second stage. */
 
 #ifdef __CUDACC__
-/* Whether this group is the last of `groups` to come to `counter`; then what all of them wrote before may be read, by
-   FRESH. All work-items come; `place` is of shared memory, for what nobody reads any more. */
+/* 1 if this group is the last of `groups` to come to `counter`; then the earlier writes of all may be read, by FRESH.
+   All work-items must come here; `place` is shared memory that is not in use. */
 INLINE int comes_last(GLOBAL uint *counter, int groups, LOCAL_POINTER uint *place) {
     BARRIER;
     if (LOCAL_ID == 0) {
@@ -72,7 +90,7 @@ INLINE int comes_last(GLOBAL uint *counter, int groups, LOCAL_POINTER uint *plac
 }
 #define FRESH(from) __ldcg(from) /* past the multiprocessor's own cache */
 
-/* result[0] ← the largest magnitude of what `groups` groups have, by one work-item of each. `scratch` has two places. */
+/* result[0] ← the largest magnitude over `groups` groups, called by one work-item of each. `scratch` has two places. */
 INLINE void leave_largest(GLOBAL float *result, GLOBAL uint *scratch, uint bits, int groups) {
     atomicMax(scratch, bits);
     __threadfence();
@@ -122,13 +140,13 @@ INLINE float group_sum(LOCAL_POINTER float *shared, float value) {
     return shared[0];
 }
 
-/* NaN stays where numbers are clipped or compared: max(value, 0); whether a candidate takes the place of the largest so
-   far; the larger of two. */
+/* NaN stays where numbers are clipped or compared: max(value, 0); 1 if a candidate replaces the largest so far; the
+   larger of two. */
 INLINE float rectified(float value) { return value < 0 ? 0 : value; }
 #define BEATS(candidate, best) ((candidate) > (best) || (candidate) != (candidate))
 #define LARGER(a, b) (BEATS(b, a) ? (b) : (a))
 
-/* Of a 2×2 window whose first number is in `best` and counts as winner 0: the largest of those inside. */
+/* The largest number of a 2×2 window inside the map; `best` holds the first number, which is winner 0. */
 #define TAKE_LARGEST(best, winner, right, below, second, third, fourth)            \
     {                                                                              \
         if ((right) && BEATS(second, best)) best = second, winner = 1;             \

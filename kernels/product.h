@@ -1,16 +1,16 @@
-/* What convolution.cl and winograd.cl share. */
+/* Common to convolution.cl and winograd.cl. */
 
-/* The bit of a position where winograd.cl keeps 16 for each 4×4 block, `across` blocks to a row. */
+/* The bit of a position in the mask of winograd.cl: 16 bits for each 4×4 block, `across` blocks to a row. */
 #define BLOCK_BIT(blocks, across, y, x) \
     ((blocks)[((y) >> 2) * (across) + ((x) >> 2)] >> (((y) & 3) << 2 | ((x) & 3)) & 1)
 
 #ifdef BM
-/* The inner loop of a matrix product: a group computes a tile of BM × BN, each work-item TM × TN of it in registers,
+/* The inner loop of a matrix product: a group computes a block of BM × BN, each work-item TM × TN of it in registers,
    from BK rows of both operands in local memory. The work-item (ty, tx) has rows ty · 4 .. + 3 of each BM / (TM / 4)
    outputs, columns likewise: neighbours read neighbouring quads. */
 
 #define THREADS ((BM / TM) * (BN / TN))
-#define QUADS ((BK * BM / 4 + THREADS - 1) / THREADS) /* of w that a work-item fetches */
+#define QUADS ((BK * BM / 4 + THREADS - 1) / THREADS) /* quads of w that a work-item fetches */
 
 /* In groups of 64 each work-item fetches more and needs more registers. */
 #define RESIDENT (THREADS == 64 ? 384 : 512)
@@ -35,8 +35,8 @@ INLINE void multiply(LOCAL_POINTER const float *w, LOCAL_POINTER const float *x,
     }
 }
 
-/* float sums[TM][TN]: the product of so many chunks of w and x, which have two buffers in local memory. FETCH brings the
-   next chunk into registers while one is multiplied, STORE(buffer) from there to its place. */
+/* float sums[TM][TN]: the product of `steps` chunks of w and x, which have two buffers in local memory. FETCH loads the
+   next chunk into registers while one is multiplied, and STORE(buffer) stores it in local memory. */
 #define ACCUMULATE(sums, steps, w, x, ty, tx)                                                        \
     float sums[TM][TN];                                                                              \
     _Pragma("unroll") for (int i_ = 0; i_ < TM; i_++)                                                \

@@ -1,6 +1,6 @@
-/* Maps (planes, h, w) halved up to three times, and what is made of them; see Backend.halvings and add_halvings in
-   backends/numpy.py. A group computes CORE × CORE positions of the first halving, and what belongs to them of the others,
-   from as many around as they are made of: so one launch does all. Groups: (parts of a plane, planes). */
+/* Maps (planes, h, w) halved up to three times, and the sum of the halvings; see Backend.halvings and add_halvings in
+   backends/numpy.py. A group computes CORE × CORE positions of the first halving and the corresponding ones of the others,
+   with the margins that these depend on: so one launch does all. Groups: (parts of a plane, planes). */
 
 #define CORE 32
 #define WITHIN(position, n) ((position) < 0 ? 0 : (position) < (n) ? (position) : (n) - 1)
@@ -18,18 +18,18 @@
         if (row >= 0 && column >= 0 && row < (h) && column < (w)) body                      \
     }
 
-/* Whether that position is the group's own. */
+/* 1 if the position is the group's own. */
 #define IN_CORE(side, margin)                                                        \
     ((uint)(at / (side) - (margin)) < (uint)((side) - 2 * (margin)) &&               \
      (uint)(at % (side) - (margin)) < (uint)((side) - 2 * (margin)))
 
-/* What position 2i − 1 + k of a length of n is multiplied by for position i of half the length. */
+/* The weight of position 2i − 1 + k of a length of n in position i of half the length. */
 INLINE float share(int k, int position, int n) {
     if (position >= n && n % 2) return 0;
     return k == 0 || k == 3 ? 0.125f : 0.375f;
 }
 
-/* value: (row, column) of the half of a map (h, w) of which NUMBER(y, x) is known. */
+/* value: (row, column) of the half of a map (h, w) with elements NUMBER(y, x). */
 #define HALVE(value, h, w, NUMBER)                                                                                  \
     float value = 0;                                                                                                \
     _Pragma("unroll") for (int ky = 0; ky < 4; ky++) {                                                              \
@@ -97,7 +97,7 @@ KERNEL(GROUP) halvings(GLOBAL const float *RESTRICT x, GLOBAL float *RESTRICT fi
         value = (factor) * (own) + (0.75f * near + 0.25f * far);                                                    \
     }
 
-/* x ← f0 x + doubled(f1 first + doubled(f2 second + doubled(f3 third))), or that is added to `onto` where `adds` is set. */
+/* x ← f0 x + doubled(f1 first + doubled(f2 second + doubled(f3 third))), or onto ← onto + this sum where `adds` is set. */
 KERNEL(GROUP) add_halvings(GLOBAL float *RESTRICT x, GLOBAL const float *RESTRICT first,
                            GLOBAL const float *RESTRICT second, GLOBAL const float *RESTRICT third,
                            GLOBAL float *RESTRICT onto, int adds, int levels, float f0, float f1, float f2, float f3,

@@ -1,4 +1,4 @@
-/* Each group reduces `span` elements to one, and these become one (reduction.h). */
+/* Each group reduces `span` elements to one number, and these are joined (reduction.h). */
 
 #define STAGE(name, initial, value, join)                                                                         \
     KERNEL(GROUP) name(GLOBAL const float *x, GLOBAL const float *y, GLOBAL float *parts, GLOBAL float *out,      \
@@ -15,7 +15,7 @@ STAGE(sum_of_products, 0, x[i] * y[i], PLUS)
 STAGE(sum_of_magnitudes, 0, fabsf(x[i]), PLUS)
 STAGE(largest_magnitude, 0, fabsf(x[i]), LARGER)
 
-/* The second launch where the last group cannot do it; one group. */
+/* The second launch where none of the groups comes last; one group. */
 KERNEL(GROUP) total(GLOBAL const float *parts, GLOBAL float *out, int count) {
     LOCAL float shared[GROUP];
     OVER_GROUPS(parts, out, shared, count, GROUP, 0, PLUS)

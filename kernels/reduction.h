@@ -1,6 +1,6 @@
-/* Reductions over all groups of a launch, in an order that is the same each time. Each group leaves one number in `parts`;
-   the last of them to come makes these one (comes_last) or, in OpenCL, a second launch (`total` and `largest` in reduce.cl),
-   in the same order. A single group has the result at once. */
+/* Reductions over all groups of a launch, in a fixed order. Each group leaves one number in `parts`; the last group to come
+   (comes_last) or, in OpenCL, a second launch (`total` and `largest` in reduce.cl) joins these, in the same order. A single
+   group has the result at once. */
 
 #define PLUS(a, b) ((a) + (b))
 
@@ -15,11 +15,11 @@
         }                                                                                              \
     }
 
-/* What group `number` of `count` found, in shared[0]. */
+/* Store the result of group `number` of `count`, in shared[0]. */
 #define LEAVE(parts, out, shared, number, count) \
     if (LOCAL_ID == 0) *((count) == 1 ? (out) : (parts) + (number)) = shared[0];
 
-/* out[0] ← the join of what `count` groups left. */
+/* out[0] ← the join of the parts of `count` groups. */
 #define OVER_GROUPS(parts, out, shared, count, threads, initial, join)     \
     {                                                                      \
         float all_ = initial;                                              \

@@ -1,34 +1,33 @@
 /* 3×3 convolution of stride 1 by Winograd's F(4×4, 3×3) (Lavin and Gray 2016): a tile of 4×4 outputs comes from 6×6
-   inputs, of which 36 numbers ("frequencies") are made; those of all channels are multiplied by 36 matrices of
-   transformed filters, and 36 sums make the tile's outputs: 2.25 products per output and channel instead of 9. Three
-   kernels, on a slab of tiles at a time:
+   inputs, transformed to 36 numbers ("frequencies"); the frequencies of all channels are multiplied by 36 matrices of
+   transformed filters, and the 36 sums transformed to the tile's outputs: 2.25 products per output and channel instead of
+   9. Three kernels, for each batch of tiles:
 
    winograd_input     v[frequency, channel, tile] from x
-   winograd_product   m[share, frequency, output, tile] = Σ_channel u[frequency, channel, output] · v
+   winograd_product   m[split, frequency, output, tile] = Σ_channel u[frequency, channel, output] · v
    winograd_output    y from m, with bias, ReLU and pool
 
-   The gradient for the input is the same convolution with filters turned by 180°. A tile that is read and written
-   turned by 180° as well needs no other transformed filters (adjoint = 1), only their matrices transposed.
+   The gradient for the input is the same convolution with filters rotated by 180°. A tile that is read and written
+   rotated by 180° as well needs no other transformed filters (adjoint = 1), only their matrices transposed.
 
    -D NEAR, FAR            the transforms interpolate at 0, ±NEAR, ±FAR and ∞
-   -D BM, BN, BK, TM, TN   the product's tile
+   -D BM, BN, BK, TM, TN   the product's block
    -D TRANSPOSED           1: u is [frequency, output, channel]
-   -D MASKED               0; 1: x counts only where its bit is set; 2: x is the gradient of a 2×2 max pool after the
-                           ReLU, and counts at the winners; 3: as 1, with 16 bits for each tile
+   -D PROLOGUE             see portable.h
+   epilogue: see portable.h, but RELU_BITS stores 16 bits for each tile, row by row, the lowest first
 
-   Tiles start shift_y and shift_x before the outputs (even numbers with a pool; none with adjoint, nor where x's tiles
-   are concerned: pads count them), and so do mask_y and mask_x those that the bits of a mask are kept for.
-   `slab` is a multiple of four, the tiles that v and m have room for; `count` of them, from `first` on, are there. Rows
-   and columns of u are rounded up to multiples of eight, with zeros. v and m are parts of one array, since the pool
-   wastes less on one block than on two. */
+   Tiles start shift_y and shift_x before the outputs (even numbers with a pool, 0 with adjoint; the pads of the input
+   include them), and the tiles of a mask mask_y and mask_x before x. `batch`, a multiple of four, is the number of tiles
+   for which v and m have room, of which `count`, from `first` on, are computed. Rows and columns of u are rounded up to
+   multiples of eight, with zeros. v and m are parts of one array, since the pool wastes less on one block than on two. */
 
 #define SIDE 6 /* of a tile's inputs */
 #define FREQUENCIES (SIDE * SIDE)
 
-/* What the kernels know of a slab and of the map of tiles, as the host lays it out. */
-#define SLAB int first, int count, int slab, int across, int adjoint
+/* Arguments of a batch and of the map of tiles, as the host lays them out. */
+#define BATCH int first, int count, int batch, int across, int adjoint
 
-#ifdef MASKED
+#ifdef PROLOGUE
 /* Row i of the transform is the polynomial that is zero at all finite points but the i-th; the last one's at all. */
 INLINE void transform_input(const float d[SIDE], float t[SIDE]) {
     const float squares = NEAR * NEAR + FAR * FAR, product = NEAR * NEAR * FAR * FAR;
@@ -43,22 +42,22 @@ INLINE void transform_input(const float d[SIDE], float t[SIDE]) {
 }
 
 KERNEL(GROUP) winograd_input(GLOBAL const float *RESTRICT x, GLOBAL const uint *RESTRICT mask, GLOBAL float *RESTRICT v,
-                             SLAB, int channels, int height, int width, int pad_y, int pad_x, int mask_y, int mask_x,
+                             BATCH, int channels, int height, int width, int pad_y, int pad_x, int mask_y, int mask_x,
                              int pooled_height, int pooled_width) {
-    const int at = ELEMENT, channel = at / slab, tile = first + at % slab;
-    if (channel >= channels || at % slab >= count) return;
+    const int at = ELEMENT, channel = at / batch, tile = first + at % batch;
+    if (channel >= channels || at % batch >= count) return;
     const int step = adjoint ? -1 : 1;
     const int iy0 = tile / across * 4 + (adjoint ? 3 + pad_y : -pad_y);
     const int ix0 = tile % across * 4 + (adjoint ? 3 + pad_x : -pad_x);
-#if MASKED == 2
+#if PROLOGUE == POOL_WINNERS
     GLOBAL const uchar *winners = (GLOBAL const uchar *)mask + channel * pooled_height * pooled_width;
     x += channel * pooled_height * pooled_width;
 #else
     x += channel * height * width;
 #endif
-#if MASKED == 1
+#if PROLOGUE == MASK_BITS
     mask += channel * ((height * width + 31) / 32);
-#elif MASKED == 3
+#elif PROLOGUE == MASK_TILES
     const int mask_width = (width + mask_x + 3) / 4;
     GLOBAL const ushort *blocks = (GLOBAL const ushort *)mask + channel * ((height + mask_y + 3) / 4) * mask_width;
 #endif
@@ -72,12 +71,12 @@ KERNEL(GROUP) winograd_input(GLOBAL const float *RESTRICT x, GLOBAL const uint *
             const int ix = ix0 + j * step;
             d[j] = 0;
             if ((uint)iy < (uint)height && (uint)ix < (uint)width) {
-#if MASKED == 2
+#if PROLOGUE == POOL_WINNERS
                 const int place = (iy >> 1) * pooled_width + (ix >> 1);
                 if (winners[place] == ((iy & 1) << 1 | (ix & 1))) d[j] = x[place];
-#elif MASKED == 3
+#elif PROLOGUE == MASK_TILES
                 if (BLOCK_BIT(blocks, mask_width, iy + mask_y, ix + mask_x)) d[j] = x[iy * width + ix];
-#elif MASKED
+#elif PROLOGUE
                 if (BIT(mask, iy * width + ix)) d[j] = x[iy * width + ix];
 #else
                 d[j] = x[iy * width + ix];
@@ -94,15 +93,15 @@ KERNEL(GROUP) winograd_input(GLOBAL const float *RESTRICT x, GLOBAL const uint *
         for (int i = 0; i < SIDE; i++) column[i] = rows[i][j];
         transform_input(column, t);
 #pragma unroll
-        for (int i = 0; i < SIDE; i++) v[(i * SIDE + j) * channels * slab] = t[i];
+        for (int i = 0; i < SIDE; i++) v[(i * SIDE + j) * channels * batch] = t[i];
     }
 }
 
 #elif defined(BM)
-/* The third axis of groups counts shares × frequencies × groups of channels; channels, outputs: of one group. */
+/* The third axis of groups counts splits × frequencies × groups of channels; channels, outputs: numbers in one group. */
 KERNEL_RESIDENT(THREADS, RESIDENT / THREADS) winograd_product(GLOBAL const float *RESTRICT v,
                                                               GLOBAL const float *RESTRICT u, GLOBAL float *RESTRICT m,
-                                                              int start_of_m, int channels, int outputs, int slab,
+                                                              int start_of_m, int channels, int outputs, int batch,
                                                               int splits) {
     LOCAL ALIGNED float tile_u[2][BK][BM];
     LOCAL ALIGNED float tile_v[2][BK][BN];
@@ -113,14 +112,14 @@ KERNEL_RESIDENT(THREADS, RESIDENT / THREADS) winograd_product(GLOBAL const float
     const int chunks = (channels + BK - 1) / BK, share = (chunks + splits - 1) / splits;
     int chunk = GROUP_ID(2) / matrices * share;
     const int end = chunk + share < chunks ? chunk + share : chunks;
-    v += matrix * channels * slab;
+    v += matrix * channels * batch;
     u += matrix * rows * columns;
 
 #define QUADS_V ((BK * BN / 4 + THREADS - 1) / THREADS)
     float4 fetched_u[QUADS], fetched_v[QUADS_V], zero;
     zero.x = zero.y = zero.z = zero.w = 0;
 
-    /* Where the work-item's i-th quad of u lies in its tile; transposed, a quad is four channels of one output. */
+    /* The place of the work-item's i-th quad of u in its block; transposed, a quad is four channels of one output. */
 #if TRANSPOSED
 #define ROW_OF_QUAD (quad % (BK / 4) * 4)
 #define COLUMN_OF_QUAD (quad / (BK / 4))
@@ -138,7 +137,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT / THREADS) winograd_product(GLOBAL const float
             const int quad = id + i * THREADS, p = first_tile + quad % (BN / 4) * 4;                                   \
             const int channel = chunk * BK + quad / (BN / 4);                                                          \
             fetched_v[i] =                                                                                             \
-                channel < channels && p < slab ? *(GLOBAL const float4 *)(v + channel * slab + p) : zero;              \
+                channel < channels && p < batch ? *(GLOBAL const float4 *)(v + channel * batch + p) : zero;              \
         }                                                                                                              \
         _Pragma("unroll") for (int i = 0; i < QUADS; i++) {                                                            \
             const int quad = id + i * THREADS;                                                                         \
@@ -175,15 +174,15 @@ KERNEL_RESIDENT(THREADS, RESIDENT / THREADS) winograd_product(GLOBAL const float
     const int steps = end - chunk; /* none in a share beyond the last */
     ACCUMULATE(sums, steps, tile_u, tile_v, ty, tx)
 
-    m += start_of_m + GROUP_ID(2) * outputs * slab;
+    m += start_of_m + GROUP_ID(2) * outputs * batch;
 #pragma unroll
     for (int i = 0; i < TM; i++) {
         const int output = first_output + ROW_OF(i, ty);
 #pragma unroll
         for (int j = 0; j < TN; j += 4) {
             const int p = first_tile + COLUMN_OF(j, tx);
-            if (output < outputs && p < slab)
-                *(GLOBAL float4 *)(m + output * slab + p) =
+            if (output < outputs && p < batch)
+                *(GLOBAL float4 *)(m + output * batch + p) =
                     together(sums[i][j], sums[i][j + 1], sums[i][j + 2], sums[i][j + 3]);
         }
     }
@@ -200,14 +199,13 @@ INLINE void transform_output(const float m[SIDE], float y[4]) {
     y[3] = NEAR * NEAR * odd_near + FAR * FAR * odd_far + m[5];
 }
 
-/* relu: as in convolution.cl, but 2 stores 16 bits for each tile, row by row, the lowest first. */
 KERNEL(GROUP) winograd_output(GLOBAL const float *RESTRICT m, int start_of_m, GLOBAL const float *RESTRICT bias,
-                              GLOBAL float *RESTRICT y, GLOBAL ushort *RESTRICT bits, SLAB, int splits, int outputs,
-                              int height, int width, int shift_y, int shift_x, int relu, int pooled_height,
+                              GLOBAL float *RESTRICT y, GLOBAL ushort *RESTRICT bits, BATCH, int splits, int outputs,
+                              int height, int width, int shift_y, int shift_x, int epilogue, int pooled_height,
                               int pooled_width) {
-    const int at = ELEMENT, output = at / slab, tile = first + at % slab;
-    if (output >= outputs || at % slab >= count) return;
-    const int row0 = tile / across * 4 - shift_y, column0 = tile % across * 4 - shift_x, plane = outputs * slab;
+    const int at = ELEMENT, output = at / batch, tile = first + at % batch;
+    if (output >= outputs || at % batch >= count) return;
+    const int row0 = tile / across * 4 - shift_y, column0 = tile % across * 4 - shift_x, plane = outputs * batch;
     float columns[4][SIDE];
     m += start_of_m + at;
 #pragma unroll
@@ -232,7 +230,7 @@ KERNEL(GROUP) winograd_output(GLOBAL const float *RESTRICT m, int start_of_m, GL
         for (int j = 0; j < 4; j++) tile_y[i][j] = t[adjoint ? 3 - j : j] + shift;
     }
 
-    if (relu == 3) {
+    if (epilogue == RELU_POOL) {
 #pragma unroll
         for (int i = 0; i < 4; i += 2)
 #pragma unroll
@@ -259,8 +257,8 @@ KERNEL(GROUP) winograd_output(GLOBAL const float *RESTRICT m, int start_of_m, GL
             GLOBAL float *to = y + row * width + column0;
 #pragma unroll
             for (int j = 0; j < 4; j++) {
-                flags |= (uint)(tile_y[i][j] > 0) << (i * 4 + j); /* those beyond borders are not read */
-                if (relu) tile_y[i][j] = rectified(tile_y[i][j]);
+                flags |= (uint)(tile_y[i][j] > 0) << (i * 4 + j); /* flags beyond borders are not read */
+                if (epilogue != BIAS) tile_y[i][j] = rectified(tile_y[i][j]);
             }
             if (width % 4 == 0 && shift_x == 0) {
                 *(GLOBAL float4 *)to = together(tile_y[i][0], tile_y[i][1], tile_y[i][2], tile_y[i][3]);
@@ -271,6 +269,6 @@ KERNEL(GROUP) winograd_output(GLOBAL const float *RESTRICT m, int start_of_m, GL
             }
         }
     }
-    if (relu == 2) bits[output * ((height + shift_y + 3) / 4) * across + tile] = (ushort)flags;
+    if (epilogue == RELU_BITS) bits[output * ((height + shift_y + 3) / 4) * across + tile] = (ushort)flags;
 }
 #endif

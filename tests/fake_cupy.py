@@ -40,7 +40,7 @@ H200 = types.MappingProxyType({"units": 132, "memory": 141 * 10**9, "cache": 60 
 class Idle:
     """A device that does nothing, at once: for what it is asked to do. What is read from it is 1."""
 
-    finishes = True
+    single_pass_reductions = True
 
     def allocate(self, size):
         if size > 1 << 37:
@@ -81,8 +81,8 @@ def install(patch, device, **properties):
     module = make(device, **properties)
     patch.setitem(sys.modules, "cupy", module)
     patch.setattr(cuda, "_driver_version", lambda: 13000)
-    patch.setattr(cuda.Device, "tunes", False)
-    patch.setattr(cuda.Device, "finishes", device.finishes)
+    patch.setattr(cuda.Device, "autotunes", False)
+    patch.setattr(cuda.Device, "single_pass_reductions", device.single_pass_reductions)
     patch.setenv("CVSTYLE_WGMMA", os.environ.get("CVSTYLE_WGMMA", "0"))
     uncached = getattr(cuda.Backend.unavailable_because.__func__, "__wrapped__", None)
     if uncached is not None:  # the reason that was found before does not count

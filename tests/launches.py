@@ -9,17 +9,18 @@ from pathlib import Path
 import fake_cupy
 import numpy as np
 
-from cvstyle.backends.device import compiler, rehearsal, tensor
+from cvstyle.backends.device import compiler, dry_run, operands
 
 SOURCES = Path(__file__).resolve().parents[1] / "kernels"
 WORDS = ("tf32", "fp16")  # in which the kernels for tensor cores are tried out; those of bf16 differ in one instruction
 # What a kernel is compiled for that makes another way through it, beside the sizes of tiles.
 VARIANTS = {
-    ("convolution", "MASKED"): (0, 1, 2, 3), ("convolution", "MATRIX"): (0, 1), ("winograd", "MASKED"): (0, 1, 2, 3),
-    ("winograd", "TRANSPOSED"): (0, 1), ("picture", "MASKED"): (0, 1), ("cuda/convolution", "MASKED"): (0, 1, 2),
+    ("convolution", "PROLOGUE"): (0, 1, 2, 3), ("convolution", "MATRIX"): (0, 1),
+    ("winograd", "PROLOGUE"): (0, 1, 2, 3), ("winograd", "TRANSPOSED"): (0, 1), ("few_channels", "PROLOGUE"): (0, 1),
+    ("cuda/convolution", "PROLOGUE"): (0, 1, 2),
     ("cuda/convolution", "SPLIT"): (0, 1), ("cuda/convolution", "PLUS"): (0, 1), ("cuda/convolution", "SIDE"): (1, 3),
 }  # fmt: skip
-# Second launches, of devices on which the last group of the first does not finish (opencl.Device.finishes).
+# Second launches, of devices without reductions in a single pass (opencl.Device.single_pass_reductions).
 SECOND = {("reduce", "total"), ("reduce", "largest"), ("gram", "gram_total")}
 
 
@@ -31,11 +32,11 @@ class Launches:
 
     @contextmanager
     def watched(self):
-        """Count what is launched meanwhile, but for what a rehearsal leaves out."""
+        """Count what is launched meanwhile, but for what a dry run leaves out."""
         get = compiler.Kernels.get
 
         def counted(kernels, source, kernel, defines=()):
-            if not isinstance(kernels._device, rehearsal._Counter):
+            if not isinstance(kernels._device, dry_run.CountingDevice):
                 self.kernels.add((source, kernel, tuple(defines)))
                 self.count += 1
             return get(kernels, source, kernel, defines)
@@ -64,7 +65,7 @@ class Launches:
         return [
             *(f"{source}: {kernel}" for source, kernel in sorted(kernels() - self.names - SECOND)),
             *(f"{source}: {kernel} in {word}" for source, kernel in sorted(self.names) for word in WORDS
-              if source.startswith("cuda/") and (source, kernel, tensor.WORDS.index(word)) not in words),
+              if source.startswith("cuda/") and (source, kernel, operands.FORMATS.index(word)) not in words),
             *(f"{source}: {name}={value}" for (source, name), wanted in VARIANTS.items() for value in wanted
               if (source, name, value) not in values),
         ]  # fmt: skip

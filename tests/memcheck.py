@@ -16,8 +16,8 @@ import numpy as np
 import ptx
 
 from cvstyle import Objective, backends, optimize
-from cvstyle.backends.device import convolution, tensor
-from cvstyle.backends.device.ways import TILES, Way
+from cvstyle.backends.device import conv_tensor_cores, convolution, mma
+from cvstyle.backends.device.algorithms import GEMM_BLOCKS, Algorithm
 from cvstyle.backends.reference import Backend
 from cvstyle.graph import Network
 
@@ -30,9 +30,15 @@ CASES = [
 
 def choose_few_ways():
     """Kernels that the tests compile as well: by Winograd's algorithm where it applies, shares where there can be."""
-    gradient, direct, winograd = Way(TILES[3], 1), Way(TILES[2], 2), Way(TILES[2], 2, True)
-    convolution.plan = lambda *_, blocks=0, splits=None, **__: gradient if splits else winograd if blocks else direct
-    tensor.plan = lambda channels, *_, **__: Way(tensor.TILES[-1], 2 if channels > 16 else 1)
+
+    def chosen(*_, blocks=0, splits=None, **__):
+        if splits:  # the Gram gradient
+            return Algorithm(GEMM_BLOCKS[3], 1)
+        return Algorithm(GEMM_BLOCKS[2], 2, bool(blocks))
+
+    block = mma.MMA_BLOCKS[-1]
+    convolution.best_algorithm = chosen
+    conv_tensor_cores.best_algorithm = lambda channels, *_, **__: Algorithm(block, 2 if channels > 16 else 1)
 
 
 def results(ops, size, tile, deepest):
@@ -53,7 +59,7 @@ def main():
     for precision, size, tile, deepest, tolerance in CASES:
         begun = time.perf_counter()
         ops = backends.get("cuda", precision=precision)
-        ops.autotune = ops.device.records = False
+        ops.autotune = ops.device.captures = False
         ops.pool = ptx.Pool(ops.device)
         ours, exact = (results(backend, size, tile, deepest) for backend in (ops, Backend("float64")))
         for name, value in exact[0].items():

@@ -72,7 +72,7 @@ class Memory:
 class Device:
     """As `cvstyle.backends.opencl.Device` has it, as far as `fake_cupy` asks for it."""
 
-    finishes = True
+    single_pass_reductions = True
 
     def __init__(self, architecture="compute_80", memory=1 << 34):
         self.architecture, self.capacity = architecture, memory
@@ -118,10 +118,10 @@ class Device:
 class Pool(pool.DevicePool):
     """Gives every array memory of exactly its size, so that any access outside of an array shows."""
 
-    def empty(self, size, lasting=False):
+    def empty(self, size, persistent=False):
         self.returned.clear()
-        self.allocated += size
-        self.peak = self.allocated
+        self.reserved += size
+        self.max_allocated = self.reserved
         return pool.Block(self, None, 0, size, self._device.view(self._device.allocate(size), 0, size))
 
 

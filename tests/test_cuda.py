@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import sys
 import threading
 
@@ -17,26 +18,33 @@ from test_objective import reference_objective
 from cvstyle import backends, images, optimize, paths
 from cvstyle.backends import cuda
 from cvstyle.backends.base import RELU
-from cvstyle.backends.device import CompilerError, compiler, convolution, picture, rehearsal, tensor, winograd
+from cvstyle.backends.device import CompilerError, compiler, conv_few_channels, convolution, dry_run, mma, winograd
+from cvstyle.backends.device.algorithms import GEMM_BLOCKS
+from cvstyle.backends.device.conv_problem import EpilogueCode, PrologueCode
 from cvstyle.backends.device.pool import DevicePool
-from cvstyle.backends.device.ways import TILES
 from cvstyle.backends.reference import Backend
 from cvstyle.errors import DeviceError, OptionError
 from cvstyle.graph import Network
 from cvstyle.objective import Objective
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90")  # Turing, Ampere, Hopper
-KINDS = ({}, {"masked": 1}, {"masked": 2}, {"masked": 3}, {"matrix": 1})
-PRODUCTS = [("convolution", convolution._defines(tile, **kind)) for tile in TILES for kind in KINDS]
-PRODUCTS += [("winograd", winograd.product_macros(tile, adjoint)) for tile in TILES for adjoint in (0, 1)]
+KINDS = ({}, {"prologue": 1}, {"prologue": 2}, {"prologue": 3}, {"matrix": 1})
+PRODUCTS = [("convolution", convolution._macros(tile, **kind)) for tile in GEMM_BLOCKS for kind in KINDS]
+PRODUCTS += [("winograd", winograd.product_macros(tile, adjoint)) for tile in GEMM_BLOCKS for adjoint in (0, 1)]
 OTHERS = [
     ("adam", ()), ("channels", ()), ("copy", ()), ("elementwise", ()), ("finish", ()), ("gram", ()), ("reduce", ()),
     *(("lbfgs", (("CAPACITY", n),)) for n in (21, 101)), ("pooling", ()), ("pooling", (("INDEX", "uchar"),)),
     ("pooling", (("INDEX", "uint"),)), ("pyramid", ()), ("variation", ()), ("winograd", winograd._POINTS),
     *(("winograd", winograd.input_macros(masked)) for masked in range(4)),
-    *(("picture", picture.defines(side, 3, masked)) for side, masked in ((3, 0), (3, 1), (7, 1))),
+    *(("few_channels", conv_few_channels.kernel_macros(side, 3, masked)) for side, masked in ((3, 0), (3, 1), (7, 1))),
     *(("functions", (("FUNCTION", i),)) for i in range(8)),
 ]  # fmt: skip
+
+
+def test_fused_operations_have_the_same_codes_in_kernels():
+    found = dict(re.findall(r"^#define (\w+) (\d+)$", compiler.source("copy"), re.MULTILINE))
+    for code in (*EpilogueCode, *PrologueCode):
+        assert found[code.name] == str(int(code))
 
 
 def compiled(name, defines, architecture, version=None):
@@ -120,7 +128,7 @@ def test_an_iteration_is_recorded_once_and_replayed(fake, monkeypatch, name, opt
     """Replays give the bytes that launches give, through copies of the picture made in between, and fresh losses."""
     results, copies = [], []
     for records in (False, True):
-        monkeypatch.setattr(cuda.Device, "records", records)
+        monkeypatch.setattr(cuda.Device, "captures", records)
         ops = backends.get("cuda")
         objective, x = reference_objective("max", ops)
         calls, losses = [], []
@@ -138,7 +146,7 @@ def test_an_iteration_is_recorded_once_and_replayed(fake, monkeypatch, name, opt
     assert len(calls) == recorded + 1  # the recording itself is one
     assert fake.replays == 15 - recorded
     assert not fake.launched.allocations
-    assert ops.recorded_peak and not ops.recording_problem
+    assert ops.captured_peak and not ops.capture_problem
 
 
 def test_tuning_records_with_memory_that_stays(monkeypatch, tmp_path):
@@ -155,7 +163,7 @@ def test_tuning_records_with_memory_that_stays(monkeypatch, tmp_path):
     styles = ["relu1_1", "relu2_1", "relu3_1"]
     objective = Objective(net, picture, [picture], content_layers=["relu3_1"], style_layers=styles)
     optimize.minimize("adam", objective, ops.asarray(picture[None]), 4)
-    assert ops.choices.kept and not ops.recording_problem
+    assert ops.choices.entries and not ops.capture_problem
     assert not fake.launched.allocations
 
 
@@ -177,7 +185,7 @@ def test_memory_that_settles_late_does_not_change_under_a_recording(fake):
     repeated = ops.capture(work)
     for _ in range(6):
         repeated()
-    assert not ops.recording_problem and fake.replays == 4 and len(calls) < 6
+    assert not ops.capture_problem and fake.replays == 4 and len(calls) < 6
     assert float(np.array(total)[0]) == 1 + 5 * 4
 
 
@@ -198,7 +206,7 @@ def test_a_recording_that_took_memory_is_made_again(fake, grows, replays):
     assert float(np.array(total)[0]) == 6
     assert fake.replays == replays
     assert len(calls) == (2 + 3 + 4 if grows else 2 + 2)
-    assert ("it takes more memory each time" in ops.recording_problem) == grows
+    assert ("it takes more memory each time" in ops.capture_problem) == grows
     assert grows or not fake.launched.allocations
 
 
@@ -232,10 +240,10 @@ def test_the_collector_rests_while_work_is_recorded(fake):
     gc.collect()
     gc.set_threshold(1, 1, 1)
     try:
-        ops.device.record(work)
+        ops.device.capture(work)
         assert gc.isenabled()
         gc.disable()
-        ops.device.record(lambda: None)
+        ops.device.capture(lambda: None)
         assert not gc.isenabled()
     finally:
         gc.enable()
@@ -245,16 +253,16 @@ def test_the_collector_rests_while_work_is_recorded(fake):
 def test_a_pool_that_is_held_gives_nothing_back():
     pool, mb = DevicePool(fake_cupy.Idle()), 1 << 20
     pool.empty(4 * mb)
-    small, lasting = pool.empty(100), pool.empty(4 * mb, lasting=True)
+    small, lasting = pool.empty(100), pool.empty(4 * mb, persistent=True)
     del small, lasting
     pool.hold()
     pool.empty(8 * mb)  # would take the others' place
     pool.trim()
-    pool.trim_lasting()
-    assert (pool.allocated, pool.allocations) == (16 * mb + 256, 4)
+    pool.trim_persistent()
+    assert (pool.reserved, pool.allocations) == (16 * mb + 256, 4)
     pool.release()
     pool.trim()
-    assert (pool.allocated, pool.taken) == (0, 16 * mb + 256)
+    assert (pool.reserved, pool.max_reserved) == (0, 16 * mb + 256)
 
 
 def test_a_device_that_cannot_record_goes_on_without(fake, monkeypatch):
@@ -281,7 +289,7 @@ def test_what_cupy_refuses_to_record_is_done_without(fake):
         host += 1
         repeated()
     np.testing.assert_array_equal(np.array(x), host)
-    assert "not recorded as one launch: cudaErrorStreamCaptureUnsupported" in ops.recording_problem
+    assert "not recorded as one launch: cudaErrorStreamCaptureUnsupported" in ops.capture_problem
 
 
 def test_tensor_cores_need_their_generation(fake, monkeypatch):
@@ -299,8 +307,8 @@ def test_hoppers_instruction_is_used_when_asked_for(fake, monkeypatch):
         monkeypatch.setitem(sys.modules, "cupy", fake_cupy.make(ptx.Device(), capability=capability))
         ops = backends.get("cuda", precision="tf32-fast")
         assert ops.wgmma is ops.device.wgmma is expected
-        found = tensor.ranked(16, 4, 5, 16, 3, "tf32", False, 4, ops.wgmma)
-        assert any(way.tile.wgmma for way in found) == expected
+        found = mma.ranked_algorithms(16, 4, 5, 16, 3, "tf32", False, 4, ops.wgmma)
+        assert any(way.block.wgmma for way in found) == expected
     ops.autotune = False
     weight, x, pads = np.ones((16, 16, 3, 3), np.float32), np.ones((1, 16, 4, 5), np.float32), (1, 1, 1, 1)
     results = []
@@ -438,9 +446,9 @@ def test_what_is_to_be_tried_out_is_compiled_first(monkeypatch, folder, precisio
         lambda: layer.forward(ops.empty((1, 64, 60, 80)), pad, RELU),
         lambda: ops.materialize(layer.backward(ops.empty((1, 64, 60, 80)), (60, 80), pad)),
     )):  # fmt: skip
-        before = set(ops.wanted)
+        before = set(ops.requested_kernels)
         call()
-        tried = {each for each in ops.wanted if each[0] in sources} - before
+        tried = {each for each in ops.requested_kernels if each[0] in sources} - before
         assert len(wanted) == number + 1 and set(wanted[-1]) - before == tried and len(set(wanted[-1])) > 1
 
 
@@ -467,14 +475,14 @@ def test_what_a_run_will_compile_is_known_before(monkeypatch, folder, precision,
     monkeypatch.setattr(cupy.cuda, "get_elapsed_time", lambda start, end: times.random())
     ops, late = (backends.get("cuda", precision=precision) for _ in range(2))
     ops.autotune = late.autotune = autotune
-    needed = rehearsal.kernels_needed(ops, work)
+    needed = dry_run.kernels_needed(ops, work)
     assert ops.prepare(needed) == len(set(needed)) == len(needed) > 10
-    assert not ops.wanted and not ops.pool.allocated
+    assert not ops.requested_kernels and not ops.pool.reserved
     work(late)
-    assert set(late.wanted) <= set(needed)
+    assert set(late.requested_kernels) <= set(needed)
     assert len(cupy.compiled) == len(list(folder.iterdir())) == len(needed)
-    again = rehearsal.kernels_needed(late, work)  # when all choices are made
-    assert set(again) < set(needed) if autotune else again == needed == late.wanted
+    again = dry_run.kernels_needed(late, work)  # when all choices are made
+    assert set(again) < set(needed) if autotune else again == needed == late.requested_kernels
 
 
 def test_too_little_memory_is_one_line(fake, monkeypatch, capsys, tmp_path):

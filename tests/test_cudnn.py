@@ -70,7 +70,7 @@ def test_objective_optimizers_and_recording(fake):
         optimize.minimize("adam", objective, ops.asarray(x[None]), 6, lambda i, x: losses.append(objective.loss))
     assert np.linalg.norm(gradients[1] - gradients[0]) <= 1e-4 * np.linalg.norm(gradients[0])
     assert losses[6:] == pytest.approx(losses[:6], rel=1e-3)
-    assert fake[0].replays == 4 and not ops.recording_problem
+    assert fake[0].replays == 4 and not ops.capture_problem
 
 
 def test_autotune_takes_the_fastest_deterministic_plan_and_remembers_it(fake, monkeypatch):
@@ -108,7 +108,7 @@ def test_auto_prefers_our_kernels(fake):
     (["--no-autotune"], "cuda", False), (["-gpu", "-1", "-backend", "cudnn", "-cudnn_autotune"], None, False),
 ], ids=str)  # fmt: skip
 def test_the_command_line(fake, monkeypatch, options, used, autotunes):
-    monkeypatch.setattr(cuda.Device, "tunes", True)
+    monkeypatch.setattr(cuda.Device, "autotunes", True)
     (backend,) = run.Request.of(parsed(options)).devices()
     assert (backend.name, backend.autotune) == (used, autotunes) if used else backend.name not in ("cudnn", "cuda")
 

@@ -23,7 +23,7 @@ def test_two_small_arrays_take_the_place_of_a_large_one():
     del large
     a, b = pool.empty((3 * MB,), np.uint8), pool.empty((5 * MB,), np.uint8)
     assert (a.ctypes.data, b.ctypes.data) == (address, address + 3 * MB)
-    assert pool.allocated == 9 * MB
+    assert pool.reserved == 9 * MB
     del a, b  # and joined again
     assert pool.empty((8 * MB,), np.uint8).ctypes.data == address
     assert last.ctypes.data == address + 8 * MB
@@ -63,7 +63,7 @@ def test_arrays_from_several_threads_do_not_overlap():
     assert not problems
     gc.collect()
     pool.trim()
-    assert pool.allocated == 0
+    assert pool.reserved == 0
 
 
 def test_trimmed_memory_can_be_used_again():
@@ -75,7 +75,7 @@ def test_trimmed_memory_can_be_used_again():
             array[:] = 1
         del array
         pool.trim()
-        assert pool.allocated == 3 * MB
+        assert pool.reserved == 3 * MB
     assert (kept == 5).all()
 
 
@@ -86,7 +86,7 @@ def test_more_than_the_reserved_range_is_a_second_one(monkeypatch):
     for i, array in enumerate(arrays):
         array[:] = i
     assert all((array == i).all() for i, array in enumerate(arrays))
-    assert pool.allocated == 15 * MB
+    assert pool.reserved == 15 * MB
 
 
 def test_too_little_memory_is_an_error_before_it_is_touched(monkeypatch, capsys):

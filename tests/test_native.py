@@ -412,7 +412,7 @@ def test_maps_next_to_the_picture_are_computed_again_when_popped():
         program = Network(net, ops).program(["relu1_1", "relu2_1"])
         features = program.forward(ops.asarray(x), recompute=again)
         assert list(features) == ["relu1_1", "relu2_1"]
-        peaks.append(ops.pool.allocated)
+        peaks.append(ops.pool.reserved)
         gradient = features.backward(lambda name, g, f=features: f.pop(name) if g is None else g + f.pop(name))
         assert not features
         results.append(gradient)

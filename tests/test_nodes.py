@@ -11,12 +11,12 @@ import ptx
 import pytest
 
 from cvstyle import Objective, backends, optimize
-from cvstyle.backends.device.rehearsal import Rehearsal
+from cvstyle.backends.device.dry_run import DryRunBackend
 from cvstyle.graph import Network
 from cvstyle.optimize import lbfgs
 
 STYLES = ["relu1_1", "relu2_1", "relu4_1"]
-NETWORK = ("convolution", "cuda/convolution", "finish", "picture", "pooling", "winograd")
+NETWORK = ("convolution", "cuda/convolution", "finish", "few_channels", "pooling", "winograd")
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def launches(monkeypatch):
     fake_cupy.install(monkeypatch, ptx.Device())
 
     def count(precision):
-        ops, counts, steady = Rehearsal(backends.get("cuda", precision=precision)), Counter(), []
+        ops, counts, steady = DryRunBackend(backends.get("cuda", precision=precision)), Counter(), []
         launch = ops.launch
         monkeypatch.setattr(ops, "launch", lambda *all, **more: counts.update([all[:2]]) or launch(*all, **more))
         net, picture = Network(nets.vgg(19, 1, (32, 32), classifier=False), ops), np.zeros((3, 96, 128), np.float32)

@@ -25,9 +25,9 @@ from cvstyle import Objective, optimize
 from cvstyle import backends as all_backends
 from cvstyle.backends import device as common
 from cvstyle.backends.base import RELU, BlockGrid, Epilogue
-from cvstyle.backends.device import convolution, ways
-from cvstyle.backends.device.picture import PictureConvolution
-from cvstyle.backends.device.ways import Way
+from cvstyle.backends.device import algorithms, convolution
+from cvstyle.backends.device.algorithms import Algorithm
+from cvstyle.backends.device.conv_few_channels import FewChannelsConvolution
 from cvstyle.backends.reference import Backend
 from cvstyle.errors import DeviceError, OptionError
 from cvstyle.graph import Network
@@ -77,8 +77,8 @@ def test_layer(case, device):
 
 
 # Cases of `test_every_tile` for a GPU; the tile left out has the same numbers per work-item as those beside it.
-ON_GPU = [(ways.TILES[i], split, (20, 9, 16)) for i, split in ((0, 1), (2, 3), (3, 1), (4, 3))]
-ON_GPU += [(ways.TILES[0], 3, (3, 31, 33))]
+ON_GPU = [(algorithms.GEMM_BLOCKS[i], split, (20, 9, 16)) for i, split in ((0, 1), (2, 3), (3, 1), (4, 3))]
+ON_GPU += [(algorithms.GEMM_BLOCKS[0], 3, (3, 31, 33))]
 
 
 def check_convolution(
@@ -89,7 +89,7 @@ def check_convolution(
     shift: where Winograd's tiles start; where a pool follows, the even number below.
     """
     turns = itertools.cycle(ways)
-    monkeypatch.setattr(convolution, "plan", lambda *_, **__: next(turns))
+    monkeypatch.setattr(convolution, "best_algorithm", lambda *_, **__: next(turns))
     x, weight = noise(1, *shape), noise(outputs, shape[0] // group, *kernel, seed=1)
     bias, size, results = noise(outputs, seed=2), shape[1:], []
     for ops in (EXACT, device):
@@ -123,22 +123,21 @@ def check_convolution(
 ], ids=str)  # fmt: skip
 def test_convolution_of_a_picture(device, monkeypatch, shape, outputs, side, pad):
     filters = device.convolution(np.ones((outputs, shape[0], side, side)), None, (1, 1), (1, 1), 1)
-    assert isinstance(filters, PictureConvolution)
-    check_convolution(
-        device, monkeypatch, [Way(ways.TILES[-1], 1)], shape, outputs, 1, (side, side), (1, 1), (1, 1), pad
-    )  # fmt: skip
+    assert isinstance(filters, FewChannelsConvolution)
+    direct = [Algorithm(algorithms.GEMM_BLOCKS[-1], 1)]
+    check_convolution(device, monkeypatch, direct, shape, outputs, 1, (side, side), (1, 1), (1, 1), pad)
 
 
 @pytest.mark.parametrize("tile, split, shape, outputs, kernel, stride", [
     (on_gpu if (tile, split, shape) in ON_GPU else pytest.param)(tile, split, shape, *more)
-    for tile in ways.TILES for split in (1, 3) for shape, *more in (
+    for tile in algorithms.GEMM_BLOCKS for split in (1, 3) for shape, *more in (
         ((20, 9, 16), 70, (3, 3), (1, 1)), ((9, 17, 19), 133, (3, 3), (1, 1)), ((3, 31, 33), 5, (7, 5), (3, 2)),
         ((130, 1, 1), 40, (1, 1), (1, 1)),
     )
 ], ids=str)  # fmt: skip
 def test_every_tile(device, monkeypatch, tile, split, shape, outputs, kernel, stride):
     pad = tuple(k // 2 for k in kernel) * 2
-    check_convolution(device, monkeypatch, [Way(tile, split)], shape, outputs, 1, kernel, stride, (1, 1), pad)
+    check_convolution(device, monkeypatch, [Algorithm(tile, split)], shape, outputs, 1, kernel, stride, (1, 1), pad)
 
 
 @settings(
@@ -155,20 +154,20 @@ def test_any_convolution(device, monkeypatch, data):
     extent = [d * (k - 1) + 1 for k, d in zip(kernel, dilation)]
     size = [draw(st.integers(max(1, extent[i] - pad[i] - pad[i + 2]), 20)) for i in (0, 1)]
     shape = (group * draw(st.integers(1, 11)), *size)
-    way = Way(draw(st.sampled_from(ways.TILES)), draw(st.sampled_from([1, 1, 2])))
+    way = Algorithm(draw(st.sampled_from(algorithms.GEMM_BLOCKS)), draw(st.sampled_from([1, 1, 2])))
     outputs = group * draw(st.integers(1, 9))
     check_convolution(device, monkeypatch, [way], shape, outputs, group, kernel, stride, dilation, pad)
 
 
 def test_plans_fill_the_device():
     """The estimate at work: large tiles where there is much to do, shares where there is little."""
-    assert ways.plan(512, 96 * 128, 512, 9, 1, 132).tile.bm == 128
-    assert ways.plan(3, 512 * 384, 64, 9, 1, 132) == Way(ways.TILES[-1], 1)
-    tile, split, *_ = ways.plan(512, 16 * 12, 512, 9, 1, 132)
+    assert algorithms.best_algorithm(512, 96 * 128, 512, 9, 1, 132).block.bm == 128
+    assert algorithms.best_algorithm(3, 512 * 384, 64, 9, 1, 132) == Algorithm(algorithms.GEMM_BLOCKS[-1], 1)
+    tile, split, *_ = algorithms.best_algorithm(512, 16 * 12, 512, 9, 1, 132)
     assert -(-512 // tile.bm) * -(-192 // tile.bn) * split >= 100
-    assert ways.plan(512, 16 * 12, 512, 9, 1, 2).splits == 1
+    assert algorithms.best_algorithm(512, 16 * 12, 512, 9, 1, 2).splits == 1
     for blocks in (0, 96 * 128 // 16):  # on a CPU, what was fastest there
-        assert str(ways.plan(512, 96 * 128, 512, 9, 1, 2, blocks=blocks, cpu=True).tile) == "64×64"
+        assert str(algorithms.best_algorithm(512, 96 * 128, 512, 9, 1, 2, blocks=blocks, cpu=True).block) == "64×64"
 
 
 @pytest.mark.gpu
@@ -202,7 +201,7 @@ def test_max_pool_gives_a_plateau_to_the_first(device, kernel, winner):
 ])  # fmt: skip
 @pytest.mark.parametrize("units", [2, 132])
 def test_gram(device, monkeypatch, channels, size, units):
-    monkeypatch.setattr(device.device, "units", units)
+    monkeypatch.setattr(device.device, "multiprocessors", units)
     x = noise(1, channels, *size)
     exact = EXACT.gram(EXACT.asarray(x), 0.25)
     gram = device.gram(device.asarray(x), 0.25)
@@ -357,25 +356,25 @@ def test_memory_is_reused_and_holes_join(device):
 
     pool, mb = DevicePool(device.device), 1 << 20
     a, b, c = (pool.empty(n * mb) for n in (4, 8, 4))
-    assert pool.allocated == pool.used == 16 * mb
+    assert pool.reserved == pool.allocated == 16 * mb
     del b
     d, e = pool.empty(3 * mb), pool.empty(5 * mb)  # cut from the hole that b left
-    assert (pool.allocated, pool.used) == (16 * mb, 16 * mb)
+    assert (pool.reserved, pool.allocated) == (16 * mb, 16 * mb)
     del d, e
     f = pool.empty(8 * mb)  # one hole again
-    assert pool.allocated == 16 * mb
+    assert pool.reserved == 16 * mb
     del a, c, f
-    assert pool.used == 0
+    assert pool.allocated == 0
     g = pool.empty(16 * mb)  # larger than any hole: takes the place of the free chunks
-    assert pool.allocated == 16 * mb
+    assert pool.reserved == 16 * mb
     small = [pool.empty(100) for _ in range(3)]
     del small
     kept = [pool.empty(200) for _ in range(3)]
-    assert pool.allocated == 16 * mb + 3 * 256
-    assert pool.peak == 28 * mb or pool.peak == 16 * mb + 3 * 256
+    assert pool.reserved == 16 * mb + 3 * 256
+    assert pool.max_allocated == 28 * mb or pool.max_allocated == 16 * mb + 3 * 256
     del g, kept
     pool.trim()
-    assert pool.allocated == 0
+    assert pool.reserved == 0
 
 
 def test_chunks_become_one_though_something_stays(device):
@@ -389,8 +388,8 @@ def test_chunks_become_one_though_something_stays(device):
         del maps
         a, b = pool.empty(6 * mb), pool.empty(1 << 17)
         del a, b
-    assert pool.peak == 14 * mb
-    assert pool.allocated == 14 * mb
+    assert pool.max_allocated == 14 * mb
+    assert pool.reserved == 14 * mb
     del stays
 
 
@@ -424,12 +423,12 @@ def test_what_is_free_is_given_back_where_the_device_has_no_more():
     pool, mb = DevicePool(SmallDevice()), 1 << 20
     arrays = [pool.empty(n * mb) for n in (7, 7, 4)]
     del arrays[:2]
-    lasting = pool.empty(8 * mb, lasting=True)  # nothing that is free is used for these
-    assert (pool.allocated, pool.used, pool.taken) == (12 * mb, 12 * mb, 18 * mb)
+    lasting = pool.empty(8 * mb, persistent=True)  # nothing that is free is used for these
+    assert (pool.reserved, pool.allocated, pool.max_reserved) == (12 * mb, 12 * mb, 18 * mb)
     with pytest.raises(MemoryError):
         pool.empty(9 * mb)
     del arrays, lasting
-    assert pool.used == 0
+    assert pool.allocated == 0
 
 
 def test_chunks_that_would_be_too_large_as_one_stay_several():
@@ -439,8 +438,8 @@ def test_chunks_that_would_be_too_large_as_one_stay_several():
     for _ in range(4):  # without the limit one chunk of 12 MB serves from the third time on
         maps = [pool.empty(n * mb) for n in (3, 4, 5)]
         del maps
-    assert pool.peak == 12 * mb
-    assert pool.allocated == 12 * mb
+    assert pool.max_allocated == 12 * mb
+    assert pool.reserved == 12 * mb
 
 
 # Whole nets and the objective
@@ -508,7 +507,7 @@ def test_an_iteration_stays_on_the_device(device, optimizer):
 
     def callback(iteration, x):
         downloads.append(device.downloads)
-        allocated.append(device.pool.allocated)
+        allocated.append(device.pool.reserved)
 
     x = device.asarray(noise(1, 3, 40, 56, seed=2))
     optimize.minimize(optimizer, objective, x, 8, callback)
@@ -523,10 +522,10 @@ def check_recording(ops, monkeypatch, optimizer):
     Same picture and losses to the last bit, the losses fresh ones: they are read while the next iteration is under way.
     """
     net, options = nets.vgg(16, 4, (32, 32), classifier=False), {"history": 1} if optimizer == "lbfgs" else {}
-    records, repeated, made, results = ops.device.records, ops.repeated, [], []
-    monkeypatch.setattr(ops, "repeated", lambda function: made.append(repeated(function)) or made[-1])
+    records, capture, made, results = ops.device.captures, ops.capture, [], []
+    monkeypatch.setattr(ops, "capture", lambda function: made.append(capture(function)) or made[-1])
     for recording in (False, records):
-        monkeypatch.setattr(ops.device, "records", recording)
+        monkeypatch.setattr(ops.device, "captures", recording)
         objective = Objective(
             Network(net, ops), noise(3, 5, 16) * 50, [noise(3, 5, 16, seed=1) * 50], content_layers=["relu2_2"],
             style_layers=["relu1_1", "relu2_1"],
@@ -536,7 +535,7 @@ def check_recording(ops, monkeypatch, optimizer):
         results.append((np.array(x).tobytes(), losses))
     assert results[0] == results[1] and len(set(results[0][1])) == 6
     if records:
-        assert not ops.recording_problem and made[-1].replays == (2 if optimizer == "lbfgs" else 4)
+        assert not ops.capture_problem and made[-1].replays == (2 if optimizer == "lbfgs" else 4)
 
 
 @pytest.mark.gpu
@@ -550,7 +549,7 @@ def test_memory_of_vgg19_at_512(device, monkeypatch, units):
     """At most 200 MB beside the filters for 512×384, counted in a fresh pool; the kernels need not run for that."""
     ops = common.Backend(device.device)
     ops.autotune = False  # which would time launches that do nothing
-    monkeypatch.setattr(device.device, "units", units)
+    monkeypatch.setattr(device.device, "multiprocessors", units)
     monkeypatch.setattr(device.device, "memory", 8 << 30)  # with more, slabs of Winograd tiles may take more
     monkeypatch.setattr(ops.device, "launch", lambda *_: None)
     net = Network(nets.vgg(19, 1, (32, 32), classifier=False), ops)
@@ -563,8 +562,8 @@ def test_memory_of_vgg19_at_512(device, monkeypatch, units):
     for _ in range(4):
         objective.evaluate(x)
     # Up to conv5_1, 12.9 million: transformed filters are four times as large, and serve both directions.
-    assert ops.weights == pytest.approx(4 * 12.9e6 * 4, rel=0.02)
-    assert ops.pool.peak <= ops.pool.allocated <= ops.weights + 200e6
+    assert ops.filter_bytes == pytest.approx(4 * 12.9e6 * 4, rel=0.02)
+    assert ops.pool.max_allocated <= ops.pool.reserved <= ops.filter_bytes + 200e6
 
 
 # Optimisers

@@ -93,10 +93,10 @@ def test_predicted_peak_of_devices(split, tile, width, offload, pictures, monkey
     assert [need.place for need in found.needs] == [*(["device 0", "device 1"] if split else ["device"]), "memory"]
     assert found.memory == sum(need.size for need in found.needs)
     for ops in devices:
-        ops.pool.taken = 0
+        ops.pool.max_reserved = 0
     stylize(pictures[1], [pictures[3]], **options)
     for ops, need in zip(devices, found.needs):
-        assert need.size == pytest.approx(ops.pool.taken, rel=0.1)
+        assert need.size == pytest.approx(ops.pool.max_reserved, rel=0.1)
 
 
 @pytest.mark.skipif(
@@ -125,8 +125,8 @@ def test_the_history_that_is_planned_is_kept(chosen, pairs, more, pictures, monk
     }  # fmt: skip
     found, _ = plan(pictures[1], [pictures[3]], **options)
     stylize(pictures[1], [pictures[3]], callback=end, **options)
-    assert found.needs[0].size == pytest.approx(ops.pool.taken, rel=0.15)
-    assert vectors(pairs, more) < ops.pool.peak < vectors(pairs, more) + 15 * 3 * 4 * 240 * 320
+    assert found.needs[0].size == pytest.approx(ops.pool.max_reserved, rel=0.15)
+    assert vectors(pairs, more) < ops.pool.max_allocated < vectors(pairs, more) + 15 * 3 * 4 * 240 * 320
 
 
 def test_automatic_tiles_and_the_summary_of_a_run(pictures, tmp_path, capsys, monkeypatch):

@@ -31,8 +31,8 @@ from test_opencl import (
 )
 
 from cvstyle import Objective, backends, optimize
-from cvstyle.backends.device import compiler, tensor
-from cvstyle.backends.device.ways import TILES, Way
+from cvstyle.backends.device import compiler, conv_tensor_cores, mma
+from cvstyle.backends.device.algorithms import GEMM_BLOCKS, Algorithm
 from cvstyle.graph import Network
 
 # Run here once more, on the device below.
@@ -177,7 +177,7 @@ def test_arguments_fit_the_parameters(device):
             device.device.launch(kernel, (1, 1, 1), 64, arguments)
 
 
-MMA, WGMMA = tensor.TILES[-1], tensor.HOPPER_TILES[-1]
+MMA, WGMMA = mma.MMA_BLOCKS[-1], mma.WGMMA_BLOCKS[-1]
 MISTAKES = {
     "no wait": ("ASYNC_WAIT(STAGES - 2);", "", "copy is on its way"),
     "a wait too short": ("ASYNC_WAIT(STAGES - 2);", "ASYNC_WAIT(STAGES - 1);", "copy is on its way"),
@@ -225,7 +225,7 @@ def test_mistakes_in_the_tensor_kernel_are_seen(device, monkeypatch, tile, share
     sources = compiler.source
     assert sources("cuda/convolution").count(old) >= 1
     monkeypatch.setattr(compiler, "source", lambda name: sources(name).replace(old, new))
-    monkeypatch.setattr(tensor, "plan", lambda *_: (tile, shares))
+    monkeypatch.setattr(conv_tensor_cores, "best_algorithm", lambda *_: (tile, shares))
     ops = backends.get("cuda", precision="fp16-fast")
     ops.autotune = False
     x, weight = (np.round(noise(*shape) * 4) for shape in ((1, 64, 6, 17), (16, 64, 3, 3)))
@@ -256,7 +256,7 @@ def test_mistakes_of_the_last_group_are_seen(device, monkeypatch, name):
     monkeypatch.setattr(compiler, "source", lambda name: sources(name).replace(old, new))
     ops, x = backends.get("cuda"), noise(1, 3, 90, 61)
     ops.autotune, ops.pool = False, ptx.Pool(ops.device)
-    monkeypatch.setattr(ops.device, "units", 132)
+    monkeypatch.setattr(ops.device, "multiprocessors", 132)
     with pytest.raises((ptx.Fault, AssertionError), match=problem):
         for _ in range(2):
             difference = np.abs(np.array(ops.gram(ops.asarray(x), 1.0)) - EXACT.gram(EXACT.asarray(x), 1.0)).max()
@@ -267,9 +267,11 @@ def test_mistakes_of_the_last_group_are_seen(device, monkeypatch, name):
 
 
 @pytest.mark.parametrize("way, shape, outputs, stride", [
-    (Way(TILES[0], 1), (9, 7, 11), 13, (1, 1)), (Way(TILES[2], 3), (20, 9, 16), 33, (2, 1)),
-    (Way(TILES[4], 1), (8, 9, 17), 5, (1, 1)), (Way(TILES[2], 1, True), (20, 9, 16), 33, (1, 1)),
-    (Way(TILES[1], 3, True), (16, 5, 6), 17, (1, 1)), (Way(TILES[4], 1), (3, 17, 20), 32, (1, 1)),
+    (Algorithm(GEMM_BLOCKS[0], 1), (9, 7, 11), 13, (1, 1)), (Algorithm(GEMM_BLOCKS[2], 3), (20, 9, 16), 33, (2, 1)),
+    (Algorithm(GEMM_BLOCKS[4], 1), (8, 9, 17), 5, (1, 1)),
+    (Algorithm(GEMM_BLOCKS[2], 1, True), (20, 9, 16), 33, (1, 1)),
+    (Algorithm(GEMM_BLOCKS[1], 3, True), (16, 5, 6), 17, (1, 1)),
+    (Algorithm(GEMM_BLOCKS[4], 1), (3, 17, 20), 32, (1, 1)),
 ], ids=str)  # fmt: skip
 def test_convolution(device, monkeypatch, way, shape, outputs, stride):
     """Direct, by Winograd's algorithm, and of a picture, with and without ReLU and pool, both directions."""
@@ -297,7 +299,7 @@ def test_replays_find_the_counters_as_they_were(device, monkeypatch):
         return [np.array(getattr(r, "array", r)).tobytes() for r in results]
 
     with monkeypatch.context() as patch:
-        patch.setattr(device.device, "finishes", False)
+        patch.setattr(device.device, "single_pass_reductions", False)
         work()
         expected, grams = read(), set()
     more = lambda: (work(), results.extend(device.gram_difference(x, 0.5, target)))  # noqa: E731

@@ -14,9 +14,9 @@ import ptx
 import pytest
 
 from cvstyle import backends, paths
-from cvstyle.backends.device import compiler, selfcheck, tensor, trust
+from cvstyle.backends.device import compiler, conv_tensor_cores, mma, operands, wgmma_check, wgmma_verdict
 
-TILE = tensor.HOPPER_TILES[-1]
+TILE = mma.WGMMA_BLOCKS[-1]
 
 
 @pytest.fixture
@@ -31,18 +31,18 @@ def hopper(monkeypatch):
 def folder(monkeypatch, tmp_path):
     """The cache, in a new folder; nothing is known."""
     monkeypatch.setattr(paths, "cache", lambda: tmp_path / "cache")
-    monkeypatch.setattr(trust, "_found", {})
+    monkeypatch.setattr(wgmma_verdict, "_verdicts", {})
     return tmp_path / "cache"
 
 
 class Child:
-    """In place of `selfcheck`: a script, which counts how often it is run."""
+    """In place of `wgmma_check`: a script, which counts how often it is run."""
 
     def __init__(self, monkeypatch, tmp_path, code):
         self.log = tmp_path / "runs"
         count = f"open({str(self.log)!r}, 'a').write(' '.join(sys.argv[1:]) + '\\n')"
         command = (sys.executable, "-c", f"import os, signal, subprocess, sys, time\n{count}\n{code}")
-        monkeypatch.setattr(trust, "_COMMAND", command)
+        monkeypatch.setattr(wgmma_verdict, "_COMMAND", command)
 
     @property
     def runs(self):
@@ -53,7 +53,7 @@ class Child:
 
 
 def test_the_kernel_is_right(hopper):
-    assert selfcheck.examine(*hopper, (TILE,), [((64, 3, 17), 16)], 1) == "right"
+    assert wgmma_check.examine(*hopper, (TILE,), [((64, 3, 17), 16)], 1) == "right"
     for ops, expected in zip(hopper, (4, 1)):  # forward and without mask, of bits, with a style's, of winners; forward
         assert len({defines for name, _, defines in ops._kernels._kernels if name == "cuda/convolution"}) == expected
 
@@ -70,26 +70,26 @@ def test_a_mistake_is_named(hopper, monkeypatch, old, new, ops, name):
     sources = compiler.source
     assert old in sources("cuda/convolution")
     monkeypatch.setattr(compiler, "source", lambda name: sources(name).replace(old, new))
-    monkeypatch.setattr(selfcheck, "_SPLITS", (1,))
-    verdict = selfcheck.examine(*hopper, (TILE,), [((64, 3, 17), 16)], 1)
+    monkeypatch.setattr(wgmma_check, "_SPLITS", (1,))
+    verdict = wgmma_check.examine(*hopper, (TILE,), [((64, 3, 17), 16)], 1)
     assert verdict.startswith(f"wrong: tile {TILE}, 1 share, {name}, {ops}: ")
 
 
-@pytest.mark.parametrize("shape, outputs", selfcheck.CASES)
+@pytest.mark.parametrize("shape, outputs", wgmma_check.CASES)
 def test_sums_are_exact_in_float32(shape, outputs):
     """Whole numbers below 2^24, in part not those of one word: 8, 11 and 11 bits."""
     for long in (False, True):
-        found = selfcheck._layer(selfcheck.Exact("float64"), (shape[0], 9, 12), outputs, long)()
+        found = wgmma_check._layer(wgmma_check.Exact("float64"), (shape[0], 9, 12), outputs, long)()
         assert max(np.abs(array).max() for array in found.values()) < 1 << 23
         assert all(np.array_equal(array, np.round(array)) for array in found.values())
     assert found.keys() == {"a product", "a ReLU", "a ReLU with bits", "a pool"}
 
 
 def test_each_word_is_a_line(monkeypatch, capsys):
-    monkeypatch.setattr(selfcheck, "get", lambda *arguments: arguments)
-    monkeypatch.setattr(selfcheck, "examine", lambda one, two: "right" if two[2] == "fp16" else f"wrong: {one}")
-    assert selfcheck.main(["1", "fp16"]) == 0
-    assert selfcheck.main(["1", "bf16", "fp16"]) == 1
+    monkeypatch.setattr(wgmma_check, "get", lambda *arguments: arguments)
+    monkeypatch.setattr(wgmma_check, "examine", lambda one, two: "right" if two[2] == "fp16" else f"wrong: {one}")
+    assert wgmma_check.main(["1", "fp16"]) == 0
+    assert wgmma_check.main(["1", "bf16", "fp16"]) == 1
     lines = ["fp16: right", "bf16: wrong: ('cuda', '1', 'bf16-fast')", "fp16: right"]
     assert capsys.readouterr().out.splitlines() == lines
 
@@ -107,19 +107,19 @@ def test_each_word_is_a_line(monkeypatch, capsys):
 ], ids=["right", "wrong", "hangs", "crashes", "fails", "another word"])  # fmt: skip
 def test_a_verdict_is_asked_for_once(hopper, folder, monkeypatch, tmp_path, capsys, code, verdict):
     child = Child(monkeypatch, tmp_path, code)
-    monkeypatch.setattr(trust, "LIMIT", 2)
+    monkeypatch.setattr(wgmma_verdict, "LIMIT", 2)
     device = hopper[0].device
-    assert trust.known(device) == {}
+    assert wgmma_verdict.known_verdicts(device) == {}
     for _ in range(2):
-        assert trust.is_right(device, "fp16") == (verdict == "right")
-        monkeypatch.setattr(trust, "_found", {})  # as in a new process
-    assert trust.known(device) == {"fp16": verdict}
+        assert wgmma_verdict.is_correct(device, "fp16") == (verdict == "right")
+        monkeypatch.setattr(wgmma_verdict, "_verdicts", {})  # as in a new process
+    assert wgmma_verdict.known_verdicts(device) == {"fp16": verdict}
     assert child.runs == ["0 fp16"]
     said = capsys.readouterr().err.splitlines()
     line = f"Fake GPU 0: trying wgmma with fp16, once, for at most 2 s ... {verdict} ("
     assert len(said) == 1 and said[0].startswith(line)
     monkeypatch.setattr(device, "driver", "another")
-    trust.is_right(device, "fp16")
+    wgmma_verdict.is_correct(device, "fp16")
     assert len(child.runs) == 2
 
 
@@ -127,8 +127,8 @@ def test_what_hangs_ends_with_all_that_it_started(hopper, folder, monkeypatch, t
     started = tmp_path / "started"
     code = f"p = subprocess.Popen(['sleep', '600']); open({str(started)!r}, 'w').write(str(p.pid)); time.sleep(600)"
     Child(monkeypatch, tmp_path, code)
-    monkeypatch.setattr(trust, "LIMIT", 3)
-    assert not trust.is_right(hopper[0].device, "fp16")
+    monkeypatch.setattr(wgmma_verdict, "LIMIT", 3)
+    assert not wgmma_verdict.is_correct(hopper[0].device, "fp16")
     grandchild = int(started.read_text())
     for _ in range(100):
         with open(f"/proc/{grandchild}/stat") if os.path.exists(f"/proc/{grandchild}") else open(os.devnull) as file:
@@ -145,35 +145,35 @@ def test_a_cache_that_cannot_be_written(hopper, monkeypatch, tmp_path):
     """The verdict holds for this process."""
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(paths, "cache", lambda: tmp_path / "file" / "cache")
-    monkeypatch.setattr(trust, "_found", {})
+    monkeypatch.setattr(wgmma_verdict, "_verdicts", {})
     child = Child(monkeypatch, tmp_path, "print('fp16: right')")
-    assert trust.is_right(hopper[0].device, "fp16") and trust.is_right(hopper[1].device, "fp16")
-    assert child.runs == ["0 fp16"] and trust.known(hopper[0].device) == {}
+    assert wgmma_verdict.is_correct(hopper[0].device, "fp16") and wgmma_verdict.is_correct(hopper[1].device, "fp16")
+    assert child.runs == ["0 fp16"] and wgmma_verdict.known_verdicts(hopper[0].device) == {}
 
 
 def test_a_process_reads_the_file_once(hopper, folder, monkeypatch, tmp_path):
     """A convolution asks each time that it is launched."""
     child = Child(monkeypatch, tmp_path, "print('fp16: right')")
-    assert trust.is_right(hopper[0].device, "fp16")
-    monkeypatch.setattr(trust, "known", None)
-    assert trust.is_right(hopper[0].device, "fp16") and child.runs == ["0 fp16"]
+    assert wgmma_verdict.is_correct(hopper[0].device, "fp16")
+    monkeypatch.setattr(wgmma_verdict, "known_verdicts", None)
+    assert wgmma_verdict.is_correct(hopper[0].device, "fp16") and child.runs == ["0 fp16"]
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"for": 1}', '{"for": {}, "verdicts": {"fp16": "right"}}'])
 def test_a_damaged_file_is_nothing_known(hopper, folder, content):
     device = hopper[0].device
-    kept = {"for": trust._identity(device), "verdicts": {"fp16": "right"}}
-    paths.write(trust._path(device), json.dumps(kept).encode())
-    assert trust.known(device) == {"fp16": "right"}
-    trust._path(device).write_text(content)
-    assert trust.known(device) == {}
+    kept = {"for": wgmma_verdict._identity(device), "verdicts": {"fp16": "right"}}
+    paths.write(wgmma_verdict._path(device), json.dumps(kept).encode())
+    assert wgmma_verdict.known_verdicts(device) == {"fp16": "right"}
+    wgmma_verdict._path(device).write_text(content)
+    assert wgmma_verdict.known_verdicts(device) == {}
 
 
 def test_the_module_says_why_it_cannot_run(hopper, folder, monkeypatch):
     """By the real command, in a process that sees no GPU."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    assert not trust.is_right(hopper[0].device, "fp16")
-    verdict = trust.known(hopper[0].device)["fp16"]
+    assert not wgmma_verdict.is_correct(hopper[0].device, "fp16")
+    verdict = wgmma_verdict.known_verdicts(hopper[0].device)["fp16"]
     assert verdict.startswith("did not finish: exit status 1, ") and "cannot be used here" in verdict
 
 
@@ -185,8 +185,8 @@ def test_tiles_are_candidates_where_the_verdict_is_right(hopper, folder, monkeyp
     child, ops = Child(monkeypatch, tmp_path, "print(sys.argv[2] + ': right' * (sys.argv[2] == 'fp16'))"), hopper[0]
 
     def offered(ops, side=3):
-        shape = tensor._shape(ops, 32, (4, 5), 32, side, tensor.Words(None, None))
-        return any(way.tile.wgmma for way in tensor.ranked(*shape))
+        shape = conv_tensor_cores._shape(ops, 32, (4, 5), 32, side, operands.PackedFilters(None, None))
+        return any(way.block.wgmma for way in mma.ranked_algorithms(*shape))
 
     assert not ops.autotune and not offered(ops) and not child.runs
     ops.autotune = True
@@ -206,7 +206,7 @@ def test_devices_show_what_is_known(hopper, folder, monkeypatch, tmp_path, capsy
 
     child = Child(monkeypatch, tmp_path, "print('fp16: right')")
     assert main(["devices"]) == 0 and "wgmma" not in capsys.readouterr().out
-    trust.is_right(hopper[0].device, "fp16")
+    wgmma_verdict.is_correct(hopper[0].device, "fp16")
     assert main(["devices"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert any("0: Fake GPU 0" in line and line.endswith("wgmma with fp16: right") for line in out)

@@ -18,8 +18,8 @@ from cvstyle import backends as all_backends
 from cvstyle.backends import device as common
 from cvstyle.backends import opencl
 from cvstyle.backends.base import RELU, Epilogue
-from cvstyle.backends.device import compiler, tensor
-from cvstyle.backends.device.ways import Way
+from cvstyle.backends.device import compiler, conv_tensor_cores, mma, operands
+from cvstyle.backends.device.algorithms import Algorithm
 from cvstyle.errors import OptionError
 from cvstyle.graph import Network
 from cvstyle.netdef import LayerDef, NetDef
@@ -43,7 +43,7 @@ def backends():
     with pytest.MonkeyPatch.context() as patch:
         if BACKEND not in ("cuda", "nothing", "ptx"):  # for which conftest has done it
             fake_cupy.install(patch, ptx.Device())
-        found = {precision: all_backends.get("cuda", precision=precision) for precision in tensor.PRECISIONS}
+        found = {precision: all_backends.get("cuda", precision=precision) for precision in operands.PRECISIONS}
         for backend in found.values():
             backend.autotune = False
             if not ON_GPU:
@@ -51,7 +51,7 @@ def backends():
         yield found
 
 
-@pytest.fixture(params=[on_gpu(p) if p in ("tf32", "fp16") else p for p in tensor.PRECISIONS])
+@pytest.fixture(params=[on_gpu(p) if p in ("tf32", "fp16") else p for p in operands.PRECISIONS])
 def ops(request, backends):
     return backends[request.param]
 
@@ -68,7 +68,7 @@ def as_rounded(x, precision):
     """x rounded as the kernels round it, in float64."""
     x = np.asarray(x, np.float32)
     if precision == "fp16":
-        factor = tensor.fitting(np.abs(x).max())
+        factor = operands.fp16_scale(np.abs(x).max())
         return (x * factor).astype(np.float16).astype(np.float64) / factor
     bits = x.view(np.uint32).astype(np.uint64)
     if precision == "tf32":
@@ -81,7 +81,7 @@ def as_rounded(x, precision):
 def set_plan(monkeypatch, tile, split, ops=None):
     if tile.wgmma and ON_GPU and not ops.device.wgmma:
         pytest.skip("wgmma is tried on a GPU of compute capability 9.0 with CVSTYLE_WGMMA=1")
-    monkeypatch.setattr(tensor, "plan", lambda *_, **__: Way(tile, split))
+    monkeypatch.setattr(conv_tensor_cores, "best_algorithm", lambda *_, **__: Algorithm(tile, split))
 
 
 LONG = 4095  # needs two words of every kind
@@ -89,15 +89,15 @@ LONG = 4095  # needs two words of every kind
 
 @pytest.mark.parametrize("tile, split, shape, outputs", [
     (on_gpu if i in (0, 3, 4) and j == 0 else pytest.param)(*way, *SHAPES[(i + j) % 5])
-    for i, way in enumerate([*zip(tensor.TILES, (1, 2, 1, 2, 2)), (tensor.TILES[1], 1)]) for j in (0, 2)
+    for i, way in enumerate([*zip(mma.MMA_BLOCKS, (1, 2, 1, 2, 2)), (mma.MMA_BLOCKS[1], 1)]) for j in (0, 2)
 ], ids=str)  # fmt: skip
 def test_convolution_is_exact_on_integers(backends, monkeypatch, tile, split, shape, outputs):
     check_integers(backends["tf32-fast"], monkeypatch, tile, split, shape, outputs)
 
 
 @pytest.mark.parametrize("precision, tile, split", [
-    ("bf16-fast", tensor.TILES[1], 1), on_gpu("fp16-fast", tensor.TILES[1], 1), ("bf16-fast", tensor.TILES[-1], 2),
-    on_gpu("fp16-fast", tensor.TILES[-1], 2),
+    ("bf16-fast", mma.MMA_BLOCKS[1], 1), on_gpu("fp16-fast", mma.MMA_BLOCKS[1], 1),
+    ("bf16-fast", mma.MMA_BLOCKS[-1], 2), on_gpu("fp16-fast", mma.MMA_BLOCKS[-1], 2),
 ], ids=str)  # fmt: skip
 def test_words_of_two_are_exact_on_integers(backends, monkeypatch, precision, tile, split):
     """The types differ in rounding and in the product alone, so here two tiles suffice."""
@@ -106,8 +106,8 @@ def test_words_of_two_are_exact_on_integers(backends, monkeypatch, precision, ti
 
 
 @pytest.mark.parametrize("precision, tile, split, shape", [
-    ("tf32-fast", tensor.TILES[1], 7, (80, 9, 17)), on_gpu("fp16-fast", tensor.TILES[-1], 4, (80, 5, 19)),
-    ("bf16", tensor.TILES[2], 3, (64, 2, 33)), ("fp16-fast", tensor.HOPPER_TILES[1], 3, (80, 17, 16)),
+    ("tf32-fast", mma.MMA_BLOCKS[1], 7, (80, 9, 17)), on_gpu("fp16-fast", mma.MMA_BLOCKS[-1], 4, (80, 5, 19)),
+    ("bf16", mma.MMA_BLOCKS[2], 3, (64, 2, 33)), ("fp16-fast", mma.WGMMA_BLOCKS[1], 3, (80, 17, 16)),
 ], ids=str)  # fmt: skip
 def test_shares_may_be_uneven_or_empty(backends, monkeypatch, precision, tile, split, shape):
     """10 chunks by seven groups, which take two each or none; 5 by four, two each, one or none; 4 and 5 by three."""
@@ -115,7 +115,7 @@ def test_shares_may_be_uneven_or_empty(backends, monkeypatch, precision, tile, s
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("precision, tile", [("fp16", tensor.TILES[1]), ("tf32-fast", tensor.TILES[-1])])
+@pytest.mark.parametrize("precision, tile", [("fp16", mma.MMA_BLOCKS[1]), ("tf32-fast", mma.MMA_BLOCKS[-1])])
 def test_whoever_comes_last_the_bytes_are_the_same(backends, monkeypatch, precision, tile):
     """Shares are added in one order (here they arrive in one that is drawn by chance), and the counters stay zero."""
     set_plan(monkeypatch, tile, 4)
@@ -125,7 +125,8 @@ def test_whoever_comes_last_the_bytes_are_the_same(backends, monkeypatch, precis
     runs = []
     for _ in range(4):
         y, mask = filters.forward(x, PADS, RELU)
-        runs.append([np.array(a).tobytes() for a in (y, mask.bits, ops.peak(y), filters.backward(g, (9, 20), PADS))])
+        results = y, mask.bits, ops.cached_abs_max(y), filters.backward(g, (9, 20), PADS)
+        runs.append([np.array(a).tobytes() for a in results])
     assert all(run == runs[0] for run in runs)
     assert not any(np.array(counters).any() for counters in ops._counters.values())
 
@@ -137,7 +138,7 @@ def test_whoever_comes_last_the_bytes_are_the_same(backends, monkeypatch, precis
 def test_hoppers_instruction_is_exact_on_integers(backends, monkeypatch, precision, tile, split):
     """Descriptors, fragments, stages and fences of wgmma; tiles differ in their sizes alone, so here two suffice."""
     for shape, outputs in SHAPES[1::3]:
-        check_integers(backends[precision], monkeypatch, tensor.HOPPER_TILES[tile], split, shape, outputs)
+        check_integers(backends[precision], monkeypatch, mma.WGMMA_BLOCKS[tile], split, shape, outputs)
 
 
 def pooled(ops, filters, x, size, g=None):
@@ -218,9 +219,9 @@ def test_a_deconvolution_is_computed_before_its_input_is_overwritten(backends):
 
 TWO_WORDS = [
     (on_gpu if (precision, way[1]) in (("tf32", 1), ("fp16", 2)) else pytest.param)(precision, *way)
-    for way in ((tensor.TILES[0], 1), (tensor.TILES[-1], 2)) for precision in tensor.WORDS
+    for way in ((mma.MMA_BLOCKS[0], 1), (mma.MMA_BLOCKS[-1], 2)) for precision in operands.FORMATS
 ]  # fmt: skip
-TWO_WORDS += [(precision, tensor.HOPPER_TILES[-1], 1) for precision in (tensor.WORDS if ON_GPU else ("fp16",))]
+TWO_WORDS += [(precision, mma.WGMMA_BLOCKS[-1], 1) for precision in (operands.FORMATS if ON_GPU else ("fp16",))]
 
 
 @pytest.mark.parametrize("precision, tile, split", TWO_WORDS)
@@ -242,14 +243,14 @@ def test_two_words_hold_long_integers(backends, monkeypatch, precision, most_x, 
 def test_convolution_rounds_its_operands_and_nothing_else(ops):
     x, weight, bias = noise(1, 32, 12, 19) * 3e4, noise(32, 32, 3, 3, seed=1) * 1e-3, noise(32, seed=2)
     filters = ops.convolution(weight, bias, (1, 1), (1, 1), 1)
-    assert isinstance(filters, tensor.TensorConvolution)
+    assert isinstance(filters, conv_tensor_cores.TensorCoreConvolution)
     rounded = [as_rounded(a, word(ops)) for a in (x, weight)]
     convolve = lambda x, w, b=None: EXACT.convolution(w, b, (1, 1), (1, 1), 1).forward(x, PADS)[0]  # noqa: E731
     y, exact = convolve(*rounded, bias), EXACT.convolution(rounded[1], bias, (1, 1), (1, 1), 1)
-    if ops.split:
+    if ops.split_operands:
         y = convolve(x, weight, bias)
         assert as_rounded(x - rounded[0], word(ops)).any()
-    close([filters.forward(ops.asarray(x), PADS)[0]], [y], TRUNCATED_TWO_WORDS if ops.split else TRUNCATED)
+    close([filters.forward(ops.asarray(x), PADS)[0]], [y], TRUNCATED_TWO_WORDS if ops.split_operands else TRUNCATED)
     g = noise(1, 32, 12, 19, seed=4) * 1e-9  # below the least number of fp16
     close(
         [filters.backward(ops.asarray(g), (12, 19), PADS)],
@@ -258,7 +259,7 @@ def test_convolution_rounds_its_operands_and_nothing_else(ops):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("precision", tensor.WORDS)
+@pytest.mark.parametrize("precision", operands.FORMATS)
 @pytest.mark.parametrize("shape", [(64, 5, 7), (128, 3, 30)], ids=str)
 def test_gram(backends, precision, shape):
     ops = backends[precision]
@@ -299,9 +300,9 @@ def gradient_and_style(ops, weight, g, kind, d, x, factor, additions=1):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision, kind, tile, split", [
-    ("fp16-fast", "plain", tensor.TILES[1], 2), ("tf32-fast", "plain", tensor.TILES[2], 3),
-    ("fp16-fast", "pool", tensor.TILES[-1], 2), ("bf16-fast", "relu", tensor.TILES[3], 2),
-    ("fp16-fast", "relu", tensor.HOPPER_TILES[1], 2), ("tf32-fast", "plain", tensor.HOPPER_TILES[3], 1),
+    ("fp16-fast", "plain", mma.MMA_BLOCKS[1], 2), ("tf32-fast", "plain", mma.MMA_BLOCKS[2], 3),
+    ("fp16-fast", "pool", mma.MMA_BLOCKS[-1], 2), ("bf16-fast", "relu", mma.MMA_BLOCKS[3], 2),
+    ("fp16-fast", "relu", mma.WGMMA_BLOCKS[1], 2), ("tf32-fast", "plain", mma.WGMMA_BLOCKS[3], 1),
 ])  # fmt: skip
 def test_a_style_gradient_is_part_of_the_sum_it_is_added_to(backends, monkeypatch, precision, kind, tile, split):
     ops, launched, launch = backends[precision], [], common.Backend.launch
@@ -314,7 +315,7 @@ def test_a_style_gradient_is_part_of_the_sum_it_is_added_to(backends, monkeypatc
     exact = gradient_and_style(EXACT, weight, g, kind, d, x, 0.25)
     np.testing.assert_array_equal(np.array(ours), exact)
     assert launched.count(("cuda/convolution", "convolution")) == (1 if kind == "plain" else 2)  # with the forward one
-    assert np.array(ops.peak(ours))[0] == (np.abs(exact).max() if "fp16" in precision else 1)
+    assert np.array(ops.cached_abs_max(ours))[0] == (np.abs(exact).max() if "fp16" in precision else 1)
     if kind == "pool":  # a second product is added in the usual way
         twice = gradient_and_style(ops, weight, g, kind, d, x, 0.25, additions=2)
         alone = gradient_and_style(EXACT, weight, g, kind, d, x, 0.25, additions=0)
@@ -325,7 +326,7 @@ def test_a_style_gradient_is_part_of_the_sum_it_is_added_to(backends, monkeypatc
 @pytest.mark.gpu
 def test_a_sum_of_two_products_keeps_the_scale_of_each(backends, monkeypatch):
     """fp16's powers of two for the gradient and the filters differ by far from those for features and matrix."""
-    set_plan(monkeypatch, tensor.TILES[1], 1)
+    set_plan(monkeypatch, mma.MMA_BLOCKS[1], 1)
     ops = backends["fp16-fast"]
     x, weight, d = noise(1, 64, 6, 17) * 2e4, noise(32, 64, 3, 3, seed=1) * 1e-3, noise(64, 64, seed=2) * 1e-15
     d, g = (d + d.T).astype(np.float32), noise(1, 32, 6, 17, seed=3) * 1e-9
@@ -339,7 +340,7 @@ def test_a_sum_of_two_products_keeps_the_scale_of_each(backends, monkeypatch):
     close([gradient_and_style(ops, weight, nothing, "plain", d, x, 0.3)], [exact], TRUNCATED)
 
 
-@pytest.mark.parametrize("tile, split", [(tensor.TILES[1], 1), on_gpu(tensor.TILES[-1], 2)])
+@pytest.mark.parametrize("tile, split", [(mma.MMA_BLOCKS[1], 1), on_gpu(mma.MMA_BLOCKS[-1], 2)])
 def test_kernels_leave_the_largest_magnitude_behind(backends, monkeypatch, tile, split):
     """fp16's scale comes from who wrote the array, and from the array itself once somebody else has changed it."""
     set_plan(monkeypatch, tile, split)
@@ -358,55 +359,55 @@ def test_kernels_leave_the_largest_magnitude_behind(backends, monkeypatch, tile,
     results = [y, small, g, filters.forward(x, PADS)[0], filters.backward(g, (9, 21), PADS, mask),
                filters.backward(small, (9, 21), PADS, winners)]  # fmt: skip
     for array in results:
-        assert array.block.largest.size == 1  # with nothing left to do
-        assert np.array(ops.peak(array))[0] == np.abs(np.array(array)).max() > 0
+        assert array.block.abs_max.size == 1  # with nothing left to do
+        assert np.array(ops.cached_abs_max(array))[0] == np.abs(np.array(array)).max() > 0
     assert len(read) <= count + 1
     first = ops.convolution(noise(32, 3, 3, 3), noise(32, seed=1), (1, 1), (1, 1), 1)
     y = first.forward(ops.asarray(noise(1, 3, 17, 33, seed=2)), PADS, RELU)[0]
     count = len(read)
-    assert np.array(ops.peak(y))[0] == np.array(y).max() and len(read) == count
+    assert np.array(ops.cached_abs_max(y))[0] == np.array(y).max() and len(read) == count
     ones = np.ones(y.shape, np.float32)
     for change in (lambda: ops.scale(y, 3), lambda: ops.add_scaled(y, 2, y), lambda: ops.upload(y, ones)):
         change()
-        assert np.array(ops.peak(y))[0] == np.abs(np.array(y)).max()
+        assert np.array(ops.cached_abs_max(y))[0] == np.abs(np.array(y)).max()
     x = np.array(x)
     x[0, 3, 4, 5] = np.nan
-    assert np.isnan(np.array(ops.peak(filters.forward(ops.asarray(x), PADS)[0]))[0])
+    assert np.isnan(np.array(ops.cached_abs_max(filters.forward(ops.asarray(x), PADS)[0]))[0])
 
 
 def test_shares_fill_the_multiprocessors():
     """VGG-19's layers from conv3_2 on at 512 and 1024: at least 0.9 of 132 multiprocessors' time, forward."""
     for channels, *size in ((256, 96, 128), (512, 48, 64), (256, 192, 256), (512, 96, 128), (512, 24, 32)):
-        ways = tensor.ranked(channels, *size, channels, 3, "fp16", True, 132)
+        ways = mma.ranked_algorithms(channels, *size, channels, 3, "fp16", True, 132)
         assert 1 < len(ways) == len(set(map(str, ways))) <= 8
         tile, shares, *_ = ways[0]
         groups = shares * -(-channels // tile.bm) * -(-size[0] // tile.rows) * -(-size[1] // 16)
         assert groups / 132 / -(-groups // 132) > 0.9
-        order = ways[-1].order
-        found = tensor.ranked(channels, *size, channels, 3, "fp16", True, 132, order=order)
-        assert {way.order for way in found} == {order}
-    assert tensor._splits(5) == [1, 2, 3, 5] and tensor._splits(32) == [1, 2, 3, 4, 5, 6, 7, 8, 11, 16]
-    both = tensor.ranked(256, 96, 128, 256, 3, "fp16", True, 132, wgmma=True)
-    assert {way.tile.wgmma for way in both} == {False, True}  # what has never run must not be all that is tried
+        order = ways[-1].reduction_order
+        found = mma.ranked_algorithms(channels, *size, channels, 3, "fp16", True, 132, order=order)
+        assert {way.reduction_order for way in found} == {order}
+    assert mma._splits(5) == [1, 2, 3, 5] and mma._splits(32) == [1, 2, 3, 4, 5, 6, 7, 8, 11, 16]
+    both = mma.ranked_algorithms(256, 96, 128, 256, 3, "fp16", True, 132, wgmma=True)
+    assert {way.block.wgmma for way in both} == {False, True}  # what has never run must not be all that is tried
 
 
 @pytest.mark.parametrize("precision", ["tf32", on_gpu("fp16"), "bf16-fast"])
 def test_windows_have_the_bits_of_the_picture(backends, monkeypatch, precision):
     """Their sums are taken in its order, by whatever tile, though fp16 scales a window by its own largest number."""
-    ways = tensor.ranked
+    ways = mma.ranked_algorithms
 
     def chosen(*shape, order=None, **_):
         found = ways(*shape, order=order)
         return found[-1] if order else max(found, key=lambda way: way.splits)  # by size the picture would have fewer
 
-    monkeypatch.setattr(tensor, "plan", chosen)
+    monkeypatch.setattr(conv_tensor_cores, "best_algorithm", chosen)
     net = Network(nets.vgg(19, 4, (64, 64), classifier=False), backends[precision])
     check_features(net, ["relu1_2", "relu2_1", "relu3_1"], (76, 33), 56)
 
 
 @pytest.mark.gpu
 def test_a_recorded_iteration_has_the_bits_of_its_launches(backends, monkeypatch):
-    set_plan(monkeypatch, tensor.TILES[-1], 1)
+    set_plan(monkeypatch, mma.MMA_BLOCKS[-1], 1)
     check_recording(backends["fp16-fast"], monkeypatch, "lbfgs")
 
 
@@ -416,14 +417,14 @@ def test_a_recorded_iteration_has_the_bits_of_its_launches(backends, monkeypatch
 # waiting for them, the fence between stores and them, a barrier, and a branch (nvdisasm 13.5).
 HMMA, LDGSTS, HGMMA, WARPGROUP, FENCE, BARRIER, BRANCH = 0x23C, 0xFAE, 0xDF0, 0x9C5, 0x3C6, 0xB1D, 0x947
 KERNELS = [
-    *(("cuda/convolution", tensor._macros(tile, 3, word, split, masked))
-      for tile in tensor.TILES
+    *(("cuda/convolution", mma.kernel_macros(tile, 3, word, split, masked))
+      for tile in mma.MMA_BLOCKS
       for word, split, masked in (("tf32", 0, 1), ("tf32", 1, 0), ("fp16", 1, 0), ("fp16", 0, 1), ("fp16", 0, 2))),
-    *(("cuda/convolution", tensor._macros(tile, 1, "fp16", 0, 0)) for tile in tensor.tiles(1)),
-    *(("cuda/convolution", tensor._macros(tile, 3, word, 0, masked, True))
-      for tile in tensor.TILES for word, masked in (("tf32", 0), ("tf32", 1), ("fp16", 1), ("fp16", 2))),
-    ("cuda/convolution", tensor._macros(tensor.TILES[1], 3, "bf16", 1, 0)),
-    *((f"cuda/{name}", tensor.defines(word)) for name in ("gram", "pack") for word in tensor.WORDS),
+    *(("cuda/convolution", mma.kernel_macros(tile, 1, "fp16", 0, 0)) for tile in mma.blocks_for(1)),
+    *(("cuda/convolution", mma.kernel_macros(tile, 3, word, 0, masked, True))
+      for tile in mma.MMA_BLOCKS for word, masked in (("tf32", 0), ("tf32", 1), ("fp16", 1), ("fp16", 2))),
+    ("cuda/convolution", mma.kernel_macros(mma.MMA_BLOCKS[1], 3, "bf16", 1, 0)),
+    *((f"cuda/{name}", operands.format_macros(word)) for name in ("gram", "pack") for word in operands.FORMATS),
 ]  # fmt: skip
 
 
@@ -432,7 +433,7 @@ def name_of(value):
 
 
 HOPPER_KERNELS = [
-    tensor._macros(tensor.HOPPER_TILES[tile], 3, word, split, masked, plus)
+    mma.kernel_macros(mma.WGMMA_BLOCKS[tile], 3, word, split, masked, plus)
     for tile, word, split, masked, plus in (
         (0, "fp16", 1, 0, 0), (0, "bf16", 0, 1, 0), (1, "fp16", 1, 0, 0), (1, "fp16", 0, 2, 0), (1, "tf32", 0, 2, 0),
         (2, "bf16", 1, 0, 0), (3, "fp16", 1, 0, 0), (3, "fp16", 0, 2, 0), (4, "fp16", 0, 1, 0),
@@ -501,7 +502,7 @@ def test_marks_are_not_waited_for_one_by_one():
     """A branch on each mark makes a wait of every read of memory; there are hardly more of them than without a mask."""
     branches = []
     for masked in (0, 1, 2):
-        options = tuple(f"-D{k}={v}" for k, v in tensor._macros(tensor.TILES[1], 3, "fp16", 0, masked))
+        options = tuple(f"-D{k}={v}" for k, v in mma.kernel_macros(mma.MMA_BLOCKS[1], 3, "fp16", 0, masked))
         codes = nvrtc.compile_to_instructions(compiler.source("cuda/convolution"), options, "sm_90")[1]
         branches.append(codes["convolution"][BRANCH])
     assert max(branches[1:]) <= branches[0] + 8  # 14 and 33 more once
@@ -529,13 +530,13 @@ def test_precisions_that_cannot_be_had_are_refused(backend, precision, message):
 
 def test_half_precision_does_not_overflow(backends, monkeypatch):
     """A VGG whose activations pass 65504, fp16's largest: loss and gradient are those of float64 up to rounding."""
-    set_plan(monkeypatch, tensor.TILES[-1], 1)
+    set_plan(monkeypatch, mma.MMA_BLOCKS[-1], 1)
     net = nets.vgg(19, 4, (40, 56), classifier=False)
     net.weights["conv1_1"][0] = net.weights["conv1_1"][0] * np.float32(1e3)
     pictures = [noise(3, *size, seed=i) * 60 for i, size in enumerate([(40, 56), (33, 50), (40, 56)])]
     layers = {"content_layers": ["relu3_1"], "style_layers": ["relu1_1", "relu2_1", "relu3_1"]}
     results = {}
-    for name, ops in (("exact", EXACT), *((word, backends[word]) for word in tensor.WORDS)):
+    for name, ops in (("exact", EXACT), *((word, backends[word]) for word in operands.FORMATS)):
         objective = Objective(Network(net, ops), pictures[0], pictures[1:2], tv_weight=0, **layers)
         results[name] = objective(pictures[2].astype(np.float64))
         if name == "exact":

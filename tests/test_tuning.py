@@ -18,8 +18,8 @@ from test_tiles import check_features
 from cvstyle import backends, checkpoint, paths
 from cvstyle.backends import device as common
 from cvstyle.backends import opencl
-from cvstyle.backends.device import convolution, tensor, tuning
-from cvstyle.backends.device.ways import TILES, Way
+from cvstyle.backends.device import conv_tensor_cores, convolution, mma, tuning
+from cvstyle.backends.device.algorithms import GEMM_BLOCKS, Algorithm
 from cvstyle.errors import DeviceError, OptionError
 from cvstyle.graph import Network
 
@@ -48,8 +48,8 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def ops(folder, monkeypatch):
     """A backend that tunes, on the first OpenCL device, among few ways, since PoCL takes seconds to compile each."""
-    ranked = convolution.ranked
-    monkeypatch.setattr(convolution, "ranked", lambda *shape, **options: ranked(*shape, **options)[:2])
+    ranked = convolution.ranked_algorithms
+    monkeypatch.setattr(convolution, "ranked_algorithms", lambda *shape, **options: ranked(*shape, **options)[:2])
     backend = common.Backend(opencl.Backend.list_devices()[0])
     assert not backend.autotune  # a CPU does not by itself
     backend.autotune = True
@@ -88,7 +88,7 @@ def test_what_cannot_be_run_is_passed_over(ops, monkeypatch):
     Clock(monkeypatch, ops.device, lambda n: 1.0)
     assert choices(ops).pick(("x",), ["a", "b", "c"], run) == "c"
     assert choices(ops).pick(("y",), ["a", "b"], run) == "a"  # whose error then shows
-    assert choices(ops).kept == {"x": "c"}  # the only one that was measured
+    assert choices(ops).entries == {"x": "c"}  # the only one that was measured
 
 
 def test_a_device_that_stops_working_ends_the_run_and_leaves_no_choices(ops, monkeypatch):
@@ -113,7 +113,7 @@ def test_a_device_that_stops_working_ends_the_run_and_leaves_no_choices(ops, mon
     assert tried[-1] == "b"
     with pytest.raises(DeviceError, match="stopped working before anything was tried for 'y'"):
         found.pick(("y",), ["a", "c"], run)
-    assert tried[-1] == "b" and not found.kept and not found.path.exists()
+    assert tried[-1] == "b" and not found.entries and not found.path.exists()
 
 
 def test_trying_ends_with_its_time(ops, monkeypatch):
@@ -127,9 +127,9 @@ def test_trying_ends_with_its_time(ops, monkeypatch):
     assert first.untried == ["3", "4"] and clock.asked == 3 * 2 * 3
     assert first.pick((3,), order, lambda c: None) == "a"
     assert first.problem.startswith("2 choices among kernels were left to the estimate, since 60 s of trying")
-    assert first.kept == {"0": "b", "1": "b", "2": "b", "3": "a", "4": "a", "5": "c"}
+    assert first.entries == {"0": "b", "1": "b", "2": "b", "3": "a", "4": "a", "5": "c"}
     second = choices(ops)
-    assert second.kept == {"0": "b", "1": "b", "2": "b"}
+    assert second.entries == {"0": "b", "1": "b", "2": "b"}
     assert [second.pick((n,), order, lambda c: None) for n in range(5)] == ["b"] * 5
     assert not second.untried and not second.problem
 
@@ -142,7 +142,7 @@ def test_the_time_for_trying_can_be_chosen(ops, monkeypatch, value, tried, said)
     Clock(monkeypatch, ops.device, lambda n: -float(n))
     for number in range(3):
         ops.choices.pick((number,), ["a", "b"], lambda c: None)
-    assert list(ops.choices.kept.values()) == ["b"] * tried + ["a"] * (3 - tried)
+    assert list(ops.choices.entries.values()) == ["b"] * tried + ["a"] * (3 - tried)
     assert len(ops.choices.untried) == 3 - tried
     assert ("left to the estimate, since 30 s" in ops.memory_used()) == said
     ops.autotune = False
@@ -182,7 +182,7 @@ def test_two_processes_keep_what_each_chose(ops, monkeypatch):
     first, second = choices(ops), choices(ops)
     first.pick(("x",), ["a", "c"], lambda c: None)
     second.pick(("y",), ["b", "c"], lambda c: None)
-    assert choices(ops).kept == {"x": "a", "y": "b"}
+    assert choices(ops).entries == {"x": "a", "y": "b"}
 
 
 def test_another_driver_or_kernel_has_a_file_of_its_own(ops, monkeypatch):
@@ -199,7 +199,8 @@ def test_a_convolution_takes_the_way_that_was_fastest(ops, monkeypatch):
     ours, exact = (b.convolution(weight, None, (1, 1), (1, 1), 1) for b in (ops, EXACT))
     pads = (1, 1, 1, 1)
     close([ours.forward(ops.asarray(x), pads)[0]], [exact.forward(x, pads)[0]])
-    ways = convolution.ranked(70, 99, 40, 9, 1, ops.device.units, blocks=9, cpu=ops.device.kind == "cpu")
+    device = ops.device
+    ways = convolution.ranked_algorithms(70, 99, 40, 9, 1, device.multiprocessors, blocks=9, cpu=device.kind == "cpu")
     assert len(ways) == 2 and clock.asked == 3 * len(ways)
     assert ours.engine() == str(ways[-1]) and not ours.engine(backward=True)
     ours.forward(ops.asarray(x), pads)
@@ -211,8 +212,8 @@ def test_what_is_added_to_is_tried_out_beside_it(folder, monkeypatch):
     fake_cupy.install(monkeypatch, ptx.Device())
     backend = backends.get("cuda", precision="tf32-fast")
     backend.autotune = True
-    clock, ways = Clock(monkeypatch, backend.device, lambda n: -float(n)), tensor.ranked
-    monkeypatch.setattr(tensor, "ranked", lambda *shape: ways(*shape)[-2:])
+    clock, ways = Clock(monkeypatch, backend.device, lambda n: -float(n)), mma.ranked_algorithms
+    monkeypatch.setattr(conv_tensor_cores, "ranked_algorithms", lambda *shape: ways(*shape)[-2:])
     x, base = (np.round(noise(1, 64, 5, 40, seed=i) * 2) for i in (1, 2))
     results = []
     for b in (EXACT, backend):
@@ -220,17 +221,17 @@ def test_what_is_added_to_is_tried_out_beside_it(folder, monkeypatch):
         results.append([gram, b.gram_backward(gram, b.asarray(x), 1 / 64, out=b.asarray(base))])
     close(results[1], results[0], 1e-6)
     assert clock.asked
-    assert {key.split()[0] for key in backend.choices.kept} == {"gram", "cuda/convolution"}
+    assert {key.split()[0] for key in backend.choices.entries} == {"gram", "cuda/convolution"}
 
 
 def test_ways_worth_trying_are_few_and_the_estimated_one_is_first():
     for shape in ((512, 96 * 128, 512, 9, 1, 132), (64, 512 * 384, 3, 9, 1, 132), (512, 16 * 12, 512, 9, 1, 132)):
-        ways = convolution.ranked(*shape)
-        assert 1 <= len(ways) == len(set(ways)) <= 8 and ways[0] == convolution.plan(*shape)
-        both = convolution.ranked(*shape, blocks=shape[1] // 16)
+        ways = convolution.ranked_algorithms(*shape)
+        assert 1 <= len(ways) == len(set(ways)) <= 8 and ways[0] == convolution.best_algorithm(*shape)
+        both = convolution.ranked_algorithms(*shape, blocks=shape[1] // 16)
         assert len(both) == len(set(both)) <= 10 and {way.winograd for way in both} == {False, True}
     for word, split in (("tf32", True), ("fp16", False)):
-        ways = tensor.ranked(512, 96, 128, 512, 3, word, split, 132)
+        ways = mma.ranked_algorithms(512, 96, 128, 512, 3, word, split, 132)
         assert 1 < len(ways) == len(set(map(str, ways))) <= 8
 
 
@@ -249,19 +250,21 @@ def test_only_the_first_evaluation_measures_and_the_file_makes_runs_equal(ops, m
 
 def test_windows_add_up_in_the_order_that_was_fastest_for_the_picture(ops, monkeypatch):
     """Whatever else is measured, and whether the picture or its windows come first: they have its bits."""
-    monkeypatch.setattr(convolution, "ranked", lambda *_, order=None, **__: [
-        way for way in (Way(TILES[2], 1), Way(TILES[2], 2, True), Way(TILES[0], 2), Way(TILES[2], 1, True))
-        if order in (None, way.order)
-    ])  # fmt: skip
-    monkeypatch.setattr(convolution, "_TRIAL", 64 * 20 * 20)
+    small, large = GEMM_BLOCKS[2], GEMM_BLOCKS[0]
+    ways = Algorithm(small, 1), Algorithm(small, 2, True), Algorithm(large, 2), Algorithm(small, 1, True)
+    monkeypatch.setattr(
+        convolution, "ranked_algorithms",
+        lambda *_, order=None, **__: [way for way in ways if order in (None, way.reduction_order)],
+    )  # fmt: skip
+    monkeypatch.setattr(convolution, "_TRIAL_SIZE", 64 * 20 * 20)
     for first in (0, 1):
         Clock(monkeypatch, ops.device, lambda n: (n * 7919) % 31)  # as good as random
         ops.__dict__.pop("choices", None)
-        ops.choices.kept.clear()
+        ops.choices.entries.clear()
         net = Network(nets.vgg(19, 4, (64, 64), classifier=False), ops)
         check_features(net, ["relu1_1", "relu3_1"], (84, 40), 64, first)
-        taken = [layer.filters._taken[0] for layer in net._layers.values() if layer.uses_grid]
-        assert len({way.order for way in taken if isinstance(way, Way)}) > 1
+        taken = [layer.filters._algorithms[0] for layer in net._layers.values() if layer.uses_grid]
+        assert len({way.reduction_order for way in taken if isinstance(way, Algorithm)}) > 1
 
 
 def test_a_checkpoint_brings_its_choices(ops, monkeypatch):
@@ -269,7 +272,7 @@ def test_a_checkpoint_brings_its_choices(ops, monkeypatch):
     ops.choices.pick(("x",), ["a", "b"], lambda c: None)
     ops.choices.adopt({"x": "a", "y": "c"})
     assert ops.choices.pick(("x",), ["a", "b"], lambda c: None) == "a"
-    assert ops.choices.kept["y"] == "c"
+    assert ops.choices.entries["y"] == "c"
     ops.choices.pick(("z",), ["a", "b"], lambda c: None)
     kept = json.loads(ops.choices.path.read_text("utf-8"))["choices"]
     assert kept == {"x": "b", "z": "b"}  # what was measured here
@@ -289,6 +292,6 @@ def test_resuming_takes_the_choices_of_the_run_that_wrote_the_checkpoint(ops, fi
                 files, backend=backend, num_iterations=count, resume=resume, checkpoint=str(tmp_path / f"{name}.npz")
             )
         results.append(result.picture.rgb.tobytes())
-        kept.append(backend.choices.kept)
+        kept.append(backend.choices.entries)
     assert results[0] == results[2] != results[1]
     assert kept[1] == kept[2] == checkpoint.load(str(tmp_path / "cut.npz"))[0]["choices"] != {}

@@ -16,8 +16,8 @@ from cvstyle import images, plan, stylize
 from cvstyle.backends import device as common
 from cvstyle.backends import opencl
 from cvstyle.backends.base import RELU
-from cvstyle.backends.device import convolution, ways, winograd
-from cvstyle.backends.device.ways import TILES, Way
+from cvstyle.backends.device import algorithms, convolution, winograd
+from cvstyle.backends.device.algorithms import GEMM_BLOCKS, Algorithm
 from cvstyle.graph import Network
 from cvstyle.run import probes
 
@@ -32,18 +32,18 @@ def in_turn(forward, backward):
 
 @pytest.mark.parametrize("tile, splits, shape, outputs", [
     (on_gpu if (tile, splits, shape) in ON_GPU else pytest.param)(tile, splits, shape, outputs)
-    for tile in TILES for splits in (1, 3)
+    for tile in GEMM_BLOCKS for splits in (1, 3)
     for shape, outputs in (((20, 9, 16), 70), ((9, 17, 19), 133), ((130, 1, 1), 6))
 ], ids=str)  # fmt: skip
 def test_every_tile(device, monkeypatch, tile, splits, shape, outputs):
-    way = Way(tile, splits, True)
+    way = Algorithm(tile, splits, True)
     check_convolution(device, monkeypatch, [way], shape, outputs, 1, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (4, 8), on_gpu((5, 7)), (33, 6)], ids=str)
 @pytest.mark.parametrize("forward, backward", [(True, False), (False, True)])
 def test_masks_go_from_one_kernel_to_the_other(device, monkeypatch, size, forward, backward):
-    turns = in_turn(Way(TILES[2], 1, forward), Way(TILES[2], 1, backward))
+    turns = in_turn(Algorithm(GEMM_BLOCKS[2], 1, forward), Algorithm(GEMM_BLOCKS[2], 1, backward))
     for shift in ((0, 0), (1, 2), (2, 3)):
         check_convolution(device, monkeypatch, turns, (5, *size), 6, 1, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1), shift)
 
@@ -60,7 +60,9 @@ def test_any_convolution(device, monkeypatch, data):
     size = [draw(st.integers(max(1, 3 - pad[i] - pad[i + 2]), 20)) for i in (0, 1)]
     channels, outputs = group * draw(st.integers(1, 11)), group * draw(st.integers(1, 9))
     room = 36 * (channels + outputs) * draw(st.sampled_from([4, 8, 132, 1 << 20]))
-    kinds = [Way(TILES[2], draw(st.sampled_from([1, 1, 2])), kind, room) for kind in (True, draw(st.booleans()))]
+    kinds = [
+        Algorithm(GEMM_BLOCKS[2], draw(st.sampled_from([1, 1, 2])), kind, room) for kind in (True, draw(st.booleans()))
+    ]
     turns, shift = in_turn(*draw(st.permutations(kinds))), draw(st.tuples(*[st.integers(0, 3)] * 2))
     check_convolution(device, monkeypatch, turns, (channels, *size), outputs, group, (3, 3), (1, 1), (1, 1), pad, shift)
 
@@ -96,14 +98,14 @@ def test_filters_are_float64_rounded_once():
     points = winograd.evaluation()
     exact = np.einsum("ia,jb,gokab->ijgko", points, points, weight.reshape(3, 37, 53, 3, 3).astype(float))
     exact = exact.reshape(36, 3, 53, 37)
-    found = winograd.transformed(weight)
+    found = winograd.transform_filters(weight)
     assert found.shape == (36, 3, 56, 40) and not found[:, :, 53:].any() and not found[..., 37:].any()
     assert np.all(np.abs(found[:, :, :53, :37] - exact) <= np.abs(exact) * 2.0**-24 + 1e-14)
 
 
 @pytest.mark.parametrize("channels", [1, 8, on_gpu(100)])
 def test_each_number_is_within_the_proven_bound(device, monkeypatch, channels):
-    monkeypatch.setattr(convolution, "plan", lambda *_, blocks=0, **__: Way(TILES[2], 1, True))
+    monkeypatch.setattr(convolution, "best_algorithm", lambda *_, blocks=0, **__: Algorithm(GEMM_BLOCKS[2], 1, True))
     x, weight = noise(1, channels, 6, 6), noise(7, channels, 3, 3, seed=1)
     ours, exact = (b.convolution(weight, None, (1, 1), (1, 1), 1) for b in (device, EXACT))
     y, reference = (np.array(c.forward(c.ops.asarray(x), (0,) * 4)[0], float)[0] for c in (ours, exact))
@@ -116,8 +118,8 @@ def test_512_channels_are_within_three_times_the_direct_kernels_error(device, mo
     exact = EXACT.convolution(weight, None, (1, 1), (1, 1), 1).forward(EXACT.asarray(x), (1,) * 4)[0]
     errors = []
     for by_winograd in (False, True):
-        way = Way(TILES[2], 1, by_winograd)
-        monkeypatch.setattr(convolution, "plan", lambda *_, way=way, **__: way)
+        way = Algorithm(GEMM_BLOCKS[2], 1, by_winograd)
+        monkeypatch.setattr(convolution, "best_algorithm", lambda *_, way=way, **__: way)
         y = device.convolution(weight, None, (1, 1), (1, 1), 1).forward(device.asarray(x), (1,) * 4)[0]
         errors.append(np.linalg.norm(np.array(y, float) - exact) / np.linalg.norm(exact))
     assert errors[1] <= 3 * errors[0] and errors[1] < 3e-6
@@ -131,9 +133,9 @@ def test_gradient_of_vgg19(device, monkeypatch, kinds):
     exact = Projection(net, taps, EXACT).gradient(picture(net))
 
     def chosen(outputs, positions, channels, *_, blocks=0, **__):
-        return Way(TILES[2], 1, bool(blocks) and kinds[channels >= outputs])
+        return Algorithm(GEMM_BLOCKS[2], 1, bool(blocks) and kinds[channels >= outputs])
 
-    monkeypatch.setattr(convolution, "plan", chosen)
+    monkeypatch.setattr(convolution, "best_algorithm", chosen)
     gradient = Projection(net, taps, device).gradient(picture(net))
     assert np.linalg.norm(gradient - exact) <= 1e-4 * np.linalg.norm(exact)
 
@@ -145,7 +147,8 @@ def test_gradient_of_vgg19(device, monkeypatch, kinds):
 def test_what_is_done_without(device, monkeypatch, shape, stride, dilation, group):
     """All but 3×3 of stride 1, and few channels."""
     asked = []
-    monkeypatch.setattr(convolution, "plan", lambda *_, blocks, **__: asked.append(blocks) or Way(TILES[2], 1))
+    direct = Algorithm(GEMM_BLOCKS[2], 1)
+    monkeypatch.setattr(convolution, "best_algorithm", lambda *_, blocks, **__: asked.append(blocks) or direct)
     filters = device.convolution(noise(*shape), None, stride, dilation, group)
     y, _ = filters.forward(device.asarray(noise(1, shape[1] * group, 20, 20)), (1,) * 4)
     filters.backward(y, (20, 20), (1,) * 4)
@@ -159,7 +162,8 @@ def test_what_is_done_without(device, monkeypatch, shape, stride, dilation, grou
 def test_features_that_count_have_the_bits_of_the_whole_picture(device, monkeypatch, size, tile, taps):
     """By Winograd's algorithm, whose tiles start where the picture's do; all but one are shallow, on short axes."""
     monkeypatch.setattr(
-        convolution, "plan", lambda outputs, positions, *_, blocks=0, **__: Way(TILES[positions % 3], 1, bool(blocks))
+        convolution, "best_algorithm",
+        lambda outputs, positions, *_, blocks=0, **__: Algorithm(GEMM_BLOCKS[positions % 3], 1, bool(blocks)),
     )  # fmt: skip
     check_features(Network(nets.vgg(19, 4, (64, 64), classifier=False), device), taps, size, tile)
 
@@ -170,8 +174,9 @@ def test_predicted_memory(device, monkeypatch, tmp_path):
     for name in files:
         images.write(name, np.random.default_rng(0).uniform(0, 1, (48, 64, 3)).astype(np.float32))
     monkeypatch.setattr(probes, "PROBES", (96, 192))
-    monkeypatch.setattr(convolution, "plan", lambda *_, blocks=0, **__: Way(TILES[2], 1, bool(blocks)))
-    monkeypatch.setattr(device.device, "records", False)  # what is recorded has a pool of its own
+    block = GEMM_BLOCKS[2]
+    monkeypatch.setattr(convolution, "best_algorithm", lambda *_, blocks=0, **__: Algorithm(block, 1, bool(blocks)))
+    monkeypatch.setattr(device.device, "captures", False)  # what is recorded has a pool of its own
     ops = common.Backend(device.device)
     ops.autotune = False
     options = {
@@ -181,8 +186,8 @@ def test_predicted_memory(device, monkeypatch, tmp_path):
     }  # fmt: skip
     found, _ = plan(files[0], files[1:], **options)
     stylize(files[0], files[1:], **options)
-    assert ops.pool.peak > 8e6
-    assert found.needs[0].size == pytest.approx(ops.pool.taken, rel=0.15)
+    assert ops.pool.max_allocated > 8e6
+    assert found.needs[0].size == pytest.approx(ops.pool.max_reserved, rel=0.15)
 
 
 def test_slabs_are_even_and_their_memory_is_bounded():
@@ -190,20 +195,20 @@ def test_slabs_are_even_and_their_memory_is_bounded():
         (64, 64, 1, 12288), (512, 512, 16, 192), (3, 64, 1, 7), (9000, 9000, 4, 50)
     ):  # fmt: skip
         for room in (8 << 20, 32 << 20):
-            size = ways.slab(channels, outputs, splits, blocks, room)
+            size = algorithms.tile_batch(channels, outputs, splits, blocks, room)
             assert size % 4 == 0 and 36 * size * (channels + splits * outputs) <= room
             count = -(-blocks // size)
             assert size * (count - 1) < blocks <= size * count < blocks + 128 * count
-    assert ways.slab(1 << 20, 1 << 20, 1, 50) == 4
+    assert algorithms.tile_batch(1 << 20, 1 << 20, 1, 50) == 4
 
 
 def test_the_size_of_slabs_does_not_change_the_bits(device, monkeypatch):
     """Nor the order of sums that windows must share."""
     x, weight, results = noise(1, 20, 30, 37), noise(33, 20, 3, 3, seed=1), []
     for tiles in (4, 36, 80):
-        way = Way(TILES[2], 2, True, 36 * (20 + 2 * 33) * tiles)
-        assert way.order == Way(TILES[2], 2, True).order
-        monkeypatch.setattr(convolution, "plan", lambda *_, way=way, **__: way)
+        way = Algorithm(GEMM_BLOCKS[2], 2, True, 36 * (20 + 2 * 33) * tiles)
+        assert way.reduction_order == Algorithm(GEMM_BLOCKS[2], 2, True).reduction_order
+        monkeypatch.setattr(convolution, "best_algorithm", lambda *_, way=way, **__: way)
         filters = device.convolution(weight, None, (1, 1), (1, 1), 1)
         y, bits = filters.forward(device.asarray(x), (1,) * 4, RELU)
         g = filters.backward(y, (30, 37), (1,) * 4, bits)
@@ -222,16 +227,16 @@ def test_slabs_on_gpus(memory, cache, size, launches, room):
         blocks = size * size * 3 // 4 // (4 * scale) ** 2
         for pair in ((channels, outputs), (outputs, channels)):
             shape = pair[1], 16 * blocks, pair[0], 9, 1, 132
-            found = ways.ranked(*shape, blocks=blocks, memory=memory, cached=cache)
+            found = algorithms.ranked_algorithms(*shape, blocks=blocks, memory=memory, cache_size=cache)
             way = found[0]
-            assert way.winograd and 4 * way.room <= min(max(32 << 20, memory / 256), room << 20)
-            width = ways.slab(*pair, way.splits, blocks, way.room)
+            assert way.winograd and 4 * way.workspace <= min(max(32 << 20, memory / 256), room << 20)
+            width = algorithms.tile_batch(*pair, way.splits, blocks, way.workspace)
             total += 3 * -(-blocks // width)
             assert len({str(w) for w in found}) == len(found)
-            sizes = {w.room for w in found if w[:3] == way[:3]}
-            assert (len(sizes) > 1) == (memory > 8 << 30 and blocks > ways.slab(*pair, way.splits, blocks))
-            alone = ways.ranked(*shape, blocks=blocks, cpu=True, memory=memory, cached=cache)
-            assert {w.room for w in alone} == {8 << 20}
+            sizes = {w.workspace for w in found if w[:3] == way[:3]}
+            assert (len(sizes) > 1) == (memory > 8 << 30 and blocks > algorithms.tile_batch(*pair, way.splits, blocks))
+            alone = algorithms.ranked_algorithms(*shape, blocks=blocks, cpu=True, memory=memory, cache_size=cache)
+            assert {w.workspace for w in alone} == {8 << 20}
     assert total <= launches
 
 
@@ -239,24 +244,24 @@ def test_slabs_on_gpus(memory, cache, size, launches, room):
 def test_what_was_tried_and_not_taken_is_forgotten(ops, monkeypatch):
     """Both directions share one copy of transformed filters; the direct kernel's are given back, and the other way."""
     weight, x, pads = noise(128, 128, 3, 3), ops.asarray(noise(1, 128, 16, 16)), (1, 1, 1, 1)
-    pair = Way(TILES[2], 1, True), Way(TILES[2], 1)
-    monkeypatch.setattr(convolution, "ranked", lambda *_, **__: pair)
+    pair = Algorithm(GEMM_BLOCKS[2], 1, True), Algorithm(GEMM_BLOCKS[2], 1)
+    monkeypatch.setattr(convolution, "ranked_algorithms", lambda *_, **__: pair)
     for fastest, size in ((0, 36), (1, 2 * 9)):
         Clock(monkeypatch, ops.device, lambda n, fastest=fastest: float((n - 1) // 3 % 2 != fastest))
         ops.__dict__.pop("choices", None)
-        ops.choices.kept.clear()
-        before = ops.weights
+        ops.choices.entries.clear()
+        before = ops.filter_bytes
         filters = ops.convolution(weight, None, (1, 1), (1, 1), 1)
         y, bits = filters.forward(x, pads, RELU)
         filters.backward(y, (16, 16), pads, bits)
         assert [filters.engine(d) for d in (False, True)] == [str(pair[fastest])] * 2
-        assert ops.weights - before == pytest.approx(size * 4 * 128 * 128, rel=1e-2)
-        assert not any(chunk.lasting and chunk.is_free for chunk in ops.pool._chunks)
+        assert ops.filter_bytes - before == pytest.approx(size * 4 * 128 * 128, rel=1e-2)
+        assert not any(chunk.persistent and chunk.is_free for chunk in ops.pool._chunks)
 
 
 def test_an_iteration_allocates_nothing(device, monkeypatch):
     """With slabs and shares, after the first."""
-    monkeypatch.setattr(convolution, "plan", lambda *_, blocks=0, **__: Way(TILES[2], 2, True))
+    monkeypatch.setattr(convolution, "best_algorithm", lambda *_, blocks=0, **__: Algorithm(GEMM_BLOCKS[2], 2, True))
     ops = common.Backend(device.device)
     ops.autotune = False
     filters = ops.convolution(noise(64, 64, 3, 3), None, (1, 1), (1, 1), 1)
@@ -264,6 +269,6 @@ def test_an_iteration_allocates_nothing(device, monkeypatch):
     for _ in range(4):
         y, bits = filters.forward(x, (1,) * 4, RELU)
         g = filters.backward(y, (130, 130), (1,) * 4, bits)
-        taken.append(ops.pool.allocated)
+        taken.append(ops.pool.reserved)
         del y, bits, g
     assert taken[1] == taken[2] == taken[3]

@@ -5,10 +5,10 @@ usage: python benchmarks/gpu quick [--from PART] [--minutes 8] [--list]
               [--sizes 256,512,1024,2048] [--networks VGG-19,embedded] [--limit 300] [--iterations 100] [--pictures 500]
 
 Files gpu-DATE.md, .json, .log and pictures go to the folder that the variable OUT names, else to benchmarks/results/.
-Every step is a process with a limit: what hangs or breaks the GPU's context is a line of the report. An iteration's
-time is the median of three times that of many between two waits for the device, after enough to compile, choose
-kernels, record the graph and fill the history. TFLOP/s are those of direct convolutions. --dry and --narrow are for
-trying the report out with a stand-in for the GPU.
+Every step is a process with a limit: a step that hangs or breaks the GPU's context is a line of the report. An
+iteration's time is the median of three, each over many iterations between two waits for the device, after enough to
+compile, choose kernels, capture the graph and fill the history. TFLOP/s count the products of direct convolutions.
+--dry and --narrow try the report out with a stand-in for the GPU.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def one(section, settings):
 
 
 def run(report, chosen, args):
-    """The parts, and what they come to; the exit status."""
+    """Run the parts and write the report; returns the exit status."""
     report.line("# A GPU, " + ("tried out without one: no figure here is that of a GPU" if args.dry else "measured"))
     report.line()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -107,7 +107,7 @@ def everything(args):
 
 
 def listed(chosen):
-    """What would be done, its limits, and what the times are reckoned from."""
+    """List the steps, their limits, and the reasons for the expected times."""
     print("| part | step | limit, s | reckoned, s | from |\n| --- | --- | --- | --- | --- |")
     for part in chosen:
         print(f"| **{part.number}. {part.title}** | | **{part.limit:.0f}** | **{part.expected:.0f}** | |")

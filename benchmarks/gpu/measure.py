@@ -1,4 +1,4 @@
-"""What fills the tables, each in a process of its own: `function(settings, emit)`, emit(values) for every row."""
+"""The steps that measure, each in a process of its own: `function(settings, emit)`, emit(values) for every row."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from common import VGG19, distance, objective, problem, versions, vgg19
 
 from cvstyle import Objective, backends, images, optimize, zoo
 from cvstyle.backends.base import RELU
-from cvstyle.backends.device import rehearsal
+from cvstyle.backends.device import dry_run
 from cvstyle.backends.reference import Backend as Reference
 from cvstyle.errors import CvstyleError
 from cvstyle.graph import Network, load_network
@@ -30,8 +30,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass
 class Settings:
-    """configuration: the precision, or what else is measured. sizes: longest sides, of 4:3. scratch: a folder that the
-    steps of a report share. narrow: VGG-19 with so many times fewer channels. dry: try the report out, without a GPU.
+    """configuration: the precision, or another variant. sizes: longest sides, of 4:3. scratch: a folder that the steps
+    of a report share. narrow: divisor of VGG-19's channels. dry: try the report out, without a GPU.
     """
 
     configuration: str
@@ -73,13 +73,14 @@ class Settings:
 
 
 def machine(s: Settings, emit):
-    """What this runs on, the device last: without one, the versions are known at least."""
+    """The machine and the versions, the device last: without a device the rest is known at least."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version,clocks.max.sm,clocks.max.mem,power.limit,temperature.gpu"]
     for name, value in {**versions(), "nvidia-smi": said([*query, "--format=csv,noheader"])}.items():
         emit({"what": name, "found": value})
     device = backends.get("cuda", s.device).device
     emit({"what": "driver", "found": device.driver})
-    emit({"what": "device", "found": f"{device.name}, {device.units} multiprocessors, {device.memory >> 20} MB"})
+    size = f"{device.multiprocessors} multiprocessors, {device.memory >> 20} MB"
+    emit({"what": "device", "found": f"{device.name}, {size}"})
 
 
 def first(s: Settings, emit):
@@ -101,7 +102,7 @@ def first(s: Settings, emit):
     for _ in range(5):
         iteration()
     emit({
-        **found, "replayed": distance(ops.to_host(kept)[0], exact), "recorded": ops.recording_problem or "yes",
+        **found, "replayed": distance(ops.to_host(kept)[0], exact), "recorded": ops.capture_problem or "yes",
         "seconds": time.perf_counter() - start,
     })  # fmt: skip
     refuse(found["error of the gradient"], 1e-2)
@@ -137,9 +138,9 @@ def iteration(s, definition, size):
     found = {
         "ms": ms, "spread": f"{min(times):.2f} to {max(times):.2f}",
         "evaluation, launched, ms": seconds_of(ops, lambda: function.evaluate(x)) * 1e3,
-        "MB": (ops.pool.peak + ops.recorded_peak) / 1e6, "filters, MB": ops.weights / 1e6,
+        "MB": (ops.pool.max_allocated + ops.captured_peak) / 1e6, "filters, MB": ops.filter_bytes / 1e6,
         "history, MB": (state.steps.nbytes + state.changes.nbytes) / 1e6,
-        "recorded": ops.recording_problem or ("yes" if ops.recorded_peak else "no"),
+        "recorded": ops.capture_problem or ("yes" if ops.captured_peak else "no"),
         "not tried": len(ops.choices.untried), "untried": ops.choices.untried, "loss": float(function.loss),
     }  # fmt: skip
     if s.narrow == 1 and "conv1_1" in net.layer_names:
@@ -148,7 +149,7 @@ def iteration(s, definition, size):
 
 
 def ceilings(s: Settings, emit):
-    """What a large copy reaches, read and written."""
+    """Bandwidth of a large copy, reads and writes."""
     ops = s.ops("fp32")
     count = (1 << 20) if s.dry else (1 << 29)
     source = ops.zeros((count,))
@@ -158,7 +159,7 @@ def ceilings(s: Settings, emit):
 
 
 def layers(s: Settings, emit):
-    """Each convolution of VGG-19 alone, and what was chosen for it."""
+    """Each convolution of VGG-19 alone, and its algorithm."""
     ops, size = s.ops(), s.sizes[0]
     net, ceiling = Network(s.vgg(), ops), ceiling_of(s)
     shapes = net.shapes((size * 3 // 4, size))
@@ -183,7 +184,7 @@ def timed(ops, layer, inner, outer, ceiling):
     forward = ops.seconds(lambda: filters.forward(x, pad, RELU))
     backward = ops.seconds(lambda: ops.materialize(filters.backward(g, inner[2:], pad, mask)))
     rates = [2 * 9 * inner[1] * math.prod(outer[1:]) / 1e12 / seconds for seconds in (forward, backward)]
-    words = 3 if ops.split and inner[1] > 4 else 1  # products for each that counts
+    words = 3 if ops.split_operands and inner[1] > 4 else 1  # products for each that counts
     found = {
         "forward, ms": forward * 1e3, "TFLOP/s": rates[0], "by": filters.engine(),
         "backward, ms": backward * 1e3, "TFLOP/s back": rates[1], "back by": filters.engine(backward=True),
@@ -195,7 +196,7 @@ def timed(ops, layer, inner, outer, ceiling):
 
 
 def exact(s: Settings, emit):
-    """Gradients in float64, kept for the steps that compare with them."""
+    """Gradients in float64, for the steps that compare with them."""
     for name, definition in s.nets():
         start = time.perf_counter()
         p, x = evaluation(definition, s.sizes[0])
@@ -216,7 +217,7 @@ def gradients(s: Settings, emit):
 
 
 def pictures(s: Settings, emit):
-    """The demo's pictures through VGG-19; that of fp32 is made first. A JPEG of them, side by side, to look at."""
+    """The demo's pictures through VGG-19, the fp32 picture first; a JPEG shows them side by side."""
     size = 64 if s.dry else s.sizes[-1]
     content, style = (images.preprocess(shrunk(ROOT / f"models/demo/{n}.jpg", size)) for n in ("content", "style"))
     net = Network(s.vgg(), s.ops())
@@ -238,20 +239,20 @@ def pictures(s: Settings, emit):
 
 
 def largest(s: Settings, emit):
-    """One evaluation after another, which compiles, and the memory that a rehearsal of it takes."""
+    """One evaluation after another, which compiles, and the memory that a dry run of it takes."""
     size, definition = s.sizes[0], s.vgg()
     net = Network(definition, s.ops())
     p = problem(net.layer_names, size, square=True)
     p.style = problem(net.layer_names, min(size, 1024)).style
-    planned = rehearsal.Rehearsal(net.ops)
-    rehearsed = objective(Network(definition, planned), p, tile_size=s.tile)
-    rehearsed.evaluate(planned.zeros((1, *p.content.shape)))
+    planned = dry_run.DryRunBackend(net.ops)
+    dry = objective(Network(definition, planned), p, tile_size=s.tile)
+    dry.evaluate(planned.zeros((1, *p.content.shape)))
     function, x = objective(net, p, tile_size=s.tile), net.ops.asarray(p.content[None])
     function.evaluate(x)
     seconds = seconds_of(net.ops, lambda: function.evaluate(x), 1)
     emit({
         "size": f"{size}×{size}", "tile": s.tile, "tiles": len(function.tiles), "seconds": seconds,
-        "planned, MB": planned.taken / 1e6, "taken, MB": net.ops.pool.taken / 1e6,
+        "planned, MB": planned.max_reserved / 1e6, "taken, MB": net.ops.pool.max_reserved / 1e6,
         "of the device, MB": net.ops.device.memory / 1e6, "loss": float(function.loss),
     })  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What is measured, in which order, and how long it may take: eight minutes' worth, or all of it."""
+"""The parts of a report, their order and their limits: eight minutes' worth, or all."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def quick(dry: bool) -> list[Part]:
         ]),
         Part(7, "Hopper's own instruction", 40, [
             Step("wgmma", "self-check", 40, 15, "50 compilations of 3 s on 16 cores",
-                 {"command": [sys.executable, "-m", "cvstyle.backends.device.selfcheck", "0", *WORDS]}),
+                 {"command": [sys.executable, "-m", "cvstyle.backends.device.wgmma_check", "0", *WORDS]}),
             *[Step("iterations", p, 25, 8, "as in part 2", {**_VGG, "sizes": [512, 1024]}, _WGMMA)
               for p in order[1:3] or ("fp16",)],
         ]),
@@ -88,7 +88,7 @@ def _iterations(order):
 
     peers = [Step("peers", c, 45, 12, "5 s to start PyTorch; 40 iterations of each size", both) for c in (PLAIN, BEST)]
     later = [step for p in order[3:] for step in (ours(p), run(p))]
-    compiling = "130 s of compiling on 16 cores; 4 s of rehearsals"
+    compiling = "130 s of compiling on 16 cores; 4 s of dry runs"
     return [
         Step("compile", ",".join(order), 60, 20, compiling, both, _NO_WGMMA),
         Step("files", "VGG-19", 20, 3, "80 MB"), ours("fp32"), *peers, *map(ours, order[1:3]), *map(run, order[:3]),
@@ -107,14 +107,14 @@ def _gradients(order):
 
 
 def _tests(dry):
-    """On a device that does nothing first, which lists what the chosen tests need: that is then compiled side by side,
-    and stays in a cache of theirs, for memcheck and for a second call."""
+    """On a device that does nothing first, which lists the kernels of the chosen tests: these are compiled in parallel,
+    and stay in a cache of their own, for memcheck and for a second call."""
     marked = ["-m", "gpu", "tests/test_opencl.py", "tests/test_winograd.py", "tests/test_tensor.py"]
     chosen = ["tests/test_opencl.py", "-k", "relu"] if dry else marked
     pytest = ["-m", "pytest", "-p", "no:cacheprovider", "-rfs", *chosen]
     listing, memcheck = ["-O", *pytest, "--assert=plain"], [str(_ROOT / "tests/memcheck.py")]
     environment, kept = {"CVSTYLE_TEST_BACKEND": "cuda", "CVSTYLE_WGMMA": "0"}, paths.cache() / "tests"
-    if not dry:  # what a stand-in compiles is of no use to a GPU
+    if not dry:  # a stand-in's binaries are of no use to a GPU
         environment |= {"CVSTYLE_TEST_CACHE": str(kept), "CVSTYLE_TEST_VARIANTS": str(kept / "variants.json")}
     steps = [
         ("listing", 30, 8, "NumPy's results alone", listing, {**environment, "CVSTYLE_TEST_BACKEND": "nothing"}),

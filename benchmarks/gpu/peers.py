@@ -20,7 +20,7 @@ _DTYPES = {
 
 
 def products(s: Settings, emit):
-    """What a large matrix product reaches in each type; kept for the layers' shares."""
+    """Rate of a large matrix product in each type, recorded for the layers' shares."""
     n, reached = 256 if s.dry else 8192, {}
     for name, (dtype, tf32) in _DTYPES.items():
         torch.backends.cuda.matmul.allow_tf32 = tf32
@@ -113,7 +113,7 @@ def descent(x, evaluate):
 
 
 def recorded(function):
-    """What a function puts on the queue, as one launch."""
+    """The launches of a function, as one launch."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -127,7 +127,7 @@ def recorded(function):
 
 
 def each(run, count):
-    """Seconds of a call: the median of three times so many between two waits for the device."""
+    """Seconds of a call: the median of three times, each over many calls between two waits for the device."""
     wait = torch.cuda.synchronize if torch.cuda.is_available() else (lambda: None)
     times = []
     for _ in range(4):  # the first for practice

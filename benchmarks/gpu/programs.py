@@ -1,4 +1,4 @@
-"""What fills the tables by other programs: the compiler, whole runs, tests; see measure.py."""
+"""Steps by other programs: the compiler, whole runs, tests; see measure.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from common import network_files, objective, problem
 from measure import ROOT, Settings
 
 from cvstyle import images, optimize
-from cvstyle.backends.device import rehearsal
+from cvstyle.backends.device import dry_run
 from cvstyle.graph import Network
 from cvstyle.optimize import lbfgs
 
@@ -30,12 +30,12 @@ def compile(s: Settings, emit):
     for name, definition in s.nets():
         needed = {}
         for size in s.sizes:
-            needed.update(dict.fromkeys(rehearsal.kernels_needed(ops, lambda other: briefly(other, definition, size))))
+            needed.update(dict.fromkeys(dry_run.kernels_needed(ops, lambda other: briefly(other, definition, size))))
         listed = time.perf_counter() - start
         compiled = ops.prepare(needed)
         emit({
             "for": f"{s.configuration}, {name}", "sources": len(needed), "compiled anew": compiled,
-            "rehearsed, s": listed, "seconds": time.perf_counter() - start,
+            "dry run, s": listed, "seconds": time.perf_counter() - start,
         })  # fmt: skip
 
 
@@ -75,8 +75,8 @@ def runs(s: Settings, emit):
 
 
 def tests(s: Settings, emit):
-    """A program and its last line, with what the chosen tests launched; compute-sanitizer watches it where that is what
-    is asked for. Where nothing is computed nothing has passed, and what is launched is all there is to say."""
+    """A program and its last line, with the launches of the chosen tests; for "memcheck" compute-sanitizer watches it.
+    Where nothing is computed no test has passed, and the launches are the whole result."""
     command, watched = s.command, "not watched: compute-sanitizer is not here"
     if s.configuration == "memcheck":
         found = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
@@ -92,7 +92,7 @@ def tests(s: Settings, emit):
 
 
 def wgmma(s: Settings, emit):
-    """Every line that the self-check prints: a word, and what is said of it."""
+    """Every line of the check of wgmma: a format and its verdict."""
     done = subprocess.run(s.command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     print(done.stdout, file=sys.stderr)
     for word, _, verdict in (line.partition(": ") for line in done.stdout.splitlines() if line.strip()):

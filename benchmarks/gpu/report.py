@@ -1,6 +1,6 @@
 """The report of a visit to a GPU: Markdown to read, JSON to compute with, a log of all that was printed.
 
-Every row is in the files before the next one is measured, so a kill costs what was under way and no more.
+Every row is in the files before the next one is measured, so a kill costs the current row alone.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Report:
         self._save()
 
     def row(self, section: Section, values: dict) -> None:
-        """A row of a table: values by the columns' names; what has no column is in the JSON alone."""
+        """A row of a table: values by the columns' names; values without a column are in the JSON alone."""
         self.content["rows"].append({"table": section.title, **values})
         self._save()
         if self._open is not section:
@@ -90,7 +90,7 @@ class Report:
         self._cells([c.cell(values.get(c.name)) for c in section.columns])
 
     def fault(self, what: str, text: str) -> None:
-        """What went wrong, with the end of what was printed."""
+        """A fault, with the end of the output."""
         self.content["faults"].append({"what": what, "text": text})
         self.line()
         self.line(f"**{what}**")
@@ -114,7 +114,7 @@ class Report:
             file.write(text + "\n")
 
     def _save(self):
-        """In one step, so that what is there can always be read."""
+        """In one step, so that the file can always be read."""
         new = self.path("json.new")
         new.write_text(json.dumps(self.content, indent=1, ensure_ascii=False) + "\n", "utf-8")
         os.replace(new, self.path("json"))

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 MARK = "\x1e"  # begins a line that is a row (as in RFC 7464); all other lines go to the log
-_TAIL = 4000  # characters of what a step printed that the report shows where it failed
+_TAIL = 4000  # characters from the end of a failed step's output in the report
 _LEAST = 3  # seconds that a step is worth beginning with
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -24,9 +24,9 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 class Step:
     """A process that fills rows of a table.
 
-    section: the table's name, and that of the function that fills it (measure.py). configuration: what is measured.
-    limit, expected: seconds; why: what `expected` is reckoned from. settings: for that function. environment: variables
-    for the process. vital: where it fails there is no use in going on.
+    section: the name of the table and of the function that fills it (measure.py). configuration: the variant that is
+    measured. limit, expected: seconds; why: the reasons for `expected`. settings: arguments of the function.
+    environment: variables for the process. vital: without this step the others are of no use.
     """
 
     section: str
@@ -41,8 +41,8 @@ class Step:
 
 @dataclass
 class Part:
-    """Steps under one heading; number: that to go on from. limit: seconds for all of them, beside what was left over
-    before."""
+    """Steps under one heading; number: its place, from which a report can continue. limit: seconds for all steps,
+    beside the seconds left of parts before."""
 
     number: int
     title: str
@@ -51,19 +51,19 @@ class Part:
 
     @property
     def expected(self) -> float:
-        """Seconds that its steps are expected to take together."""
+        """Expected seconds of all steps."""
         return sum(step.expected for step in self.steps)
 
 
 class Stop(Exception):
-    """There is no use in going on."""
+    """The rest of the report is of no use."""
 
 
 class Runner:
-    """Runs parts; what fails, hangs or does not fit is a line of the report, and the next step goes on.
+    """Runs parts; a step that fails, hangs or does not fit is a line of the report, and the next step follows.
 
-    common: settings of every step. program: what is run with "one SECTION SETTINGS". after: called when a part ended.
-    left: (number, step) of what was not done.
+    common: settings of every step. program: the command before "one SECTION SETTINGS". after: called when a part ended.
+    left: (number, step) of the steps not done.
     """
 
     def __init__(self, report, sections, common, program, after=lambda: None):
@@ -121,7 +121,7 @@ class Runner:
 
 
 def _process(command, environment, limit, log, row):
-    """Run a command; row(values) for each row that it prints, the rest to the log. What went wrong, or None."""
+    """Run a command; row(values) for each row that it prints, the rest to the log. Returns the fault, or None."""
     with log.open("a", encoding="utf-8") as file:
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=file, text=True, errors="replace",
@@ -158,7 +158,7 @@ def _read(stream, lines):
 
 
 def _end(child):
-    """Kill what is left of a step and of what it started; one that the driver does not let go is not waited for."""
+    """Kill the rest of a step and its children, without a wait for a process that the driver holds."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
     with suppress(subprocess.TimeoutExpired):

@@ -16,7 +16,7 @@ SECTIONS = {
     ),
     "compile": Section(
         "Kernels compiled before they are needed",
-        (Column("for"), Column("sources", "d"), Column("compiled anew", "d"), Column("rehearsed, s", ".1f"),
+        (Column("for"), Column("sources", "d"), Column("compiled anew", "d"), Column("dry run, s", ".1f"),
          Column("seconds", ".1f")),
     ),
     "files": Section("A VGG-19 with random weights, as files", (Column("what"), Column("seconds", ".1f"))),

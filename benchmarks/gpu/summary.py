@@ -1,4 +1,4 @@
-"""What the rows of a report come to: ratios, the slowest layers, README's row, and what is left."""
+"""The summary of a report's rows: ratios, the slowest layers, README's row, and the steps left."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sections import SECTIONS
 
 
 def after(report) -> None:
-    """What a part that ended makes known, once."""
+    """The results of a part that ended, once."""
     if _whole(report, "peers") and not report.rows(SECTIONS["ratios"]):
         ratios(report)
     if report.rows(SECTIONS["layers"]) and not any("slowest" in note for note in report.content["notes"]):

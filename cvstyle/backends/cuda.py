@@ -10,12 +10,12 @@ from functools import cache
 
 from ..errors import DeviceError
 from . import device as devices_in_common
-from .device.images import Images
-from .device.recording import uncollected
+from .device.graph_capture import gc_paused
+from .device.kernel_cache import KernelCache
 
-_ROUNDS = 3  # of what is timed
+_ROUNDS = 3  # of a timed function
 _TENSOR_CORES = (8, 0)  # compute capability of the first with TF32 and BF16 (Ampere)
-_WGMMA = (9, 0)  # of those with the instruction wgmma (Hopper), which has neither before it nor after it
+_WGMMA = (9, 0)  # the one compute capability with the instruction wgmma (Hopper)
 
 
 def extra() -> str | None:
@@ -64,30 +64,35 @@ class Backend(devices_in_common.Backend):
 
 
 class Device:
-    """An NVIDIA GPU; see the package `device` for what its methods do. All work goes to CuPy's current stream."""
+    """An NVIDIA GPU; the package `device` documents the interface. All work goes to CuPy's current stream."""
 
     kind = "gpu"
-    records = tunes = finishes = True
+    captures = True
+    autotunes = True
+    single_pass_reductions = True
 
     def __init__(self, number: int):
         import cupy
 
-        self._cuda, self.number, self._images = cupy.cuda, number, Images()
+        self._cuda = cupy.cuda
+        self.number = number
+        self._kernel_cache = KernelCache()
         self.errors = (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError)
         properties = cupy.cuda.runtime.getDeviceProperties(number)
         name = properties["name"]
         self.name = name.decode() if isinstance(name, bytes) else name
-        self.units, self.memory = properties["multiProcessorCount"], properties["totalGlobalMem"]
-        self.cache = properties["l2CacheSize"]
+        self.multiprocessors = properties["multiProcessorCount"]
+        self.memory = properties["totalGlobalMem"]
+        self.cache_size = properties["l2CacheSize"]
         self.driver = f"CUDA {cupy.cuda.runtime.driverGetVersion()}"
-        self._generation = generation = properties["major"], properties["minor"]
-        self._capability, need = (".".join(map(str, v)) for v in (generation, _TENSOR_CORES))
+        self._capability = properties["major"], properties["minor"]
         self.no_tensor_cores = None
-        if generation < _TENSOR_CORES:
-            self.no_tensor_cores = f"{self.name} has compute capability {self._capability}, and {need} is needed"
+        if self._capability < _TENSOR_CORES:
+            own, need = map(_dotted, (self._capability, _TENSOR_CORES))
+            self.no_tensor_cores = f"{self.name} has compute capability {own}, and {need} is needed"
         self.compiler = f"NVRTC {'.'.join(map(str, cupy.cuda.nvrtc.getVersion()))}"
         wanted = {"0": False, "1": True}.get(os.environ.get("CVSTYLE_WGMMA"))
-        self.wgmma = wanted if generation == _WGMMA else False
+        self.wgmma = wanted if self._capability == _WGMMA else False
 
     def allocate(self, size):
         self._use()
@@ -127,10 +132,10 @@ class Device:
         self._cuda.runtime.memcpyPeer(target.ptr, self.number, source.ptr, device.number, size)
 
     def compile(self, source, options):
-        image, _ = self.build(source, options)
+        binary, _ = self.build(source, options)
         self._use()
         module = self._cuda.function.Module()
-        module.load(image)
+        module.load(binary)
         return module.get_function
 
     def build(self, source, options):
@@ -148,17 +153,18 @@ class Device:
             finally:
                 nvrtc.destroyProgram(program)
 
-        return self._images.get((source, *options, str(nvrtc.getVersion())), compiled)
+        return self._kernel_cache.get((source, *options, str(nvrtc.getVersion())), compiled)
 
     def _target(self, wgmma):
-        """What to compile for: this GPU or, for one newer than the compiler, PTX that the driver compiles further."""
-        own, known = 10 * self._generation[0] + self._generation[1], self._cuda.nvrtc.getSupportedArchs()
+        """The compiler's target: this GPU or, for one newer than the compiler, PTX that the driver compiles further."""
+        own = 10 * self._capability[0] + self._capability[1]
+        known = self._cuda.nvrtc.getSupportedArchs()
         if own in known:
             return f"sm_{own}a" if wgmma else f"sm_{own}"
         if own < min(known):  # CUDA 13 compiles for 7.5 (Turing) and later
             raise DeviceError(
-                f"{self.name} has compute capability {self._capability}, which this CUDA's compiler no longer knows: "
-                "pip install 'cvstyle[cuda12]', or use --backend opencl"
+                f"{self.name} has compute capability {_dotted(self._capability)}, which this CUDA's compiler no longer "
+                "knows: pip install 'cvstyle[cuda12]', or use --backend opencl"
             )
         return f"compute_{max(n for n in known if n < own)}"
 
@@ -166,14 +172,14 @@ class Device:
         self._use()
         kernel(groups, (threads, 1, 1), tuple(arguments))
 
-    def record(self, function):
+    def capture(self, function):
         self._use()
-        stream = self._cuda.Stream(non_blocking=True)  # the default stream cannot record
-        with uncollected(), stream:
+        stream = self._cuda.Stream(non_blocking=True)  # the default stream cannot capture
+        with gc_paused(), stream:
             stream.begin_capture()
             try:
                 function()
-            except RuntimeError as error:  # CuPy refuses some of what cannot be recorded without asking CUDA
+            except RuntimeError as error:  # CuPy refuses some captures without asking CUDA
                 raise DeviceError(str(error)) from None
             finally:
                 graph = stream.end_capture()
@@ -190,11 +196,12 @@ class Device:
                 function()
 
         try:
-            work = self.record(rounds)
-        except (DeviceError, *self.errors):  # nothing can be recorded, or what follows fails for the same reason
+            work = self.capture(rounds)
+        except (DeviceError, *self.errors):  # nothing can be captured, or the calls below fail for the same reason
             work = rounds
         work()
-        start, end = self._cuda.Event(), self._cuda.Event()
+        start = self._cuda.Event()
+        end = self._cuda.Event()
         start.record()
         work()
         end.record()
@@ -212,6 +219,10 @@ class Device:
 
     def _use(self):
         self._cuda.runtime.setDevice(self.number)
+
+
+def _dotted(version):
+    return ".".join(map(str, version))
 
 
 def _driver_version() -> int | None:

@@ -12,11 +12,11 @@ import numpy as np
 from ..errors import DeviceError, OptionError
 from . import cuda
 from .base import BIAS, UNPLACED, ReluMask
+from .device.arrays import strides_of
 from .device.convolution import Convolution
-from .device.operations import strides_of
 
 _PRECISIONS = ("fp32", "tf32-fast")
-_WORKSPACE = 128 << 20  # bytes that a plan may take
+_WORKSPACE = 128 << 20  # most bytes of a plan's workspace
 _OPERANDS = {"conv_fprop": ("image", "weight"), "conv_dgrad": ("loss", "filter")}
 
 
@@ -80,7 +80,7 @@ class Backend(cuda.Backend):
         return cudnn.create_handle()
 
     def plan(self, geometry, run) -> _Plan | None:
-        """What carries a convolution out; None where cuDNN has nothing for it. run(plan, index) does it once."""
+        """The plan of a convolution; None where cuDNN has none. run(plan, index) does the convolution once."""
         if geometry not in self._plans:
             plan = self._plans[geometry] = self._built(geometry)
             if plan is not None and self.autotune:
@@ -114,7 +114,8 @@ class Backend(cuda.Backend):
             graph.validate()
             graph.build_operation_graph()
             graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.FALLBACK])
-            notes, unwanted = cudnn.numerical_note, [cudnn.numerical_note.NONDETERMINISTIC]
+            notes = cudnn.numerical_note
+            unwanted = [notes.NONDETERMINISTIC]
             if self.precision == "fp32":
                 unwanted += [notes.TENSOR_CORE, notes.DOWN_CONVERT_INPUTS, notes.REDUCED_PRECISION_REDUCTION]
             graph.deselect_numeric_notes(unwanted)
@@ -142,7 +143,8 @@ class Backend(cuda.Backend):
             build(index)
             run(plan, index)
 
-        built, version = set(), (cudnn.backend_version(), cudnn.__version__)
+        built = set()
+        version = cudnn.backend_version(), cudnn.__version__
         indices = list(range(plan.graph.get_execution_plan_count()))
         index = self.choices.pick(("cudnn", self.precision, version, geometry), indices, build_and_run)
         try:
@@ -187,9 +189,9 @@ def describe(cudnn, handle, kind, source, weight, result, pad, stride, dilation)
 
 
 class CudnnConvolution(Convolution):
-    """A convolution by cuDNN, and by our own kernels where it has none for the shape."""
+    """A convolution by cuDNN, or by cvstyle's kernels where cuDNN has no plan for the shape."""
 
-    block_size = 1  # whoever computes: cuDNN goes by the shape, so windows do not round as the picture in any case
+    block_size = 1  # cuDNN's algorithm depends on the shape, so windows do not round as the picture in any case
 
     def forward(self, x, pad, epilogue=BIAS, grid=UNPLACED):
         y = self._by_cudnn("conv_fprop", x, (1, self.outputs, *self.output_size(x.shape[2:], pad)), pad)
@@ -210,12 +212,9 @@ class CudnnConvolution(Convolution):
     def fuses_pool(self, kernel, stride, pad):
         return False
 
-    def engine(self, backward=False):
-        return "cuDNN" if self._taken.get(int(backward)) == "cuDNN" else super().engine(backward)
-
     @cached_property
     def _filters(self):
-        return self.ops.filters(np.ascontiguousarray(self._source, np.float32))
+        return self.ops.upload_filters(np.ascontiguousarray(self._source, np.float32))
 
     def _by_cudnn(self, kind, x, shape, pad):
         ops = self.ops
@@ -225,6 +224,6 @@ class CudnnConvolution(Convolution):
         plan = ops.plan(geometry, run)
         if plan is None:
             return None
-        self._taken[int(kind == "conv_dgrad")] = "cuDNN"
+        self._algorithms[int(kind == "conv_dgrad")] = "cuDNN"
         run(plan, plan.index)
         return y

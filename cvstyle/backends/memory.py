@@ -3,7 +3,7 @@
 An iteration asks for the same sizes in the same order as the one before it, so after the first nothing is allocated and
 no page is touched for the first time (page faults of fresh arrays cost as much as a layer). Arrays of different sizes
 share memory: blocks are cut from one contiguous range, at the lowest place that has room, and freed neighbours join.
-The range is address space only; resident are the parts that were used (`HostPool.allocated`).
+The range is address space only; resident are the parts that were used (`HostPool.reserved`).
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class HostPool:
         self._lock = threading.Lock()
 
     @property
-    def allocated(self) -> int:
+    def reserved(self) -> int:
         """Bytes taken from the system so far, in use or free."""
         return sum(r.peak for r in self._ranges)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import device as devices_in_common
 
-_ROUNDS = 10  # of what is timed
+_ROUNDS = 10  # of a timed function
 
 
 class Backend(devices_in_common.Backend):
@@ -49,22 +49,27 @@ class Backend(devices_in_common.Backend):
 
 
 class Device:
-    """An OpenCL device; see the package `device` for what its methods do."""
+    """An OpenCL device; the package `device` documents the interface."""
 
-    records = wgmma = finishes = False
+    captures = False
+    wgmma = False
+    single_pass_reductions = False
     no_tensor_cores = "tensor cores are used through the backend cuda, on NVIDIA GPUs"
 
     def __init__(self, handle):
         import pyopencl as cl
 
-        self._cl, self._handle = cl, handle
+        self._cl = cl
+        self._handle = handle
         self.errors = (cl.Error,)
         self.name = f"{handle.name.strip()} ({handle.platform.name.strip()})"
         types = {"gpu": cl.device_type.GPU, "cpu": cl.device_type.CPU}
         self.kind = next((kind for kind, bit in types.items() if handle.type & bit), "accelerator")
-        self.units, self.memory = handle.max_compute_units, handle.global_mem_size
-        self.cache = handle.global_mem_cache_size
-        self.driver, self.tunes = handle.driver_version.strip(), self.kind == "gpu"
+        self.multiprocessors = handle.max_compute_units
+        self.memory = handle.global_mem_size
+        self.cache_size = handle.global_mem_cache_size
+        self.driver = handle.driver_version.strip()
+        self.autotunes = self.kind == "gpu"
         self._queue = None
 
     def allocate(self, size):

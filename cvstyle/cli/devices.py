@@ -17,7 +17,7 @@ def add_arguments(parser):
 def execute(args) -> int:
     """Carry out `cvstyle devices`; returns the exit status."""
     from .. import backends
-    from ..backends.device import trust
+    from ..backends.device import wgmma_verdict
 
     chosen = backends.pick("auto")
     rows = [("backend", "device", "memory", "")]
@@ -28,7 +28,8 @@ def execute(args) -> int:
             if device.kind == "cpu":
                 notes = ["a CPU, slower than the backends below: used only on request"]
             if getattr(device, "wgmma", False) is None:
-                notes += [f"wgmma with {word}: {verdict}" for word, verdict in sorted(trust.known(device).items())]
+                verdicts = sorted(wgmma_verdict.known_verdicts(device).items())
+                notes += [f"wgmma with {operand_format}: {verdict}" for operand_format, verdict in verdicts]
             rows.append((name, f"{i}: {device.name}", f"{device.memory / 1e9:.1f} GB", ", ".join(notes)))
         if reason:
             rows.append((name, "none", "", f"not used: {reason}"))

@@ -28,7 +28,7 @@ def save(setup, state) -> None:
     header = {
         "settings": setup.identity, "stage": state.scale, "iterations": [count for _, count in setup.schedule],
         "done": state.done, "seed": setup.seed, "losses": state.losses, "averaged": state.averaged, "numbers": numbers,
-        "choices": {key: choice for ops in _autotuned(setup) for key, choice in ops.choices.kept.items()},
+        "choices": {key: choice for ops in _autotuned(setup) for key, choice in ops.choices.entries.items()},
     }  # fmt: skip
     entries = {"x": state.latest}
     if state.average is not None:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from ..backends import reference
-from ..backends.device.rehearsal import Rehearsal
+from ..backends.device.dry_run import DryRunBackend
 from ..objective import Objective
 from .loop import Loop, RunState
 from .scale import Scale
@@ -28,16 +28,16 @@ def device_memory(setup: Setup, devices: list, size, styles) -> tuple[list[int],
     """
     gc.collect()
     used = {setup.net.ops, *(setup.devices or ()), *setup.program().devices}
-    counting = {ops: Rehearsal(devices[0] if ops.on_host else ops) for ops in used}
+    counting = {ops: DryRunBackend(devices[0] if ops.on_host else ops) for ops in used}
     on_network = setup.picture_backend is setup.net.ops
-    picture_backend = counting[setup.net.ops] if on_network else Rehearsal(devices[0])
+    picture_backend = counting[setup.net.ops] if on_network else DryRunBackend(devices[0])
     setup = _resized(setup.on(counting.get, picture_backend), size)
     # Untouched zeros take no memory.
     content, *styles = (np.zeros((3, *each), np.float32) for each in (size, *styles))
     most_tiles = _TILES * len(setup.devices or [None])
     objective = Objective(setup.net, content, styles, most_tiles=most_tiles, **setup.objective_settings)
     _iterate(setup, objective, content)
-    return [counting[ops].taken for ops in devices], objective.tiles
+    return [counting[ops].max_reserved for ops in devices], objective.tiles
 
 
 def state_pictures(setup: Setup, asynchronous: bool = False) -> float:
@@ -49,7 +49,7 @@ def state_pictures(setup: Setup, asynchronous: bool = False) -> float:
     ops.asynchronous = asynchronous
     content = np.zeros((3, *_SMALL), np.float32)
     _iterate(_resized(setup.on(lambda _: ops, ops), _SMALL), _EmptyObjective(ops), content)
-    return ops.pool.allocated / content.nbytes
+    return ops.pool.reserved / content.nbytes
 
 
 class _EmptyObjective:

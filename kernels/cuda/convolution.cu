@@ -8,9 +8,9 @@
      positions of a fragment lie in 32 banks whatever the tap;
    - the weights of one row of taps at a time, by asynchronous copies through STAGES buffers; the host has put them in the
      order in which lanes read them, four words at a time.
-   With SPLIT every number is the sum of two words, of what one holds and of the rest, and a chunk takes three passes, first
+   With SPLIT every number is the sum of two words, the rounded number and the rest, and a chunk takes three passes, first
    word × first, first × rest of the weights, rest of x × first: about float32's precision for three times the products.
-   The weights then have two chunks, words and rests, for each of the channels.
+   Each chunk of the weights is then followed by a chunk of rests.
 
    With WGMMA (wgmma.h) four warps compute 64 outputs at the whole patch, as two halves of 8 columns each. The patch lies
    as 4 words of one position after the other, in which a tap is another place for the descriptor to start; the weights,
@@ -18,28 +18,27 @@
    takes two rounds: words of the weights × both, rests × words. The other product of PLUS goes by mma.sync, whose sums
    lie in the same way.
 
-   y[o, p] = (sum + bias) through a ReLU where `relu` is set, its bits kept where it is 2; or y += factor · sum where
-   `accumulate` is set (the Gram gradient: SIDE 1, weights from pack.cu). With PLUS the sum begins with factor times that
-   product, of `plus_w` and `plus_x` (as many channels as outputs): a Gram gradient, and the gradient it is added to, in
-   one pass. Where tiles are few, or do not fill the last turn of the multiprocessors, groups share out the channels
-   (splits > 1): each puts its sums into `parts`, as they lie in registers, and the last one to come at a tile, by a
-   counter of its own after two of `scratch`, adds them in the order of the channels and goes on alone.
+   y[o, p] = sum + bias through the epilogue (portable.h); or y += factor · sum where `accumulate` is set (the Gram
+   gradient: SIDE 1, weights from pack.cu). With PLUS the sum begins with factor times another product, of `plus_w` and
+   `plus_x` (as many channels as outputs): a Gram gradient, and the gradient to which it is added, in one pass. Where
+   blocks are few, or do not fill the last wave of the multiprocessors, the channels are split over groups (splits > 1):
+   each puts its sums into `parts`, as they lie in registers, and the last group to come at a block, by a counter of the
+   block's own after two of `scratch`, adds them in the order of the channels and continues alone.
    Bits, of masks and results: 16 to a word, rows of whole words: (channels, height, ceil(width / 16)).
-   With relu 3 a 2×2 max pool follows, whose windows lie in one lane each: y and `bits` are (channels, ceil(height / 2),
-   ceil(width / 2)), and a winner is one byte, 0 to 3 row by row, 4 where all are 0.
+   With RELU_POOL each window lies in one lane: y and `bits` are (channels, ceil(height / 2), ceil(width / 2)), and a
+   winner is one byte.
    For fp16 the largest magnitude of y is left in `largest`, which has one place.
    channels: multiple of KW · WIDTH; outputs: multiple of 16.
 
-   -D BM, PH, WM, WN  tile, and warps along outputs and along positions
+   -D BM, PH, WM, WN  block, and warps along outputs and along positions
    -D SIDE, STAGES    taps along an axis, buffers for weights
    -D SPLIT           1: numbers are the sum of two words
-   -D MASKED          1: x counts only where its bit is set (the gradient of a ReLU); 2: x is that of a pooled map, and
-                      goes to the winners (mask)
+   -D PROLOGUE        NONE, MASK_BITS or POOL_WINNERS (portable.h)
    -D PLUS            1: with SIDE 3, another product comes first
    -D WGMMA           1: by warpgroups; WN is 1 then, SIDE 3, STAGES without meaning */
 
 #define PW 16
-#if MASKED == 2
+#if PROLOGUE == POOL_WINNERS
 #define MASK uchar
 #else
 #define MASK ushort
@@ -65,7 +64,7 @@
 #define PLUS_PLANE (PH * PW + 8) /* of a word without margin */
 #define PLUS_ITEMS (KW * PH * PW / THREADS / 2) /* that a work-item fetches at a time */
 #define PLUS_COPIES ((BM / 16 * 32 + THREADS - 1) / THREADS)
-#define PLUS_ROWS (MT > 1 ? MT / 2 : 1) /* of fragments, by so many columns: half of a warp's sums */
+#define PLUS_ROWS (MT > 1 ? MT / 2 : 1) /* rows of fragments, by PLUS_COLUMNS: half of a warp's sums */
 #define PLUS_COLUMNS (MT > 1 ? NT : NT / 2)
 
 KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, GLOBAL const uint4 *RESTRICT w,
@@ -75,7 +74,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
                        GLOBAL float *RESTRICT largest, GLOBAL const float *RESTRICT plus_x,
                        GLOBAL const uint4 *RESTRICT plus_w, GLOBAL const float *RESTRICT peak_plus_x,
                        GLOBAL const float *RESTRICT peak_plus_w, GLOBAL float4 *parts, GLOBAL uint *scratch, FACTOR,
-                       int channels, int height, int width, int outputs, int splits, int relu, int accumulate) {
+                       int channels, int height, int width, int outputs, int splits, int epilogue, int accumulate) {
     LOCAL float scales[4]; /* of x, the result, plus_x, the sum that it begins with; here they take no registers */
 #if WGMMA
     LOCAL uint4 tile_x[2 * PARTS * COUNT];
@@ -213,7 +212,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
 
     int channel = first_chunk * KW * WIDTH; /* the first of the chunk that is fetched next */
     float fetched[ITEMS][NUMBERS];
-    MASK marks[ITEMS][NUMBERS]; /* what the mask has for them */
+    MASK marks[ITEMS][NUMBERS]; /* their bits or winners in the mask */
 
     /* A chunk is fetched in SIDE parts, one with each row of taps, so that little of it is in registers at a time. Numbers
        do not wait for their marks, which are looked at when they are stored: else each would be a branch to wait at. */
@@ -236,7 +235,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
             }                                                                                                       \
         }                                                                                                           \
     }
-#if MASKED == 2
+#if PROLOGUE == POOL_WINNERS
 #define LINES pooled_height
 #define LENGTH pooled_width
 #define STEP 2
@@ -246,7 +245,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
 #define LINES height
 #define LENGTH width
 #define STEP 1
-#if MASKED
+#if PROLOGUE
 #define MARK mask[line_ * across + (column_ >> 4)]
 #define COUNTS(mark, row, column) (((mark)&1u << ((column)&15)) != 0)
 #else
@@ -308,7 +307,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
                 if (SPLIT && r < SIDE) PRODUCT(sums[0], t % 2, a[r % SIDE * SIDE + t / 2], at + COUNT)
             }
             PRODUCT_COMMIT;
-            /* With the first step's, nobody's products read the other buffer any more. */
+            /* After the first step's wait, no product reads the other buffer any more. */
             PRODUCT_WAIT(sums[0], 1, r == 0)
             FETCH_WEIGHTS((r + 2) % SIDE, first_step + r + 2)
             ANEW(id); /* all that comes of it has no place in registers */
@@ -373,7 +372,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
     int tap_row = 0, chunk = 0, stage = 0, buffer = 0;
     for (int step = 0; step < steps; step++) {
         ASYNC_WAIT(STAGES - 2);
-        BARRIER; /* this step's words are there, and nobody reads those of the step before any more */
+        BARRIER; /* this step's words are there, and the words of the step before are not read any more */
         {
             const int free_stage = stage == 0 ? STAGES - 1 : stage - 1;
             COPY_WEIGHTS(step + STAGES - 1, free_stage)
@@ -418,7 +417,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
         if (!comes_last(scratch + 2 + tile, splits, (LOCAL_POINTER uint *)tile_x)) return;
     }
 
-    const int pools = relu == 3;
+    const int pools = epilogue == RELU_POOL;
     const float unscale = scales[1];
     uint top = 0;
     UNROLL for (int i = 0; i < MT; i++) {
@@ -443,7 +442,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
             uint flags[(NT + 3) / 4];
             UNROLL for (int j = 0; j < (NT + 3) / 4; j++) flags[j] = 0;
 #if SIDE > 1
-            UNROLL for (int j = 0; j < NT; j += j % 2 ? 3 : 1) { /* two tiles of 8 columns, and those a row below */
+            UNROLL for (int j = 0; j < NT; j += j % 2 ? 3 : 1) { /* two tiles of 8 columns, and the two a row below */
                 const int tile = warp_n * NT + j;
                 const int row = first_row + tile / 2, column = first_column + tile % 2 * 8 + lane % 4 * 2;
                 const int to = output * pooled_plane + row / 2 * pooled_width + column / 2;
@@ -474,7 +473,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
                     if (both) second += to[1];
                 }
 #else
-                if (relu) {
+                if (epilogue != BIAS) {
                     flags[j / 4] |= (uint)((first > 0) | (both && second > 0) << 1) << (j % 4 * 8 + lane % 4 * 2);
                     first = first < 0 ? 0 : first; /* NaN stays */
                     second = second < 0 ? 0 : second;
@@ -494,7 +493,7 @@ KERNEL_RESIDENT(THREADS, RESIDENT) convolution(GLOBAL const float *RESTRICT x, G
             UNROLL for (int j = 0; j < (NT + 3) / 4; j++) OR_OF_FOUR(flags[j])
             UNROLL for (int j = 0; j < NT; j += 2) {
                 const int row = first_row + (warp_n * NT + j) / 2;
-                if (relu == 2 && lane % 4 == 0 && valid && row < height)
+                if (epilogue == RELU_BITS && lane % 4 == 0 && valid && row < height)
                     bits[(output * height + row) * across + first_column / PW] = (ushort)(flags[j / 4] >> (j % 4 * 8));
             }
         }

@@ -14,7 +14,7 @@
 #define WARP (LOCAL_ID >> 5)
 
 #define UNROLL _Pragma("unroll")
-#define ANEW(number) asm volatile("" : "+r"(number)) /* what was computed from it is not known any more */
+#define ANEW(number) asm volatile("" : "+r"(number)) /* values computed from the number are forgotten */
 #define NO_UNROLL _Pragma("unroll 1")
 #define IN_ORDER asm volatile("" ::: "memory") /* later loads stay behind it, so that they take no registers before */
 
@@ -77,7 +77,7 @@ INLINE float half_value(uint bits) {
 }
 #endif
 
-/* What `word` of the same numbers leaves out, as a word. */
+/* The remainders of the same numbers after `word`, as a word. */
 INLINE uint rest(float first, float second) {
     const uint whole = word(first, second);
 #if PRECISION == 0
@@ -89,8 +89,8 @@ INLINE uint rest(float first, float second) {
 #endif
 }
 
-/* fp16 holds 6e-8 to 65504, so numbers are multiplied by a power of two on the way into a word: the one that brings the
-   largest magnitude of their array, `peak`, to 2^14 up to 2^15. The other types have float's range. */
+/* fp16 holds 6e-8 to 65504, so numbers are multiplied by a power of two on the way into a word, which brings the largest
+   magnitude of their array, `peak`, to 2^14 up to 2^15. The other types have float's range. */
 #if PRECISION == 2
 INLINE float fitting(float peak) {
     int exponent = (int)(as_bits(peak) >> 23 & 255u) - 127;

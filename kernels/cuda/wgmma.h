@@ -1,15 +1,15 @@
 /* Hopper's tensor cores (PTX ISA, wgmma of sm_90a) behind a few primitives.
 
    A warpgroup (four warps) multiplies 64 × 8 words, which its lanes hold as the fragments of mma.sync, by 8 words × N
-   positions that the tensor cores read from shared memory, where a descriptor says: `start` is a core matrix, 8 positions
-   × 4 words, 16 bytes a position, without a gap or a swizzle; `stride` further on are the next 8 positions, `leading`
+   positions that the tensor cores read from shared memory, at the place of a descriptor: `start` is a core matrix, 8
+   positions × 4 words, 16 bytes a position, without a gap or a swizzle; `stride` further on are the next 8 positions, `leading`
    further on the next 4 words. (PTX ISA, "Strides": along the summed axis, where that is contiguous and not swizzled, the
    leading offset goes from the first 16 bytes to the second; so says cute/atom/mma_traits_sm90_gmma.hpp of CUTLASS:
    ((8, m), (T, 2)) : ((1T, stride), (1, leading)). "Register Fragments and Shared Memory Matrix Layouts": starting
-   addresses must be multiples of 16.) The sums lie as those of mma.sync, for each 8 positions.
+   addresses must be multiples of 16.) The sums lie as the sums of mma.sync, for each 8 positions.
 
-   Products are asynchronous: their words and weights must stay until they are waited for. Stores reach the tensor cores
-   when they are published. */
+   Products are asynchronous: their words and weights must stay until PRODUCT_WAIT. Stores reach the tensor cores by
+   PUBLISH. */
 
 #if WGMMA
 /* In units of 16 bytes. */
@@ -60,7 +60,7 @@ typedef unsigned long long ulong;
                  : SUMS_OF_HALF(sums, first)                         \
                  : "r"((a).x), "r"((a).y), "r"((a).z), "r"((a).w), "l"(b));
 #define PRODUCT_COMMIT asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory")
-/* Until no more than so many of the last commits are under way; after 0 of them the sums may be used. together: in all
+/* Wait until no more than `pending` of the last commits are under way; after 0 the sums may be used. together: in all
    warpgroups. */
 #define PRODUCT_WAIT(sums, pending, together)                                                       \
     {                                                                                                         \

@@ -18,7 +18,7 @@ if os.environ.get("CVSTYLE_STANDIN") == "idle":
 
     from cvstyle.backends import cuda
 
-    cuda.Device.tunes = True
+    cuda.Device.autotunes = True
 else:
     import pocl
 

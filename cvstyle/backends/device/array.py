@@ -1,4 +1,4 @@
-"""Arrays and scalars whose numbers are on a device."""
+"""Arrays and scalars in a device's memory."""
 
 from __future__ import annotations
 
@@ -10,21 +10,26 @@ import numpy as np
 class Array:
     """A contiguous array in device memory; its memory returns to the pool with the last array that shares it.
 
-    pending: in place of memory, a function that gives an array with the numbers, all of its work on the queue. It is
-    called when somebody asks for the memory, and not at all where nobody does.
+    pending: in place of memory, a function that puts the array's work on the queue and returns an array with the
+    numbers. It is called when the memory is first used, if ever.
     """
 
     __slots__ = ("_block", "dtype", "ops", "pending", "shape", "size")
 
     def __init__(self, ops, block, shape: tuple[int, ...], dtype: np.dtype, pending=None):
-        self.ops, self._block, self.shape, self.dtype, self.pending = ops, block, shape, dtype, pending
+        self.ops = ops
+        self._block = block
+        self.shape = shape
+        self.dtype = dtype
+        self.pending = pending
         self.size = math.prod(shape)
 
     @property
     def block(self):
-        """Its memory."""
+        """The memory."""
         if self.pending is not None:
-            work, self.pending = self.pending, None
+            work = self.pending
+            self.pending = None
             self._block = work().block
         return self._block
 
@@ -40,8 +45,8 @@ class Array:
         """The same numbers in another shape; one extent may be −1."""
         shape = list(shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape)
         if -1 in shape:
-            at = shape.index(-1)
-            shape[at] = self.size // math.prod(n for n in shape if n != -1)
+            axis = shape.index(-1)
+            shape[axis] = self.size // math.prod(n for n in shape if n != -1)
         if math.prod(shape) != self.size:
             raise ValueError(f"an array of shape {self.shape} cannot take the shape {tuple(shape)}")
         return Array(self.ops, self.block, tuple(shape), self.dtype)
@@ -63,18 +68,19 @@ class Scalar:
     __slots__ = ("array", "form")
 
     def __init__(self, array: Array, form=(1.0, 0.0, 0.0, 1.0)):
-        self.array, self.form = array, form
+        self.array = array
+        self.form = form
 
     @property
     def ops(self):
-        """The backend on whose device it is."""
+        """The backend of the array."""
         return self.array.ops
 
     def __float__(self):
-        return self.of(float(self.ops.to_host(self.array).ravel()[0]))
+        return self.value_at(float(self.ops.to_host(self.array).ravel()[0]))
 
-    def of(self, v):
-        """Its number where that of the array is v."""
+    def value_at(self, v):
+        """The scalar's number if the array's is v."""
         a, b, c, d = self.form
         with np.errstate(all="ignore"):
             return float(np.divide(a * v + b if a else b, c * v + d if c else d))
@@ -93,7 +99,8 @@ class Scalar:
         a, b, c, d = self.form
         return Scalar(self.array, (number * c, number * d, a, b))
 
-    __radd__, __rmul__ = __add__, __mul__
+    __radd__ = __add__
+    __rmul__ = __mul__
 
     def __neg__(self):
         return self * -1
@@ -112,7 +119,7 @@ class Scalar:
 
 
 class ScalarFuture:
-    """Scalars on their way to the host."""
+    """Scalars that are being copied to the host."""
 
     def __init__(self, scalars, wait):
         """wait: a function that waits for the copy and returns the bytes of the scalars' arrays."""
@@ -120,6 +127,6 @@ class ScalarFuture:
         self._wait = wait
 
     def result(self) -> list[float]:
-        """Their numbers."""
+        """The scalars' numbers."""
         values = np.frombuffer(self._wait(), np.float32, len(self._scalars))
-        return [scalar.of(float(v)) for scalar, v in zip(self._scalars, values, strict=True)]
+        return [scalar.value_at(float(v)) for scalar, v in zip(self._scalars, values, strict=True)]

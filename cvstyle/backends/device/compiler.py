@@ -1,4 +1,4 @@
-"""Kernels by name, compiled when first used, from the sources in kernels/."""
+"""Kernels by name, compiled at their first use from the sources in kernels/."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from ...errors import DeviceError
 from ..threads import cpu_count
 
-_THREADS = 16  # that compile at a time, at most
+_THREADS = 16  # most threads that compile
 
 _HEADERS = {  # beside portable.h
     "convolution": ("product.h",), "winograd": ("product.h",), "gram": ("reduction.h", "gram.h"),
@@ -25,9 +25,9 @@ class CompilerError(Exception):
 
 @cache
 def source(name: str) -> str:
-    """The text of a file in kernels/ behind that of portable.h, which maps the dialects, and of its other headers.
+    """The text of a file in kernels/ behind portable.h, which maps the dialects, and its other headers.
 
-    NAME is that of a .cl file; cuda/NAME is a .cu file, which tensor.h and wgmma.h go before as well.
+    name: NAME for NAME.cl; cuda/NAME for cuda/NAME.cu, behind tensor.h and wgmma.h as well.
     """
     package = Path(__file__).resolve().parents[2]
     for folder in (package / "kernels", package.parent / "kernels"):
@@ -42,8 +42,7 @@ def source(name: str) -> str:
 
 @cache
 def digest() -> str:
-    """A short name for the sources of all kernels."""
-    # Those that there is a choice among.
+    """A hash of the sources of the kernels that algorithms choose among."""
     names = ("convolution", "finish", "gram", "winograd", "cuda/convolution", "cuda/gram")
     return hashlib.sha256("".join(map(source, names)).encode()).hexdigest()[:16]
 
@@ -64,43 +63,44 @@ class Kernels:
     def get(self, source_name: str, kernel: str, defines: tuple[tuple[str, object], ...] = ()):
         """One kernel. Raises DeviceError with the operation, the device and the compiler's log."""
         key = source_name, kernel, defines
-        found = self._kernels.get(key)
-        if found is None:
-            module = self._modules.get((source_name, defines))
-            if module is None:
-                options = _options(defines)
-                try:
-                    module = self._device.compile(source(source_name), options)
-                except (CompilerError, *self._device.errors) as error:  # a driver's: where it cannot load what was made
-                    where = " ".join((f"kernels/{file_name(source_name)}", *options))
-                    raise DeviceError(
-                        f"operation '{kernel}' ({where}) does not compile for {self._device.name}:\n{error}"
-                    ) from None
-                self._modules[source_name, defines] = module
-            found = self._kernels[key] = module(kernel)
-        return found
+        if key not in self._kernels:
+            self._kernels[key] = self._module(source_name, kernel, defines)(kernel)
+        return self._kernels[key]
+
+    def _module(self, source_name, kernel, defines):
+        if (source_name, defines) not in self._modules:
+            options = _options(defines)
+            try:
+                module = self._device.compile(source(source_name), options)
+            except (CompilerError, *self._device.errors) as error:  # a driver's error: it cannot load the binary
+                where = " ".join((f"kernels/{file_name(source_name)}", *options))
+                raise DeviceError(
+                    f"operation '{kernel}' ({where}) does not compile for {self._device.name}:\n{error}"
+                ) from None
+            self._modules[source_name, defines] = module
+        return self._modules[source_name, defines]
 
     @property
-    def wanted(self) -> list[tuple[str, tuple]]:
-        """(source, defines) of all that was asked for so far, in that order."""
+    def requested(self) -> list[tuple[str, tuple]]:
+        """(source, defines) of all kernels requested so far, in order."""
         return list(self._modules)
 
-    def prepare(self, wanted, threads: int | None = None) -> int:
-        """Compile what is `wanted` of another object of this class, side by side, where the device keeps compiled
-        kernels; returns how many it did not have. What does not compile is left for `get` to say."""
+    def prepare(self, requested, threads: int | None = None) -> int:
+        """Compile kernels in parallel, as another object's `requested` lists them, where the device has a cache of
+        compiled kernels; returns the number of new ones. Errors are left to `get`."""
         if not hasattr(self._device, "build"):
             return 0
 
-        def anew(each):
+        def build(each):
             name, defines = each
             try:
                 return self._device.build(source(name), _options(defines))[1]
             except (CompilerError, DeviceError):
                 return False
 
-        missing = [each for each in dict.fromkeys(wanted) if each not in self._modules]
+        missing = [each for each in dict.fromkeys(requested) if each not in self._modules]
         with ThreadPoolExecutor(threads or min(_THREADS, cpu_count())) as executor:
-            return sum(executor.map(anew, missing))
+            return sum(executor.map(build, missing))
 
 
 def _options(defines):

@@ -1,13 +1,11 @@
-"""A pool of device memory: an array that is dropped leaves its bytes to later ones of any size.
+"""A pool of device memory: best-fit allocation from large chunks.
 
-Arrays are cut from chunks, each from the smallest hole that is large enough, and holes side by side become one again. A
-chunk is added where no hole is large enough, and takes the place of smaller ones that are wholly free; once, when an
-iteration has gone by without a new one and most is free again, the free chunks make room for one of the size that
-proved necessary. After a few iterations nothing is allocated any more, since each asks for the same sizes in the same
-order. Small arrays have blocks of their own, by size, so that they do not break up the holes.
+Neighbouring holes merge. Where no hole fits, a chunk is allocated in place of smaller chunks that are wholly free;
+once, when an iteration has gone by without a new chunk and most memory is free again, the free chunks are replaced by
+one of the size that proved necessary. After a few iterations nothing is allocated, since each iteration asks for the
+same sizes in the same order. Small arrays have blocks of their own, by size, so that they do not break up the holes.
 
-A recording (recording.py) has addresses in it, so while one is made and as long as it is used nothing is given back to
-the device (`hold`).
+A capture (graph_capture.py) holds addresses, so the pool frees nothing while one is made or in use (`hold`).
 """
 
 from __future__ import annotations
@@ -22,16 +20,20 @@ _SMALL_STEP = 256
 
 
 class Block:
-    """Memory of one array; `view` is what kernels take. It returns to the pool when dropped.
+    """Memory of one array, which returns to the pool when the block is dropped. view: the argument of kernels.
 
-    largest: None, or an array of one number, the largest magnitude in it.
+    abs_max: None, or an array of one number, the largest magnitude in the block.
     """
 
-    __slots__ = ("chunk", "largest", "pool", "size", "start", "view")
+    __slots__ = ("abs_max", "chunk", "pool", "size", "start", "view")
 
     def __init__(self, pool, chunk, start, size, view):
-        self.pool, self.chunk, self.start, self.size, self.view = pool, chunk, start, size, view
-        self.largest = None
+        self.pool = pool
+        self.chunk = chunk
+        self.start = start
+        self.size = size
+        self.view = view
+        self.abs_max = None
 
     def __del__(self):
         # May run inside any allocation (garbage collection), so only this: appending is atomic.
@@ -39,10 +41,12 @@ class Block:
 
 
 class _Chunk:
-    """lasting: it was made for one array, which is still there."""
+    """persistent: made for one array, which is still there."""
 
-    def __init__(self, memory, size, lasting):
-        self.memory, self.size, self.lasting = memory, size, lasting
+    def __init__(self, memory, size, persistent):
+        self.memory = memory
+        self.size = size
+        self.persistent = persistent
         self.holes = [(0, size)]  # (start, size), by start
         self.views = {}
 
@@ -54,47 +58,52 @@ class _Chunk:
 class DevicePool:
     """Uninitialised memory of a device.
 
-    allocated: bytes taken from the device, in use or not; taken: the most of them; peak: the most that were in use.
-    allocations: how often the device was asked for memory.
+    reserved: bytes taken from the device, in use or not; max_reserved: the most so far; max_allocated: the most bytes
+    that were in use at once. allocations: number of requests to the device.
     """
 
     def __init__(self, device):
         self._device = device
         self._chunks: list[_Chunk] = []
         self._small = defaultdict(list)
-        self._used = 0
-        # Bytes in use that were cut from chunks, those of lasting arrays apart: now, the most so far, and the least
-        # since a chunk was added.
-        self._cut = self._least_cut = self._most_cut = 0
-        # Whether chunks were added, whether as much was in use again since without another, and whether they were
-        # replaced by one.
-        self._grown = self._repeated = self._joined = False
+        self._allocated = 0
+        # Bytes in use that were cut from chunks, without persistent arrays: now, the most so far, and the least since a
+        # chunk was added.
+        self._cut = 0
+        self._most_cut = 0
+        self._least_cut = 0
+        self._grew = False  # chunks were added
+        self._reached_again = False  # as much was in use again since, without another chunk
+        self._joined = False  # the chunks were replaced by one
         self.returned = deque()
-        self.allocated = self.taken = self.peak = self.allocations = 0
+        self.reserved = 0
+        self.max_reserved = 0
+        self.max_allocated = 0
+        self.allocations = 0
         self._holds = 0
 
     def hold(self) -> None:
-        """From now on nothing is given back to the device, until `release` has been called as often."""
+        """Free nothing until `release` has been called as often."""
         self._holds += 1
 
     def release(self) -> None:
         self._holds -= 1
 
-    def settle(self) -> None:
-        """Replace the free chunks by one now, if the next array would be the occasion for it."""
+    def consolidate(self) -> None:
+        """Replace the free chunks by one now, if the next array would cause it."""
         self._collect()
         self._join(_STEP)
 
     @property
-    def used(self) -> int:
+    def allocated(self) -> int:
         """Bytes in use."""
         self._collect()
-        return self._used
+        return self._allocated
 
-    def empty(self, size: int, lasting: bool = False) -> Block:
+    def empty(self, size: int, persistent: bool = False) -> Block:
         """A block of at least `size` bytes. Raises MemoryError where the device has no more.
 
-        lasting: it will stay, so it should not break up a hole that others come and go in.
+        persistent: the array will stay, so it gets a chunk of its own and does not break up a hole.
         """
         small = size < _SMALL
         step = _SMALL_STEP if small else _STEP
@@ -104,24 +113,24 @@ class DevicePool:
             free = self._small[size]
             view = free.pop() if free else self._device.view(self._allocate(size), 0, size)
             return self._block(None, 0, size, view)
-        if lasting:
-            chunk, at = self._new_chunk(size, True)
+        if persistent:
+            chunk, index = self._new_chunk(size, True)
         else:
             self._join(size)
-            chunk, at = self._hole(size) or self._grow(size)
+            chunk, index = self._hole(size) or self._grow(size)
             self._cut += size
             self._most_cut = max(self._most_cut, self._cut)
-        start, room = chunk.holes.pop(at)
-        if room > size:
-            chunk.holes.insert(at, (start + size, room - size))
+        start, hole = chunk.holes.pop(index)
+        if hole > size:
+            chunk.holes.insert(index, (start + size, hole - size))
         view = chunk.views.get((start, size))
         if view is None:
             view = chunk.views[start, size] = self._device.view(chunk.memory, start, size)
         return self._block(chunk, start, size, view)
 
     def _block(self, chunk, start, size, view):
-        self._used += size
-        self.peak = max(self.peak, self._used)
+        self._allocated += size
+        self.max_allocated = max(self.max_allocated, self._allocated)
         return Block(self, chunk, start, size, view)
 
     def trim(self) -> None:
@@ -130,49 +139,51 @@ class DevicePool:
         if self._holds:
             return
         self._least_cut = self._most_cut = self._cut
-        self._grown = self._repeated = self._joined = False
+        self._grew = self._reached_again = self._joined = False
         for size, free in self._small.items():
-            self.allocated -= size * len(free)
+            self.reserved -= size * len(free)
             free.clear()
         self._drop(lambda chunk: True)
 
-    def trim_lasting(self) -> None:
-        """Give back what lasting arrays left behind."""
+    def trim_persistent(self) -> None:
+        """Give back the chunks of persistent arrays that were dropped."""
         self._collect()
-        self._drop(lambda chunk: chunk.lasting)
+        self._drop(lambda chunk: chunk.persistent)
 
     def _hole(self, size):
         """(chunk, index) of the smallest hole that is large enough, or None."""
-        fits = [(hole[1], c, at) for c, chunk in enumerate(self._chunks)
-                for at, hole in enumerate(chunk.holes) if hole[1] >= size]  # fmt: skip
+        fits = [(hole[1], c, index) for c, chunk in enumerate(self._chunks)
+                for index, hole in enumerate(chunk.holes) if hole[1] >= size]  # fmt: skip
         if not fits:
             return None
-        _, c, at = min(fits)
-        return self._chunks[c], at
+        _, c, index = min(fits)
+        return self._chunks[c], index
 
     def _grow(self, size):
-        """A chunk more, in place of smaller ones that are free: whatever they served fits into it."""
+        """Add a chunk, in place of smaller ones that are free: their arrays fit into it."""
         self._drop(lambda chunk: chunk.size < size)
-        self._grown, self._repeated, self._least_cut = True, False, self._cut
+        self._grew = True
+        self._reached_again = False
+        self._least_cut = self._cut
         return self._new_chunk(size)
 
     def _join(self, size):
-        """Replace the free chunks by one, once, when as little is in use again as at the least while they sufficed."""
+        """Replace the free chunks by one, once, when use is as low again as at the least while they sufficed."""
         self._least_cut = min(self._least_cut, self._cut)
         span = self._most_cut - self._least_cut
-        self._repeated = self._repeated or 8 * (self._most_cut - self._cut - size) < span
-        due = self._grown and self._repeated and not self._joined
+        self._reached_again = self._reached_again or 8 * (self._most_cut - self._cut - size) < span
+        due = self._grew and self._reached_again and not self._joined
         if self._holds or not due or 8 * (self._cut - self._least_cut) > span:
             return
-        kept = [c for c in self._chunks if not (c.is_free or c.lasting)]
-        room = sum(hole for c in kept for _, hole in c.holes)
+        occupied = [c for c in self._chunks if not (c.is_free or c.persistent)]
+        holes = sum(hole for c in occupied for _, hole in c.holes)
         self._joined = True
         self._drop(lambda chunk: True)
         with suppress(MemoryError):  # more than the device gives in one piece: piece by piece, as before
-            self._new_chunk(max(self._most_cut - self._cut - room, size))
+            self._new_chunk(max(self._most_cut - self._cut - holes, size))
 
-    def _new_chunk(self, size, lasting=False):
-        self._chunks.append(_Chunk(self._allocate(size), size, lasting))
+    def _new_chunk(self, size, persistent=False):
+        self._chunks.append(_Chunk(self._allocate(size), size, persistent))
         return self._chunks[-1], 0
 
     def _allocate(self, size):
@@ -182,32 +193,34 @@ class DevicePool:
         except MemoryError:
             if self._holds or not any(chunk.is_free for chunk in self._chunks):
                 raise
-            self._device.synchronize()  # work on the queue may still hold what is given back
+            self._device.synchronize()  # work on the queue may still use the chunks
             self._drop(lambda chunk: True)
             memory = self._device.allocate(size)
-        self.allocated += size
-        self.taken = max(self.taken, self.allocated)
+        self.reserved += size
+        self.max_reserved = max(self.max_reserved, self.reserved)
         return memory
 
     def _drop(self, condition):
+        """Free the chunks that no array uses and that meet the condition."""
         if self._holds:
             return
         for chunk in [c for c in self._chunks if c.is_free and condition(c)]:
             self._chunks.remove(chunk)
-            self.allocated -= chunk.size
+            self.reserved -= chunk.size
 
     def _collect(self):
-        """Take back what was dropped since the last call."""
+        """Take back the blocks that were dropped since the last call."""
         while self.returned:
             chunk, start, size, view = self.returned.popleft()
-            self._used -= size
+            self._allocated -= size
             if chunk is None:
                 self._small[size].append(view)
                 continue
-            if not chunk.lasting:
+            if not chunk.persistent:
                 self._cut -= size
-            chunk.lasting = False
-            end, holes = start + size, []
+            chunk.persistent = False
+            end = start + size
+            holes = []
             for hole in chunk.holes:
                 if hole[0] + hole[1] == start:
                     start = hole[0]

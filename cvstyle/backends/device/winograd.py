@@ -6,51 +6,49 @@ Interpolation is at 0, ±5/8, ±3/2 and ∞. These points leave less than half t
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from ..threads import Workers
-from .ways import slab
+from .algorithms import tile_batch
 
-NEAR, FAR = 5 / 8, 3 / 2
+NEAR = 5 / 8
+FAR = 3 / 2
 _POINTS = (("NEAR", f"{NEAR}f"), ("FAR", f"{FAR}f"))
 _GROUP = 256  # GROUP in portable.h
-_LEAST = 16  # channels on either side
-_AT_ONCE = 16  # channels whose filters a host thread transforms at a time: 3 MB of float64 for 512 outputs
+_MIN_CHANNELS = 16  # on either side
+_CHUNK = 16  # channels whose filters a host thread transforms at a time: 3 MB of float64 for 512 outputs
 
 
 def fits(weight, stride, dilation, group):
-    """Whether the algorithm applies to weights of this shape, and may pay.
+    """True if the algorithm applies to weights of this shape, and may pay.
 
     Its transforms move 88 floats per tile and channel where the direct kernel multiplies 144 times per channel and
-    output, which breaks even at about 40 channels on GPUs; 16 leaves room for what the direct kernel wastes on few.
+    output, which breaks even at about 40 channels on GPUs; 16 leaves room for the direct kernel's waste on few.
     """
-    return (
-        tuple(weight[2:]) == (3, 3) and stride == dilation == (1, 1) and min(weight[0] // group, weight[1]) >= _LEAST
-    )  # fmt: skip
+    applies = tuple(weight[2:]) == (3, 3) and stride == dilation == (1, 1)
+    return applies and min(weight[0] // group, weight[1]) >= _MIN_CHANNELS
 
 
-def blocks(size, shift=(0, 0)):
-    """Rows and columns of tiles of 4×4 on a map of this size, where they start so many positions before it."""
-    return tuple(-(-(n + s) // 4) for n, s in zip(size, shift))
+def tile_grid(size, offset=(0, 0)):
+    """Numbers of rows and columns of 4×4 tiles on a map of this size, the first tile starting `offset` before it."""
+    return tuple(-(-(n + s) // 4) for n, s in zip(size, offset))
 
 
-def transformed(weight):
+def transform_filters(weight):
     """Filters (group, outputs, inputs, 9) as winograd.cl reads them, in both directions.
 
-    (36, group, inputs, outputs), the last two rounded up to eights; computed in float64 and rounded once.
+    (36, group, inputs, outputs), the last two rounded up to multiples of eight; computed in float64 and rounded once.
     """
     groups, outputs, inputs, _ = weight.shape
     host = np.zeros((36, groups, -(-inputs // 8) * 8, -(-outputs // 8) * 8), np.float32)
-    both = np.kron(evaluation(), evaluation())
+    both_axes = np.kron(evaluation(), evaluation())
 
     def fill(first):
-        part = weight[:, :, first : first + _AT_ONCE].transpose(3, 0, 2, 1).astype(np.float64, order="C")
-        found = (both @ part.reshape(9, -1)).reshape(36, *part.shape[1:])
-        host[:, :, first : first + part.shape[2], :outputs] = found
+        chunk = weight[:, :, first : first + _CHUNK].transpose(3, 0, 2, 1).astype(np.float64, order="C")
+        transformed = (both_axes @ chunk.reshape(9, -1)).reshape(36, *chunk.shape[1:])
+        host[:, :, first : first + chunk.shape[2], :outputs] = transformed
 
-    Workers().run(fill, range(0, inputs, _AT_ONCE))
+    Workers().run(fill, range(0, inputs, _CHUNK))
     return host
 
 
@@ -62,43 +60,52 @@ def evaluation(points=(0, NEAR, -NEAR, FAR, -FAR)):
     return np.vstack([values, [0, 0, 1]])
 
 
-def convolve(
-    ops, way, x, source, filters, bias, y, size, shift, pad, group, adjoint, relu, masked, mask, saved, bits, pooled
-):
-    """y ← filters ⋆ x + bias on a map of this size, by `way`; arguments as in `Convolution._run`.
-
-    source: the size of the map that x is, or stands for. bits: for each tile 16 of them, or the winners of a pool.
-    shift, saved: where tiles start, and where those of the mask do.
-    """
-    channels, outputs, (tile, splits, _, room) = x.shape[1], y.shape[1], way
-    count, across = math.prod(blocks(size, shift)), blocks(size, shift)[1]
-    width = slab(channels, outputs, splits, count, room)
-    work, start_of_m = ops.empty((36 * (channels + splits * outputs) * width,)), 36 * channels * width
-    window = tuple(pooled or (1, 1))
-    for first in range(0, count, width):
-        place = first, min(width, count - first), width, across, adjoint
-        grid = (-(-channels * width // _GROUP), 1, 1)
-        starts = [p + s for p, s in zip(pad, shift)]
-        arguments = (x, mask, work, *place, channels, *source, *starts, *saved, *window)
-        ops.launch("winograd", "winograd_input", grid, arguments, defines=input_macros(masked))
-        grid = (-(-width // tile.bn), -(-(outputs // group) // tile.bm), splits * 36 * group)
-        arguments = (work, filters, work, start_of_m, channels // group, outputs // group, width, splits)
-        ops.launch("winograd", "winograd_product", grid, arguments, tile.threads, product_macros(tile, adjoint))
-        grid = (-(-outputs * width // _GROUP), 1, 1)
-        arguments = (work, start_of_m, bias, y, bits, *place, splits, outputs, *size, *shift, relu, *window)
-        ops.launch("winograd", "winograd_output", grid, arguments, defines=_POINTS)
-
-
-def input_macros(masked):
-    """The first kernel's macros; the last one has only the points."""
-    return (*_POINTS, ("MASKED", masked))
-
-
-def product_macros(tile, adjoint):
-    """Those of the product between them."""
-    return (*tile.macros, ("TRANSPOSED", adjoint))
+def convolve(ops, algorithm, problem, operands, filters):
+    """Compute operands.y, batch by batch of tiles. ops: the backend. filters: as `transform_filters` packs them."""
+    block, splits, _, workspace = algorithm
+    x, mask, bias, y, saved = operands
+    channels = x.shape[1]
+    outputs = y.shape[1]
+    rows, columns = tile_grid(problem.size, problem.tile_offset)
+    count = rows * columns
+    batch = tile_batch(channels, outputs, splits, count, workspace)
+    work = ops.empty((36 * (channels + splits * outputs) * batch,))
+    start_of_m = 36 * channels * batch
+    pooled = problem.pooled or (1, 1)
+    starts = [p + s for p, s in zip(problem.pad, problem.tile_offset)]
+    input_arguments = (channels, *problem.source, *starts, *problem.mask_offset, *pooled)
+    product_arguments = (start_of_m, problem.channels, problem.outputs, batch, splits)
+    output_arguments = (splits, outputs, *problem.size, *problem.tile_offset, problem.epilogue, *pooled)
+    input_groups = (-(-channels * batch // _GROUP), 1, 1)
+    product_groups = (-(-batch // block.bn), -(-problem.outputs // block.bm), splits * 36 * problem.groups)
+    output_groups = (-(-outputs * batch // _GROUP), 1, 1)
+    (_, of_input), (_, of_product), (_, of_output) = kernels(block, problem)
+    for first in range(0, count, batch):
+        tiles = first, min(batch, count - first), batch, columns, problem.backward
+        ops.launch(
+            "winograd", "winograd_input", input_groups, (x, mask, work, *tiles, *input_arguments), defines=of_input
+        )
+        ops.launch(
+            "winograd", "winograd_product", product_groups, (work, filters, work, *product_arguments), block.threads,
+            of_product,
+        )  # fmt: skip
+        ops.launch(
+            "winograd", "winograd_output", output_groups,
+            (work, start_of_m, bias, y, saved, *tiles, *output_arguments), defines=of_output,
+        )  # fmt: skip
 
 
-def kernels(tile, adjoint, masked):
-    """What `convolve` launches, as (source, defines)."""
-    return [("winograd", macros) for macros in (input_macros(masked), product_macros(tile, adjoint), _POINTS)]
+def kernels(block, problem):
+    """(source, macros) of the transform of the input, the product and the transform of the output."""
+    macros = input_macros(problem.prologue), product_macros(block, problem.backward), _POINTS
+    return [("winograd", each) for each in macros]
+
+
+def input_macros(prologue):
+    """Macros of the transform of the input."""
+    return (*_POINTS, ("PROLOGUE", int(prologue)))
+
+
+def product_macros(block, backward):
+    """Macros of the product."""
+    return (*block.macros, ("TRANSPOSED", int(backward)))

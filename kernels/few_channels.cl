@@ -1,10 +1,10 @@
-/* Convolution of stride 1 with the few channels of a picture on one side (a network's first layer), where the tiles of
-   convolution.cl would compute zeros for the most part. Sums are kept in registers for four neighbours in a row; local
-   memory holds the map with its margin once for all taps.
+/* Convolution of stride 1 with few channels on one side, as of a picture (a network's first layer), where the blocks of
+   convolution.cl would compute zeros for the most part. Registers hold sums of four neighbours in a row; local memory
+   holds the map with its margin once for all taps.
 
    -D SIDE      taps along both axes, 3 to 7
-   -D CHANNELS  of the picture, 1 to 4
-   -D MASKED    1 (backward): g counts only where its bit is set (the gradient of a ReLU)
+   -D CHANNELS  channels of the picture, 1 to 4
+   -D PROLOGUE  NONE, or for `backward` MASK_BITS (portable.h)
 
    Bits: (channels, height, ceil(width / 32)) words. */
 
@@ -15,7 +15,7 @@
 #define AREA ((ROWS + SIDE - 1) * PITCH)
 
 #define FOUR_OF(array, at) (*(LOCAL_POINTER const float4 *)&(array)[at])
-/* A patch of maps `from`, whose first row and column are given, with zeros around; `count` channels from the first. */
+/* A patch of maps `from`, from patch_row and patch_column on, with zeros around; `count` channels from the first. */
 #define FETCH_PATCH(to, from, count, condition)                                                                   \
     _Pragma("unroll 4") for (int i_ = LOCAL_ID; i_ < (count)*AREA; i_ += THREADS) {                                \
         const int channel_ = i_ / AREA, row_ = patch_row + i_ % AREA / PITCH, column_ = patch_column + i_ % PITCH; \
@@ -26,8 +26,8 @@
     }
 
 /* y = w ⋆ x + bias. A group computes OUTPUTS channels of a patch, a work-item four neighbours in each of them.
-   relu: 0; 1: max(y, 0); 2: and its bits are kept. weights: (outputs / OUTPUTS, CHANNELS, SIDE, SIDE, OUTPUTS).
-   largest: the largest magnitude that was written, where `leaves` is set (leave_largest). */
+   epilogue: BIAS, RELU or RELU_BITS (portable.h). weights: (outputs / OUTPUTS, CHANNELS, SIDE, SIDE, OUTPUTS).
+   largest: the largest magnitude of y, where `leaves` is set (leave_largest). */
 
 #define OUTPUTS 16
 #define THREADS (COLUMNS / 4 * ROWS)
@@ -36,7 +36,7 @@
 KERNEL_RESIDENT(THREADS, 4) forward(GLOBAL const float *RESTRICT x, GLOBAL const float *RESTRICT weights,
                                     GLOBAL const float *RESTRICT bias, GLOBAL float *RESTRICT y,
                                     GLOBAL uint *RESTRICT bits, GLOBAL float *largest, GLOBAL uint *counters, int height,
-                                    int width, int out_height, int out_width, int pad_y, int pad_x, int relu,
+                                    int width, int out_height, int out_width, int pad_y, int pad_x, int epilogue,
                                     int leaves) {
     LOCAL ALIGNED float patch[CHANNELS * AREA];
     LOCAL ALIGNED float w[WEIGHTS];
@@ -84,7 +84,7 @@ KERNEL_RESIDENT(THREADS, 4) forward(GLOBAL const float *RESTRICT x, GLOBAL const
         for (int p = 0; p < 4; p++) {
             const int inside = row < out_height && column + p < out_width;
             flags |= (uint)(inside && sums[o][p] > 0) << p;
-            if (relu) sums[o][p] = rectified(sums[o][p]);
+            if (epilogue != BIAS) sums[o][p] = rectified(sums[o][p]);
             const float size = inside ? fabsf(sums[o][p]) : 0;
             top = LARGER(top, size);
             if (inside && out_width % 4 != 0) to[p] = sums[o][p];
@@ -100,7 +100,7 @@ KERNEL_RESIDENT(THREADS, 4) forward(GLOBAL const float *RESTRICT x, GLOBAL const
         if (LOCAL_ID < reach) tops[LOCAL_ID] = LARGER(tops[LOCAL_ID], tops[LOCAL_ID + reach]);
     }
     if (leaves && LOCAL_ID == 0) leave_largest(largest, counters, __float_as_uint(tops[0]), GROUPS(0) * GROUPS(1));
-    if (relu == 2)
+    if (epilogue == RELU_BITS)
         for (int i = LOCAL_ID; i < OUTPUTS * ROWS; i += THREADS) {
             const int o = i / ROWS, line = first_row + i % ROWS;
             if (line < out_height) {
@@ -112,8 +112,8 @@ KERNEL_RESIDENT(THREADS, 4) forward(GLOBAL const float *RESTRICT x, GLOBAL const
 }
 #undef THREADS
 
-/* The gradient for the picture from g (channels, height, width), a convolution with the turned filters. A group computes
-   a patch of all of the picture's channels; a work-item two rows of four neighbours, over a quarter of the channels.
+/* The gradient for the picture from g (channels, height, width), a convolution with the rotated filters. A group computes
+   a patch of all channels of the picture; a work-item two rows of four neighbours, over a quarter of the channels.
    weights: (channels, SIDE, SIDE, 4), channels a multiple of CHUNK. */
 
 #define CHUNK 8
@@ -122,7 +122,7 @@ KERNEL_RESIDENT(THREADS, 4) forward(GLOBAL const float *RESTRICT x, GLOBAL const
 #define THREADS (PLACES * SHARES)
 #define TAPS (SIDE * SIDE * 4)
 
-#if MASKED
+#if PROLOGUE
 #define COUNTS mask[(channel_ * height + row_) * ((width + 31) / 32) + (column_ >> 5)] >> (column_ & 31) & 1u
 #else
 #define COUNTS 1
