@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 
-from ... import folders
+from ... import paths
 
 _MAGIC = b"cvstyle kernel 1\n"  # before an image's SHA-256 and the image
 
@@ -26,12 +26,12 @@ class Images:
         key: all that the image depends on: source, options, architecture, the compiler's version.
         """
         name = hashlib.sha256(json.dumps(list(key)).encode()).hexdigest()[:40]
-        path = folders.cache() / "kernels" / name
+        path = paths.cache() / "kernels" / name
         image = self._unwritten.get(name) or _read(path)
         if image is not None:
             return image, False
         image = make()
-        if not folders.write(path, _MAGIC + hashlib.sha256(image).digest() + image):
+        if not paths.write(path, _MAGIC + hashlib.sha256(image).digest() + image):
             self._unwritten[name] = image
         return image, True
 

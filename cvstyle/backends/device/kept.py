@@ -9,13 +9,13 @@ import hashlib
 import json
 from pathlib import Path
 
-from ... import folders
+from ... import paths
 
 
 def path(kind: str, identity: dict, folder: Path | None = None) -> Path:
     """Where what is of this kind is kept; folder: the user's cache by default."""
     name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
-    return (folder or folders.cache()) / f"{kind}-{name}.json"
+    return (folder or paths.cache()) / f"{kind}-{name}.json"
 
 
 def read(file: Path, name: str, identity: dict) -> dict[str, str]:
@@ -31,4 +31,4 @@ def read(file: Path, name: str, identity: dict) -> dict[str, str]:
 def add(file: Path, name: str, identity: dict, found: dict[str, str]) -> None:
     """Keep this too, beside what other processes found meanwhile; where nothing can be written, nothing is."""
     content = {"for": identity, name: {**read(file, name, identity), **found}}
-    folders.write(file, json.dumps(content, indent=0).encode())
+    paths.write(file, json.dumps(content, indent=0).encode())
