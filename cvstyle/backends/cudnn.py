@@ -214,11 +214,11 @@ class CudnnConvolution(Convolution):
 
     @cached_property
     def _filters(self):
-        return self.ops.upload_filters(np.ascontiguousarray(self._source, np.float32))
+        return self.ops.upload_filters(np.ascontiguousarray(self._weight, np.float32))
 
     def _by_cudnn(self, kind, x, shape, pad):
         ops = self.ops
-        geometry = kind, x.shape, self._source.shape, shape, tuple(pad), self.stride, self.dilation
+        geometry = kind, x.shape, self._weight.shape, shape, tuple(pad), self.stride, self.dilation
         y = ops.empty(shape)
         run = lambda plan, index: ops.execute(plan, x, self._filters, y, index)  # noqa: E731
         plan = ops.plan(geometry, run)

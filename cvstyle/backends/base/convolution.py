@@ -32,7 +32,7 @@ class Convolution(ABC):
         self.extent = tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, dilation, strict=True))
         self.outputs = weight.shape[0]
         self.inputs = weight.shape[1] * group
-        self._source = weight
+        self._weight = weight
 
     def output_size(self, size: Size, pad) -> Size:
         """(height, width) of the output for an input of (height, width) `size`."""

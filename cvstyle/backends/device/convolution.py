@@ -68,7 +68,7 @@ class Convolution(base.Convolution):
 
     def _grouped(self):
         """(group, outputs, inputs, taps)"""
-        return self._source.reshape(self.group, self.outputs // self.group, self.inputs // self.group, -1)
+        return self._weight.reshape(self.group, self.outputs // self.group, self.inputs // self.group, -1)
 
     def _packed(self, weight):
         """Filters (group, taps, channels, outputs) on the device: channels and outputs rounded up, slack at the end."""

@@ -15,4 +15,4 @@ class Convolution(reference.Convolution):
     @cached_property
     def _filters(self):
         """The filters, contiguous; the engine reads them at any alignment, so the file's are not copied."""
-        return np.require(self._source, np.float32, ["C"])
+        return np.require(self._weight, np.float32, ["C"])

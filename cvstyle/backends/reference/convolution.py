@@ -23,7 +23,7 @@ class Convolution(base.Convolution):
     @cached_property
     def weight(self):
         """The filters, contiguous and aligned; made when first needed, since the file's may be neither."""
-        return np.require(self._source, self.ops.dtype, ["C", "A"])
+        return np.require(self._weight, self.ops.dtype, ["C", "A"])
 
     def engine(self, backward=False):
         return "im2col, BLAS"
