@@ -1,5 +1,5 @@
 # make demo: install cvstyle into .venv and stylise the bundled photograph into out.png
-# make test: install what the tests need as well, and run them
+# make test: install what the tests need as well, and run them, on all processors (make test WORKERS=0: in one process)
 # make wheels: for Linux, macOS and Windows, with the engine compiled, into dist/
 # make bench: the benchmarks (PyTorch is used beside cvstyle where it is installed)
 # make gpu-quick: on a machine with an NVIDIA GPU, in eight minutes: what is most worth knowing, into the folder that OUT
@@ -19,6 +19,9 @@ GPU_PYTHON ?= $(BIN)/python
 
 GPU_INSTALLED := $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(VENV)/installed-gpu)
 
+WORKERS ?= auto
+SPREAD = -n $(WORKERS) --maxprocesses 8 --dist worksteal
+
 GPU_LIMIT ?= 570
 GPU_REPORT ?=
 FROM ?= 1
@@ -36,7 +39,7 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	$(BIN)/ruff check .
-	$(BIN)/pytest
+	$(BIN)/pytest $(SPREAD)
 
 WHEELS := manylinux2014_x86_64 manylinux2014_aarch64 win_amd64 win_arm64 macosx_11_0_x86_64 macosx_11_0_arm64
 
