@@ -25,7 +25,7 @@ import pytest  # noqa: E402
 
 from cvstyle.backends import threads  # noqa: E402
 
-pocl.prepare()  # first, since it keeps PoCL's own cache where it is
+pocl.prepare(optimized=False)  # first, since it keeps PoCL's own cache where it is
 threads.limit(SHARE)  # before test modules make backends
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import nets
 import numpy as np
 import pytest
-from pictures import write
+import runs
 from reference import make_checkpoints
 
 from cvstyle import Objective, Options, checkpoint, images, stylize
@@ -37,18 +37,13 @@ LAYERS = {"content_layers": ["relu2_2"], "style_layers": ["relu1_1", "relu3_1"]}
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("files")
-    proto, model = nets.write(nets.vgg(16, 16, (64, 64), classifier=False), folder)
-    content, style = write(folder, content=(48, 36), style=(40, 44))
-    return {"proto": proto, "model": model, "content": content, "style": style}
+    net = nets.vgg(16, 16, (64, 64), classifier=False)
+    return runs.files(tmp_path_factory.mktemp("files"), net, content=(48, 36), style=(40, 44))
 
 
 def command(files, output, *more):
-    return [
-        "run", "--proto", files["proto"], "--model", files["model"], "--content", files["content"], "--style",
-        files["style"], "--output", str(output), "--image-size", "48", "--seed", "3", "--content-layers", "relu2_2",
-        "--style-layers", "relu1_1,relu3_1", "--init", "random", *map(str, more),
-    ]  # fmt: skip
+    layers = ("--content-layers", "relu2_2", "--style-layers", "relu1_1,relu3_1")
+    return runs.command(files, output, "--image-size", 48, "--seed", 3, *layers, "--init", "random", *more)
 
 
 def start(arguments):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pictures import noise
 from reference import make_reference
 from test_layers import CASES
 from test_network import GRAPHS, Projection, graph, picture
@@ -46,10 +47,6 @@ def close(ours, exact, tolerance=3e-6):
         a, b = np.asarray(a, np.float64), np.asarray(b)
         assert a.shape == b.shape
         assert np.linalg.norm(a - b) <= tolerance * np.linalg.norm(b) + 1e-7
-
-
-def noise(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 # Layers and convolutions

@@ -12,10 +12,10 @@ import numpy as np
 import ptx
 import pytest
 import test_opencl
+from pictures import noise
 from test_opencl import (
     EXACT,
     check_convolution,
-    noise,
     test_a_difference_is_added_and_its_squares_summed,
     test_copy_block,
     test_halving_and_doubling,
