@@ -66,7 +66,7 @@ def run(files, **settings):
 ], ids=lambda more: more[1])  # fmt: skip
 def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bytes(files, tmp_path, more):
     rng = random.Random(5)
-    more = [*more, "--num-iterations", 400, "--checkpoint-iter", 3, "--backend", "numpy"]
+    more = [*more, "--num-iterations", 200, "--checkpoint-iter", 3, "--backend", "numpy"]
     whole = tmp_path / "whole.npz"
     assert main(command(files, tmp_path / "whole.png", *more, "--checkpoint", whole, "--quiet")) == 0
     broken, kills = tmp_path / "broken.npz", 0
@@ -277,7 +277,9 @@ def test_numbers_that_are_not_finite_replace_no_checkpoint(files, tmp_path, monk
         step(ops, x, gradient, state, count, math.nan if state.step == 5 else rate)
 
     monkeypatch.setattr(adam, "_step", spoiled)
-    settings = {"optimizer": "adam", "num_iterations": 20, "checkpoint_iter": 1, "backend": backend}
+    settings = {
+        "optimizer": "adam", "num_iterations": 20, "checkpoint_iter": 1, "backend": backend, "image_size": 24
+    }  # fmt: skip
     result = run(files, checkpoint=path, **settings)
     assert "nan" in result.stopped and result.checkpoint == 5
     assert np.isfinite(result.picture.rgb).all()

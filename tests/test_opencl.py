@@ -569,7 +569,7 @@ def test_memory_of_vgg19_at_512(device, monkeypatch, units):
     on_gpu("adam", quadratic, {"learning_rate": 1.0}), ("lbfgs", quadratic, {}),
     on_gpu("lbfgs", quadratic, {"history": 3}), ("lbfgs", rosenbrock, {"history": 1, "learning_rate": 0.01}),
     on_gpu("lbfgs", quadratic, {"history": 3, "first": 0.3, "longest": 0.2, "smooth": 0.5}),
-], ids=str)  # fmt: skip
+], ids=lambda value: getattr(value, "__name__", str(value)))  # fmt: skip
 def test_optimizer(device, name, function, options):
     results = []
     for ops in (EXACT, device):

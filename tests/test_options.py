@@ -52,7 +52,7 @@ def test_every_option_has_a_record_that_is_whole():
     ("tile_size", 1024.0, 1024), ("multigpu_strategy", "3,pool2", [3, "pool2"]),
     ("multigpu_strategy", (3, "pool2"), [3, "pool2"]), ("bounds", 1, True), ("bounds", np.bool_(True), True),
     ("original_colors", "1", True), ("seed", -1, -1), ("offload", "", ""), ("init", None, None),
-], ids=str)  # fmt: skip
+], ids=lambda value: str(value).partition(" object at")[0])  # fmt: skip
 def test_what_is_unambiguous_is_accepted(name, given, kept):
     found = getattr(Options(**{name: given}), name)
     assert found == kept and type(found) is type(kept)

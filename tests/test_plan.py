@@ -81,12 +81,13 @@ def test_predicted_peak_of_devices(split, tile, width, offload, computed, pictur
     """The memory that each device's pool takes in a run. Only one run computes; the others count the same bytes."""
     if not computed:
         fake_cupy.compute_nothing(monkeypatch, opencl.Device)
-    monkeypatch.setattr(probes, "PROBES", (128, 256))
+    monkeypatch.setattr(probes, "PROBES", (64, 96))
     monkeypatch.setattr(loop, "CHECK", 3)  # a picture more is kept from a check on
     devices = [opencl.Backend(number) for number in range(2 if split else 1)]
     options = {
         "network": Network(nets.vgg(16, width, (64, 64), classifier=False), devices[0]), "devices": devices,
-        "split": split, "multigpu_strategy": ["pool1"] if split == "layers" else None, "image_size": 480,
+        "split": split, "multigpu_strategy": ["pool1"] if split == "layers" else None,
+        "image_size": 128 if computed else 480,
         "content_layers": ["relu2_2"], "style_layers": ["relu1_1", "relu2_1"], "optimizer": "adam",
         "num_iterations": 4, "init": "image", "tile_size": tile, "offload": offload,
     }  # fmt: skip
@@ -107,7 +108,8 @@ def test_predicted_peak_of_devices(split, tile, width, offload, computed, pictur
     ({"compat": True, "scales": [160, 320], "scale_iterations": [40, 30]}, 30, 0),
 ], ids=str)  # fmt: skip
 def test_the_history_that_is_planned_is_kept(chosen, pairs, more, pictures, monkeypatch):
-    """With what the optimiser really takes, after two iterations of the last scale."""
+    """With what the optimiser really takes, after two iterations of the last scale. The device computes nothing."""
+    fake_cupy.compute_nothing(monkeypatch, opencl.Device)
     monkeypatch.setattr(probes, "PROBES", (64, 128))
 
     def end(iterate):
