@@ -1,5 +1,6 @@
 # make demo: install cvstyle into .venv and stylise the bundled photograph into out.png
 # make test: install what the tests need as well, and run them, on all processors (make test WORKERS=0: in one process)
+# make test-quick: the first case of each test, in a minute
 # make wheels: for Linux, macOS and Windows, with the engine compiled, into dist/
 # make bench: the benchmarks (PyTorch is used beside cvstyle where it is installed)
 # make gpu-quick: on a machine with an NVIDIA GPU, in eight minutes: what is most worth knowing, into the folder that OUT
@@ -32,7 +33,7 @@ GPU_TESTS := gpu-kernels gpu-tensor gpu-run gpu-cudnn gpu-wgmma
 GPU_BENCHES := gpu-bench-peers gpu-bench-fp16 gpu-bench-fp32 gpu-bench-tf32 gpu-bench-pictures gpu-bench-bf16 \
 	gpu-bench-wgmma
 
-.PHONY: demo test wheels bench lint clean gpu-ready gpu-quick gpu-test gpu-bench $(GPU_TESTS) $(GPU_BENCHES)
+.PHONY: demo test test-quick wheels bench lint clean gpu-ready gpu-quick gpu-test gpu-bench $(GPU_TESTS) $(GPU_BENCHES)
 
 demo: $(VENV)/installed
 	$(BIN)/cvstyle run --content models/demo/content.jpg --style models/demo/style.jpg --output out.png
@@ -40,6 +41,9 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/pytest $(SPREAD)
+
+test-quick: $(VENV)/installed-test
+	$(BIN)/pytest $(SPREAD) --quick
 
 WHEELS := manylinux2014_x86_64 manylinux2014_aarch64 win_amd64 win_arm64 macosx_11_0_x86_64 macosx_11_0_arm64
 

@@ -1,7 +1,7 @@
 """What several tests share: a cache folder that is not the user's, and the device that the kernels run on.
 
 `make test` spreads the tests over one worker per processor (pytest-xdist). Each worker then has its share of the
-processors, so that threads do not wait for each other.
+processors, so that threads do not wait for each other. `make test-quick` runs the first case of each test.
 """
 
 from __future__ import annotations
@@ -80,6 +80,22 @@ def compile_beforehand(backend):
             wanted = [(source, tuple(map(tuple, defines))) for source, defines in json.load(file)]
         CHOSEN.beforehand = f", {backend.prepare(wanted)} of {len(wanted)} compiled beforehand"
         CHOSEN.beforehand += f" in {time.perf_counter() - start:.1f} s"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--quick", action="store_true", help="the first case of each test, without those marked slow")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.option.quick:
+        return
+    first = {}
+    for item in items:
+        if item.get_closest_marker("slow") is None:
+            first.setdefault((item.path, getattr(item, "originalname", item.name)), item)
+    chosen = set(first.values())
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = first.values()
 
 
 @pytest.hookimpl(hookwrapper=True)
