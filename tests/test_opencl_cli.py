@@ -65,7 +65,8 @@ def test_devices_with_a_gpu(gpus, capsys):
     (["--backend", "gpu", "--device", "GPU 1"], "Fake GPU 1"), (["--backend", "cuda", "--gpu", "1"], "Fake GPU 1"),
     (["--gpu", "1,0"], "Fake GPU 1"),
 ], ids=str)  # fmt: skip
-def test_spellings_choose_the_gpu(files, tmp_path, capsys, gpus, options, used):
+def test_spellings_choose_the_gpu(files, tmp_path, capsys, monkeypatch, device, gpus, options, used):
+    fake_cupy.compute_nothing(monkeypatch, type(device.device))
     assert main(arguments(files, tmp_path / "out.png", "--num-iterations", 1, *options)) == 0
     captured = capsys.readouterr()
     if used:
