@@ -1,5 +1,6 @@
 # make demo: install cvstyle into .venv and stylise the bundled photograph into out.png
-# make test: install what the tests need as well, and run them
+# make test: install what the tests need as well, and run them, on all processors (make test WORKERS=0: in one process)
+# make test-quick: the first case of each test, in a minute
 # make smoke: try the wheel in a new environment of every Python from 3.10 on that is on this machine, in about a minute
 # make wheels: for Linux, macOS and Windows, with the engine compiled, into dist/
 # make bench: the benchmarks (PyTorch is used beside cvstyle where it is installed)
@@ -20,6 +21,9 @@ GPU_PYTHON ?= $(BIN)/python
 
 GPU_INSTALLED := $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(VENV)/installed-gpu)
 
+WORKERS ?= auto
+SPREAD = -n $(WORKERS) --maxprocesses 8 --dist worksteal
+
 GPU_LIMIT ?= 570
 GPU_REPORT ?=
 FROM ?= 1
@@ -30,14 +34,18 @@ GPU_TESTS := gpu-kernels gpu-tensor gpu-run gpu-cudnn gpu-wgmma
 GPU_BENCHES := gpu-bench-peers gpu-bench-fp16 gpu-bench-fp32 gpu-bench-tf32 gpu-bench-pictures gpu-bench-bf16 \
 	gpu-bench-wgmma
 
-.PHONY: demo test smoke wheels bench lint clean gpu-ready gpu-quick gpu-test gpu-bench $(GPU_TESTS) $(GPU_BENCHES)
+.PHONY: demo test test-quick smoke wheels bench lint clean gpu-ready gpu-quick gpu-test gpu-bench $(GPU_TESTS) \
+	$(GPU_BENCHES)
 
 demo: $(VENV)/installed
 	$(BIN)/cvstyle run --content models/demo/content.jpg --style models/demo/style.jpg --output out.png
 
 test: $(VENV)/installed-test
 	$(BIN)/ruff check .
-	$(BIN)/pytest
+	$(BIN)/pytest $(SPREAD)
+
+test-quick: $(VENV)/installed-test
+	$(BIN)/pytest $(SPREAD) --quick
 
 smoke: $(BIN)/python
 	$(BIN)/python tests/smoke.py

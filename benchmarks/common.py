@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +14,12 @@ import numpy as np
 
 from cvstyle import Objective, zoo
 from cvstyle.caffe.write import write_caffemodel, write_prototxt
-from cvstyle.netdef import LayerDef, NetDef
+from cvstyle.netdef import NetDef
 
-VGG19 = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))  # channels and convolutions per block
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+import nets
+
+VGG19 = nets.VGG_BLOCKS[19]
 
 
 def vgg19(classifier: bool = False, divisor: int = 1) -> NetDef:
@@ -24,37 +28,13 @@ def vgg19(classifier: bool = False, divisor: int = 1) -> NetDef:
     divisor: of the number of outputs of every convolution.
     """
     rng = np.random.default_rng(19)
-    layers = []
+    net = nets.vgg_graph(19, divisor, classifier=classifier)
     weights = {}
-    bottom = "data"
-    channels = 3
-
-    def add(name, kind, top, **params):
-        nonlocal bottom
-        layers.append(LayerDef(name, kind, (bottom,), (top,), params))
-        bottom = top
-
-    def fill(name, *shape):
+    for layer, (shape, _) in nets.weight_shapes(net):
         deviation = np.float32(np.sqrt(2 / np.prod(shape[1:])))
         weight = rng.standard_normal(shape, dtype=np.float32) * deviation
-        weights[name] = [weight, rng.standard_normal(shape[0], dtype=np.float32) * np.float32(0.1)]
-
-    for block, (width, count) in enumerate(VGG19, 1):
-        width //= divisor
-        for index in range(1, count + 1):
-            name = f"conv{block}_{index}"
-            add(name, "Convolution", name, num_output=width, kernel_size=[3], pad=[1])
-            add(f"relu{block}_{index}", "ReLU", name)
-            fill(name, width, channels, 3, 3)
-            channels = width
-        add(f"pool{block}", "Pooling", f"pool{block}", pool="MAX", kernel_size=2, stride=2)
-    if classifier:
-        for name, inputs, outputs in (("fc6", 25088 // divisor, 4096), ("fc7", 4096, 4096), ("fc8", 4096, 1000)):
-            add(name, "InnerProduct", name, num_output=outputs)
-            fill(name, outputs, inputs)
-            if name != "fc8":
-                add(f"relu{name[-1]}", "ReLU", name)
-    return NetDef("VGG-19, random weights", {"data": None}, tuple(layers), weights, "vgg19")
+        weights[layer.name] = [weight, rng.standard_normal(shape[0], dtype=np.float32) * np.float32(0.1)]
+    return NetDef("VGG-19, random weights", {"data": None}, net.layers, weights, "vgg19")
 
 
 @dataclass

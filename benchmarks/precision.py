@@ -11,13 +11,11 @@ float64's at the content picture with added noise; --iterations lists losses of 
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import problem, vgg19, where
+from common import nets, problem, vgg19, where
 from peer_torch import TorchStyle
 
 from cvstyle.backends.device import operands
@@ -51,9 +49,6 @@ def main():
 def vgg(narrow):
     if narrow == 1:
         return vgg19()
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-    import nets
-
     return nets.vgg(19, narrow, (64, 64), classifier=False)
 
 

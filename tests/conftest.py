@@ -1,4 +1,8 @@
-"""What several tests share: a cache folder that is not the user's, and the device that the kernels run on."""
+"""What several tests share: a cache folder that is not the user's, and the device that the kernels run on.
+
+`make test` spreads the tests over one worker per processor (pytest-xdist). Each worker then has its share of the
+processors, so that threads do not wait for each other. `make test-quick` runs the first case of each test.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,20 @@ import shutil
 import tempfile
 import time
 
-import launches
-import pocl
-import pytest
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+SHARE = max(1, (os.cpu_count() or 1) // WORKERS) if WORKERS > 1 else None
+"""Threads of a worker; None: no limit."""
+if SHARE:
+    os.environ["OPENBLAS_NUM_THREADS"] = str(SHARE)  # read when NumPy is imported
 
-pocl.prepare()  # first, since it keeps PoCL's own cache where it is
+import launches  # noqa: E402
+import pocl  # noqa: E402
+import pytest  # noqa: E402
+
+from cvstyle.backends import threads  # noqa: E402
+
+pocl.prepare(optimized=False)  # first, since it keeps PoCL's own cache where it is
+threads.limit(SHARE)  # before test modules make backends
 
 
 def use_a_cache_of_its_own():
@@ -24,7 +37,8 @@ def use_a_cache_of_its_own():
     """
     folder = os.environ.get("CVSTYLE_TEST_CACHE") if BACKEND == "cuda" else None
     if not folder:
-        folder = tempfile.mkdtemp(prefix="cvstyle-tests-")
+        outer = os.environ["XDG_CACHE_HOME"] if WORKERS > 1 else None  # the controller removes it with all in it
+        folder = tempfile.mkdtemp(prefix="cvstyle-tests-", dir=outer)
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ.update(XDG_CACHE_HOME=folder, LOCALAPPDATA=folder)
 
@@ -68,6 +82,22 @@ def compile_beforehand(backend):
         CHOSEN.beforehand += f" in {time.perf_counter() - start:.1f} s"
 
 
+def pytest_addoption(parser):
+    parser.addoption("--quick", action="store_true", help="the first case of each test, without those marked slow")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.option.quick:
+        return
+    first = {}
+    for item in items:
+        if item.get_closest_marker("slow") is None:
+            first.setdefault((item.path, getattr(item, "originalname", item.name)), item)
+    chosen = set(first.values())
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = first.values()
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_call(item):
     if item.get_closest_marker("gpu") is None:
@@ -80,10 +110,8 @@ def pytest_runtest_call(item):
 @pytest.fixture(autouse=True)
 def no_limit_of_threads_stays():
     """A command line's --threads holds for its process, which the tests share."""
-    from cvstyle.backends import threads
-
     yield
-    threads.limit(None)
+    threads.limit(SHARE)
 
 
 def pytest_terminal_summary(terminalreporter, config):

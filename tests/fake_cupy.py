@@ -71,6 +71,15 @@ class Idle:
         pass
 
 
+def compute_nothing(patch, kind):
+    """Let devices of this class allocate memory as always and compile and compute nothing; each number read is 1."""
+    for name in ("launch", "upload", "copy", "download"):
+        patch.setattr(kind, name, getattr(Idle, name))
+    patch.setattr(kind, "compile", lambda *_: str)
+    ones = lambda _, view, size: lambda: np.ones(size // 4, np.float32).view(np.uint8)  # noqa: E731
+    patch.setattr(kind, "start_download", ones)
+
+
 def install(patch, device, **properties):
     """A `cupy` over this device, on a machine with a driver of CUDA 13.
 

@@ -65,17 +65,30 @@ class Builder:
             self.inplace("ReLU", f"relu{number}")
             self.inplace("Dropout", f"drop{number}", dropout_ratio=0.5)
 
+    def graph(self) -> NetDef:
+        """The net without weights."""
+        return NetDef(self.name, {"data": (1, 3, *self.size)}, tuple(self.layers), source=f"{self.name}.prototxt")
+
     def done(self, seed: int = 0) -> NetDef:
         """The net with random weights."""
-        net = NetDef(self.name, {"data": (1, 3, *self.size)}, tuple(self.layers), source=f"{self.name}.prototxt")
-        return with_weights(net, seed)
+        return with_weights(self.graph(), seed)
+
+
+VGG_BLOCKS = {
+    16: ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)), 19: ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
+}  # fmt: skip
+"""Channels and number of convolutions of each block, by depth."""
 
 
 def vgg(depth: int = 19, width: int = 1, size=(224, 224), classifier: bool = True) -> NetDef:
     """VGG-16 or VGG-19 (Simonyan and Zisserman 2014)."""
+    return with_weights(vgg_graph(depth, width, size, classifier))
+
+
+def vgg_graph(depth: int = 19, width: int = 1, size=(224, 224), classifier: bool = True) -> NetDef:
+    """VGG-16 or VGG-19 without weights."""
     b = Builder(f"VGG_ILSVRC_{depth}_layers", size, width)
-    counts = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}[depth]
-    for block, (channels, count) in enumerate(zip((64, 128, 256, 512, 512), counts), 1):
+    for block, (channels, count) in enumerate(VGG_BLOCKS[depth], 1):
         for i in range(1, count + 1):
             b.conv(f"conv{block}_{i}", channels, 3, pad=[1], relu=f"relu{block}_{i}")
         b.pool(f"pool{block}", 2, 2)
@@ -84,7 +97,7 @@ def vgg(depth: int = 19, width: int = 1, size=(224, 224), classifier: bool = Tru
             b.full(number, 4096)
         b.full(8, 1000, dropout=False)
         b.add("Softmax", "prob")
-    return b.done()
+    return b.graph()
 
 
 def nin(width: int = 1, size=(224, 224)) -> NetDef:
@@ -240,16 +253,19 @@ def resnet50(width: int = 1, size=(224, 224)) -> NetDef:
 def with_weights(net: NetDef, seed: int = 0) -> NetDef:
     """The net with random weights for every layer that has some."""
     rng = np.random.default_rng(seed)
-    ops = Backend()
-    network = Network(net, ops)
+    weights = {d.name: random_blobs(d.type, shapes, rng) for d, shapes in weight_shapes(net)}
+    return replace(net, weights=weights, weights_source=f"{net.name}.caffemodel")
+
+
+def weight_shapes(net: NetDef):
+    """(layer, shapes of its weights) of each layer that has some, for a picture of the size that the net states."""
+    network = Network(net, Backend())
     (stated,) = net.inputs.values()
     shapes = network.shapes(stated[2:], stated[1])
-    weights = {}
     for index, node in enumerate(network.nodes):
         blobs = network.layer(index).blob_shapes([shapes[b] for b in node.bottoms])
         if blobs:
-            weights[node.definition.name] = random_blobs(node.definition.type, blobs, rng)
-    return replace(net, weights=weights, weights_source=f"{net.name}.caffemodel")
+            yield node.definition, blobs
 
 
 def random_blobs(layer_type: str, shapes, rng) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""Picture files for tests."""
+"""Picture files and random arrays for tests."""
 
 from __future__ import annotations
 
@@ -6,6 +6,18 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+_RNG = np.random.default_rng(0)
+
+
+def noise(*shape: int, seed: int = 0, scale: float = 1, dtype=np.float32) -> np.ndarray:
+    """Normal numbers of mean 0 and this standard deviation."""
+    return np.random.default_rng(seed).normal(0, scale, shape).astype(dtype)
+
+
+def random_pixels(height: int = 11, width: int = 17, channels: int = 3, dtype=np.uint8) -> np.ndarray:
+    """Random pixels (height, width, channels) over all the numbers of an integer type, others at each call."""
+    return _RNG.integers(0, np.iinfo(dtype).max + 1, (height, width, channels), dtype=dtype)
 
 
 def write(folder: Path, **sizes: tuple[int, int]) -> list[str]:

@@ -4,6 +4,10 @@ PoCL 3.0, the version on PyPI, asks LLVM 14 for the processor's name; for one ma
 its own compiler then refuses ("unknown target CPU 'generic'", pocl issue 1049). `prepare` makes PoCL name the
 instruction set instead. It must run before PyOpenCL looks for devices. Only tests use it.
 
+PoCL's compiler takes up to 20 seconds for a kernel with optimisations and one second without. The small pictures of
+tests do not make up for that, so tests compile without, and keep those kernels between runs in a cache of their own:
+PoCL's key of a compiled kernel does not contain the options.
+
 It also asks for PoCL's driver of one thread, twice, for tests of two devices: with the other driver's threads, one
 kernel in some 1000 (10 in 10,000 runs of `finish`, none with one thread) gave a work-group whose local memory read as
 zeros.
@@ -19,11 +23,13 @@ import platform
 from pathlib import Path
 
 
-def prepare() -> None:
-    """Choose PoCL's devices and where it keeps what it compiled, and name a processor that it does not know."""
+def prepare(optimized: bool = True) -> None:
+    """Choose PoCL's devices, its compiler's options and its cache, and name a processor that it does not know."""
     os.environ.setdefault("POCL_DEVICES", "basic basic")
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    os.environ.setdefault("POCL_CACHE_DIR", os.path.join(cache, "pocl", "kcache"))
+    os.environ.setdefault("POCL_CACHE_DIR", os.path.join(cache, "pocl", "kcache" if optimized else "cvstyle-tests"))
+    if not optimized:
+        os.environ.setdefault("POCL_EXTRA_BUILD_FLAGS", "-cl-opt-disable")
     spec = importlib.util.find_spec("pyopencl")
     found = sorted(Path(spec.origin).parent.glob(".libs/libpocl*.so*")) if spec else []
     if not found or platform.machine() != "x86_64":

@@ -9,7 +9,7 @@ from pathlib import Path
 import nets
 import numpy as np
 import pytest
-from pictures import write
+from pictures import random_pixels, write
 from PIL import Image
 
 import cvstyle
@@ -22,12 +22,8 @@ from cvstyle.graph import Network
 RNG = np.random.default_rng(0)
 
 
-def noise(height=11, width=17, channels=3, dtype=np.uint8):
-    return RNG.integers(0, np.iinfo(dtype).max + 1, (height, width, channels), dtype=dtype)
-
-
 def test_as_picture_takes_paths_and_pictures(tmp_path):
-    pixels = noise()
+    pixels = random_pixels()
     Image.fromarray(pixels).save(tmp_path / "a.png")
     for path in (tmp_path / "a.png", str(tmp_path / "a.png")):
         assert np.array_equal(images.as_picture(path).rgb, pixels)
@@ -62,14 +58,15 @@ def test_as_picture_keeps_floats_as_they_are_and_alpha_within_its_range():
     assert np.allclose(picture.alpha, (array[..., 3] / 255).clip(0, 1))
     black = images.as_picture(np.zeros((2, 2, 4)))
     assert not black.rgb.any() and not black.alpha.any()
-    readonly = noise()[::-1, ::2]
+    readonly = random_pixels()[::-1, ::2]
     readonly.flags.writeable = False
     assert np.array_equal(images.as_picture(readonly).rgb, readonly)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"])
 def test_as_picture_takes_pillow_images(mode):
-    image = Image.fromarray(noise(channels=4)).convert("RGBA" if mode in ("LA", "RGBA") else "RGB").convert(mode)
+    image = Image.fromarray(random_pixels(channels=4))
+    image = image.convert("RGBA" if mode in ("LA", "RGBA") else "RGB").convert(mode)
     image.info["icc_profile"] = b"a profile"
     picture = images.as_picture(image)
     assert np.array_equal(picture.rgb, np.asarray(image.convert("RGB")))
@@ -81,8 +78,8 @@ def test_as_picture_takes_pillow_images(mode):
 def test_as_picture_turns_pillow_images_upright_as_files_are(tmp_path):
     exif = Image.Exif()
     exif[274] = 6
-    Image.fromarray(noise(6, 10)).save(tmp_path / "photo.png", exif=exif)
-    grey = noise(6, 10, 1, np.uint16)[..., 0]
+    Image.fromarray(random_pixels(6, 10)).save(tmp_path / "photo.png", exif=exif)
+    grey = random_pixels(6, 10, 1, np.uint16)[..., 0]
     Image.fromarray(grey).save(tmp_path / "grey.png", exif=exif)
     for name in ("photo.png", "grey.png"):
         with Image.open(tmp_path / name) as image:
@@ -93,7 +90,7 @@ def test_as_picture_turns_pillow_images_upright_as_files_are(tmp_path):
 
 def truncated():
     whole = io.BytesIO()
-    Image.fromarray(noise(64, 64)).save(whole, "JPEG")
+    Image.fromarray(random_pixels(64, 64)).save(whole, "JPEG")
     return Image.open(io.BytesIO(whole.getvalue()[:-600]))
 
 
@@ -136,7 +133,7 @@ def test_as_picture_refuses_in_one_line(thing, message):
 
 
 def test_preprocess_is_bgr_minus_the_mean(tmp_path):
-    pixels = noise()
+    pixels = random_pixels()
     Image.fromarray(pixels).save(tmp_path / "a.png")
     expected = np.stack([pixels[..., c] - mean for c, mean in ((2, 103.939), (1, 116.779), (0, 123.68))])
     for given in (tmp_path / "a.png", images.read(tmp_path / "a.png"), Image.fromarray(pixels), pixels, pixels * 1.0):
@@ -150,7 +147,7 @@ def test_preprocess_is_bgr_minus_the_mean(tmp_path):
 
 def test_preprocess_makes_the_longest_side_as_asked():
     """Halving is the mean of four, an enlarged plain colour stays one."""
-    pixels = noise(6, 10)
+    pixels = random_pixels(6, 10)
     x = cvstyle.preprocess(pixels, size=5)
     mean_of_four = pixels.reshape(3, 2, 5, 2, 3).mean((1, 3))
     np.testing.assert_allclose(cvstyle.deprocess(x).rgb, mean_of_four, atol=1e-3)
@@ -162,7 +159,7 @@ def test_preprocess_makes_the_longest_side_as_asked():
 
 def test_the_arrays_are_what_objective_takes():
     """At the content itself its loss is zero, and the style's is not."""
-    content, style = cvstyle.preprocess(noise(30, 40), size=48), cvstyle.preprocess(noise(), size=32)
+    content, style = cvstyle.preprocess(random_pixels(30, 40), size=48), cvstyle.preprocess(random_pixels(), size=32)
     objective = cvstyle.Objective(
         cvstyle.embedded_network("numpy"), content=content, styles=[style], content_layers=["relu2_1"],
         style_layers=["relu1"],
@@ -190,13 +187,14 @@ def test_deprocess_refuses_what_is_no_such_array(x, message):
 
 
 def test_pictures_are_written_and_read_again(tmp_path):
-    picture = cvstyle.Picture(noise().astype(np.float32), noise(channels=1)[..., 0] / np.float32(255), b"a profile")
+    rgb, alpha = random_pixels().astype(np.float32), random_pixels(channels=1)[..., 0] / np.float32(255)
+    picture = cvstyle.Picture(rgb, alpha, b"a profile")
     cvstyle.write_picture(tmp_path / "a.tiff", picture, metadata={"Seed": "7"}, bits=16)
     again = cvstyle.read_picture(tmp_path / "a.tiff")
     np.testing.assert_allclose(again.rgb, picture.rgb, atol=1e-2)
     np.testing.assert_allclose(again.alpha, picture.alpha, atol=1e-4)
     assert again.icc == b"a profile" and images.read_metadata(tmp_path / "a.tiff") == {"Seed": "7"}
-    pixels = noise()
+    pixels = random_pixels()
     cvstyle.write_picture(tmp_path / "a.png", pixels)
     with Image.open(tmp_path / "a.png") as image:
         assert np.array_equal(np.asarray(image), pixels)
@@ -207,7 +205,7 @@ def test_pictures_are_written_and_read_again(tmp_path):
 
 def test_features_are_what_layers_give():
     """Against a convolution by sums in float64."""
-    net, x = Network(nets.vgg(16, 16, (64, 64), classifier=False), Backend()), cvstyle.preprocess(noise(24, 22))
+    net, x = Network(nets.vgg(16, 16, (64, 64), classifier=False), Backend()), cvstyle.preprocess(random_pixels(24, 22))
     found = cvstyle.features(net, x, ["relu1_1", "conv1_1", "relu3_1"])
     weight, bias = (np.asarray(blob, np.float64) for blob in net.definition.weights["conv1_1"])
     padded = np.pad(x.astype(np.float64), ((0, 0), (1, 1), (1, 1)))
@@ -221,9 +219,9 @@ def test_features_are_what_layers_give():
 
 
 @pytest.mark.parametrize("picture, layers, error, message", [
-    (cvstyle.preprocess(noise()), ["relu3_11"], OptionError, "no layer 'relu3_11'; did you mean relu3_1"),
-    (cvstyle.preprocess(noise()), [], OptionError, "no layer is named"),
-    (noise(), ["relu3_1"], ImageError, r"the input has shape \(11, 17, 3\); .*as cvstyle.preprocess makes"),
+    (cvstyle.preprocess(random_pixels()), ["relu3_11"], OptionError, "no layer 'relu3_11'; did you mean relu3_1"),
+    (cvstyle.preprocess(random_pixels()), [], OptionError, "no layer is named"),
+    (random_pixels(), ["relu3_1"], ImageError, r"the input has shape \(11, 17, 3\); .*as cvstyle.preprocess makes"),
 ], ids=["layer", "none", "array"])  # fmt: skip
 def test_features_that_cannot_be(picture, layers, error, message):
     with pytest.raises(error, match=message):
@@ -233,7 +231,7 @@ def test_features_that_cannot_be(picture, layers, error, message):
 def test_features_of_too_small_a_picture():
     net = Network(nets.nin(32, (96, 96)), Backend())
     with pytest.raises(ImageError, match=r"the input picture of 30×9 does not fit this network: .*'conv1'"):
-        cvstyle.features(net, cvstyle.preprocess(noise(9, 30)), ["relu3"])
+        cvstyle.features(net, cvstyle.preprocess(random_pixels(9, 30)), ["relu3"])
 
 
 def test_type_checkers_see_every_public_name():

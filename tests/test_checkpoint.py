@@ -18,7 +18,7 @@ from pathlib import Path
 import nets
 import numpy as np
 import pytest
-from pictures import write
+import runs
 from reference import make_checkpoints
 
 from cvstyle import Objective, Options, checkpoint, images, stylize
@@ -39,18 +39,13 @@ LAYERS = {"content_layers": ["relu2_2"], "style_layers": ["relu1_1", "relu3_1"]}
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("files")
-    proto, model = nets.write(nets.vgg(16, 16, (64, 64), classifier=False), folder)
-    content, style = write(folder, content=(48, 36), style=(40, 44))
-    return {"proto": proto, "model": model, "content": content, "style": style}
+    net = nets.vgg(16, 16, (64, 64), classifier=False)
+    return runs.files(tmp_path_factory.mktemp("files"), net, content=(48, 36), style=(40, 44))
 
 
 def command(files, output, *more):
-    return [
-        "run", "--proto", files["proto"], "--model", files["model"], "--content", files["content"], "--style",
-        files["style"], "--output", str(output), "--image-size", "48", "--seed", "3", "--content-layers", "relu2_2",
-        "--style-layers", "relu1_1,relu3_1", "--init", "random", *map(str, more),
-    ]  # fmt: skip
+    layers = ("--content-layers", "relu2_2", "--style-layers", "relu1_1,relu3_1")
+    return runs.command(files, output, "--image-size", 48, "--seed", 3, *layers, "--init", "random", *more)
 
 
 def start(arguments):
@@ -73,7 +68,7 @@ def run(files, **settings):
 ], ids=lambda more: more[1])  # fmt: skip
 def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bytes(files, tmp_path, more):
     rng = random.Random(5)
-    more = [*more, "--num-iterations", 400, "--checkpoint-iter", 3, "--backend", "numpy"]
+    more = [*more, "--num-iterations", 200, "--checkpoint-iter", 3, "--backend", "numpy"]
     whole = tmp_path / "whole.npz"
     assert main(command(files, tmp_path / "whole.png", *more, "--checkpoint", whole, "--quiet")) == 0
     broken, kills = tmp_path / "broken.npz", 0
@@ -287,7 +282,9 @@ def test_numbers_that_are_not_finite_replace_no_checkpoint(files, tmp_path, monk
         step(ops, x, gradient, state, count, math.nan if state.step == 5 else rate)
 
     monkeypatch.setattr(adam, "_step", spoiled)
-    settings = {"optimizer": "adam", "num_iterations": 20, "checkpoint_iter": 1, "backend": backend}
+    settings = {
+        "optimizer": "adam", "num_iterations": 20, "checkpoint_iter": 1, "backend": backend, "image_size": 24
+    }  # fmt: skip
     result = run(files, checkpoint=path, **settings)
     assert "nan" in result.stopped and result.checkpoint == 5
     assert np.isfinite(result.picture.rgb).all()
@@ -344,48 +341,63 @@ def test_any_damage_to_a_checkpoint_is_found(tmp_path):
     assert refused > 1000
 
 
-def test_bad_checkpoints_are_one_clear_line_and_nothing_is_lost(files, tmp_path, capsys):
-    path, out = tmp_path / "run.npz", tmp_path / "out.png"
-    base = ["--num-iterations", 3, "--checkpoint", path, "--quiet"]
-    assert main(command(files, out, *base)) == 0
+@pytest.fixture(scope="module")
+def contents(files, tmp_path_factory):
+    """Bytes of a file by name: a checkpoint of three iterations, half of it, and files that are no checkpoints."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    path = folder / "run.npz"
+    assert main(command(files, folder / "out.png", "--num-iterations", 3, "--checkpoint", path, "--quiet")) == 0
+    np.save(folder / "array.npy", np.arange(3))
+    np.savez(folder / "other.npz", header=np.frombuffer(b"[1]", np.uint8))
     good = path.read_bytes()
-    other, _ = nets.write(nets.vgg(16, 32, (64, 64), classifier=False), tmp_path)
-    np.save(tmp_path / "array.npy", np.arange(3))
-    np.savez(tmp_path / "other.npz", header=np.frombuffer(b"[1]", np.uint8))
-    cases = [
-        (["--resume"], (tmp_path / "array.npy").read_bytes(), ["no checkpoint"]),
-        (["--resume"], (tmp_path / "other.npz").read_bytes(), ["no checkpoint"]),
-        (["--resume", "--num-iterations", 2], good, ["iteration 3"]),
-        ([], good, ["exists", "--resume"]),
-        (["--resume", "--image-size", 40], good, ["scales"]),
-        (["--resume", "--style-weight", 3], good, ["style_weight", "3"]),
-        (["--resume", "--optimizer", "adam"], good, ["optimizer"]),
-        (["--resume", "--content", files["style"]], good, ["content picture"]),
-        (["--resume", "--pooling", "avg"], good, ["pooling"]),
-        (["--resume", "--proto", other, "--model", other.replace("prototxt", "caffemodel")], good, ["network"]),
-        (["--resume"], good[: len(good) // 2], ["truncated"]),
-        (["--resume"], b"", ["truncated"]),
-        (["--resume"], b"hello", ["no checkpoint"]),
-        (["--checkpoint", tmp_path / "no" / "run.npz"], good, ["folder"]),
-        (["--checkpoint", tmp_path], good, ["place"]),
-        (["--checkpoint-iter", 0], good, ["--checkpoint-iter"]),
-        (["--scales", "64,32"], good, ["ascend"]),
-        (["--average-iterates", 1], good, ["--avg-decay", "below 1"]),
-        (["--resume", "--average-iterates", 0.5], good, ["average_iterates"]),
-        (["--scales", "x"], good, ["'x'"]),
-        (["--num-iterations", "3,4"], good, ["3,4"]),
-        (["--tile-size", "0"], good, ["0"]),
-        (["--resume", "--gpu", "0,0"], good, ["once"]),
-        (["--tile-size", "20", "--resume"], good, ["relu3_1", "tile size of"]),
-    ]  # fmt: skip
-    for change, data, named in cases:
-        path.write_bytes(data)
-        assert main(command(files, out, *base, *change)) == 2, change
-        message = capsys.readouterr().err.strip()
-        assert len(message.splitlines()) == 1 and message.startswith("cvstyle: "), (change, message)
-        for part in named:
-            assert part in message, (change, message)
-        assert path.read_bytes() == data
+    return {
+        "good": good, "half": good[: len(good) // 2], "empty": b"", "text": b"hello",
+        "array": (folder / "array.npy").read_bytes(), "other": (folder / "other.npz").read_bytes(),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("change, content, named", [
+    (["--resume"], "array", ["no checkpoint"]),
+    (["--resume"], "other", ["no checkpoint"]),
+    (["--resume", "--num-iterations", 2], "good", ["iteration 3"]),
+    ([], "good", ["exists", "--resume"]),
+    (["--resume", "--image-size", 40], "good", ["scales"]),
+    (["--resume", "--style-weight", 3], "good", ["style_weight", "3"]),
+    (["--resume", "--optimizer", "adam"], "good", ["optimizer"]),
+    (["--resume", "--content", "{style}"], "good", ["content picture"]),
+    (["--resume", "--pooling", "avg"], "good", ["pooling"]),
+    (["--resume", "--proto", "{proto}", "--model", "{model}"], "good", ["network"]),
+    (["--resume"], "half", ["truncated"]),
+    (["--resume"], "empty", ["truncated"]),
+    (["--resume"], "text", ["no checkpoint"]),
+    (["--checkpoint", "{folder}/no/run.npz"], "good", ["folder"]),
+    (["--checkpoint", "{folder}"], "good", ["place"]),
+    (["--checkpoint-iter", 0], "good", ["--checkpoint-iter"]),
+    (["--scales", "64,32"], "good", ["ascend"]),
+    (["--average-iterates", 1], "good", ["--avg-decay", "below 1"]),
+    (["--resume", "--average-iterates", 0.5], "good", ["average_iterates"]),
+    (["--scales", "x"], "good", ["'x'"]),
+    (["--num-iterations", "3,4"], "good", ["3,4"]),
+    (["--tile-size", "0"], "good", ["0"]),
+    (["--resume", "--gpu", "0,0"], "good", ["once"]),
+    (["--tile-size", "20", "--resume"], "good", ["relu3_1", "tile size of"]),
+], ids=lambda value: value if isinstance(value, str) else " ".join(map(str, value)))  # fmt: skip
+def test_bad_checkpoints_are_one_clear_line_and_nothing_is_lost(
+    files, contents, tmp_path, capsys, change, content, named
+):  # fmt: skip
+    path = tmp_path / "run.npz"
+    path.write_bytes(contents[content])
+    places = {"style": files["style"], "folder": tmp_path}
+    if "{proto}" in change:
+        places["proto"], places["model"] = nets.write(nets.vgg(16, 32, (64, 64), classifier=False), tmp_path)
+    change = [str(word).format(**places) for word in change]
+    base = ["--num-iterations", 3, "--checkpoint", path, "--quiet"]
+    assert main(command(files, tmp_path / "out.png", *base, *change)) == 2
+    message = capsys.readouterr().err.strip()
+    assert len(message.splitlines()) == 1 and message.startswith("cvstyle: ")
+    for part in named:
+        assert part in message
+    assert path.read_bytes() == contents[content]
 
 
 def test_resume_needs_a_checkpoint(files):

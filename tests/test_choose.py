@@ -6,7 +6,7 @@ from pathlib import Path
 
 import nets
 import pytest
-from pictures import write
+import runs
 
 from cvstyle import Job, Options, checkpoint, stylize
 from cvstyle.caffe import read_net
@@ -224,10 +224,7 @@ def test_a_real_network():
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("files")
-    write(folder, content=(64, 48), style=(48, 64))
-    proto, model = nets.write(nets.squeezenet(16), folder)
-    return {"content": str(folder / "content.png"), "style": str(folder / "style.png"), "proto": proto, "model": model}
+    return runs.files(tmp_path_factory.mktemp("files"), nets.squeezenet(16), content=(64, 48), style=(48, 64))
 
 
 def words(files, *more):

@@ -15,6 +15,7 @@ from pathlib import Path
 import nets
 import numpy as np
 import pytest
+import runs
 from PIL import Image
 
 from cvstyle import images
@@ -28,23 +29,13 @@ LAYERS = ["--content-layers", "relu2_2", "--style-layers", "relu1_1,relu2_1:2,re
 def files(tmp_path_factory):
     """Paths of a small VGG in V1 form and of pictures, by role."""
     folder = tmp_path_factory.mktemp("cli")
-    rng = np.random.default_rng(5)
-    paths = {"folder": folder}
     net = nets.vgg(16, width=16, size=(64, 64), classifier=False)
-    paths["proto"], paths["model"] = nets.write(net, folder, form="V1")
-    for name, size in (("content", (90, 120)), ("style", (70, 80)), ("second", (100, 60))):
-        pixels = rng.integers(0, 256, (size[0] // 10, size[1] // 10, 3), dtype=np.uint8)
-        paths[name] = str(folder / f"{name}.png")
-        Image.fromarray(pixels).resize(size[::-1]).save(paths[name])
-    return paths
+    paths = runs.files(folder, net, "V1", content=(120, 90), style=(80, 70), second=(60, 100))
+    return {**paths, "folder": folder}
 
 
 def arguments(files, output, *more):
-    return [
-        "run", "--proto", files["proto"], "--model", files["model"], "--content", files["content"],
-        "--style", files["style"], "--output", str(output), "--image-size", "64", "--num-iterations", "4",
-        *LAYERS, *map(str, more),
-    ]  # fmt: skip
+    return runs.command(files, output, "--image-size", 64, "--num-iterations", 4, *LAYERS, *more)
 
 
 def test_a_run_writes_picture_metadata_and_log(files, tmp_path, capsys):

@@ -9,8 +9,8 @@ import cv2
 import nets
 import numpy as np
 import pytest
+import runs
 from caffe_helpers import SMALL, block, doubles, floats, number, shape, small_weights
-from pictures import write
 
 import cvstyle
 from cvstyle import Objective, Options, checkpoint, images, load_network, stylize
@@ -320,25 +320,21 @@ def lenet(size=(28, 28)):
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
-    proto, model = nets.write(lenet(), folder)
-    content, style = write(folder, content=(80, 60), style=(60, 60))
+    paths = runs.files(folder, lenet(), content=(80, 60), style=(60, 60))
     train = folder / "train.prototxt"
     text = (folder / "net.prototxt").read_text()
     start = text.index("layer", text.index("layer") + 1)  # behind the Input
     train.write_text(data("scale: 0.00390625", TRAIN) + data("scale: 0.00390625", TEST) + text[start:])
     (folder / "colour").mkdir()
     colour = nets.write(nets.vgg(16, 16, (64, 64), classifier=False), folder / "colour")
-    return {
-        "proto": proto, "train": str(train), "model": model, "content": content, "style": style, "colour": colour,
-    }  # fmt: skip
+    return {**paths, "train": str(train), "colour": colour}
 
 
 def command(files, output, *more, proto="train"):
-    return [
-        "run", "--proto", files[proto], "--model", files["model"], "--content", files["content"], "--style",
-        files["style"], "--output", str(output), "--image-size", "48", "--num-iterations", "6", "--init", "image",
-        "--content-layers", "conv2", "--style-layers", "conv1,conv2", "--backend", "numpy", *map(str, more),
-    ]  # fmt: skip
+    return runs.command(
+        {**files, "proto": files[proto]}, output, "--image-size", 48, "--num-iterations", 6, "--init", "image",
+        "--content-layers", "conv2", "--style-layers", "conv1,conv2", "--backend", "numpy", *more,
+    )  # fmt: skip
 
 
 def test_a_training_file_of_one_channel_paints(files, tmp_path, capsys):

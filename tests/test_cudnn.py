@@ -9,8 +9,9 @@ import fake_cudnn
 import fake_cupy
 import numpy as np
 import pytest
+from pictures import noise
 from test_objective import reference_objective
-from test_opencl import EXACT, close, noise
+from test_opencl import EXACT, close
 
 from cvstyle import backends, optimize, paths
 from cvstyle.backends import cuda, cudnn

@@ -254,7 +254,7 @@ def test_splits_from_the_command_line(files, tmp_path):  # noqa: F811
         ["--gpu", "0,1", "--split", "layers"], ["--gpu", "0,1,2", "--split", "layers", "--tile-size", "auto"],
     ):  # fmt: skip
         assert np.abs(stylized(files, tmp_path, "--backend", "numpy", *more) - alone).max() <= 1
-    shallow = ["--style-layers", "relu2_1", "--content-layers", "relu2_1"]
+    shallow = ["--style-layers", "relu2_1", "--content-layers", "relu2_1", "--image-size", 64]
     alone = stylized(files, tmp_path, "--backend", "numpy", *shallow)
     for backend, split in (("numpy", "tiles"), ("opencl", "tiles"), ("opencl", "layers")):
         if backend == "numpy" or not opencl.Backend.unavailable_because():
@@ -282,6 +282,7 @@ def test_the_first_device_also_has_picture_and_optimiser(files, tmp_path, monkey
 def test_offloading_from_a_device(files, tmp_path):  # noqa: F811
     """The device computes gradients; picture, optimiser and the content's features stay on the host, or in files."""
     shallow = ["--style-layers", "relu1_1,relu2_1", "--content-layers", "relu2_1", "--num-iterations", 5]
+    shallow += ["--image-size", 48]
     alone, memory, folder, split = (
         stylized(files, tmp_path, "--backend", "opencl", *shallow, *more)
         for more in ([], ["--offload"], ["--offload", tmp_path], ["--offload", "--gpu", "0,1", "--split", "layers"])

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from pictures import random_pixels
 from PIL import Image, ImageCms
 
 from cvstyle import images
@@ -18,13 +19,9 @@ from cvstyle.errors import ImageError
 RNG = np.random.default_rng(0)
 
 
-def noise(height=11, width=17, channels=3, dtype=np.uint8):
-    return RNG.integers(0, np.iinfo(dtype).max + 1, (height, width, channels), dtype=dtype)
-
-
 def test_grey_palette_and_alpha_are_read(tmp_path):
-    grey = noise(channels=1)[..., 0]
-    rgba = noise(channels=4)
+    grey = random_pixels(channels=1)[..., 0]
+    rgba = random_pixels(channels=4)
     Image.fromarray(grey).save(tmp_path / "grey.png")
     Image.fromarray(np.stack([grey, 255 - grey], axis=2), "LA").save(tmp_path / "la.png")
     Image.fromarray(rgba).save(tmp_path / "rgba.png")
@@ -50,13 +47,13 @@ def test_cmyk_jpeg_becomes_rgb(tmp_path):
 
 @pytest.mark.parametrize("name", ["deep.png", "deep.tiff"])
 def test_sixteen_bits_are_not_cut_down(tmp_path, name):
-    pixels = noise(channels=3, dtype=np.uint16)
+    pixels = random_pixels(channels=3, dtype=np.uint16)
     assert cv2.imwrite(str(tmp_path / name), pixels[..., ::-1])
     assert np.abs(images.read(tmp_path / name).rgb - pixels * (255 / 65535)).max() < 1e-4
 
 
 def test_grey_sixteen_bit_and_float_tiff(tmp_path):
-    grey = noise(channels=1, dtype=np.uint16)[..., 0]
+    grey = random_pixels(channels=1, dtype=np.uint16)[..., 0]
     cv2.imwrite(str(tmp_path / "grey.png"), grey)
     assert np.abs(images.read(tmp_path / "grey.png").rgb[..., 2] - grey * (255 / 65535)).max() < 1e-4
     values = RNG.random((9, 12, 3), dtype=np.float32)
@@ -67,7 +64,7 @@ def test_grey_sixteen_bit_and_float_tiff(tmp_path):
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied_once(tmp_path, orientation):
     """The eight ways to store one upright picture, each written with the pixels that its tag undoes."""
-    upright = noise(6, 10)
+    upright = random_pixels(6, 10)
     stored = {
         1: upright,
         2: upright[:, ::-1],
@@ -89,14 +86,14 @@ def test_exif_orientation_is_applied_once(tmp_path, orientation):
 
 def test_damaged_pictures_are_refused_with_one_line(tmp_path, capfd):
     whole = io.BytesIO()
-    Image.fromarray(noise(64, 64)).save(whole, "JPEG")
+    Image.fromarray(random_pixels(64, 64)).save(whole, "JPEG")
     cases = {
         "empty.jpg": b"",
         "truncated.jpg": whole.getvalue()[:-600],
         "text.png": b"this is not a picture",
         "page.jpg": b"<!DOCTYPE html><html></html>",
     }
-    deep = cv2.imencode(".png", noise(64, 64, 3, np.uint16))[1].tobytes()
+    deep = cv2.imencode(".png", random_pixels(64, 64, 3, np.uint16))[1].tobytes()
     cases["truncated16.png"] = deep[: len(deep) // 2]
     for name, data in cases.items():
         (tmp_path / name).write_bytes(data)
@@ -150,7 +147,7 @@ def test_preprocess_by_hand_and_back():
 
 
 def test_original_colors_take_brightness_from_the_result():
-    content, result = (noise(5, 6).astype(np.float32) for _ in range(2))
+    content, result = (random_pixels(5, 6).astype(np.float32) for _ in range(2))
     luma = np.float32([0.299, 0.587, 0.114])
     mixed = images.original_colors(content, result)
     assert np.allclose(mixed @ luma, result @ luma, atol=0.02)
@@ -182,7 +179,7 @@ def test_lossless_round_trip_with_alpha_profile_and_texts(tmp_path, name, bits):
 
 def test_jpeg_has_full_colour_resolution_and_texts(tmp_path):
     path = tmp_path / "a.jpg"
-    images.write(path, noise(40, 40).astype(np.float32), np.ones((40, 40), np.float32), None, {"Seed": "7"})
+    images.write(path, random_pixels(40, 40).astype(np.float32), np.ones((40, 40), np.float32), None, {"Seed": "7"})
     assert images.read_metadata(path) == {"Seed": "7"}
     with Image.open(path) as image:
         assert [part[1:3] for part in image.layer] == [(1, 1)] * 3  # sampling factors of Y, Cb, Cr
@@ -205,7 +202,7 @@ def test_the_png_of_a_picture_has_the_rounded_pixels(tmp_path, channels):
 
 
 def test_a_picture_is_a_value_that_can_be_sent_and_compared():
-    picture = images.Picture(noise().astype(np.float32), np.ones((11, 17), np.float32), b"a profile")
+    picture = images.Picture(random_pixels().astype(np.float32), np.ones((11, 17), np.float32), b"a profile")
     again = pickle.loads(pickle.dumps(picture))
     assert np.array_equal(again.rgb, picture.rgb) and np.array_equal(again.alpha, picture.alpha)
     assert again.icc == b"a profile" and again.size == (11, 17)

@@ -206,10 +206,8 @@ def test_normalized_gradients(name):
 )
 @pytest.mark.parametrize("tile_size", [None, 128])
 @pytest.mark.parametrize("name", EXTRA)
-def test_on_a_device(name, tile_size):
+def test_on_a_device(device, name, tile_size):
     exact = objective(vgg(Backend("float64")), name)(noise(3, *SIZE, seed=5))
-    device = opencl.Backend()
-    device.autotune = False
     function = objective(vgg(device), name, tile_size=tile_size)
     for _ in range(2):  # maps of weights are made once
         loss, gradient = function(noise(3, *SIZE, seed=5))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import nets
 import numpy as np
+import pictures
 import pytest
 import scipy.optimize
 from reference import make_reference
@@ -20,6 +22,7 @@ from cvstyle.losses import parse_layer
 from cvstyle.netdef import LayerDef, NetDef
 
 REFERENCE = json.loads(Path(make_reference.__file__).with_name("objective.json").read_text())
+noise = partial(pictures.noise, scale=10, dtype=np.float64)
 
 
 def identity(ops=None):
@@ -35,10 +38,6 @@ def mixing(matrix, ops=None):
     })  # fmt: skip
     weights = {"mix": [np.asarray(matrix, np.float64)[:, :, None, None]]}
     return Network(NetDef("net", {"data": None}, (layer,), weights, "net.prototxt"), ops or Backend("float64"))
-
-
-def noise(*shape, seed=0, scale=10):
-    return np.random.default_rng(seed).normal(0, scale, shape)
 
 
 def gram(f):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pictures import noise
 from reference import make_reference
 from test_layers import CASES
 from test_network import GRAPHS, Projection, graph, picture
@@ -48,10 +49,6 @@ def close(ours, exact, tolerance=3e-6):
         a, b = np.asarray(a, np.float64), np.asarray(b)
         assert a.shape == b.shape
         assert np.linalg.norm(a - b) <= tolerance * np.linalg.norm(b) + 1e-7
-
-
-def noise(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 # Layers and convolutions
@@ -573,7 +570,7 @@ def test_memory_of_vgg19_at_512(device, monkeypatch, units):
     on_gpu("adam", quadratic, {"learning_rate": 1.0}), ("lbfgs", quadratic, {}),
     on_gpu("lbfgs", quadratic, {"history": 3}), ("lbfgs", rosenbrock, {"history": 1, "learning_rate": 0.01}),
     on_gpu("lbfgs", quadratic, {"history": 3, "initial_step": 0.3, "max_step_rms": 0.2, "precondition": 0.5}),
-], ids=str)  # fmt: skip
+], ids=lambda value: getattr(value, "__name__", str(value)))  # fmt: skip
 def test_optimizer(device, name, function, options):
     results = []
     for ops in (EXACT, device):

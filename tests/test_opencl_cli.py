@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-import cv2
 import fake_cupy
 import nets
 import numpy as np
 import pytest
+import runs
 
 from cvstyle import Objective, backends, images, stylize
 from cvstyle.backends import cuda, opencl
@@ -19,22 +19,12 @@ from cvstyle.graph import load_network
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """Two pictures and a small VGG on disk."""
-    folder = tmp_path_factory.mktemp("files")
-    rng = np.random.default_rng(0)
-    paths = {}
-    for name, (height, width) in {"content": (36, 48), "style": (40, 40)}.items():
-        coarse = rng.integers(0, 256, (height // 4, width // 4, 3)).astype(np.uint8)
-        paths[name] = str(folder / f"{name}.png")
-        cv2.imwrite(paths[name], cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC))
-    paths["proto"], paths["model"] = nets.write(nets.vgg(19, 16, (32, 32), classifier=False), folder)
-    return paths
+    net = nets.vgg(19, 16, (32, 32), classifier=False)
+    return runs.files(tmp_path_factory.mktemp("files"), net, content=(48, 36), style=(40, 40))
 
 
 def arguments(files, output, *more):
-    return [str(a) for a in (
-        "run", "--content", files["content"], "--style", files["style"], "--proto", files["proto"],
-        "--model", files["model"], "--output", output, "--image-size", 48, "--seed", 1, "--init", "image", *more,
-    )]  # fmt: skip
+    return runs.command(files, output, "--image-size", 48, "--seed", 1, "--init", "image", *more)
 
 
 @pytest.fixture
@@ -75,7 +65,8 @@ def test_devices_with_a_gpu(gpus, capsys):
     (["--backend", "gpu", "--device", "GPU 1"], "Fake GPU 1"), (["--backend", "cuda", "--gpu", "1"], "Fake GPU 1"),
     (["--gpu", "1,0"], "Fake GPU 1"),
 ], ids=str)  # fmt: skip
-def test_spellings_choose_the_gpu(files, tmp_path, capsys, gpus, options, used):
+def test_spellings_choose_the_gpu(files, tmp_path, capsys, monkeypatch, device, gpus, options, used):
+    fake_cupy.compute_nothing(monkeypatch, type(device.device))
     assert main(arguments(files, tmp_path / "out.png", "--num-iterations", 1, *options)) == 0
     captured = capsys.readouterr()
     if used:
@@ -120,11 +111,12 @@ def test_auto_never_takes_a_cpu_through_opencl(monkeypatch):
 
 
 @pytest.mark.parametrize("reads, expected", [(False, 5), (True, 110)])
-def test_losses_are_fetched_only_when_someone_looks(files, device, reads, expected):
+def test_losses_are_fetched_only_when_someone_looks(files, device, monkeypatch, reads, expected):
     """Without a look: at iterations 1, 2, 50, 100 and the last, for NaN; the losses are one download.
 
-    Before the first, the targets of the five style layers are one download each.
+    Before the first, the targets of the five style layers are one download each. The device only counts downloads.
     """
+    fake_cupy.compute_nothing(monkeypatch, type(device.device))
     net = load_network(files["proto"], files["model"], device)
     seen = []
 
@@ -141,6 +133,7 @@ def test_losses_are_fetched_only_when_someone_looks(files, device, reads, expect
 
 
 def test_nan_is_found_at_the_next_look(files, device, monkeypatch):
+    fake_cupy.compute_nothing(monkeypatch, type(device.device))
     read, calls = Objective.losses_async, []
 
     def spoiled(self):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fake_cupy
 import nets
 import pytest
 from pictures import write
@@ -73,20 +74,24 @@ def test_predicted_peak_is_the_measured_one(pictures, tmp_path, backend, more):
 @pytest.mark.skipif(
     opencl.Backend.unavailable_because() is not None, reason=f"no OpenCL here: {opencl.Backend.unavailable_because()}"
 )
-@pytest.mark.parametrize("split, tile, width, offload", [
-    (None, None, 16, None), ("layers", None, 16, None), ("tiles", None, 16, None), (None, 272, 16, None),
-    (None, None, 4, None), (None, 272, 4, None), (None, 272, 4, ""),
+@pytest.mark.parametrize("split, tile, width, offload, computed", [
+    (None, None, 16, None, True), (None, None, 16, None, False), ("layers", None, 16, None, False),
+    ("tiles", None, 16, None, False), (None, 272, 16, None, False), (None, None, 4, None, False),
+    (None, 272, 4, None, False), (None, 272, 4, "host", False),
 ])  # fmt: skip
-def test_predicted_peak_of_devices(split, tile, width, offload, pictures, monkeypatch):
-    """What each device's pool has taken after a real run."""
-    monkeypatch.setattr(probes, "PROBES", (128, 256))
+def test_predicted_peak_of_devices(split, tile, width, offload, computed, pictures, monkeypatch):
+    """The memory that each device's pool takes in a run. Only one run computes; the others count the same bytes."""
+    if not computed:
+        fake_cupy.compute_nothing(monkeypatch, opencl.Device)
+    monkeypatch.setattr(probes, "PROBES", (64, 96))
     monkeypatch.setattr(loop, "CHECK", 3)  # a picture more is kept from a check on
     devices = [opencl.Backend(number) for number in range(2 if split else 1)]
     options = {
         "network": Network(nets.vgg(16, width, (64, 64), classifier=False), devices[0]), "devices": devices,
-        "split": split, "multigpu_strategy": ["pool1"] if split == "layers" else None, "image_size": 480,
+        "split": split, "multigpu_strategy": ["pool1"] if split == "layers" else None,
+        "image_size": 128 if computed else 480,
         "content_layers": ["relu2_2"], "style_layers": ["relu1_1", "relu2_1"], "optimizer": "adam",
-        "num_iterations": 5, "init": "image", "tile_size": tile, "offload": offload,
+        "num_iterations": 4, "init": "image", "tile_size": tile, "offload": offload,
     }  # fmt: skip
     found, _ = plan(pictures[1], [pictures[3]], **options)
     assert (found.windows > 1) is (tile is not None or split == "tiles")
@@ -107,7 +112,8 @@ def test_predicted_peak_of_devices(split, tile, width, offload, pictures, monkey
     ({"compat": True, "scales": [160, 320], "scale_iterations": [40, 30]}, 30, 0),
 ], ids=str)  # fmt: skip
 def test_the_history_that_is_planned_is_kept(chosen, pairs, more, pictures, monkeypatch):
-    """With what the optimiser really takes, after two iterations of the last scale."""
+    """With what the optimiser really takes, after two iterations of the last scale. The device computes nothing."""
+    fake_cupy.compute_nothing(monkeypatch, opencl.Device)
     monkeypatch.setattr(probes, "PROBES", (64, 128))
 
     def end(iterate):
@@ -131,6 +137,7 @@ def test_the_history_that_is_planned_is_kept(chosen, pairs, more, pictures, monk
 
 def test_automatic_tiles_and_the_summary_of_a_run(pictures, tmp_path, capsys, monkeypatch):
     """With half of what the whole picture needs, tiles are chosen, and they do fit."""
+    monkeypatch.setattr(probes, "PROBES", (64, 128))
     arguments = [*pictures, "--model", "wavelet", "--backend", "numpy", "--image-size", "900", "--num-iterations", "1"]
     assert main(["plan", *arguments]) == 0
     whole = capsys.readouterr().out
@@ -143,7 +150,8 @@ def test_automatic_tiles_and_the_summary_of_a_run(pictures, tmp_path, capsys, mo
     assert re.search(r"tiles +\d+ windows of", capsys.readouterr().out)
 
 
-def test_what_cannot_fit_is_refused_with_the_options_that_would(pictures, tmp_path, capsys):
+def test_what_cannot_fit_is_refused_with_the_options_that_would(pictures, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(probes, "PROBES", (64, 96))
     out = tmp_path / "out.png"
     assert main(["run", *pictures, "--image-size", "60000", "--output", str(out), "--backend", "numpy"]) == 2
     message = capsys.readouterr().err.strip()
@@ -152,7 +160,8 @@ def test_what_cannot_fit_is_refused_with_the_options_that_would(pictures, tmp_pa
     assert not out.exists()
 
 
-def test_the_library_takes_automatic_tiles(pictures):
+def test_the_library_takes_automatic_tiles(pictures, monkeypatch):
+    monkeypatch.setattr(probes, "PROBES", (64, 96))
     result = stylize(
         pictures[1], [pictures[3]], backend="numpy", image_size=64, num_iterations=1, tile_size="auto",
     )  # fmt: skip

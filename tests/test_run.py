@@ -13,7 +13,7 @@ from dataclasses import replace
 import nets
 import numpy as np
 import pytest
-from pictures import write
+import runs
 from PIL import Image
 
 import cvstyle
@@ -35,10 +35,8 @@ OPTIMIZERS = pytest.mark.parametrize("optimizer", ["lbfgs", "lbfgsb", "adam"])
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("files")
-    proto, model = nets.write(nets.vgg(16, 16, (64, 64), classifier=False), folder)
-    content, style = write(folder, content=(360, 340), style=(40, 44))
-    return {"content": content, "styles": style, "proto": proto, "model": model}
+    net = nets.vgg(16, 16, (64, 64), classifier=False)
+    return runs.files(tmp_path_factory.mktemp("files"), net, content=(360, 340), styles=(40, 44))
 
 
 def job(files, backend="numpy", network=None, **settings):
@@ -342,12 +340,12 @@ def two(files, backend, shared):
 def test_runs_side_by_side_have_the_bits_of_runs_alone(files, backend, shared):
     limits = [pool["num_threads"] for pool in threads._blas().info()]
     alone = [job.run() for job in two(files, backend, shared)]
-    runs = [job.start() for job in two(files, backend, shared)]
+    begun = [job.start() for job in two(files, backend, shared)]
     for _ in range(4):
-        for each in runs:
+        for each in begun:
             next(each)
-    assert len(list(runs[0])) == 2 and not list(runs[1])
-    assert same([each.result() for each in runs], alone) == [True, True]
+    assert len(list(begun[0])) == 2 and not list(begun[1])
+    assert same([each.result() for each in begun], alone) == [True, True]
     for _ in range(3):
         with ThreadPoolExecutor(2) as pool:
             assert same(pool.map(Job.run, two(files, backend, shared)), alone) == [True, True]

@@ -10,7 +10,8 @@ import numpy as np
 import nvrtc
 import ptx
 import pytest
-from test_opencl import EXACT, check_recording, close, noise, on_gpu
+from pictures import noise
+from test_opencl import EXACT, check_recording, close, on_gpu
 from test_tiles import check_features
 
 from cvstyle import Objective

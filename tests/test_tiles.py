@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import os
 import weakref
+from functools import partial
 
 import nets
 import numpy as np
+import pictures
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -24,10 +26,7 @@ DEEP = {
     "content_layers": ["relu4_2", "conv2_1:0.3"], "style_layers": ["relu1_1", "pool1", "relu3_1:2", "relu5_1"],
     "style_weight": 1e3, "tv_weight": 1e-2,
 }  # fmt: skip
-
-
-def noise(*shape, seed=0, scale=50):
-    return np.random.default_rng(seed).normal(0, scale, shape)
+noise = partial(pictures.noise, scale=50, dtype=np.float64)
 
 
 def vgg(ops, width=16):

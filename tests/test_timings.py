@@ -18,12 +18,6 @@ def files(tmp_path_factory):
     return nets.write(net, tmp_path_factory.mktemp("timings"), form="V1")
 
 
-@pytest.fixture(autouse=True)
-def no_limit():
-    yield
-    threads.limit(None)
-
-
 @pytest.mark.parametrize("engine", list(nets.ENGINES))
 def test_every_step_is_timed_and_its_engine_named(engine):
     net = Network(nets.vgg(16, 8, (48, 64), classifier=False), nets.ENGINES[engine]())

@@ -11,8 +11,9 @@ import numpy as np
 import ptx
 import pytest
 import test_checkpoint
+from pictures import noise
 from test_objective import reference_objective
-from test_opencl import EXACT, close, noise
+from test_opencl import EXACT, close
 from test_tiles import check_features
 
 from cvstyle import backends, checkpoint, paths
@@ -289,8 +290,9 @@ def test_resuming_takes_the_choices_of_the_run_that_wrote_the_checkpoint(ops, fi
         for count, resume in runs:
             name = "whole" if not results else "cut"
             result = test_checkpoint.run(
-                files, backend=backend, num_iterations=count, resume=resume, checkpoint=str(tmp_path / f"{name}.npz")
-            )
+                files, backend=backend, num_iterations=count, resume=resume, checkpoint=str(tmp_path / f"{name}.npz"),
+                image_size=24,
+            )  # fmt: skip
         results.append(result.picture.rgb.tobytes())
         kept.append(backend.choices.entries)
     assert results[0] == results[2] != results[1]
