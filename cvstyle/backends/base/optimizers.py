@@ -15,11 +15,11 @@ class OptimizerOperations(ABC):
     """
 
     def capture(self, function: Callable) -> Callable:
-        """`function` as a function of `steady`; a device may replay the work that a steady call put on its queue.
+        """`function` as a function of `capturable`; a device may replay the work of a capturable call.
 
-        steady: this call does the work of the steady call before, with the same arrays and numbers.
+        capturable: this call does the work of the capturable call before, with the same arrays and numbers.
         """
-        return lambda steady=True: function()
+        return lambda capturable=True: function()
 
     @abstractmethod
     def adam_step(self, x, g, m, v, count, rate, beta1, beta2, epsilon):
