@@ -1,4 +1,4 @@
-/* Functions of one number, chosen by -DFUNCTION; p, q, r are their parameters (see _FUNCTIONS in backends/numpy.py).
+/* Functions of one number, chosen by -DFUNCTION; p, q, r are their parameters (see _FUNCTIONS in backends/reference/activations.py).
    The derivative is computed from the array that the table says is saved. */
 
 #define SIGMOID 0

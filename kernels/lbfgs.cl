@@ -1,5 +1,5 @@
-/* L-BFGS on inner products; see Backend.lbfgs_products and after in backends/numpy.py for the arrays. The row of the next
-   pair is on the device alone, in ring[0]. */
+/* L-BFGS on inner products; backends/base/optimizers.py describes the arrays. The row of the next pair
+   is on the device alone, in ring[0]. */
 
 /* y ← g − y in the newest row. */
 KERNEL(GROUP) complete_pair(GLOBAL const float *RESTRICT g, GLOBAL float *RESTRICT changes,

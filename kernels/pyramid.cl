@@ -1,6 +1,6 @@
 /* Maps (planes, h, w) halved up to three times, and the sum of the halvings; see Backend.halvings and add_halvings in
-   backends/numpy.py. A group computes CORE × CORE positions of the first halving and the corresponding ones of the others,
-   with the margins that these depend on: so one launch does all. Groups: (parts of a plane, planes). */
+   backends/reference/optimizers.py. A group computes CORE × CORE positions of the first halving and the
+   corresponding ones of the others, with the margins that these depend on: so one launch does all. Groups: (parts of a plane, planes). */
 
 #define CORE 32
 #define WITHIN(position, n) ((position) < 0 ? 0 : (position) < (n) ? (position) : (n) - 1)

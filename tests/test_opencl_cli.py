@@ -105,7 +105,7 @@ def test_devices_that_are_not_there(files, tmp_path, capsys, monkeypatch, option
 def test_auto_never_takes_a_cpu_through_opencl(monkeypatch):
     monkeypatch.setattr(cuda.Backend, "unavailable_because", lambda: "no NVIDIA driver was found")
     for kind in ("cpu", "gpu"):
-        found = [SimpleNamespace(kind=kind, name="one", tunes=False)]
+        found = [SimpleNamespace(kind=kind, name="one", autotunes=False)]
         monkeypatch.setattr(opencl.Backend, "list_devices", staticmethod(lambda found=found: found))
         assert (backends.get("auto").name == "opencl") == (kind == "gpu")
 

@@ -90,9 +90,7 @@ class Backend(Arrays, Reductions, Layers, Losses, Optimizers, base.Backend):
         return "; ".join([used, *filter(None, notes)])
 
     def capture(self, function):
-        if not self.device.captures:
-            return lambda capturable=True: function()
-        return CapturedFunction(self, function)
+        return CapturedFunction(self, function) if self.device.captures else super().capture(function)
 
     # Arguments that kernels share
 

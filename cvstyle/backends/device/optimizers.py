@@ -37,9 +37,6 @@ class Optimizers:
         self._each("adam", "adam_step", x.size, x, g, m, v, rates, beta1, 1 - beta1, beta2, 1 - beta2, x.size)
         return x
 
-    def lbfgs_history(self, rows, size):
-        return self.empty((rows, size)), self.empty((rows, size))
-
     def lbfgs_products(self, g, steps, changes, ring, rows):
         n = g.size
         self._each("lbfgs", "complete_pair", n, g, changes, ring, n)
