@@ -158,8 +158,8 @@ def test_what_is_done_without(device, monkeypatch, shape, stride, dilation, grou
 
 
 @pytest.mark.parametrize("size, tile, taps", [
-    ((227, 36), 200, ("relu1_1", "relu2_2", "relu3_1", "relu5_1")),
-    ((92, 139), 76, ("relu1_1", "relu2_2", "relu3_1", "relu3_2")), on_gpu((61, 21), 44, ("relu1_1", "relu2_2")),
+    ((327, 36), 300, ("relu1_1", "relu2_2", "relu3_1", "relu5_1")),
+    ((158, 139), 126, ("relu1_1", "relu2_2", "relu3_1", "relu3_2")), on_gpu((61, 21), 44, ("relu1_1", "relu2_2")),
 ], ids=str)  # fmt: skip
 def test_features_that_count_have_the_bits_of_the_whole_picture(device, monkeypatch, size, tile, taps):
     """By Winograd's algorithm, whose tiles start where the picture's do; all but one are shallow, on short axes."""
