@@ -1,5 +1,6 @@
 # make demo: install cvstyle into .venv and stylise the bundled photograph into out.png
 # make test: install what the tests need as well, and run them
+# make smoke: try the wheel in a new environment of every Python from 3.10 on that is on this machine, in about a minute
 # make wheels: for Linux, macOS and Windows, with the engine compiled, into dist/
 # make bench: the benchmarks (PyTorch is used beside cvstyle where it is installed)
 # make gpu-quick: on a machine with an NVIDIA GPU, in eight minutes: what is most worth knowing, into the folder that OUT
@@ -29,7 +30,7 @@ GPU_TESTS := gpu-kernels gpu-tensor gpu-run gpu-cudnn gpu-wgmma
 GPU_BENCHES := gpu-bench-peers gpu-bench-fp16 gpu-bench-fp32 gpu-bench-tf32 gpu-bench-pictures gpu-bench-bf16 \
 	gpu-bench-wgmma
 
-.PHONY: demo test wheels bench lint clean gpu-ready gpu-quick gpu-test gpu-bench $(GPU_TESTS) $(GPU_BENCHES)
+.PHONY: demo test smoke wheels bench lint clean gpu-ready gpu-quick gpu-test gpu-bench $(GPU_TESTS) $(GPU_BENCHES)
 
 demo: $(VENV)/installed
 	$(BIN)/cvstyle run --content models/demo/content.jpg --style models/demo/style.jpg --output out.png
@@ -37,6 +38,9 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/pytest
+
+smoke: $(BIN)/python
+	$(BIN)/python tests/smoke.py
 
 WHEELS := manylinux2014_x86_64 manylinux2014_aarch64 win_amd64 win_arm64 macosx_11_0_x86_64 macosx_11_0_arm64
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: a VGG-19 with random weights, pictures, memory, and the line that says where it ran."""
+"""Shared by the benchmarks: a VGG-19 with random weights, pictures, memory, and a line about the machine."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ VGG19 = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))  # channels and convol
 def vgg19(classifier: bool = False, divisor: int = 1) -> NetDef:
     """VGG-19 (Simonyan and Zisserman 2015, configuration E) with He-scaled random weights of a fixed seed.
 
-    divisor: every convolution has one such part of its outputs.
+    divisor: of the number of outputs of every convolution.
     """
     rng = np.random.default_rng(19)
-    layers, weights = [], {}
-    bottom, channels = "data", 3
+    layers = []
+    weights = {}
+    bottom = "data"
+    channels = 3
 
     def add(name, kind, top, **params):
         nonlocal bottom
@@ -57,7 +59,7 @@ def vgg19(classifier: bool = False, divisor: int = 1) -> NetDef:
 
 @dataclass
 class Problem:
-    """A style transfer: layers, weights, preprocessed pictures (3, H, W) and where it starts."""
+    """A style transfer: layers, weights, preprocessed pictures (3, H, W) and the initial picture."""
 
     content_layers: list[str]
     style_layers: list[str]
@@ -70,24 +72,25 @@ class Problem:
 
 
 def network_files(network: str, folder: Path, classifier: bool = True, divisor: int = 1) -> tuple[str, str]:
-    """(prototxt, caffemodel): of "vgg19" in the folder, in V1 form with random weights, or of a known model."""
+    """(prototxt, caffemodel) of a known model; "vgg19": random weights in V1 form, written to the folder."""
     if network != "vgg19":
         return zoo.files_of(model=network)
     net = vgg19(classifier, divisor)
-    proto, model = folder / "vgg19.prototxt", folder / "vgg19.caffemodel"
+    proto = folder / "vgg19.prototxt"
+    model = folder / "vgg19.caffemodel"
     write_prototxt(proto, net, form="V1")
     write_caffemodel(model, net, form="V1")
     return str(proto), str(model)
 
 
 def problem(layer_names: list[str], longest: int, square: bool = False) -> Problem:
-    """Two pictures of this size on a known network, with its default layers, weights and start."""
-    known = zoo.defaults(layer_names)
+    """Two pictures of a size on a known network, with the network's default layers, weights and initial picture."""
+    defaults = zoo.defaults(layer_names)
     content = picture(longest, 1, square)
     noise = np.random.default_rng(0).standard_normal(content.shape, dtype=np.float32) * np.float32(1e-3)
     return Problem(
-        known["content_layers"], known["style_layers"], known["content_weight"], known["style_weight"],
-        known["tv_weight"], content, picture(longest, 2, square), content if known["init"] == "image" else noise,
+        defaults["content_layers"], defaults["style_layers"], defaults["content_weight"], defaults["style_weight"],
+        defaults["tv_weight"], content, picture(longest, 2, square), content if defaults["init"] == "image" else noise,
     )  # fmt: skip
 
 
@@ -100,12 +103,12 @@ def objective(net, p: Problem, **options):
 
 
 def picture(longest: int, seed: int, square: bool = False) -> np.ndarray:
-    """A smooth random picture (3, H, W) of 4:3, preprocessed as the networks want it."""
+    """A smooth random picture (3, H, W), preprocessed; 4:3 unless square."""
     import cv2
 
-    height, width = longest if square else longest * 3 // 4, longest
-    noise = np.random.default_rng(seed).uniform(0, 255, (height // 8, width // 8, 3)).astype(np.float32)
-    rgb = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+    height = longest if square else longest * 3 // 4
+    noise = np.random.default_rng(seed).uniform(0, 255, (height // 8, longest // 8, 3)).astype(np.float32)
+    rgb = cv2.resize(noise, (longest, height), interpolation=cv2.INTER_CUBIC)
     return np.ascontiguousarray(rgb.transpose(2, 0, 1)) - np.float32(115)
 
 
@@ -115,7 +118,7 @@ def distance(a, b) -> float:
 
 
 def memory_mb(key: str = "VmRSS") -> float:
-    """Resident memory of this process now ("VmRSS") or at its peak ("VmHWM"), in MB."""
+    """Resident memory of the process in MB, current ("VmRSS") or peak ("VmHWM")."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(key + ":"):
             return int(line.split()[1]) / 1024
@@ -123,16 +126,16 @@ def memory_mb(key: str = "VmRSS") -> float:
 
 
 def where() -> str:
-    """Machine, versions and commit, for the head of a table."""
+    """Machine, versions and commit in one line, for the head of a table."""
     return ", ".join(f"{value}" if name == "processor" else f"{name} {value}" for name, value in versions().items())
 
 
 def versions() -> dict[str, str]:
-    """The same by name; what is not installed is left out."""
+    """Machine, versions of installed packages and commit, by name."""
     names = ["numpy", "scipy", "opencv-python-headless", "torch", "cupy-cuda13x", "cupy-cuda12x"]
     cpus = len(os.sched_getaffinity(0))
-    found = {"processor": f"{_cpu()}, {cpus} cores", "Python": platform.python_version()}
-    return {**found, **{n: v for n in names if (v := _version(n))}, "commit": _commit()}
+    processor = {"processor": f"{_cpu()}, {cpus} cores", "Python": platform.python_version()}
+    return {**processor, **{n: v for n in names if (v := _version(n))}, "commit": _commit()}
 
 
 def _commit():

@@ -1,10 +1,10 @@
-"""Is the rule that chooses an engine for each convolution right? Every layer by every engine of the native backend.
+"""A check of the rule that chooses an engine for each convolution: every layer by every engine of the native backend.
 
 usage: python benchmarks/engines.py [--networks vgg19,distilled,wavelet] [--sizes 256,512] [--rounds 5] [--all]
 
-Each convolution with a ReLU, forward and backward, on its own input sizes and random numbers; one thread, the least
-processor time of --rounds, so that other programs disturb little. A row is printed where the rule's engine is more than
-3 % slower than the best (--all: every row); the last lines compare the sums.
+Each convolution with a ReLU, forward and backward, on random input of the layer's size; one thread, the least processor
+time of --rounds, which other programs disturb little. A row is printed where the rule's engine is more than 3 % slower
+than the best (--all: every row); the last line compares the sums.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def main():
 
 
 def compare(net, network, size, args):
+    """Print the table of a network at a size."""
     print(f"\n{network} {size}×{size * 3 // 4}, milliseconds")
     print(f"{'layers':<34}{'':<10}{'Winograd':>10}{'product':>10}{'few':>10}  the rule's")
     sums = [0.0, 0.0]
@@ -65,23 +66,23 @@ def compare(net, network, size, args):
 
 
 def convolutions(net, size):
-    """(names, layer, shape of its input) for every different convolution that the default layers need."""
-    known = zoo.defaults(net.layer_names)
-    used = [parse_layer(name)[0] for kind in ("content_layers", "style_layers") for name in known[kind]]
+    """(names, layer, input shape) of every distinct convolution below the default layers."""
+    defaults = zoo.defaults(net.layer_names)
+    used = [parse_layer(name)[0] for kind in ("content_layers", "style_layers") for name in defaults[kind]]
     program = net.program(used)
     shapes = program.all_shapes(size, 3)
-    found = {}
+    distinct = {}
     for index in program.indices:
-        layer, node = net.layer(index), net.nodes[index]
+        layer = net.layer(index)
         if isinstance(layer, Convolution):
-            shape = shapes[node.bottoms[0]]
+            shape = shapes[net.nodes[index].bottoms[0]]
             key = layer.kernel, layer.stride, layer.dilation, layer.group, layer.num_output, layer.pad, shape
-            found.setdefault(key, ([], layer, shape))[0].append(layer.name)
-    return list(found.values())
+            distinct.setdefault(key, ([], layer, shape))[0].append(layer.name)
+    return list(distinct.values())
 
 
 def chosen(layer, shape, backward):
-    """The engine that the rule takes, by the names of `best`."""
+    """The engine that the rule chooses, one of ENGINES."""
     name = filters(layer, shape).engine(backward)
     return next(short for short in ENGINES if short in name)
 
@@ -95,15 +96,16 @@ def filters(layer, shape):
 
 
 def best(layer, shape, backward, engine, rounds):
-    """The least seconds of the engine, or None where it cannot do this convolution."""
-    rng, ops = np.random.default_rng(0), layer.ops
-    native._FEW, native._LEAST = (native._FEW if engine == "few" else 0), (1 if engine == "Winograd" else 1 << 30)
+    """The least milliseconds of the engine, or None where the engine cannot compute the convolution."""
+    ops = layer.ops
+    native._FEW = native._FEW if engine == "few" else 0
+    native._LEAST = 1 if engine == "Winograd" else 1 << 30
     try:
         own = filters(layer, shape)
-        sides = (own.channels if backward else own.outputs), own.winograd
-        if (engine == "Winograd") != sides[1] or (engine == "few" and sides[0] > _RULE[0]):
+        outputs = own.channels if backward else own.outputs
+        if (engine == "Winograd") != own.winograd or (engine == "few" and outputs > _RULE[0]):
             return None
-        x = ops.asarray(rng.standard_normal(shape, dtype=np.float32))
+        x = ops.asarray(np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
         y, mask = own.forward(x, layer.pad, RELU)
         times = []
         for _ in range(rounds):

@@ -1,22 +1,22 @@
-"""The least time that VGG-19's convolutions and Gram matrices can take on a GPU: a prediction from its rates.
+"""A lower bound of the time of VGG-19's convolutions and Gram matrices on a GPU, predicted from the GPU's rates.
 
 usage: python benchmarks/gpu_roofline.py [--size 512] [--bandwidth 2850] [--cache 5500] [--tf32 296] [--fp16 593]
                                          [--fp32 47] [--units 132] [--memory 80] [--l2 50] [--launch 2500] [--wgmma]
                                          [--tile 400]
 
-GB/s, TFLOP/s, GB, MB and ns a launch; the defaults are an H100's datasheet rates times 0.85 for memory, 0.6 for tensor
-cores through mma.sync and 0.7 for fp32. Bytes are each map once, in float32, and one bit per output. Layers of three
-channels run in fp32.
-"forward" has two words per number, three products for each; "backward" has one, as both have with "-fast".
-A Gram matrix reads its features from memory once, and from the cache as often as its tiles do; its parts stay there.
---wgmma takes tensor cores for 0.75 of their rate and Hopper's tiles for candidates. Then come the ways that the backend
-would take for fp16: "busy" is the share of the multiprocessors' time for which groups have work, and the times are the
-backend's estimate, in which the largest tile of mma.sync reaches --tile TFLOP/s where it fills them.
+Units: GB/s, TFLOP/s, GB, MB and ns per launch; the defaults are an H100's datasheet rates times 0.85 for memory, 0.6
+for tensor cores through mma.sync and 0.7 for fp32. Each map is read or written once, in float32, with one bit per
+output. Layers of three channels run in fp32.
+"forward" has two words per number and three products; "backward" has one word, and so do both with "-fast".
+A Gram matrix reads its features once from memory, and from the cache as often as its tiles do; partial sums stay in the
+cache. --wgmma assumes 0.75 of the tensor cores' rate and Hopper's tiles as candidates. The next columns show the
+algorithms that the backend would choose for fp16: "busy" is the share of the multiprocessors' time with work, and times
+are the backend's estimate, in which the largest tile of mma.sync reaches --tile TFLOP/s on a full device.
 
-The last table is fp32, one direction: the direct kernel, bound by arithmetic or by its maps, and Winograd's three, of
-which two are bound by memory, and which follow one another, slab by slab. Slabs are those that the estimate takes for a
-device of that much memory (with 0, of 32 MB), and what they hold passes through the cache as far as half of it holds a
-slab. The product is counted in whole turns of the multiprocessors, and each launch with its time.
+The last table is fp32, one direction: the direct kernel, bound by arithmetic or by its maps, and Winograd's three
+kernels, slab by slab, two of them bound by memory. The slabs are the estimate's for a device with --memory (0: slabs of
+32 MB); the cache serves a slab as far as half of it can hold the slab. The product counts in whole waves of the
+multiprocessors, and every launch takes its time.
 """
 
 from __future__ import annotations
@@ -45,15 +45,19 @@ def main():
 
 def layers(size):
     """(name, channels, outputs, height, width) of VGG-19 up to conv5_1."""
-    channels, height, width = 3, size * 3 // 4, size
+    channels = 3
+    height = size * 3 // 4
+    width = size
     for block, (outputs, count) in enumerate(VGG19, 1):
         for index in range(1, (1 if block == 5 else count) + 1):
             yield f"conv{block}_{index}", channels, outputs, height, width
             channels = outputs
-        height, width = -(-height // 2), -(-width // 2)
+        height = -(-height // 2)
+        width = -(-width // 2)
 
 
 def tensor_cores(args):
+    """Print the table of convolutions on tensor cores."""
     if args.wgmma:
         args.tf32, args.fp16 = (round(rate / 0.6 * 0.75) for rate in (args.tf32, args.fp16))
     times = "tf32 forward, backward, µs | fp16 forward, backward, µs"
@@ -93,74 +97,83 @@ def taken(args, channels, height, width, outputs, split):
 
 
 def grams(args):
-    """The style layers' Gram matrices and gradients, in microseconds."""
+    """Print the times of the style layers' Gram matrices and gradients, in microseconds."""
     print("\n| features of | MB | Gram matrix | its gradient, part of a sum | on its own |")
     print("| --- | --- | --- | --- | --- |")
-    height, width, totals = args.size * 3 // 4, args.size, [0, 0, 0]
+    height = args.size * 3 // 4
+    width = args.size
+    totals = [0, 0, 0]
     for block, (channels, _) in enumerate(VGG19, 1):
-        positions, across = height * width, channels // 64
-        features, tiles = 4 * channels * positions, across * (across + 1) // 2
+        positions = height * width
+        features = 4 * channels * positions
+        across = channels // 64
+        tiles = across * (across + 1) // 2
         parts = min(-(-4 * args.units // tiles), -(-positions // 256)) * tiles * 64 * 64 * 4
         read = max(features / args.bandwidth, features * across / args.cache)
         times = [(read + 2 * parts / args.cache) / 1e3, features / args.bandwidth / 1e3, 0]
         times[2] = 3 * times[1]
-        if block == len(VGG19):  # nothing comes from above
+        if block == len(VGG19):  # no gradient comes from above
             times[1] = times[2] = 2 * times[1]
         totals = [a + b for a, b in zip(totals, times)]
         print(f"| conv{block}_1 | {features / 1e6:.0f} | " + " | ".join(f"{t:.0f}" for t in times) + " |")
-        height, width = -(-height // 2), -(-width // 2)
+        height = -(-height // 2)
+        width = -(-width // 2)
     print("| all | | " + " | ".join(f"{t:.0f}" for t in totals) + " |")
 
 
 def fp32(args):
+    """Print the table of fp32 convolutions in one direction."""
     print("\n| layer | positions | direct, µs | Winograd, µs: in, product, out | slabs | ratio | estimate takes |")
     print(f"|{' --- |' * 7}")
-    totals, launches, most = [0.0, 0.0], 0, 0
+    totals = [0.0, 0.0]
+    launches = 0
+    largest_slab = 0
     for name, channels, outputs, height, width in layers(args.size):
         blocks = math.prod(winograd.tile_grid((height, width)))
         arithmetic = 18 * channels * outputs * height * width / args.fp32 / 1e6
         direct = max(arithmetic, maps(channels, outputs, height, width) / args.bandwidth / 1e3) + args.launch / 1e3
-        shape, known = (outputs, height * width, channels, 9, 1, args.units), {"blocks": blocks}
-        known |= {"memory": args.memory * 10**9, "cache_size": args.l2 * 10**6}
-        found = algorithms.ranked_algorithms(*shape, **known)
-        way = next(w for w in found if w.winograd)
+        limits = {"blocks": blocks, "memory": args.memory * 10**9, "cache_size": args.l2 * 10**6}
+        ranked = algorithms.ranked_algorithms(outputs, height * width, channels, 9, 1, args.units, **limits)
+        way = next(w for w in ranked if w.winograd)
         size = algorithms.tile_batch(channels, outputs, way.splits, blocks, way.workspace)
-        slabs, parts = -(-blocks // size), by_winograd(args, channels, outputs, blocks, size, way)
+        slabs = -(-blocks // size)
+        parts = by_winograd(args, channels, outputs, blocks, size, way)
         times = direct, sum(parts) + 3 * slabs * args.launch / 1e3
         taken = times[0] if channels == 3 else min(times)
         totals = [totals[0] + times[0], totals[1] + taken]
         launches += 1 if taken == direct else 3 * slabs
         if taken < direct:
-            most = max(most, 4 * 36 * (channels + way.splits * outputs) * size)
+            largest_slab = max(largest_slab, 4 * 36 * (channels + way.splits * outputs) * size)
         cell = f"{times[1]:.0f}: {', '.join(f'{part:.0f}' for part in parts)}"
-        chosen = "few_channels.cl" if channels == 3 else found[0]
+        chosen = "few_channels.cl" if channels == 3 else ranked[0]
         print(f"| {name} | {width}×{height} | {direct:.0f} | {cell} | {slabs} | {times[0] / times[1]:.2f} | {chosen} |")
     direct, faster = (2 * total / 1e3 for total in totals)
     print(
         f"\nForward and backward: {direct:.2f} ms directly, {faster:.2f} ms by the faster way each, in {2 * launches} "
-        f"launches; slabs of at most {most / 1e6:.0f} MB"
+        f"launches; slabs of at most {largest_slab / 1e6:.0f} MB"
     )
 
 
 def by_winograd(args, channels, outputs, blocks, size, way):
-    """Microseconds of the transform of the input, the product, and the transform of the output, in slabs of `size`."""
-    both = channels, way.splits * outputs
-    kept = min(1, args.l2 * 1e6 / 2 / (4 * 36 * sum(both) * size))
-    rate = 1 / (kept / args.cache + (1 - kept) / args.bandwidth)  # of what a slab holds
+    """Microseconds of the input transform, the product, and the output transform, in slabs of `size`."""
+    slab_channels = channels, way.splits * outputs
+    cached = min(1, args.l2 * 1e6 / 2 / (4 * 36 * sum(slab_channels) * size))
+    rate = 1 / (cached / args.cache + (1 - cached) / args.bandwidth)  # of a slab's numbers
     first, last = (
-        4 * blocks * (16 * maps / args.bandwidth + 36 * slab / rate) / 1e3
-        for maps, slab in zip((channels, outputs), both, strict=True)
+        4 * blocks * (16 * in_map / args.bandwidth + 36 * in_slab / rate) / 1e3
+        for in_map, in_slab in zip((channels, outputs), slab_channels, strict=True)
     )
-    count, tile = -(-blocks // size), way.block
+    tile = way.block
     groups = -(-outputs // tile.bm) * -(-size // tile.bn) * 36 * way.splits
-    turns, share = -(-groups // args.units), -(-channels // 8 // way.splits) * 8
-    product = turns * args.units * tile.bm * tile.bn * share * 2 / args.fp32 / 1e6
-    memory = 4 * 36 * (channels * outputs / args.bandwidth + size * sum(both) / rate) / 1e3
-    return first, count * max(product, memory), last
+    waves = -(-groups // args.units)
+    channels_each = -(-channels // 8 // way.splits) * 8
+    product = waves * args.units * tile.bm * tile.bn * channels_each * 2 / args.fp32 / 1e6
+    memory = 4 * 36 * (channels * outputs / args.bandwidth + size * sum(slab_channels) / rate) / 1e3
+    return first, -(-blocks // size) * max(product, memory), last
 
 
 def maps(channels, outputs, height, width):
-    """Bytes of a layer's maps, and of a bit per output."""
+    """Bytes of a layer's input and output maps, and of one bit per output."""
     return 4 * height * width * (channels + outputs) + height * width * outputs // 8
 
 

@@ -2,9 +2,9 @@
 
 usage: python benchmarks/gradients.py [--size 256] [--seeds 5] [--engines numpy,native-avx2] [--pooling max,avg]
 
-VGG-19 with random weights and its default layers, no total variation, at pictures with noise on them. Two errors each:
-against the exact gradient, and against the exact gradient along the engine's own choices of ReLUs and maxima
-(tests/turns.py), which leaves the rounding of sums alone; and how many choices differ.
+VGG-19 with random weights and its default layers, without total variation, at pictures with added noise. Two errors per
+engine: from the exact gradient, and from the exact gradient under the engine's decisions of ReLUs and maxima
+(tests/relu_decisions.py), which leaves the rounding of sums alone; with the number of decisions that differ.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cvstyle.graph import Network
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import nets
-import turns
+import relu_decisions
 
 
 def main():
@@ -40,8 +40,8 @@ def main():
     definition = vgg19()
     p = problem([d.name for d in definition.layers], args.size)
     p.tv_weight = 0.0
-    exact = Network(definition, turns.Following())
-    layers = turns.relus(exact, p.style_layers[-1])
+    exact = Network(definition, relu_decisions.ReplayBackend())
+    layers = relu_decisions.relu_layers(exact, p.style_layers[-1])
     pictures = [
         (picture(args.size, seed) + np.random.default_rng(seed).normal(0, 20, p.content.shape)).astype(np.float32)[None]
         for seed in range(1, args.seeds + 1)
@@ -53,15 +53,17 @@ def main():
         for engine in engines:
             make = torch_engine if engine == "torch" else own_engine
             run = make(definition, p, pooling, engine)
-            plain, along, turned = [], [], []
+            errors = []
+            replayed_errors = []
+            flips = []
             for x, g in zip(pictures, truth, strict=True):
-                found, maps = run(x, layers)
-                followed, count = turns.gradient_along(reference, maps, x)
-                plain.append(distance(found, g))
-                along.append(distance(found, followed))
-                turned.append(count)
-            choices = f"{spread(along)} along its own choices, of which {spread(turned, 'd')} differ"
-            print(f"  {engine:<16}{spread(plain)}; {choices}", flush=True)
+                gradient, maps = run(x, layers)
+                replayed, count = relu_decisions.replayed_gradient(reference, maps, x)
+                errors.append(distance(gradient, g))
+                replayed_errors.append(distance(gradient, replayed))
+                flips.append(count)
+            decisions = f"{spread(replayed_errors)} with the engine's decisions, of which {spread(flips, 'd')} differ"
+            print(f"  {engine:<16}{spread(errors)}; {decisions}", flush=True)
 
 
 def own_engine(definition, p, pooling, name):
@@ -69,7 +71,8 @@ def own_engine(definition, p, pooling, name):
     own = objective(network, p, pooling=pooling)
 
     def run(x, layers):
-        return network.ops.to_host(own.evaluate(network.ops.asarray(x))), turns.maps(own.net, x, layers)
+        gradient = network.ops.to_host(own.evaluate(network.ops.asarray(x)))
+        return gradient, relu_decisions.feature_maps(own.net, x, layers)
 
     return run
 
@@ -88,13 +91,14 @@ def torch_engine(definition, p, pooling, _):
         style.x.data = torch.from_numpy(x.copy())
         style.closure()
         with torch.no_grad():
-            found = style.features(style.x, set(layers))
-        return style.x.grad.numpy(), [found[name].numpy() for name in layers]
+            features = style.features(style.x, set(layers))
+        return style.x.grad.numpy(), [features[name].numpy() for name in layers]
 
     return run
 
 
 def spread(values, form=".1e"):
+    """The median with the least and the largest value."""
     low, middle, high = (f"{v:{form}}" for v in (min(values), statistics.median_low(values), max(values)))
     return f"{middle} ({low}, {high})"
 

@@ -3,12 +3,12 @@
 usage: python benchmarks/iteration.py [--networks vgg19,distilled,wavelet] [--sizes 256,512,1024] [--rounds 21]
            [--engines native,torch] [--threads 1] [--processor-time] [--goal 256] [--no-profile]
 
-Each engine is a process of its own, so that its memory is its own; they take turns, one iteration at a time. The
-networks are a VGG-19 with random weights, read from a V1 file, and those that come with cvstyle, each with its default
-layers and weights; pictures are 4:3. cvstyle keeps its default history and PyTorch 100 pairs, of which --rounds are
-filled. Then: what each layer costs, and, at the sizes of --goal, the time to the loss that PyTorch's L-BFGS has after
-200 iterations.
---processor-time, with --threads 1, is for a machine that others use: it counts the time that a process ran.
+Each engine is a separate process, with memory of its own; the processes take turns, one iteration at a time. The
+networks are a VGG-19 with random weights, read from a V1 file, and the networks that come with cvstyle, each with its
+default layers and weights; pictures are 4:3. cvstyle keeps its default history and PyTorch 100 pairs, of which --rounds
+are filled. The output also has the time of each layer and, at the sizes of --goal, the time to the loss that PyTorch's
+L-BFGS reaches in 200 iterations.
+--processor-time, with --threads 1, is for a busy machine: it counts only the time that a process ran.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 from common import memory_mb, network_files, objective, problem, where
 
 GOAL_ITERATIONS = 200
-PAUSE = 0.3  # seconds between turns: the threads of the one before may wait for work by spinning
+PAUSE = 0.3  # seconds between turns, since the previous engine's idle threads may spin
 
 
 def main():
@@ -45,7 +45,8 @@ def main():
         return work(*args.worker)
     if args.processor_time and args.threads != "1":
         parser.error("--processor-time needs --threads 1: threads that wait would count")
-    engines, how = args.engines.split(","), (args.threads, "process_time" if args.processor_time else "perf_counter")
+    engines = args.engines.split(",")
+    worker_options = args.threads, "process_time" if args.processor_time else "perf_counter"
     if "torch" in engines and importlib.util.find_spec("torch") is None:
         print("PyTorch is not installed (pip install torch==2.13.0); its column is left out")
         engines.remove("torch")
@@ -55,22 +56,22 @@ def main():
         print(f"\n{'':<20}" + "".join(f"{e:>48}" for e in engines))
         for network, paths in files.items():
             for size in map(int, filter(None, args.sizes.split(","))):
-                measured = measure(engines, paths, size, args.rounds, how)
-                base = measured.get("torch")
+                measured = measure(engines, paths, size, args.rounds, worker_options)
+                baseline = measured.get("torch")
                 cells = []
                 for engine in engines:
                     (low, seconds, high), peak = measured[engine]
-                    rival = base and engine != "torch"
-                    ratio = f" {base[0][1] / seconds:.2f}×" if rival else ""
-                    share = f" {base[1] / peak:.1f}× less" if rival else ""
-                    cells.append(f"{seconds:.3f} s ({low:.3f} to {high:.3f}){ratio}, {peak:.0f} MB{share}")
+                    compared = baseline and engine != "torch"
+                    speedup = f" {baseline[0][1] / seconds:.2f}×" if compared else ""
+                    saving = f" {baseline[1] / peak:.1f}× less" if compared else ""
+                    cells.append(f"{seconds:.3f} s ({low:.3f} to {high:.3f}){speedup}, {peak:.0f} MB{saving}")
                 name = f"{network} {size}×{size * 3 // 4}"
                 print(f"{name:<20}" + "".join(f"{c:>48}" for c in cells), flush=True)
         print("Seconds per iteration (median, quartiles), PyTorch's divided by it; peak resident memory, likewise.")
         if "torch" in engines and len(engines) > 1:
             for size in map(int, filter(None, args.goal.split(","))):
                 for network, paths in files.items():
-                    race(engines, network, paths, size, how)
+                    race(engines, network, paths, size, worker_options)
         if not args.no_profile:
             for paths in files.values():
                 command = ["info", "--timings", "--proto", paths[0], "--model", paths[1], "--image-size", "512x384"]
@@ -79,11 +80,11 @@ def main():
 
 
 @contextmanager
-def workers(engines, files, size, how):
-    """engine -> a process that answers questions (see `work`)."""
+def workers(engines, files, size, worker_options):
+    """Engine -> a worker process (see `work`)."""
     processes = {
         engine: subprocess.Popen(
-            [sys.executable, Path(__file__), "--worker", engine, *files, str(size), *how],
+            [sys.executable, Path(__file__), "--worker", engine, *files, str(size), *worker_options],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
         for engine in engines
@@ -98,10 +99,10 @@ def workers(engines, files, size, how):
             process.wait()
 
 
-def measure(engines, files, size, rounds, how):
-    """engine -> (quartiles of the seconds per iteration, peak resident MB); the first iterations are not counted."""
+def measure(engines, files, size, rounds, worker_options):
+    """Engine -> (quartiles of the seconds per iteration, peak resident MB); the first iteration does not count."""
     times = {engine: [] for engine in engines}
-    with workers(engines, files, size, how) as processes:
+    with workers(engines, files, size, worker_options) as processes:
         for turn in range(rounds + 1):
             for engine in engines:
                 time.sleep(PAUSE)
@@ -112,36 +113,37 @@ def measure(engines, files, size, rounds, how):
     return {engine: (statistics.quantiles(times[engine]), peaks[engine]) for engine in engines}
 
 
-def race(engines, network, files, size, how):
-    """Print when each engine reaches the loss that PyTorch has after 200 iterations; they run alternately."""
-    took = {engine: [] for engine in engines}
+def race(engines, network, files, size, worker_options):
+    """Print when each engine reaches the loss of PyTorch after 200 iterations; the engines run alternately."""
+    times = {engine: [] for engine in engines}
     losses = {engine: [] for engine in engines}
-    with workers(engines, files, size, how) as processes:
-        for _ in range(GOAL_ITERATIONS + 1):  # a loss is that of the picture before the step
+    with workers(engines, files, size, worker_options) as processes:
+        for _ in range(GOAL_ITERATIONS + 1):  # a loss belongs to the picture before the step
             for engine in engines:
                 seconds, loss = ask(processes[engine], "step")
-                took[engine].append(seconds)
+                times[engine].append(seconds)
                 losses[engine].append(loss)
         goal = losses["torch"][-1]
-        rival = sum(took["torch"])
-        print(f"\n{network} {size}: loss {goal:.6g}, PyTorch's after {GOAL_ITERATIONS} iterations, {rival:.1f} s")
+        baseline = sum(times["torch"])
+        print(f"\n{network} {size}: loss {goal:.6g}, PyTorch's after {GOAL_ITERATIONS} iterations, {baseline:.1f} s")
         for engine in engines:
             if engine == "torch":
                 continue
             while min(losses[engine]) > goal and len(losses[engine]) < 3 * GOAL_ITERATIONS:
                 seconds, loss = ask(processes[engine], "step")
-                took[engine].append(seconds)
+                times[engine].append(seconds)
                 losses[engine].append(loss)
             if min(losses[engine]) > goal:
                 print(f"{engine}: not reached in {len(losses[engine])} iterations (lowest {min(losses[engine]):.6g})")
                 continue
             count = next(i for i, loss in enumerate(losses[engine], 1) if loss <= goal)
-            seconds = sum(took[engine][:count])
-            print(f"{engine}: after {count - 1} iterations, {seconds:.1f} s ({rival / seconds:.2f}×)", flush=True)
+            seconds = sum(times[engine][:count])
+            print(f"{engine}: after {count - 1} iterations, {seconds:.1f} s ({baseline / seconds:.2f}×)", flush=True)
 
 
-def ask(process, what):
-    process.stdin.write(what + "\n")
+def ask(process, request):
+    """The numbers that a worker answers to a request."""
+    process.stdin.write(request + "\n")
     process.stdin.flush()
     answer = process.stdout.readline()
     if not answer:
@@ -150,9 +152,10 @@ def ask(process, what):
 
 
 def work(engine, proto, model, size, threads, clock):
-    """The worker: answers "step" (seconds, loss) and anything else with its peak memory (MB) on standard output."""
+    """The worker: answers "step" with seconds and loss, anything else with the peak memory (MB), on standard output."""
     make = torch_step if engine == "torch" else cvstyle_step
-    step, now = make(engine, proto, model, int(size), int(threads)), getattr(time, clock)
+    step = make(engine, proto, model, int(size), int(threads))
+    now = getattr(time, clock)
     for line in sys.stdin:
         if line.strip() == "step":
             start = now()
@@ -182,7 +185,8 @@ def cvstyle_step(engine, proto, model, size, threads):
     limit(threads or None)
     net = load_network(proto, model, engine)
     p = problem(net.layer_names, size)
-    function, x = objective(net, p), net.ops.asarray(p.start[None])
+    function = objective(net, p)
+    x = net.ops.asarray(p.start[None])
     state = lbfgs.init(net.ops, x)
 
     def step():

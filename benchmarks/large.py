@@ -1,13 +1,13 @@
-"""Peak memory and seconds per iteration against the size of the picture: tiles, and one device beside several.
+"""Peak memory and seconds per iteration by the size of the picture: tiles, and one device beside several.
 
 usage: python benchmarks/large.py [--megapixels 2,8,32,64] [--tile-size 1024] [--network distilled|wavelet|vgg19]
                                   [--devices 1,2,2:layers] [--threads N] [--backend native] [--iterations 1]
                                   [--offload FOLDER] [--style-layers relu1,relu2_1]
 
-Each row is a process of its own. Adam, so that the state is two pictures; square pictures, one style of a megapixel;
-VGG-19 has random weights. Seconds are those of the last iteration, evaluation and step. --devices 2: two devices share
-the tiles, 2:layers: the layers. A device is a CPU backend of --threads threads (left out: as many as there are; those
-that share the tiles an equal part of them), or an OpenCL device.
+Each row is a separate process. The optimiser is Adam, whose state is two pictures; pictures are square, with one style
+of a megapixel; VGG-19 has random weights. Seconds cover the evaluation and the step of the last iteration. --devices 2:
+two devices share the tiles; 2:layers: two devices share the layers. A device is an OpenCL device, or a CPU backend of
+--threads threads (default: all; devices that share the tiles divide them equally).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main():
     parser.add_argument("--threads", type=int)
     parser.add_argument("--iterations", type=int, default=1)
     parser.add_argument("--offload")
-    parser.add_argument("--style-layers", help="these, and no content (default: the network's own)")
+    parser.add_argument("--style-layers", help="these layers and no content (default: the network's)")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
@@ -53,25 +53,30 @@ def main():
 
 
 def work(args):
-    """One size on so many devices, one line."""
-    megapixels, (count, _, split) = float(args.worker[0]), args.worker[1].partition(":")
-    side, count = int((megapixels * 1e6) ** 0.5), int(count)
+    """Print the line of one size on one number of devices."""
+    megapixels = float(args.worker[0])
+    side = int((megapixels * 1e6) ** 0.5)
+    count, _, split = args.worker[1].partition(":")
+    count = int(count)
     threads = args.threads or (cpu_count() if split else max(1, cpu_count() // count))
-    made = [_device(args.backend, number, threads) for number in range(count)]
-    net = Network(vgg19(), made[0]) if args.network == "vgg19" else load_network(model=args.network, backend=made[0])
-    known = zoo.defaults(net.layer_names)
-    styles = args.style_layers.split(",") if args.style_layers else known["style_layers"]
-    contents = [] if args.style_layers else known["content_layers"]
+    devices = [_device(args.backend, number, threads) for number in range(count)]
+    if args.network == "vgg19":
+        net = Network(vgg19(), devices[0])
+    else:
+        net = load_network(model=args.network, backend=devices[0])
+    defaults = zoo.defaults(net.layer_names)
+    styles = args.style_layers.split(",") if args.style_layers else defaults["style_layers"]
+    contents = [] if args.style_layers else defaults["content_layers"]
     if split:
         names = [str(entry).partition(":")[0] for entry in [*contents, *styles]]
         window = (min(side, args.tile_size),) * 2
-        net = net.partition(made, balanced_cuts(net.program(dict.fromkeys(names)), window, count))
+        net = net.partition(devices, balanced_cuts(net.program(dict.fromkeys(names)), window, count))
     rng = np.random.default_rng(0)
     content, style = (rng.random((3, n, n), np.float32) * 255 - 115 for n in (side, 1000))
-    home = backends.host(args.offload) if args.offload else None
     objective = Objective(
         net, content, [style], content_layers=contents, style_layers=styles, tile_size=args.tile_size,
-        devices=made if count > 1 and not split else None, home=home,
+        devices=devices if count > 1 and not split else None,
+        home=backends.host(args.offload) if args.offload else None,
     )  # fmt: skip
     ops = objective.ops
     x = ops.asarray(content[None])
@@ -83,10 +88,10 @@ def work(args):
         float(objective.loss)
         seconds = time.perf_counter() - start
     peak = memory_mb("VmHWM")
-    own = 4 * 12 * side**2 / 2**20  # picture, gradient, two moments
+    pictures = 4 * 12 * side**2 / 2**20  # picture, gradient, two moments
     print(
         f"{megapixels:5g} {side:>6}×{side:<5} {args.worker[1]:>8} {len(objective.tiles):>6} {peak:>8.0f} "
-        f"{peak - own:>14.0f} {seconds:>12.1f} {seconds / side**2 * 1e6:>6.2f}", flush=True,
+        f"{peak - pictures:>14.0f} {seconds:>12.1f} {seconds / side**2 * 1e6:>6.2f}", flush=True,
     )  # fmt: skip
 
 

@@ -1,14 +1,14 @@
-"""What L-BFGS's history, the limits of its steps and its preconditioner are worth: loss against iterations and time.
+"""The gain of L-BFGS's history, step limits and preconditioner: loss by iterations and time.
 
 usage: python benchmarks/lbfgs.py [--size 256] [--iterations 300] [--lengths 5,10,20,50,100]
            [--networks vgg19,distilled,wavelet]
        python benchmarks/lbfgs.py --steps [--size 256] [--iterations 60] [--networks distilled]
            [--content FILE --style FILE] [--enlarge] [--starts 4]
 
-The picture starts as the networks' defaults say. Losses are relative to the lowest that any run reached, so 1.00 is the
-best; seconds are those of the optimiser and the objective together. --steps compares the reference's steps with
-cvstyle's. --enlarge starts from the result at half the size, as the second scale of a run does. --starts: the geometric
-mean over so many starts, each with noise of its own (deviation 0.001). Without files the pictures are synthetic.
+The initial picture is the network's default. Losses are relative to the lowest loss of any run, so 1.00 is the best;
+seconds cover the optimiser and the objective. --steps compares the reference's steps with cvstyle's. --enlarge starts
+from the result at half the size, as the second scale of a run. --starts: the geometric mean over several initial
+pictures with different noise (deviation 0.001). Without files, pictures are synthetic.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from cvstyle.optimize import lbfgs
 MARKS = (5, 10, 15, 20, 25, 30, 50, 60, 100, 200, 300, 500, 1000)
 STEPS = {
     "reference": {},
-    "not smooth": {**lbfgs.FOR_PICTURES, "smooth": 0.0},
-    "smooth 0.25": {**lbfgs.FOR_PICTURES, "smooth": 0.25},
+    "not smooth": {**lbfgs.FOR_PICTURES, "precondition": 0.0},
+    "smooth 0.25": {**lbfgs.FOR_PICTURES, "precondition": 0.25},
     "cvstyle": lbfgs.FOR_PICTURES,
-    "smooth 0.75": {**lbfgs.FOR_PICTURES, "smooth": 0.75},
+    "smooth 0.75": {**lbfgs.FOR_PICTURES, "precondition": 0.75},
 }
 
 
@@ -81,7 +81,7 @@ def main():
 
 
 def prepare(net, args, size):
-    """(the objective, where it starts) at a size."""
+    """(objective, initial picture) at a size."""
     p = problem(net.layer_names, size)
     if args.content:
         content, style = (read(path, size) for path in (args.content, args.style))
@@ -90,6 +90,7 @@ def prepare(net, args, size):
 
 
 def read(path, size):
+    """The preprocessed picture of a file at a size."""
     rgb = images.read(path).rgb
     return images.preprocess(images.resize(rgb, images.target_size(*rgb.shape[:2], size)))
 
@@ -97,7 +98,6 @@ def read(path, size):
 def curve(function, starts, iterations, optimizer, **options):
     """(seconds, losses) after each iteration, mean and geometric mean over the starts."""
     seconds, losses = np.empty((2, len(starts), iterations))
-
     for i, start in enumerate(starts):
         x = function.ops.asarray(start[None])
         begin = time.perf_counter()

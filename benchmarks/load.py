@@ -2,9 +2,9 @@
 
 usage: python benchmarks/load.py [--rounds 5] [--file vgg19.caffemodel --proto vgg19.prototxt]
 
-Without --file a model with random weights is written to a temporary folder first. Each reading is a process of its
-own, with the file in the page cache; memory is what the process holds beyond the interpreter and its imports.
-"Ready" is a network on which the shapes of relu5_1 are known and its layers' weights are loaded.
+Without --file, a model with random weights is written to a temporary folder first. Each reading is a separate process,
+with the file in the page cache; memory does not include the interpreter and its imports. A network is ready when the
+shapes of relu5_1 are known and the weights of its layers are loaded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the benchmarks of pictures share: networks in folders, runs of the command, an independent judge, and sheets."""
+"""Shared by the benchmarks of pictures: networks in folders, runs of the command, an independent judge, and sheets."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ import cvstyle
 from cvstyle import zoo
 
 EMBEDDED = "embedded"
-_TILE = 1024  # pixels a side that the judge computes at once
-_LINE = 16  # pixels of a line of text
+_TILE = 1024  # the judge's tile size in pixels
+_LINE = 16  # height of a line of text in pixels
 
 
 @dataclass(frozen=True)
 class Files:
-    """A network as the command line names it; both are "" for the embedded one."""
+    """A network's files; both paths are "" for the embedded network."""
 
     name: str
     proto: str = ""
@@ -40,28 +40,28 @@ class Files:
 
     @cache  # noqa: B019 (a few networks, which live as long as the program)
     def default_layers(self) -> tuple[list[str], list[str]]:
-        """(content, style) as `cvstyle info` prints them; empty where it knows none."""
+        """(content layers, style layers) as `cvstyle info` prints them; empty without defaults."""
         lines = _cvstyle("info", *self.options).stdout.splitlines()
-        found = {kind: line.partition(": ")[2].partition(" (")[0] for kind in ("content", "style") for line in lines
-                 if line.startswith(f"default {kind} layers")}  # fmt: skip
-        return tuple([entry.partition(":")[0] for entry in found.get(kind, "").split(",") if entry]
+        layers = {kind: line.partition(": ")[2].partition(" (")[0] for kind in ("content", "style") for line in lines
+                  if line.startswith(f"default {kind} layers")}  # fmt: skip
+        return tuple([entry.partition(":")[0] for entry in layers.get(kind, "").split(",") if entry]
                      for kind in ("content", "style"))  # fmt: skip
 
 
 def networks(folder: str | None, names: str | None = None) -> list[Files]:
-    """The embedded network, and those of a folder's subfolders NAME with deploy.prototxt and one .caffemodel each.
+    """The embedded network, and the networks in a folder's subfolders NAME (deploy.prototxt and one .caffemodel each).
 
-    names: of these alone, in this order.
+    names: comma list of the wanted networks, in order; None: all.
     """
-    found = {EMBEDDED: Files(EMBEDDED)}
+    files = {EMBEDDED: Files(EMBEDDED)}
     for proto in sorted(Path(folder).glob("*/deploy.prototxt")) if folder else ():
         model = next(proto.parent.glob("*.caffemodel"))
-        found[proto.parent.name] = Files(proto.parent.name, str(proto), str(model))
-    return [found[name] for name in names.split(",")] if names else list(found.values())
+        files[proto.parent.name] = Files(proto.parent.name, str(proto), str(model))
+    return [files[name] for name in names.split(",")] if names else list(files.values())
 
 
 def pairs(text: str, folder: str | None) -> list[tuple[str, str]]:
-    """(content, style) paths from "photo.jpg:painting.jpg,..."; the demo's pair from an empty text."""
+    """(content, style) paths from "photo.jpg:painting.jpg,..."; the demo's pair for an empty text."""
     demo = Path(__file__).resolve().parents[1] / "models" / "demo"
     if not text:
         return [(str(demo / "content.jpg"), str(demo / "style.jpg"))]
@@ -70,8 +70,8 @@ def pairs(text: str, folder: str | None) -> list[tuple[str, str]]:
 
 @dataclass
 class Painted:
-    """A run of the command: its picture, seconds of the whole program (by the clock, and of all its threads), the log's
-    last row, mean seconds of an iteration, or what refused it."""
+    """A run of the command. seconds: wall time of the program; processor: processor time of all its threads. losses:
+    the log's last row. per_iteration: mean seconds. refusal: the error message of a run that was refused."""
 
     picture: Path
     seconds: float
@@ -81,7 +81,7 @@ class Painted:
     refusal: str = ""
 
     def share(self, kind: str) -> float:
-        """Of the loss: that of "content", "style" or "tv"."""
+        """The share of "content", "style" or "tv" in the loss."""
         return sum(v for name, v in self.losses.items() if name.partition(":")[0] == kind) / sum(self.losses.values())
 
     @property
@@ -90,41 +90,42 @@ class Painted:
 
 
 def paint(files: Files, content: str, style: str, size: int, options: list[str], picture: Path) -> Painted:
-    """`cvstyle run`, unless the folder of the picture has what it made before."""
-    kept = picture.with_suffix(".json")
-    if kept.is_file():
-        return Painted(picture, **json.loads(kept.read_text(encoding="utf-8")))
+    """The result of `cvstyle run`, read from the picture's folder where an earlier call left it."""
+    cache = picture.with_suffix(".json")
+    if cache.is_file():
+        return Painted(picture, **json.loads(cache.read_text(encoding="utf-8")))
     log = picture.with_suffix(".csv")
-    began, before = time.perf_counter(), _processor_time()
-    done = _cvstyle(
+    start = time.perf_counter()
+    processor_start = _processor_time()
+    process = _cvstyle(
         "run", *files.options, "--content", content, "--style", style, "--image-size", str(size), "--output",
         str(picture), "--log", str(log), "--quiet", *options,
     )  # fmt: skip
-    told = {
-        "seconds": time.perf_counter() - began, "processor": _processor_time() - before, "losses": {},
+    report = {
+        "seconds": time.perf_counter() - start, "processor": _processor_time() - processor_start, "losses": {},
         "per_iteration": 0.0, "refusal": "",
     }  # fmt: skip
-    if done.returncode:
-        told["refusal"] = done.stderr.strip().splitlines()[-1].removeprefix("cvstyle: ")
+    if process.returncode:
+        report["refusal"] = process.stderr.strip().splitlines()[-1].removeprefix("cvstyle: ")
     else:
-        told["losses"], told["per_iteration"] = _read(log)
-    kept.write_text(json.dumps(told), encoding="utf-8")
-    return Painted(picture, **told)
+        report["losses"], report["per_iteration"] = _read_log(log)
+    cache.write_text(json.dumps(report), encoding="utf-8")
+    return Painted(picture, **report)
 
 
 def _processor_time():
-    """Of the programs that this one has waited for."""
+    """Processor seconds of all child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
-def _read(log):
+def _read_log(log):
     """(losses of the last row, mean seconds of an iteration after the first)."""
     with log.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    fixed = ("iteration", "seconds", "loss")
-    each = (float(rows[-1]["seconds"]) - float(rows[0]["seconds"])) / max(1, len(rows) - 1)
-    return {name: float(value) for name, value in rows[-1].items() if name not in fixed}, each
+    per_iteration = (float(rows[-1]["seconds"]) - float(rows[0]["seconds"])) / max(1, len(rows) - 1)
+    losses = {name: float(value) for name, value in rows[-1].items() if name not in ("iteration", "seconds", "loss")}
+    return losses, per_iteration
 
 
 def _cvstyle(*arguments):
@@ -132,26 +133,35 @@ def _cvstyle(*arguments):
 
 
 class Judge:
-    """How far a picture is from its style and its content by a network, which painted none of them if it is to judge.
+    """Distances of pictures from style and content by a network, which should not have painted the pictures.
 
-    layers: (content, style); None: those that `cvstyle info` prints. Style is the mean over its layers of
-    ‖G − A‖² / ‖A‖² with Gram matrices G of the picture and A of the painting, content that of Σ(F − T)² / ΣT².
+    layers: (content, style); None: the layers that `cvstyle info` prints. The style distance is the mean over the style
+    layers of ‖G − A‖² / ‖A‖², with Gram matrices G of the picture and A of the painting; the content distance is the
+    mean over the content layers of Σ(F − T)² / ΣT².
     """
 
     def __init__(self, files: Files, layers: tuple[list[str], list[str]] | None = None):
         self.files = files
         self.content_layers, self.style_layers = layers or files.default_layers()
         self.net = files.load()
-        self._known = {}
+        self._targets = {}
 
     def style(self, picture, style: str) -> float:
-        """picture: an array of `cvstyle.preprocess`; the painting is taken at its size."""
-        own, aim = self._grams(picture), self._of(self._grams, style, max(picture.shape))
-        return float(np.mean([_relative(own[name], aim[name]) for name in own]))
+        """The style distance of an array of `cvstyle.preprocess` from a painting, resized to the same longest side."""
+        return self._distance(self._grams, picture, style)
 
     def content(self, picture, content: str) -> float:
-        own, aim = self._features(picture), self._of(self._features, content, max(picture.shape))
-        return float(np.mean([_relative(own[name], aim[name]) for name in own]))
+        """The content distance of an array of `cvstyle.preprocess` from a photograph, resized likewise."""
+        return self._distance(self._features, picture, content)
+
+    def _distance(self, measure, picture, path):
+        size = max(picture.shape)
+        key = measure.__name__, path, size
+        if key not in self._targets:
+            self._targets[key] = measure(cvstyle.preprocess(path, size))
+        target = self._targets[key]
+        own = measure(picture)
+        return float(np.mean([_relative(own[name], target[name]) for name in own]))
 
     def _grams(self, picture):
         settings = {"style_layers": self.style_layers}
@@ -160,12 +170,6 @@ class Judge:
     def _features(self, picture):
         return cvstyle.features(self.net, picture, self.content_layers)
 
-    def _of(self, measure, path, size):
-        key = measure.__name__, path, size
-        if key not in self._known:
-            self._known[key] = measure(cvstyle.preprocess(path, size))
-        return self._known[key]
-
 
 def _relative(a, b):
     b = b.astype(np.float64)
@@ -173,10 +177,12 @@ def _relative(a, b):
 
 
 def sheet(path: str | Path, title: str, columns: list[str], rows: list[tuple[str, list]], cell: int = 320) -> None:
-    """A labelled PNG. rows: (label, cells); a cell is (picture's path, text below it), its path None for text alone."""
+    """Write a labelled PNG. rows: (label, cells); a cell is (path of a picture or None, text below the picture)."""
     font = ImageFont.load_default(13)
-    left, gap = 130, 8
-    tops, drawn = [2 * _LINE], []
+    left = 130
+    gap = 8
+    tops = [2 * _LINE]
+    drawn = []
     for label, cells in rows:
         images = [_fitted(picture, cell) for picture, _ in cells]
         texts = [_wrapped(text, cell, font) for _, text in cells]
@@ -191,15 +197,15 @@ def sheet(path: str | Path, title: str, columns: list[str], rows: list[tuple[str
     for top, (label, images, texts) in zip(tops, drawn):
         draw.text((4, top), _wrapped(label, left - gap, font), "black", font)
         for number, (image, text) in enumerate(zip(images, texts, strict=True)):
-            at = left + number * (cell + gap)
+            x = left + number * (cell + gap)
             if image:
-                canvas.paste(image, (at, top))
-            draw.text((at, top + (image.height if image else 0)), text, "black", font)
+                canvas.paste(image, (x, top))
+            draw.text((x, top + (image.height if image else 0)), text, "black", font)
     canvas.save(path)
 
 
 def _fitted(path, cell):
-    """The picture, its longest side that of a cell."""
+    """The picture with its longest side as long as a cell."""
     if not path:
         return None
     with Image.open(path) as image:
@@ -209,6 +215,7 @@ def _fitted(path, cell):
 
 
 def _wrapped(text, width, font):
+    """The text in lines of at most `width` pixels."""
     lines = [""]
     for word in text.split(" "):
         longer = f"{lines[-1]} {word}".strip()
@@ -220,6 +227,6 @@ def _wrapped(text, width, font):
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """Markdown."""
+    """A Markdown table."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,6 +1,6 @@
-"""The same objective and optimiser in plain PyTorch, as one would write them: autograd, oneDNN, torch.optim.LBFGS.
+"""cvstyle's objective and optimiser in idiomatic PyTorch: autograd, oneDNN, torch.optim.LBFGS.
 
-Written for comparison only, from the definitions in docs/; PyTorch is no dependency of cvstyle.
+For comparison only, written from the definitions in docs/; cvstyle does not depend on PyTorch.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from cvstyle.losses import parse_layer
 class TorchStyle:
     """Style transfer at one size; `step()` is one L-BFGS iteration of one evaluation.
 
-    net: a NetDef; its layers up to the last one needed are run. problem: see `common.problem`.
+    net: a NetDef, run up to the last layer of a loss. problem: a `common.Problem`.
     """
 
     def __init__(self, net, problem, device="cpu", history=100):
         self.problem = problem
-        take = lambda host: torch.from_numpy(np.array(host, np.float32)).to(device)  # noqa: E731
-        # "octave5:0.1" is a layer with a factor of its own.
+        to_device = lambda host: torch.from_numpy(np.array(host, np.float32)).to(device)  # noqa: E731
+        # "octave5:0.1" is a layer with a factor.
         self.content_weights, self.style_weights = (
             {name: factor * weight for name, factor in map(parse_layer, names)}
             for names, weight in (
@@ -31,15 +31,15 @@ class TorchStyle:
         wanted = {*self.content_weights, *self.style_weights}
         last = max(i for i, d in enumerate(net.layers) if d.name in wanted)
         self.layers = [
-            (d, [take(b) for b in net.weights.get(d.name, ())])
+            (d, [to_device(b) for b in net.weights.get(d.name, ())])
             for d in net.layers[: last + 1]
         ]
         with torch.no_grad():
-            features = self.features(take(problem.content)[None], self.content_weights)
+            features = self.features(to_device(problem.content)[None], self.content_weights)
             self.content = {n: features[n].clone() for n in self.content_weights}
-            features = self.features(take(problem.style)[None], self.style_weights)
+            features = self.features(to_device(problem.style)[None], self.style_weights)
             self.style = {n: self.gram(features[n]) for n in self.style_weights}
-        self.x = take(problem.start)[None].requires_grad_(True)
+        self.x = to_device(problem.start)[None].requires_grad_(True)
         # The tolerances are off, as in cvstyle, so that no iteration is skipped.
         self.optimizer = torch.optim.LBFGS(
             [self.x], lr=1, max_iter=1, history_size=history, tolerance_grad=-1, tolerance_change=-1
@@ -47,14 +47,15 @@ class TorchStyle:
         self.loss = float("nan")
 
     def features(self, x, names):
-        """The outputs of the named layers; blobs are by name, so an in-place layer replaces its own."""
-        blobs, found = {"data": x}, {}
+        """The outputs of the named layers; blobs have names, so an in-place layer replaces its input."""
+        blobs = {"data": x}
+        outputs = {}
         for layer, weights in self.layers:
             if layer.bottoms:
                 blobs[layer.tops[0]] = run(layer, [blobs[b] for b in layer.bottoms], weights)
             if layer.name in names:
-                found[layer.name] = blobs[layer.tops[0]]
-        return found
+                outputs[layer.name] = blobs[layer.tops[0]]
+        return outputs
 
     @staticmethod
     def gram(features):
@@ -67,7 +68,8 @@ class TorchStyle:
         loss = sum(w * F.mse_loss(features[n], self.content[n]) for n, w in self.content_weights.items())
         loss = loss + sum(w * F.mse_loss(self.gram(features[n]), self.style[n]) for n, w in self.style_weights.items())
         block = self.x[..., :-1, :-1]
-        right, below = block - self.x[..., :-1, 1:], block - self.x[..., 1:, :-1]
+        right = block - self.x[..., :-1, 1:]
+        below = block - self.x[..., 1:, :-1]
         return loss + self.problem.tv_weight / 2 * ((right**2).sum() + (below**2).sum())
 
     def closure(self):
@@ -83,8 +85,9 @@ class TorchStyle:
 
 
 def run(layer, bottoms, weights):
-    """One layer of those that VGG-19 and the embedded network have."""
-    x, p = bottoms[0], layer.params
+    """The output of a layer of the types in VGG-19 and the embedded network."""
+    x = bottoms[0]
+    p = layer.params
 
     def pair(name, default, short=None):
         if f"{short or name}_h" in p:

@@ -1,10 +1,10 @@
-"""What `cvstyle plan` says of memory beside what the run takes.
+"""The memory forecast of `cvstyle plan` beside the memory of the run.
 
 usage: python benchmarks/plan.py [--cases cpu,opencl] [--divisor 4]
 
-On CPU backends: VGG-19 of an eighth of its width, where the picture counts most, and the embedded network, each plan
-and each run a process of its own; the run's peak is its resident memory. On OpenCL: VGG-19 of `divisor`-th width, and
-what the devices' pools have taken. Weights are random. Two OpenCL devices need POCL_DEVICES="pthread pthread".
+On CPU backends: VGG-19 of an eighth of its width, where the picture counts most, and the embedded network; each plan
+and each run is a separate process, measured by its peak resident memory. On OpenCL: VGG-19 with --divisor times fewer
+channels, measured by the devices' pools. Weights are random. Two OpenCL devices need POCL_DEVICES="pthread pthread".
 """
 
 from __future__ import annotations
@@ -69,10 +69,11 @@ def main():
 
 
 def _on_cpu(folder, pictures):
-    files = folder / "vgg19.prototxt", folder / "vgg19.caffemodel"
-    write_prototxt(files[0], vgg19(divisor=8))
-    write_caffemodel(files[1], vgg19(divisor=8))
-    network = ["--proto", files[0], "--model", files[1]]
+    proto = folder / "vgg19.prototxt"
+    model = folder / "vgg19.caffemodel"
+    write_prototxt(proto, vgg19(divisor=8))
+    write_caffemodel(model, vgg19(divisor=8))
+    network = ["--proto", proto, "--model", model]
     for case in _CPU:
         options = ["--content", pictures[0], "--style", pictures[1]]
         options += [n for word in case.split() for n in (network if word == "vgg19" else [word])]
@@ -92,11 +93,12 @@ def _on_opencl(divisor, pictures, size, tile_size, optimizer, split):
         "network": Network(vgg19(divisor=divisor), devices[0]), "devices": devices, "split": split, "init": "image",
         "image_size": size, "tile_size": tile_size, "optimizer": optimizer, "num_iterations": 6,
     }  # fmt: skip
-    found, _ = plan(pictures[0], pictures[1:], **options)
+    forecast, _ = plan(pictures[0], pictures[1:], **options)
     stylize(pictures[0], pictures[1:], **options)
-    for ops, need in zip(devices, found.needs):
-        tiles = f"{found.windows} tiles of {found.window[1]}×{found.window[0]}" if found.tile_size else "no tiles"
-        case = f"opencl, {need.place}, {optimizer}, {found.size[1]}×{found.size[0]}, {tiles}"
+    height, width = forecast.window
+    tiles = f"{forecast.windows} tiles of {width}×{height}" if forecast.tile_size else "no tiles"
+    for ops, need in zip(devices, forecast.needs):
+        case = f"opencl, {need.place}, {optimizer}, {forecast.size[1]}×{forecast.size[0]}, {tiles}"
         _row(need.size, ops.pool.max_reserved, case)
 
 

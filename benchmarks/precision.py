@@ -1,11 +1,11 @@
-"""What rounding operands does to the gradient, and to L-BFGS after it, emulated in PyTorch on a CPU.
+"""The effect of rounded operands on the gradient and on L-BFGS, emulated in PyTorch on a CPU.
 
 usage: python benchmarks/precision.py [--size 128] [--narrow 1] [--iterations 0] [--modes tf32,tf32:xw] [--seeds 1]
 
-VGG-19 with random weights and its usual layers. A mode is what a word holds and, behind a colon, what of the forward
-pass takes two words: "fp16:xw" (features and weights, --precision fp16), "fp16:x", "fp16:w", "fp16" (--precision
-fp16-fast). Products and sums are float32, as tensor cores nearly do. The gradient is compared with float64's at the
-content picture with noise on it; with --iterations, losses of L-BFGS from noise are listed instead.
+VGG-19 with random weights and its usual layers. A mode is the type of a word and, behind a colon, the operands of the
+forward pass that take two words: "fp16:xw" (features and weights, --precision fp16), "fp16:x", "fp16:w", "fp16"
+(--precision fp16-fast). Products and sums are float32, nearly as on tensor cores. The gradient is compared with
+float64's at the content picture with added noise; --iterations lists losses of L-BFGS from noise instead.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from cvstyle.backends.device import operands
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--narrow", type=int, default=1, help="so many times fewer channels")
+    parser.add_argument("--narrow", type=int, default=1, help="divisor of the number of channels")
     parser.add_argument("--iterations", type=int, default=0)
     parser.add_argument("--modes", default=",".join(w + s for s in ("", ":xw") for w in operands.FORMATS))
     parser.add_argument("--seeds", type=int, default=1, help="pictures; the largest error is shown")
@@ -58,7 +58,7 @@ def vgg(narrow):
 
 
 def converge(definition, p, modes, count):
-    """Losses of L-BFGS with each mode; the loss itself is rounded like the gradient."""
+    """Print losses of L-BFGS for each mode; rounding applies to the loss as to the gradient."""
     from cvstyle import optimize
     from cvstyle.backends.numpy import Backend
     from cvstyle.optimize import lbfgs
@@ -67,7 +67,8 @@ def converge(definition, p, modes, count):
         style = Emulated(definition, p, mode)
 
         class Function:
-            ops, repeats = Backend(), False
+            ops = Backend()
+            capturable = False
 
             def evaluate(self, x, style=style):
                 gradient = style.gradient(x)
@@ -82,7 +83,7 @@ def converge(definition, p, modes, count):
 
 
 class Emulated(TorchStyle):
-    """A TorchStyle whose products round their operands as a mode says; None: not at all."""
+    """A TorchStyle that rounds the operands of products as the mode says; None: no rounding."""
 
     def __init__(self, definition, p, mode, dtype=torch.float32):
         self.dtype = dtype
@@ -97,7 +98,8 @@ class Emulated(TorchStyle):
         return self.x.grad
 
     def features(self, x, names):
-        x, found = x.to(self.dtype), {}
+        x = x.to(self.dtype)
+        outputs = {}
         for layer, weights in self.layers:
             if layer.type == "Convolution":
                 weight, bias = (w.to(self.dtype) for w in weights)
@@ -111,8 +113,8 @@ class Emulated(TorchStyle):
             else:
                 x = F.max_pool2d(x, 2, 2, ceil_mode=True)
             if layer.name in names:
-                found[layer.name] = x
-        return found
+                outputs[layer.name] = x
+        return outputs
 
     def gram(self, features):
         f = features.flatten(2)[0]
@@ -122,7 +124,7 @@ class Emulated(TorchStyle):
 
 
 def rounded(x, precision):
-    """x as it comes out of a word of this precision."""
+    """x after a round trip through a word of the precision."""
     if precision == "fp16":
         factor = float(operands.fp16_scale(float(x.abs().max())))
         return (x * factor).half().float() / factor
@@ -133,7 +135,7 @@ def rounded(x, precision):
 
 
 def parts(x, precision, split):
-    """x as one word, or as the sum of two."""
+    """(x as one word, None), or two words whose sum is x."""
     high = rounded(x, precision)
     if not split:
         return high, None
@@ -146,8 +148,10 @@ def parts(x, precision, split):
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, precision, split):
-        ctx.weight, ctx.precision = weight, precision
-        (x, x_rest), (w, w_rest) = parts(x, precision, "x" in split), parts(weight, precision, "w" in split)
+        ctx.weight = weight
+        ctx.precision = precision
+        x, x_rest = parts(x, precision, "x" in split)
+        w, w_rest = parts(weight, precision, "w" in split)
         y = F.conv2d(x, w, padding=1)
         if w_rest is not None:
             y = y + F.conv2d(x, w_rest, padding=1)
@@ -157,7 +161,8 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, g):
-        g, w = rounded(g, ctx.precision), rounded(ctx.weight, ctx.precision)
+        g = rounded(g, ctx.precision)
+        w = rounded(ctx.weight, ctx.precision)
         return F.conv_transpose2d(g, w, padding=1), None, None, None
 
 

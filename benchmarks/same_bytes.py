@@ -1,12 +1,12 @@
-"""Pictures, checkpoints and gradients over the options that matter, to compare two versions byte for byte.
+"""Pictures, checkpoints and losses over the options that matter, to compare two versions byte for byte.
 
-usage: python benchmarks/same_bytes.py make FOLDER [--only PATTERN]      with the cvstyle that Python finds
+usage: python benchmarks/same_bytes.py make FOLDER [--only PATTERN]
        python benchmarks/same_bytes.py compare FOLDER OTHER
 
-`make` runs every case in FOLDER, so that the command line in a picture's metadata is the same wherever that is, and
-keeps what it wrote: the picture (whole files are compared), the checkpoint (its entries: the archive has a date) and
-the losses of every iteration (without the column of seconds). Backends choose their kernels without measuring. Cases of
-OpenCL are left out, and said, where there is none; two devices need POCL_DEVICES="pthread pthread".
+`make` runs every case with the cvstyle beside it and FOLDER as the working directory, so that a picture's metadata does
+not depend on the path. `compare` compares pictures as files, checkpoints by entry (the archive has a date), and logs
+without the column of seconds. Backends choose their kernels without measuring. Without OpenCL its cases are skipped,
+with a message; two devices need POCL_DEVICES="pthread pthread".
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from cvstyle.caffe.write import write_caffemodel, write_prototxt
 
 _VGG = "--proto net.prototxt --model net.caffemodel --style-weight 20 --init image"
 _SMALL = "--image-size 96 --num-iterations 6 --threads 2"
-_RUNS = {  # name: options
+_RUNS = {  # case: options
     "native": f"{_SMALL} --backend native",
     "numpy": f"{_SMALL} --backend numpy",
     "opencv": f"{_SMALL} --backend opencv",
@@ -72,7 +72,7 @@ _RUNS = {  # name: options
     "opencl-layers": f"{_SMALL} --backend opencl {_VGG} --gpu 0,1 --split layers",
     "opencl-shared": f"--backend opencl {_VGG} --image-size 400 --gpu 0,1 --num-iterations 2",
 }
-_PRELUDE = {  # what runs before, with the same checkpoint
+_PRELUDE = {  # case: options of an earlier run with the same checkpoint
     "resumed": f"{_SMALL} --backend native --scales 48,96 --num-iterations 5,2 --checkpoint-iter 2",
     "resumed-adam": f"{_SMALL} --backend numpy --optimizer adam --average-iterates 0.5 --num-iterations 3",
 }
@@ -90,7 +90,7 @@ def main():
 
 
 def make(folder: Path, only: str) -> int:
-    """Write what every case gives; returns the number of cases that failed."""
+    """Write the results of every case; returns the number of cases that failed."""
     folder.mkdir(parents=True, exist_ok=True)
     environment = dict(os.environ, PYTHONPATH=str(Path(__file__).resolve().parents[1]), CVSTYLE_MODELS="models")
     environment.setdefault("POCL_DEVICES", "pthread pthread")
@@ -104,13 +104,13 @@ def make(folder: Path, only: str) -> int:
             continue
         for old in folder.glob(f"{name}.*"):
             old.unlink()
-        for turn in ([_PRELUDE[name]] if name in _PRELUDE else []) + [options]:
+        for run_options in ([_PRELUDE[name]] if name in _PRELUDE else []) + [options]:
             words = ["--content", "content.png", "--style", "style.png", "--output", f"{name}.png", "--quiet",
                      "--log", f"{name}.csv", "--checkpoint", f"{name}.npz", "--resume", "--seed", "1",
-                     "--no-autotune", *turn.split()]  # fmt: skip
-            done = subprocess.run([sys.executable, "-m", "cvstyle", "run", *words], env=environment, cwd=folder)
-        failed += done.returncode != 0
-        print(f"{name}: {'done' if done.returncode == 0 else f'failed ({done.returncode})'}", flush=True)
+                     "--no-autotune", *run_options.split()]  # fmt: skip
+            process = subprocess.run([sys.executable, "-m", "cvstyle", "run", *words], env=environment, cwd=folder)
+        failed += process.returncode != 0
+        print(f"{name}: {'done' if process.returncode == 0 else f'failed ({process.returncode})'}", flush=True)
     return failed
 
 
@@ -127,7 +127,7 @@ def write_inputs(folder: Path) -> None:
 
 
 def smooth(rng, height, width, channels):
-    """Noise of a few pixels' scale, 0..255."""
+    """Noise with a scale of a few pixels, 0..255."""
     import cv2
 
     noise = rng.uniform(0, 255, (height // 10, width // 10, channels)).astype(np.float32)
@@ -136,36 +136,25 @@ def smooth(rng, height, width, channels):
 
 
 def compare(folder: Path, other: Path) -> int:
-    """Print every difference between two folders; returns how many files differ, or are in one folder alone."""
+    """Print every difference between two folders; returns the number of files that differ or lack a counterpart."""
     names = [{p.name for p in f.iterdir() if p.is_file() and not p.name.startswith("net.")} for f in (folder, other)]
-    bad = sorted(names[0] ^ names[1])
-    for name in bad:
+    different = sorted(names[0] ^ names[1])
+    for name in different:
         print(f"{name}: in one folder alone")
     for name in sorted(names[0] & names[1]):
-        found = difference(folder / name, other / name)
-        if found:
-            bad.append(name)
-            print(f"{name}: {found}")
-    print(f"{len(names[0] & names[1])} files in both, {len(bad)} differ or are missing")
-    return len(bad)
+        text = difference(folder / name, other / name)
+        if text:
+            different.append(name)
+            print(f"{name}: {text}")
+    print(f"{len(names[0] & names[1])} files in both, {len(different)} differ or are missing")
+    return len(different)
 
 
 def difference(path: Path, other: Path) -> str:
-    """How two files differ; "" where they do not."""
+    """The difference between two files in words; "" for equal files."""
     if path.suffix == ".npz":
-        with zipfile.ZipFile(path) as one, zipfile.ZipFile(other) as two:
-            names = [set(one.namelist()), set(two.namelist())]
-            wrong = {n for n in names[0] & names[1] if one.read(n) != two.read(n)}
-        for name in wrong & {"state.steps.npy", "state.changes.npy"}:  # L-BFGS: rows after the last pair are undefined
-            arrays = [np.load(p) for p in (path, other)]
-            rows = json.loads(arrays[0]["header"].tobytes())["numbers"]["iteration"]
-            if np.array_equal(*(a[name[:-4]][:rows] for a in arrays)):
-                wrong = wrong - {name}
-        if "header.npy" in wrong:  # JSON, in which the order of keys says nothing
-            headers = [json.loads(np.load(p)["header"].tobytes()) for p in (path, other)]
-            wrong = wrong - {"header.npy"} if headers[0] == headers[1] else wrong
-        wrong |= names[0] ^ names[1]
-        return f"entries {', '.join(sorted(wrong))}" if wrong else ""
+        entries = different_entries(path, other)
+        return f"entries {', '.join(sorted(entries))}" if entries else ""
     if path.suffix == ".csv":
         tables = [[row[:1] + row[2:] for row in csv.reader(p.open(encoding="utf-8"))] for p in (path, other)]
         rows = sum(a != b for a, b in zip(*tables)) + abs(len(tables[0]) - len(tables[1]))
@@ -177,6 +166,22 @@ def difference(path: Path, other: Path) -> str:
         if one.shape == two.shape:
             return f"at most {np.abs(one - two).max():.3g} of 255 in the pixels"
     return "the bytes"
+
+
+def different_entries(path: Path, other: Path) -> set[str]:
+    """The entries in which two checkpoints differ."""
+    with zipfile.ZipFile(path) as one, zipfile.ZipFile(other) as two:
+        names = [set(one.namelist()), set(two.namelist())]
+        different = {n for n in names[0] & names[1] if one.read(n) != two.read(n)}
+    for name in different & {"state.steps.npy", "state.changes.npy"}:  # L-BFGS: rows after the last pair are undefined
+        arrays = [np.load(p) for p in (path, other)]
+        rows = json.loads(arrays[0]["header"].tobytes())["numbers"]["iteration"]
+        if np.array_equal(*(a[name[:-4]][:rows] for a in arrays)):
+            different = different - {name}
+    if "header.npy" in different:  # JSON, in which the order of keys has no meaning
+        headers = [json.loads(np.load(p)["header"].tobytes()) for p in (path, other)]
+        different = different - {"header.npy"} if headers[0] == headers[1] else different
+    return different | names[0] ^ names[1]
 
 
 if __name__ == "__main__":

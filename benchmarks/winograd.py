@@ -1,12 +1,12 @@
-"""Winograd convolution on a device: its error by interpolation points, and its time beside the direct kernel's.
+"""Winograd convolution on a device: the error by interpolation points, and the time beside the direct kernel's.
 
 usage: python benchmarks/winograd.py [--size 256] [--rounds 1] [--backend opencl] [--no-times]
 
 The first table is emulated on the host in float32: one convolution of 512 channels, relative norm of the difference
-from float64, for rectified and for signed inputs. The second one is VGG-19 with random weights, content relu4_2 and
-style relu1_1 to relu5_1: milliseconds forward and backward of every convolution with its ReLU and pool, the direct
-kernel everywhere and then the way that the estimate takes, and of the whole evaluation, the median of --rounds. PoCL on
-a processor that it does not know is made to work as in the tests.
+from float64, for rectified and for signed inputs. The second table is VGG-19 with random weights, content relu4_2 and
+style relu1_1 to relu5_1: milliseconds forward and backward of every convolution with its ReLU and pool, and of the
+whole evaluation, medians of --rounds, first with the direct kernel everywhere, then with the estimate's choice. PoCL
+runs on unknown processors as in the tests.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def main():
 
 
 def errors(channels=512, tiles=300):
+    """Print the table of errors."""
     print("\n| | rectified | signed |\n| --- | --- | --- |")
     rows = {name: [] for name in ("direct", *POINTS)}
     for rectified in (True, False):
@@ -72,8 +73,9 @@ def errors(channels=512, tiles=300):
 
 
 def by_winograd(x, weight, m, points):
-    """One tile of m×m outputs from each (channels, m + 2, m + 2) of x, in float32 but for the filters' transform."""
-    points, n = np.array(points, float), m + 2
+    """One tile of m×m outputs from each (channels, m + 2, m + 2) of x, in float32 except the filters' transform."""
+    points = np.array(points, float)
+    n = m + 2
     filters = winograd.evaluation(points)
     inputs = np.zeros((n, n))
     for i in range(n - 1):
@@ -89,20 +91,22 @@ def by_winograd(x, weight, m, points):
 
 
 def both_sides(matrix, x):
-    """matrix · x · matrixᵀ, each sum in order in float32."""
+    """matrix · x · matrixᵀ, with the sums of float32 numbers in order."""
     for _ in range(2):
         rows = []
         for row in matrix.astype(np.float32):
             terms = [row[j] * x[..., j, :] for j in np.flatnonzero(row)]
             rows.append(sum(terms[1:], terms[0]))
-        x = np.stack(rows, -1)  # and transposed
+        x = np.stack(rows, -1)  # transposes, too
     return x
 
 
 def times(args):
+    """Print the table of times."""
     ops = backends.get(args.backend)
     ops.autotune = False
-    size, net = (args.size * 3 // 4, args.size), Network(vgg19(), ops)
+    size = args.size * 3 // 4, args.size
+    net = Network(vgg19(), ops)
     style = [f"relu{block}_1" for block in range(1, 6)]
     plans = lambda *shape, blocks=0, **options: algorithms.best_algorithm(*shape, **options), algorithms.best_algorithm
     results = []

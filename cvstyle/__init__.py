@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
-_PUBLIC = {  # name: its module; type checkers read __init__.pyi
+_PUBLIC = {  # name: module; type checkers read __init__.pyi
     "Objective": "objective",
     "Loss": "losses",
     "load_network": "graph",
@@ -32,7 +32,7 @@ __all__ = [*_PUBLIC, "__version__"]
 
 
 def __getattr__(name):
-    # Imported on first use: `cvstyle --help` must not wait for OpenCV and SciPy.
+    # Imported on first use, so that `cvstyle --help` does not load OpenCV and SciPy.
     if name not in _PUBLIC:
         raise AttributeError(f"module 'cvstyle' has no attribute '{name}'")
     from importlib import import_module

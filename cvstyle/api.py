@@ -1,4 +1,4 @@
-"""For callers: pictures from and to files, the arrays that `Objective` takes, and what layers make of them."""
+"""Public functions: reading and writing of pictures, conversion to network inputs, and features of layers."""
 
 from __future__ import annotations
 
@@ -9,59 +9,59 @@ import numpy as np
 
 from . import images
 from .errors import ImageError, OptionError
-from .fields import PIXELS, WHOLE, argument, as_items
+from .fields import INT, PIXELS, argument, as_items
 from .netdef import IMAGENET
 from .style import check_size, checked_picture
 
 
 def read_picture(path: str | os.PathLike) -> images.Picture:
-    """The picture in a file, upright, as RGB of 0..255 with its alpha and colour profile. Raises ImageError."""
+    """Read a picture, with EXIF orientation applied, as RGB 0..255 with alpha and colour profile. Raises ImageError."""
     return images.read(path)
 
 
 def write_picture(path: str | os.PathLike, picture, *, metadata: dict[str, str] | None = None, bits: int = 8) -> None:
-    """Write a picture as PNG, JPEG, WebP or TIFF, as the path ends, with its alpha and colour profile.
+    """Write a picture as PNG, JPEG, WebP or TIFF, by the extension, with its alpha and colour profile.
 
-    picture: a Picture, an array (H, W, 3) in the order RGB, of uint8, uint16 or floats of 0..255, or a Pillow image.
+    picture: a Picture, a Pillow image, or an array (H, W, 3) in RGB order, of uint8, uint16 or floats 0..255.
     metadata: texts to store in the file. bits: 8 or, for PNG and TIFF, 16.
-    The file appears whole or not at all. Raises ImageError.
+    The file is written atomically. Raises ImageError.
     """
     picture = images.as_picture(picture)
     images.write(path, picture.rgb, picture.alpha, picture.icc, metadata, bits)
 
 
 def preprocess(picture, size: int | None = None, network=None) -> np.ndarray:
-    """The array that `Objective` and a network take: (3, H, W) float32, of 0..255 less a mean.
+    """The input array of `Objective` and networks: (3, H, W) float32, 0..255 minus a mean.
 
-    picture: a path, a Picture, a Pillow image or an array (H, W, 3) in the order RGB, of uint8, uint16 or floats of
-        0..255; alpha is left out.
-    size: the longest side in pixels, to which the picture is shrunk or enlarged; None: as it is.
-    network: whose order of channels and mean it has (`Network.convention`); None: BGR and ImageNet's.
+    picture: a path, a Picture, a Pillow image, or an array (H, W, 3) in RGB order, of uint8, uint16 or floats 0..255;
+        alpha is ignored.
+    size: longest side in pixels after resizing; None: unchanged.
+    network: its `convention` determines the order of channels and the mean; None: BGR and ImageNet's mean.
 
         content = cvstyle.preprocess("photo.jpg", size=512)
         style = cvstyle.preprocess("painting.jpg", size=512)
         objective = cvstyle.Objective(net, content=content, styles=[style])
         loss, gradient = objective(content)
 
-    Raises ImageError for what is no picture and OptionError for a size that is no whole number above zero.
+    Raises ImageError for an invalid picture, OptionError for a size that is no whole number above zero.
     """
     rgb = images.as_picture(picture).rgb
-    size = argument("size", size, WHOLE, PIXELS)
+    size = argument("size", size, INT, PIXELS)
     if size is not None:
         rgb = images.resize(rgb, images.target_size(*rgb.shape[:2], size))
     return images.preprocess(rgb, convention=_convention_of(network))
 
 
 def deprocess(x: np.ndarray, network=None) -> images.Picture:
-    """The picture of an array (3, H, W) of floats such as `preprocess` makes with the same network: its inverse.
+    """The inverse of `preprocess` with the same network, for an array (3, H, W) of floats.
 
-    Values beyond 0..255 are kept until the picture is written. Raises ImageError.
+    Values outside 0..255 are clipped only in files. Raises ImageError.
     """
     if not isinstance(x, np.ndarray):
         raise ImageError(f"deprocess: {type(x).__name__} is no array; give one of NumPy, (3, H, W)")
     if x.ndim != 3 or x.shape[0] != 3 or not x.size or x.dtype.kind != "f":
         raise ImageError(f"deprocess: the array is {x.shape} of {x.dtype}; it must be (3, H, W) of floats")
-    with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and are refused
+    with np.errstate(over="ignore"):  # overflow gives infinity, which is rejected below
         rgb = images.deprocess(x, convention=_convention_of(network))
     if not np.isfinite(rgb).all():
         raise ImageError("deprocess: the array has values that are NaN or infinite; start again from another one")
@@ -69,14 +69,14 @@ def deprocess(x: np.ndarray, network=None) -> images.Picture:
 
 
 def features(net, picture: np.ndarray, layers: Sequence[str] | str) -> dict[str, np.ndarray]:
-    """Layer name → its feature map on the host, (C, H, W) float32, or (C,) of a fully connected layer.
+    """Feature maps by layer name, on the host: (C, H, W) float32, or (C,) for a fully connected layer.
 
-    picture: an array (3, H, W) such as `preprocess` makes. layers: names, as a list or a comma list.
-    Raises OptionError for a layer that there is not, ImageError for another array or one too small for the network.
+    picture: an array (3, H, W) as from `preprocess`. layers: names, as a list or comma-separated text.
+    Raises OptionError for an unknown layer, ImageError for an invalid array or one too small for the network.
     """
     names = as_items(layers)
     if not names:
-        raise OptionError("no layer is named whose features are wanted ('cvstyle info' lists them)")
+        raise OptionError("no layer is named ('cvstyle info' lists the layers)")
     program = net.program(names)
     check_size(program, checked_picture(picture, "input"), "input")
     with net.ops.lock:

@@ -1,7 +1,7 @@
-"""Checkpoints: everything that a run needs to go on as if nothing had happened, in one .npz file.
+"""Checkpoint files: everything that a run needs to resume to the same bytes, in one .npz file.
 
-The file is NumPy's own (readable with `numpy.load`): arrays by name, and "header", JSON as bytes. It is written beside
-its place and moved there when it is whole and on disk, so a run killed at any moment leaves the one before.
+`numpy.load` reads the file: arrays by name, and "header", JSON as bytes. A checkpoint is written to a temporary file
+beside its path and renamed once it is complete and on disk, so a run killed at any moment leaves the previous one.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ from typing import Any
 import numpy as np
 
 from .errors import CheckpointError
-from .folders import replacing
+from .paths import atomic_write
 
 _FORMAT = 1
 
 
 def digest(*arrays) -> str:
-    """A short name for the contents of arrays."""
-    found = hashlib.sha256()
+    """16 hexadecimal digits of the SHA-256 of arrays, their shapes and dtypes."""
+    sha256 = hashlib.sha256()
     for array in arrays:
-        found.update(repr((array.shape, array.dtype.str)).encode())
-        found.update(np.ascontiguousarray(array))
-    return found.hexdigest()[:16]
+        sha256.update(repr((array.shape, array.dtype.str)).encode())
+        sha256.update(np.ascontiguousarray(array))
+    return sha256.hexdigest()[:16]
 
 
 def check_writable(path: str, resume: bool) -> None:
-    """Raises CheckpointError where a checkpoint could not be written, or would replace one that nobody resumes."""
+    """Raises CheckpointError where no checkpoint can be written, or where it would replace one without resuming it."""
     folder = os.path.dirname(os.path.abspath(path))
     if os.path.isdir(path) or not os.path.isdir(folder):
         raise CheckpointError(f"{path}: this is no place for a checkpoint; name a file in a folder that exists")
     if not os.access(folder, os.W_OK):
         raise CheckpointError(f"{path}: the folder may not be written to; choose another")
     if os.path.exists(path) and not resume:
-        raise CheckpointError(f"{path}: this checkpoint exists; add --resume to go on from it, or remove it")
+        raise CheckpointError(f"{path}: this checkpoint exists; add --resume to continue from it, or remove it")
 
 
 def save(path: str, header: dict, arrays: dict[str, Any], to_host: Callable[[Any], np.ndarray] = np.asarray) -> None:
-    """Write a checkpoint. Raises CheckpointError where the disk cannot take it.
+    """Write a checkpoint. Raises CheckpointError where writing fails.
 
-    header: values that JSON can hold. to_host: makes a NumPy array of an item of `arrays`, one at a time.
+    header: JSON values. to_host: converts an item of `arrays` to a NumPy array; called for one item at a time.
     """
     header = json.dumps({"format": _FORMAT, "arrays": list(arrays), **header}).encode()
     entries = {"header": lambda: np.frombuffer(header, np.uint8)}
@@ -56,15 +56,15 @@ def save(path: str, header: dict, arrays: dict[str, Any], to_host: Callable[[Any
     prefix = f".{name}.part-"
     try:
         for left in glob.glob(os.path.join(glob.escape(folder), f"{glob.escape(prefix)}*")):
-            os.remove(left)  # of a run that was killed while it wrote
-        with replacing(os.path.abspath(path), prefix, "") as file:
-            with zipfile.ZipFile(file, "w") as archive:  # as numpy.savez writes it
+            os.remove(left)  # from a run killed while writing
+        with atomic_write(os.path.abspath(path), prefix, "") as file:
+            with zipfile.ZipFile(file, "w") as archive:  # the format of numpy.savez
                 for name, array in entries.items():
                     with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                         np.lib.format.write_array(entry, array(), allow_pickle=False)
             file.flush()
             os.fsync(file.fileno())
-        _settle(folder)
+        _fsync_folder(folder)
     except OSError as error:
         raise CheckpointError(
             f"{path}: the checkpoint cannot be written ({error.strerror or error}); one from before is untouched"
@@ -72,10 +72,10 @@ def save(path: str, header: dict, arrays: dict[str, Any], to_host: Callable[[Any
 
 
 def load(path: str) -> tuple[dict, dict[str, np.ndarray]]:
-    """(header, arrays) of a checkpoint. Raises CheckpointError for another kind of file, or a damaged one."""
+    """(header, arrays) of a checkpoint. Raises CheckpointError for a damaged file or another kind of file."""
     try:
         with zipfile.ZipFile(path) as file:
-            if file.testzip() is not None:  # NumPy reads, and checks, no further than a damaged shape says
+            if file.testzip() is not None:  # NumPy reads, and checks, only as far as a damaged shape says
                 raise ValueError("its contents do not have their checksum")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -87,7 +87,7 @@ def load(path: str) -> tuple[dict, dict[str, np.ndarray]]:
         raise CheckpointError(f"{path}: there is no such checkpoint") from None
     except MemoryError:
         raise
-    except Exception as error:  # zipfile's and NumPy's errors about damaged files have no common class
+    except Exception as error:  # the errors of zipfile and NumPy for damaged files have no common class
         cause = " ".join(str(error).split())
         raise CheckpointError(
             f"{path}: this is no checkpoint, or a truncated or damaged one ({cause}); give another, or start without "
@@ -98,18 +98,18 @@ def load(path: str) -> tuple[dict, dict[str, np.ndarray]]:
     return header, arrays
 
 
-def check_same(path: str, known: dict, now: dict) -> None:
-    """Raises CheckpointError naming the first setting in which a checkpoint's run differs from this one."""
-    for name, value in now.items():
-        if known.get(name) != value:
+def check_same(path: str, saved: dict, current: dict) -> None:
+    """Raises CheckpointError naming the first setting in which the checkpoint's run differs from the current run."""
+    for name, value in current.items():
+        if saved.get(name) != value:
             raise CheckpointError(
-                f"{path}: it belongs to a run with another {name} ({known.get(name)}; here {value}); give the settings "
+                f"{path}: it belongs to a run with another {name} ({saved.get(name)}; here {value}); give the settings "
                 "that it was started with, or another checkpoint"
             )
 
 
-def _settle(folder):
-    """Make the new name last, where the system can say so for folders."""
+def _fsync_folder(folder):
+    """Make the new file name durable, on systems that can sync a folder."""
     with suppress(OSError, AttributeError):
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:

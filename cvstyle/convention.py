@@ -1,7 +1,7 @@
-"""What a net takes for a picture: mean, order and number of channels, scale; by its file, or as it is told.
+"""Input convention of a net: mean, order and number of channels, and scale, from its file or from options.
 
-The arrays that are optimised are in the units of pixels whatever the net, so that total variation, step sizes and
-bounds mean the same for all: what scales them, or makes one channel of three, is a layer before the file's own.
+The optimised arrays are in pixel units for every net, so that total variation, step sizes and bounds have the same
+meaning. Scaling and conversion to luminance are layers in front of the file's own.
 """
 
 from __future__ import annotations
@@ -14,37 +14,37 @@ from dataclasses import replace
 import numpy as np
 
 from .errors import ModelError, OptionError
-from .fields import ABOVE_ZERO, MEAN, NAME, NUMBER, argument
+from .fields import FLOAT, MEAN, NAME, POSITIVE, argument
 from .netdef import Convention, LayerDef, NetDef, imagenet_mean
 
 CHANNELS = ("bgr", "rgb")
-_LUMINANCE_BGR = (0.114, 0.587, 0.299)  # ITU-R BT.601, as OpenCV makes the grey pictures that Caffe reads
-# Layers with as many channels above as below, by which weights that tell of the picture's are found.
+_LUMINANCE_BGR = (0.114, 0.587, 0.299)  # ITU-R BT.601, as in OpenCV's grey pictures, which Caffe reads
+# Layers that preserve the number of channels, on the way from an input to its first convolution.
 _SAME_CHANNELS = ("BatchNorm", "Bias", "Dropout", "LRN", "MVN", "Pooling", "Power", "ReLU", "Scale", "Split")
 
 
 def fitted(net: NetDef, mean=None, input_scale=None, channels=None) -> NetDef:
-    """The net as one of pictures: it takes arrays (1, 3, H, W) of its `convention`, and scales them itself.
+    """The net for pictures: it takes arrays (1, 3, H, W) of its `convention`, and scales them itself.
 
-    mean: one number, or one per channel in their order, of 0..255; input_scale: what pixels less the mean are
-    multiplied with; channels: "bgr" or "rgb". None: what the file's transform_param says, else ImageNet's mean, 1 and
-    "bgr". A net of one channel takes the luminance.
+    mean: one number, or one per channel in their order, of 0..255; input_scale: factor of the pixels after subtraction
+    of the mean; channels: "bgr" or "rgb". None: from the file's transform_param, else ImageNet's mean, 1 and "bgr".
+    A net with one channel gets the luminance.
 
-    Raises OptionError for values that are none, ModelError where the file says what cannot be, or the net takes
-    neither three channels nor one.
+    Raises OptionError for invalid values, ModelError for an invalid transform_param, or if the net has neither three
+    input channels nor one.
     """
     channels = argument("channels", channels, NAME) or "bgr"
     if channels not in CHANNELS:
-        raise OptionError(f"channels must be {' or '.join(CHANNELS)}, not '{channels}'")
-    scale = argument("input_scale", input_scale, NUMBER, ABOVE_ZERO)
+        raise OptionError(f"--channels must be {' or '.join(CHANNELS)}, not '{channels}'")
+    scale = argument("input_scale", input_scale, FLOAT, POSITIVE)
     if scale is None:
         scale = net.transform.scale if net.transform else 1.0
         if not 0 < scale < math.inf:
             raise ModelError(f"{net.source}: its transform_param has the scale {scale:g}; say --input-scale")
     counts = {name: _channels(net, name) for name, shape in net.inputs.items() if shape is None or len(shape) == 4}
-    odd = next((name for name, count in counts.items() if count not in (1, 3, None)), None)
-    if odd is not None and len(counts) == 1:
-        raise ModelError(f"{net.source}: input '{odd}' has {counts[odd]} channels; a picture has 3, or 1 as luminance")
+    bad = next((name for name, count in counts.items() if count not in (1, 3, None)), None)
+    if bad is not None and len(counts) == 1:
+        raise ModelError(f"{net.source}: input '{bad}' has {counts[bad]} channels; a picture has 3, or 1 as luminance")
     mean, missing = _mean(net, argument("mean", mean, MEAN), channels)
     grey = 1 in counts.values() and 3 not in counts.values()
     convention = Convention(tuple(mean), channels, luminance=grey, scale=scale, missing=missing)
@@ -52,7 +52,7 @@ def fitted(net: NetDef, mean=None, input_scale=None, channels=None) -> NetDef:
 
 
 def _mean(net, given, channels):
-    """(a mean per channel, the file that should have said it, "" if none)."""
+    """(mean per channel, name of the missing mean file or "")."""
     if given is not None:
         return given, ""
     stated = net.transform
@@ -60,16 +60,16 @@ def _mean(net, given, channels):
         try:
             return MEAN.convert(stated.mean), ""
         except ValueError:
-            told = ",".join(f"{n:g}" for n in stated.mean[:4])
+            text = ",".join(f"{n:g}" for n in stated.mean[:4])
             raise ModelError(
-                f"{net.source}: its transform_param comes to the mean {told}; one finite number, or three, are "
+                f"{net.source}: its transform_param comes to the mean {text}; one finite number, or three, are "
                 "needed: say --mean"
             ) from None
     return imagenet_mean(channels), ntpath.basename(stated.mean_file) if stated else ""
 
 
 def _channels(net, name):
-    """How many channels an input has: as its shape or the weights of the first convolution tell, else None."""
+    """The number of channels of an input, by its shape or the weights of its first convolution; None if unknown."""
     if net.inputs[name] is not None:
         return net.inputs[name][1]
     same = {name}
@@ -87,29 +87,32 @@ def _channels(net, name):
 
 
 def _with_first_layers(net, counts):
-    """The net with layers in front that make of each input's three channels what the file's first layers take."""
-    scale, order = net.convention.scale, 1 if net.convention.channels == "bgr" else -1
-    first, inputs, weights = [], dict(net.inputs), {}
+    """The net with layers in front that convert three channels to the input of the file's first layers."""
+    scale = net.convention.scale
+    order = 1 if net.convention.channels == "bgr" else -1
+    first = []
+    inputs = dict(net.inputs)
+    weights = {}
     taken = {layer.name for layer in net.layers}
     for name, count in counts.items():
-        # In place, so that whatever reads the input reads what they make of it.
+        # In place, so that all readers of the input get the converted values.
         if count == 1:
-            own = _free(f"{name}/luminance", taken)
+            layer = _unused(f"{name}/luminance", taken)
             params = {"num_output": 1, "kernel_size": [1], "bias_term": False}
-            first.append(LayerDef(own, "Convolution", (name,), (name,), params))
-            weights[own] = [np.float32(_LUMINANCE_BGR[::order]).reshape(1, 3, 1, 1) * np.float32(scale)]
+            first.append(LayerDef(layer, "Convolution", (name,), (name,), params))
+            weights[layer] = [np.float32(_LUMINANCE_BGR[::order]).reshape(1, 3, 1, 1) * np.float32(scale)]
             inputs[name] = net.inputs[name] and (net.inputs[name][0], 3, *net.inputs[name][2:])
         elif scale != 1:
-            first.append(LayerDef(_free(f"{name}/scale", taken), "Power", (name,), (name,), {"scale": scale}))
+            first.append(LayerDef(_unused(f"{name}/scale", taken), "Power", (name,), (name,), {"scale": scale}))
     if not first:
         return net
-    # Without weights the net is a graph alone, and says so where they are asked for.
+    # A net without weights stays without, for the error message on their use.
     weights = ChainMap(weights, net.weights) if net.weights else net.weights
     return replace(net, inputs=inputs, layers=(*first, *net.layers), weights=weights)
 
 
-def _free(name, taken):
-    """The name, or one like it that no layer has."""
+def _unused(name, taken):
+    """The name, with underscores appended until it is unused."""
     while name in taken:
         name += "_"
     return name

@@ -1,11 +1,27 @@
-"""Errors that a user can act on: one line that names the thing, the cause and the way out.
+"""Errors that a user can act on: one line with the subject, the cause and the way out.
 
-The command line prints the message of any `CvstyleError` without a traceback and exits with status 2.
+The command line prints the message of a `CvstyleError` without a traceback and exits with status 2.
 """
+
+import re
+
+_QUOTED_OR_OPTION = re.compile(r"(?<!\w)'[^']*'|(?<![^\s(])--([a-z][a-z-]*)")
 
 
 class CvstyleError(Exception):
-    """Base of all errors that cvstyle raises on purpose."""
+    """Base of all errors that cvstyle raises on purpose.
+
+    Messages are written with options as on the command line (--image-size); `str` gives the keywords of Python
+    (image_size).
+    """
+
+    def __str__(self) -> str:
+        return _QUOTED_OR_OPTION.sub(lambda m: m[1].replace("-", "_") if m[1] else m[0], self.command_line)
+
+    @property
+    def command_line(self) -> str:
+        """The message with options as on the command line."""
+        return super().__str__()
 
 
 class ModelError(CvstyleError):
@@ -13,7 +29,7 @@ class ModelError(CvstyleError):
 
 
 class ShapeError(ModelError):
-    """A picture of a size, or blobs of shapes, that a layer cannot take."""
+    """A picture size or blob shapes that a layer does not accept."""
 
 
 class ImageError(CvstyleError):
@@ -21,11 +37,11 @@ class ImageError(CvstyleError):
 
 
 class OptionError(CvstyleError):
-    """An option, or a combination of options, that makes no sense."""
+    """An invalid option or combination of options."""
 
 
 class DeviceError(CvstyleError):
-    """A device that failed, or a kernel that does not compile or run on it: names the operation and the device."""
+    """A device failure, or a kernel that does not compile or run: names the operation and the device."""
 
 
 class CheckpointError(CvstyleError):
@@ -33,7 +49,7 @@ class CheckpointError(CvstyleError):
 
 
 class CheckpointWarning(UserWarning):
-    """A checkpoint that could not be written; the run goes on."""
+    """A checkpoint that could not be written; the run continues."""
 
 
 class NumericalError(CvstyleError):
@@ -41,11 +57,11 @@ class NumericalError(CvstyleError):
 
 
 def nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
-    """A phrase that suggests the known names most like `name`, for the end of an error message."""
+    """The end of an error message that suggests the known names most similar to `name`."""
     import difflib
 
-    found = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    if found:
-        return "did you mean " + " or ".join(found) + "?"
+    matches = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if matches:
+        return "did you mean " + " or ".join(matches) + "?"
     shown = ", ".join(list(known)[:12])
     return f"known: {shown}{', ...' if len(known) > 12 else ''}"

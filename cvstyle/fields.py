@@ -1,7 +1,7 @@
-"""Options: fields of dataclasses that carry their help, kind and limits.
+"""Declarative options: dataclass fields with help, type and range, from which the command line builds its parser.
 
-`option(...)` declares a field, `options_of(cls)` reads the records, and a dataclass that inherits `Settings` converts
-its values, or refuses them, as it is made. The command line makes its parser from the records. Standard library only.
+`option(...)` declares a field, `options_of(cls)` returns the records, and a dataclass derived from `Settings` converts
+its values at construction. Standard library only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 from .errors import OptionError, nearest
 
 REQUIRED = dataclasses.MISSING
-_SHOWN = 60  # characters of a refused value
+_MAX_SHOWN = 60  # characters of a rejected value in an error message
 
 PICTURES = "pictures"
 MODEL = "model files"
@@ -29,49 +29,48 @@ REPORTS = "reports"
 GROUPS = (PICTURES, MODEL, NETWORK, WEIGHTS, OPTIMISATION, LARGE, REPORTS)
 
 
-# Conversions: from a text of the command line or a Python object, NumPy's numbers and arrays included, to the value
-# that an option keeps. They raise TypeError, ValueError or ArithmeticError. bool is an int to Python, but no number
-# here.
+# Converters from command-line text or a Python object (NumPy's numbers and arrays included) to an option's value. They
+# raise TypeError, ValueError or ArithmeticError. A bool does not count as a number.
 
 
-def as_number(value: object) -> float:
+def as_float(value: object) -> float:
     """3.5 from "3.5" or another kind of number."""
     if isinstance(value, bool) or not isinstance(value, str | Real):
         raise TypeError
     return float(value)
 
 
-def as_whole(value: object) -> int:
+def as_int(value: object) -> int:
     """512 from 512.0, "512", "512.0" or "5.12e2", as Lua reads numbers."""
     try:
         if isinstance(value, str | Integral) and not isinstance(value, bool):
             return int(value)
     except ValueError:
         pass  # a text such as "5.12e2"
-    value = as_number(value)
+    value = as_float(value)
     if not value.is_integer():
         raise ValueError
     return int(value)
 
 
 def as_count(value: object) -> int:
-    """4 from 4.0 or "4"; a text has nothing but digits and is above zero."""
+    """4 from 4.0 or "4"; text must be digits only and above zero."""
     if isinstance(value, str) and not (value.isdecimal() and int(value)):
         raise ValueError
-    return as_whole(value)
+    return as_int(value)
 
 
-def as_switch(value: object) -> bool:
+def as_bool(value: object) -> bool:
     """True from 1 or "1"."""
-    value = as_whole(value) if isinstance(value, str) else value
+    value = as_int(value) if isinstance(value, str) else value
     if value not in (0, 1):
         raise ValueError
     return bool(value)
 
 
 def as_name(value: object) -> str:
-    """A name; "2" from 2, the number of a device."""
-    return str(value) if isinstance(value, str) else str(as_whole(value))
+    """A name as text; "2" from the device number 2."""
+    return str(value) if isinstance(value, str) else str(as_int(value))
 
 
 def as_path(value: object) -> str:
@@ -83,7 +82,7 @@ def as_path(value: object) -> str:
 
 
 def as_items(value: object) -> list:
-    """["a", "b"] from "a,b"; the items of a list, an array or anything else that has some."""
+    """["a", "b"] from "a,b"; the items of any iterable."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     if isinstance(value, bytes | Mapping):  # their items are bytes and keys
@@ -92,228 +91,270 @@ def as_items(value: object) -> list:
 
 
 def as_paths(value: object) -> list[str]:
-    """["a.png", "b.png"] from "a.png,b.png", unless the whole is the name of one file."""
+    """["a.png", "b.png"] from "a.png,b.png", unless that is the name of a single file."""
     if isinstance(value, str) and not os.path.exists(value):
         return [part for part in value.split(",") if part]
     return [as_path(item) for item in ([value] if isinstance(value, str | os.PathLike) else as_items(value))]
 
 
-def as_numbers(value: object) -> list[float]:
+def as_floats(value: object) -> list[float]:
     """[3.0, 7.0] from "3,7"."""
-    return [as_number(item) for item in as_items(value)]
+    return [as_float(item) for item in as_items(value)]
 
 
 def as_mean(value: object) -> list[float]:
-    """[104.0, 117.0, 123.0] from "104,117,123"; three times the one from "127.5" or 127.5."""
-    found = [as_number(value)] if isinstance(value, Real) else as_numbers(value)
-    if len(found) not in (1, 3) or not all(map(math.isfinite, found)):
+    """[104.0, 117.0, 123.0] from "104,117,123"; one number, "127.5" or 127.5, counts for all three."""
+    values = [as_float(value)] if isinstance(value, Real) else as_floats(value)
+    if len(values) not in (1, 3) or not all(map(math.isfinite, values)):
         raise ValueError
-    return found * (3 // len(found))
+    return values * (3 // len(values))
 
 
-def as_whole_numbers(value: object) -> list[int]:
+def as_ints(value: object) -> list[int]:
     """[256, 512] from "256,512"."""
-    found = [as_whole(item) for item in as_items(value)]
-    if isinstance(value, str) and not found:
+    values = [as_int(item) for item in as_items(value)]
+    if isinstance(value, str) and not values:
         raise ValueError
-    return found
+    return values
 
 
 def as_counts(value: object) -> int | list[int]:
-    """400 from 400; [6, 4] from "6,4", but an int where a list has nothing."""
-    found = as_whole(value) if isinstance(value, Real) else as_whole_numbers(value)
-    if found == []:
+    """400 from 400; [6, 4] from "6,4"; ValueError for an empty list."""
+    counts = as_int(value) if isinstance(value, Real) else as_ints(value)
+    if counts == []:
         raise ValueError
-    return found
+    return counts
 
 
 def as_layers(value: object) -> list:
-    """["relu1_1", ("relu2_1", 2.0)] from names, pairs, a mapping or "relu1_1,relu2_1:2", whose parts stay texts."""
+    """["relu1_1", ("relu2_1", 2.0)] from names, pairs or a mapping; ["relu1_1", "relu2_1:2"] from text."""
     return [_layer(entry) for entry in (value.items() if isinstance(value, Mapping) else as_items(value))]
 
 
 def _layer(entry):
-    """A factor that is an int stays one, since checkpoints hold the pair's text."""
+    """An int factor stays an int, since checkpoints store the text of the pair."""
     if isinstance(entry, str):
         return str(entry)
     name, factor = entry
     if not isinstance(name, str) or isinstance(factor, str):
         raise TypeError
-    return str(name), factor if type(factor) is int else as_number(factor)
+    return str(name), factor if type(factor) is int else as_float(factor)
+
+
+class Offload(NamedTuple):
+    """Storage of a run's large arrays outside the device: files in `folder`, or host memory if it is None."""
+
+    folder: str | None = None
+
+
+def as_offload(value: object) -> Offload:
+    """Offload() from "host" or ""; Offload("DIR") from "disk:DIR" or "DIR"."""
+    if isinstance(value, Offload):
+        return value
+    value = as_path(value)
+    return Offload(None if value in ("", "host") else value.removeprefix("disk:"))
 
 
 def as_cuts(value: object) -> list[int | str]:
-    """[3, "pool2"] from "3,pool2": layers by number or name; the numbers of a text ascend from 1 on."""
+    """[3, "pool2"] from "3,pool2": layers by number or name; numbers in text must ascend, from 1 or more."""
     if not isinstance(value, str):
-        return [str(item) if isinstance(item, str) else as_whole(item) for item in as_items(value)]
-    found = [int(part) if part.lstrip("+-").isdecimal() else part for part in as_items(value)]
-    counted = [part for part in found if isinstance(part, int)]
-    if counted != sorted(set(counted)) or min(counted, default=1) < 1 or (value and not found):
+        return [str(item) if isinstance(item, str) else as_int(item) for item in as_items(value)]
+    cuts = [int(part) if part.lstrip("+-").isdecimal() else part for part in as_items(value)]
+    numbers = [part for part in cuts if isinstance(part, int)]
+    if numbers != sorted(set(numbers)) or min(numbers, default=1) < 1 or (value and not cuts):
         raise ValueError
-    return found
+    return cuts
 
 
 class Kind(NamedTuple):
-    """The values that an option takes.
+    """The type of an option's values.
 
-    convert: a conversion (see above). needed: a clause for the end of the message that refuses a value. refusal: the
-    clause after a refused text on the command line. words: texts with a value of their own.
+    converter: one of the functions above. expected: the clause of an error message that names the expected values.
+    parse_error: the clause after a rejected text on the command line. keywords: texts with a special value.
     """
 
-    convert: Callable[[object], object]
-    needed: str
-    refusal: str = ""
-    words: Mapping[str, object] = {}
+    converter: Callable[[object], object]
+    expected: str
+    parse_error: str = ""
+    keywords: Mapping[str, object] = {}
 
-    def read(self, value: object) -> object:
-        """The value that is kept."""
-        return self.words[value] if isinstance(value, str) and value in self.words else self.convert(value)
+    def convert(self, value: object) -> object:
+        """The option's value for a text or a Python object."""
+        return self.keywords[value] if isinstance(value, str) and value in self.keywords else self.converter(value)
 
 
-WHOLE = Kind(as_whole, "a whole number is needed", "is not a whole number")
-NUMBER = Kind(as_number, "a number is needed", "is not a number")
-SWITCH = Kind(as_switch, "True or False is needed", "is not a whole number")
+INT = Kind(as_int, "a whole number is needed", "is not a whole number")
+FLOAT = Kind(as_float, "a number is needed", "is not a number")
+BOOL = Kind(as_bool, "True or False is needed", "is not a whole number")
 NAME = Kind(as_name, "a name is needed")
-FILE = Kind(as_path, "a path is needed")
-FILES = Kind(as_paths, "paths such as a.png,b.png are needed")
+PATH = Kind(as_path, "a path is needed")
+PATHS = Kind(as_paths, "paths such as a.png,b.png are needed")
 LAYERS = Kind(as_layers, "layers such as relu1_1,relu2_1:2 are needed")
 _SIZES = "is not a list of whole numbers such as 256,512"
-BLEND = Kind(as_numbers, "numbers such as 3,7 are needed", "is not a list of numbers such as 3,7", {"nil": None})
+BLEND = Kind(as_floats, "numbers such as 3,7 are needed", "is not a list of numbers such as 3,7", {"nil": None})
 MEAN = Kind(
     as_mean, "three numbers such as 104,117,123, or one for all channels, are needed",
     "is not three numbers such as 104,117,123, nor one for all channels",
 )  # fmt: skip
-WHOLES = Kind(as_whole_numbers, "whole numbers such as 256,512 are needed")
+INTS = Kind(as_ints, "whole numbers such as 256,512 are needed", _SIZES)
 COUNTS = Kind(as_counts, "a whole number, or one for each scale, is needed", _SIZES)
-SCALES = Kind(as_whole_numbers, "auto, or sizes such as 256,512,1024, are needed", _SIZES, {"auto": "auto"})
+SCALES = Kind(as_ints, "auto, or sizes such as 256,512,1024, are needed", _SIZES, {"auto": "auto"})
 TILE = Kind(
     as_count, "auto, or a number of pixels, is needed", "is not a number of pixels such as 1024, nor auto or off",
     {"auto": "auto", "off": None},
 )  # fmt: skip
+OFFLOAD = Kind(as_offload, "host, or disk:FOLDER, is needed")
 CUTS = Kind(as_cuts, "layers such as 3,pool2 are needed", "is not a list of ascending positions such as 3,6,12")
 THREADS = Kind(as_count, "a number of threads is needed", "is not a number of threads")
-_OF_ANNOTATION = {"int": WHOLE, "float": NUMBER, "bool": SWITCH, "str": NAME}
+_KIND_OF_ANNOTATION = {"int": INT, "float": FLOAT, "bool": BOOL, "str": NAME}
 
 
 class Limits(NamedTuple):
-    """The finite numbers that an option takes, from `low` to `high` but for the excluded ones.
+    """The finite numbers from `low` to `high` without the excluded ones.
 
-    needed: a clause for the message that refuses another.
+    expected: the clause of an error message that names them.
     """
 
-    needed: str
+    expected: str
     low: float = -math.inf
     high: float = math.inf
     excluded: tuple[float, ...] = ()
 
-    def admit(self, value: float) -> bool:
-        """Whether a number is within the limits."""
+    def contains(self, value: float) -> bool:
+        """True for a number within the limits."""
         return -math.inf < value < math.inf and self.low <= value <= self.high and value not in self.excluded
 
 
-ABOVE_ZERO = Limits("a number above zero is needed", low=0, excluded=(0,))
+POSITIVE = Limits("a number above zero is needed", low=0, excluded=(0,))
 PIXELS = Limits("a number of pixels above zero is needed", low=0, excluded=(0,))
-NOT_NEGATIVE = Limits("a finite number that is not negative is needed", low=0)
+NONNEGATIVE = Limits("a finite number that is not negative is needed", low=0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """One option of a run.
+    """An option of a run.
 
-    default: `REQUIRED` where there is none; None where the network, the optimiser or the machine decides.
-    help: "%(default)s" in it stands for the default, "%%" for a percent sign, as argparse has it.
-    group: one of `GROUPS`; None for an option that another option's text sets.
-    metavar: the form of its text. unit: that of its number. limits, choices: restrictions of its value.
-    flags: the reference's spellings beside the name's own. const: the value of the spelling without a text.
-    identity: whether a run must have the value of the checkpoint that it goes on from.
+    default: `REQUIRED` if there is none; None if the network, the optimiser or the machine decides.
+    help: text with argparse's placeholders, "%(default)s" and "%%".
+    group: one of `GROUPS`.
+    metavar: the form of its text. unit: the unit of a number. limits, choices: the valid values.
+    flags: further spellings: the reference's or those of earlier versions. const: the value if given without text.
+    switches: spellings without text, and the value that each stands for.
+    identity: True if a resumed run must have the same value as its checkpoint. checkpoint_name: the name of the value
+    in checkpoints, if it is not the option's.
     """
 
     name: str
     default: object
     kind: Kind
     help: str
-    group: str | None
+    group: str
     metavar: str | None = None
     flags: tuple[str, ...] = ()
     choices: tuple | None = None
     const: object = None
     limits: Limits | None = None
     unit: str = ""
+    switches: Mapping[str, object] = dataclasses.field(default_factory=dict)
     identity: bool = False
+    checkpoint_name: str = ""
 
     @property
     def spellings(self) -> tuple[str, ...]:
-        """The name as the command line has it, then the reference's."""
+        """The spellings on the command line, the proper one first."""
         return (f"--{self.name.replace('_', '-')}", *self.flags)
 
-    def converted(self, value: object) -> object:
-        """The value as a run keeps it, from a Python object or a text. Raises OptionError for one of another kind."""
+    def convert(self, value: object) -> object:
+        """The option's value for a text or a Python object. Raises OptionError for a value of the wrong type."""
         if value is None and self.default is None:
             return None
         try:
-            return self.kind.read(value)
+            return self.kind.convert(value)
         except (ArithmeticError, TypeError, ValueError):
-            raise OptionError(f"{self.name} is {_shown(value)}; {self.kind.needed}") from None
+            raise OptionError(f"{self.spellings[0]} is {_shown(value)}; {self.kind.expected}") from None
 
     def check(self, value: object) -> None:
-        """Raises OptionError for a converted value that is beyond the limits, or is no choice."""
+        """Raises OptionError for a converted value out of range or not among the choices."""
         if self.choices and value is not None and value not in self.choices:
-            known = f"{', '.join(map(str, self.choices[:-1]))} or {self.choices[-1]}"
-            raise OptionError(f"{self.name} must be {known}, not '{value}'")
-        if self.limits and isinstance(value, Real) and not self.limits.admit(value):
-            raise OptionError(f"{self.name} is {value}; {self.limits.needed}")
+            choices = f"{', '.join(map(str, self.choices[:-1]))} or {self.choices[-1]}"
+            raise OptionError(f"{self.spellings[0]} must be {choices}, not '{value}'")
+        if self.limits and isinstance(value, Real) and not self.limits.contains(value):
+            raise OptionError(f"{self.spellings[0]} is {value}; {self.limits.expected}")
 
 
-def option(default: object, help: str, *, group: str | None, kind: Kind | None = None, **record) -> object:
-    """A dataclass field that is an option; the arguments are those of `Option`.
+def option(default: object, help: str, group: str, *, kind: Kind | None = None, **record) -> object:
+    """Declare an option as a dataclass field; for the arguments see `Option`.
 
-    kind: that of the field's annotation (int, float, bool or str) unless given.
+    kind: by default the kind of the field's annotation (int, float, bool or str).
     """
     return dataclasses.field(default=default, metadata={"help": help, "group": group, "kind": kind, **record})
 
 
 def argument(name: str, value: object, kind: Kind, limits: Limits | None = None) -> object:
-    """A function's argument, taken as an option of this kind would take it; None stays. Raises OptionError."""
-    entry = Option(name, None, kind, "", None, limits=limits)
-    found = entry.converted(value)
-    entry.check(found)
-    return found
+    """Convert and check an argument of a function like an option; None stays None. Raises OptionError."""
+    entry = Option(name, None, kind, "", "", limits=limits)
+    value = entry.convert(value)
+    entry.check(value)
+    return value
 
 
 @cache
 def options_of(cls: type) -> dict[str, Option]:
-    """name -> record of every option of a dataclass, in the order of its fields."""
-    found = {}
+    """The options of a dataclass by name, in the order of its fields."""
+    options = {}
     for entry in dataclasses.fields(cls):
-        kind = entry.metadata["kind"] or _OF_ANNOTATION[entry.type.removesuffix(" | None")]
-        found[entry.name] = Option(entry.name, entry.default, **{**entry.metadata, "kind": kind})
-    return found
+        kind = entry.metadata["kind"] or _KIND_OF_ANNOTATION[entry.type.removesuffix(" | None")]
+        options[entry.name] = Option(entry.name, entry.default, **{**entry.metadata, "kind": kind})
+    return options
 
 
-class Settings:
-    """Base of the dataclasses whose fields are options: values are converted, or refused, where an object is made."""
+@cache
+def _aliases(cls: type) -> dict[str, tuple[str, object]]:
+    """Keyword -> (option, value or None) of every further spelling; None: the keyword has the option's values."""
+    entries = options_of(cls).values()
+    spellings = {flag: (entry.name, None) for entry in entries for flag in entry.flags}
+    spellings |= {switch: (entry.name, value) for entry in entries for switch, value in entry.switches.items()}
+    return {spelling.strip("-").replace("-", "_"): target for spelling, target in spellings.items()}
+
+
+class _Aliased(type):
+    """Metaclass by which every spelling of an option is a keyword argument, and replaces the option."""
+
+    def __call__(cls, **values):
+        for alias, (name, value) in _aliases(cls).items():
+            if alias in values:
+                given = values.pop(alias)
+                if value is None:
+                    values[name] = given
+                elif given:
+                    values[name] = value
+        return super().__call__(**values)
+
+
+class Settings(metaclass=_Aliased):
+    """Base of dataclasses of options, which converts the values at construction. Raises OptionError."""
 
     def __post_init__(self):
         for name, entry in options_of(type(self)).items():
-            setattr(self, name, entry.converted(getattr(self, name)))
+            setattr(self, name, entry.convert(getattr(self, name)))
 
     @classmethod
-    def of(cls, values: Mapping[str, object]):
-        """An object with these values by name. Raises OptionError for a name that is no option's."""
-        known = options_of(cls)
+    def from_dict(cls, values: Mapping[str, object]):
+        """An object with these values by name. Raises OptionError for an unknown name."""
+        options = options_of(cls)
         for name in values:
-            if name not in known:
-                raise OptionError(f"there is no option '{name}'; {nearest(name, tuple(known))}")
+            if name not in options and name not in _aliases(cls):
+                raise OptionError(f"there is no option '{name}'; {nearest(name, tuple(options))}")
         return cls(**values)
 
-    def check_each(self) -> None:
-        """Raises OptionError for the first value of a wrong kind or beyond its limits."""
-        self.__post_init__()  # a value may have been set since
+    def check_values(self) -> None:
+        """Raises OptionError for the first value of the wrong type or out of range."""
+        self.__post_init__()  # attributes may have been assigned
         for name, entry in options_of(type(self)).items():
             entry.check(getattr(self, name))
 
 
 def _shown(value):
-    """A refused value on one line."""
+    """A rejected value on one line."""
     text = " ".join((repr(value) if isinstance(value, str) else str(value)).split())
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."

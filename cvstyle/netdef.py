@@ -1,7 +1,6 @@
-"""The neutral description of a network: what a file format says, without numerics.
+"""Neutral description of a network, independent of file formats and numerics.
 
-A reader (`cvstyle.caffe`) produces a `NetDef`; `cvstyle.network` turns it into something that runs.
-Neither a layer nor a backend knows which file format it came from.
+A reader (`cvstyle.caffe`) produces a `NetDef`, and `cvstyle.network` makes it executable.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class LayerDef:
-    """One layer as the file states it.
+    """A layer as stated in the file.
 
     name: unique within the net.
     type: Caffe's V2 type name, such as "Convolution".
     bottoms, tops: blob names in order; in-place layers name the same blob on both sides.
-    params: the fields that the file sets in the layer's parameter message (convolution_param and the like),
-        under Caffe's field names, with plain Python values: int, float, bool, str (enum names such as "MAX"),
-        list for repeated fields. A field that is not set is absent: each layer states its own defaults.
+    params: the fields that the file sets in the layer's parameter message (such as convolution_param), under Caffe's
+        field names, with plain Python values: int, float, bool, str (enum names such as "MAX"), list for repeated
+        fields. Unset fields are absent: each layer has its own defaults.
     """
 
     name: str
@@ -34,10 +33,10 @@ class LayerDef:
 
 @dataclass(frozen=True)
 class Transform:
-    """What a file says is done to a picture's pixels, 0..255, before the net: (pixel − mean) · scale.
+    """The preprocessing stated in a file, of pixels 0..255: (pixel − mean) · scale.
 
-    mean: one number for all channels, or one for each in their order; empty where it is in a file that is not there.
-    mean_file: that file, as the net's names it ("" if it names none).
+    mean: one number for all channels, or one for each in their order; empty if it is in a missing file.
+    mean_file: the name of that file in the prototxt ("" if there is none).
     """
 
     mean: tuple[float, ...] = (0.0,)
@@ -47,11 +46,11 @@ class Transform:
 
 @dataclass(frozen=True)
 class Convention:
-    """The arrays (3, H, W) that a net takes for pictures: channels in an order, of 0..255, less a mean.
+    """The input of a net: arrays (3, H, W) of pixels 0..255 minus a mean.
 
-    mean: of each channel in their order; ImageNet's where nothing is known. channels: "bgr" or "rgb".
-    luminance, scale: what the net itself makes of such an array first (see `cvstyle.convention`).
-    missing: the mean file that there should be, and is not ("" where none is missing).
+    mean: of each channel in their order; ImageNet's if unknown. channels: order, "bgr" or "rgb".
+    luminance, scale: conversions by the net's first layers (see `cvstyle.convention`).
+    missing: the name of a missing mean file, or "".
     """
 
     mean: tuple[float, float, float] = (103.939, 116.779, 123.68)
@@ -63,33 +62,33 @@ class Convention:
     def __str__(self) -> str:
         """One line: the order of the channels, the mean, the scale."""
         mean = self.mean[:1] if len(set(self.mean)) == 1 else self.mean
-        found = "luminance of " * self.luminance + f"{self.channels.upper()}, mean {','.join(f'{n:g}' for n in mean)}"
+        text = "luminance of " * self.luminance + f"{self.channels.upper()}, mean {','.join(f'{n:g}' for n in mean)}"
         if self.missing:
-            found += f" (ImageNet's, since {self.missing} is not beside the prototxt; --mean says another)"
-        return found + (f", scale {self.scale:g}" if self.scale != 1 else "")
+            text += f" (ImageNet's, since {self.missing} is not beside the prototxt; --mean says another)"
+        return text + (f", scale {self.scale:g}" if self.scale != 1 else "")
 
 
 IMAGENET = Convention()
-"""What most of Caffe's models were trained with."""
+"""The convention of most of Caffe's models."""
 
 
 def imagenet_mean(channels: str) -> tuple[float, ...]:
-    """ImageNet's mean for channels in this order."""
+    """ImageNet's mean, for channels in this order."""
     return IMAGENET.mean[:: 1 if channels == IMAGENET.channels else -1]
 
 
 @dataclass(frozen=True)
 class NetDef:
-    """A directed acyclic graph of layers in the file's order, and where its weights come from.
+    """A directed acyclic graph of layers, and its weights.
 
-    inputs: blob name -> shape (N, C, H, W) as the file states it, or None where it states none.
+    inputs: blob name -> shape (N, C, H, W) as stated in the file, or None.
     layers: in file order, which is an order of execution.
-    weights: layer name -> the layer's blobs (NumPy arrays in file order); a layer without weights is absent.
-        May be lazy: a layer's blobs are read when they are asked for. Blobs are read-only to everyone.
-    source: the file's name, for messages.
-    weights_source: the weight file's name, for messages ("" if there is none).
-    transform: what the file says of pixels, None where it says nothing.
-    convention: the pictures that the net takes.
+    weights: layer name -> the layer's blobs (NumPy arrays in file order); layers without weights are absent.
+        The mapping may read blobs on access. Blobs are read-only.
+    source: name of the file, for messages.
+    weights_source: name of the weight file, for messages ("" if there is none).
+    transform: the preprocessing stated in the file, or None.
+    convention: the input that the net takes.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The memory of this process, as the system tells it."""
+"""Memory use of this process."""
 
 from __future__ import annotations
 
@@ -9,35 +9,36 @@ from .backends import memory
 
 
 def resident() -> int:
-    """Bytes of this process in memory now; 0 where the system does not say."""
+    """Resident set size in bytes; 0 if unknown."""
     return _status("VmRSS")
 
 
 def peak() -> int:
-    """The most bytes in memory since `reset_peak`."""
+    """Peak resident set size in bytes since `reset_peak`; 0 if unknown."""
     return _status("VmHWM")
 
 
 def reset_peak() -> None:
-    """Forget the peak so far (Linux)."""
+    """Reset the peak (Linux)."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def usable() -> int | None:
-    """Bytes that this process may have in memory in all; None where that is unknown."""
+    """Maximum bytes that this process can have in memory; None if unknown."""
     free = [n for n in (memory.available(), _address_space()) if n is not None]
     return min(free) + resident() if free else None
 
 
 def _address_space():
-    """Bytes that a limit on this process (ulimit -v) leaves; None without a limit, or where it is unknown."""
+    """Free bytes of a limited address space (ulimit -v); None without a limit, or if unknown."""
     try:
         import resource
     except ImportError:  # not on Windows
         return None
-    limit, taken = resource.getrlimit(resource.RLIMIT_AS)[0], _status("VmSize")
-    return None if limit == resource.RLIM_INFINITY or not taken else max(0, limit - taken)
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    used = _status("VmSize")
+    return None if limit == resource.RLIM_INFINITY or not used else max(0, limit - used)
 
 
 def _status(key):

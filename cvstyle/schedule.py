@@ -1,31 +1,31 @@
-"""The scales of a run: sizes to go through, and the iterations at each."""
+"""The multi-scale schedule of a run: the sizes and the iterations at each size."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-_SHARES = (1, 1 / 2, 1 / 5, 1 / 10, 1 / 20)  # of the first scale's iterations: those of the reference's recipe
-_SMALLEST = 256  # the first of automatic scales is at least as large
-# Iterations of each scale from the coarsest, of at least _COARSEST pixels; the last number serves all that are left.
-# Chosen by pictures, and by the distance from the style to an independent network (docs/performance.md).
+_SHARES = (1, 1 / 2, 1 / 5, 1 / 10, 1 / 20)  # of the first scale's iterations, by the reference's recipe
+_MIN_AUTO_SIZE = 256  # the first automatic scale is at least as large
+# Iterations of each scale from the coarsest, of at least _MIN_QUALITY_SIZE pixels; the last number is for all later
+# scales. Chosen by pictures, and by the distance from the style to an independent network (docs/performance.md).
 _QUALITIES = {"draft": (40, 10, 3, 2, 1), "normal": (80, 40, 12, 6, 4), "best": (250, 120, 60, 30, 15)}
-_COARSEST = 128
+_MIN_QUALITY_SIZE = 128
 QUALITIES = tuple(_QUALITIES)
 
 
-def by_quality(quality: str | None, size: int) -> list[tuple[int, int]]:
-    """(size, iterations) of each scale to a result of this size; None: normal."""
-    return _with_counts(_doubled(size, _COARSEST), _QUALITIES[quality or "normal"])
+def quality_schedule(quality: str | None, size: int) -> list[tuple[int, int]]:
+    """(size, iterations) of each scale for a result of this size. quality: one of QUALITIES; None: normal."""
+    return _with_counts(_doubled(size, _MIN_QUALITY_SIZE), _QUALITIES[quality or "normal"])
 
 
-def by_hand(
+def custom_schedule(
     sizes: Sequence[int] | str | None, size: int, first: int, counts: Sequence[int] | None
 ) -> list[tuple[int, int]]:
-    """(size, iterations) of each scale of sizes: "auto" doubles up to the result's, None is that alone.
+    """(size, iterations) of each scale. sizes: a list; "auto": by doubling up to `size`; None: `size` alone.
 
-    counts: the last number serves all scales that are left; None: by shares of `first`.
+    counts: iterations, the last number being for all later scales; None: shares of `first`.
     """
-    sizes = _doubled(size, _SMALLEST) if sizes == "auto" else sizes or [size]
+    sizes = _doubled(size, _MIN_AUTO_SIZE) if sizes == "auto" else sizes or [size]
     return _with_counts(sizes, counts or [max(1, round(first * share)) for share in _SHARES])
 
 
@@ -34,7 +34,7 @@ def _with_counts(sizes, counts):
 
 
 def _doubled(size, smallest):
-    """Sizes up to the last one, of which the first is at least the smallest."""
+    """Sizes that double up to `size`, the first being at least `smallest` if possible."""
     sizes = [size]
     while sizes[0] // 2 >= smallest:
         sizes.insert(0, sizes[0] // 2)

@@ -1,4 +1,4 @@
-"""A style: what the losses aim at, from pictures."""
+"""Style targets: statistics of style pictures, measured for the losses."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ import numpy as np
 from .errors import ImageError, OptionError, ShapeError
 from .fields import BLEND, argument
 from .graph import tiling
-from .losses import Loss, made
+from .losses import Loss, create
 from .losses.base import checked_weight
 from .passes import DevicePass
 
 
 @dataclass(frozen=True)
 class StyleTargets:
-    """Statistics of style pictures, one for each loss that asks, blended: made once, they serve any number of
-    objectives, on any backend.
+    """Blended statistics of style pictures, which serve any number of objectives on any backend.
 
     statistics: loss name ("style:relu1_1") → host array.
     """
@@ -30,54 +29,56 @@ def measure_styles(
     net, losses: Sequence[Loss] | Mapping, pictures: Sequence[np.ndarray], blend_weights: Sequence[float] | None = None,
     tile_size: int | None = None, most_tiles: int | None = None,
 ) -> StyleTargets:  # fmt: skip
-    """The targets of losses on a network, from pictures (3, H, W), BGR, mean-subtracted, each of its own size.
+    """The style targets of losses on a network, from pictures (3, H, W), BGR, mean-subtracted, of any sizes.
 
-    losses: `Loss` objects, or settings of `Objective` by name. pictures: one need not be in a list. blend_weights: one
-    number per picture, normalised to sum 1; None: equal. tile_size: the most, in pixels a side, that is computed at
-    once; what the network needs at least is taken in any case. most_tiles: of more tiles than these the first alone are
-    computed, to see what that takes. Raises OptionError and ImageError as `Objective`.
+    losses: `Loss` objects, or settings of `Objective` by name. pictures: a list, or one picture. blend_weights: one
+    number per picture, normalised to sum 1; None: equal weights. tile_size: the longest side, in pixels, computed at a
+    time, raised to the network's minimum where necessary. most_tiles: compute only the first tiles of a picture, for a
+    measurement of memory. Raises OptionError and ImageError as `Objective`.
     """
-    losses = made(losses) if isinstance(losses, Mapping) else losses
+    losses = create(losses) if isinstance(losses, Mapping) else losses
     pictures = listed(pictures)
-    shares = _blend(blend_weights, len(pictures))
-    asking = [loss for loss in losses if loss.target_from == "styles" and loss.layer is not None]
-    if not (asking and pictures):
+    weights = _blend_weights(blend_weights, len(pictures))
+    losses = [loss for loss in losses if loss.target_from == "styles" and loss.layer is not None]
+    if not (losses and pictures):
         return StyleTargets({})
-    sums, places = {}, {}
+    totals = {}
     with net.ops.lock:
-        for number, (picture, share) in enumerate(zip(pictures, shares, strict=True), 1):
+        program = net.program(dict.fromkeys(loss.layer for loss in losses))
+        backends = {loss.name: program.backend_of(loss.layer) for loss in losses}
+        for number, (picture, weight) in enumerate(zip(pictures, weights, strict=True), 1):
             role = f"style {number}"
-            program = net.program(dict.fromkeys(loss.layer for loss in asking))
             check_size(program, checked_picture(picture, role), role)
-            size, side = picture.shape[1:], tile_size
-            if side and side < max(size):  # it was chosen for the content; a style may need a little more
+            size = picture.shape[1:]
+            side = tile_size
+            if side and side < max(size):  # chosen for the content; a style may need slightly larger tiles
                 side = max(side, tiling.min_tile_size([program.footprint(size, axis) for axis in (0, 1)]))
-            found = DevicePass(net, tiling.split(program, size, side)[:most_tiles], size, asking)
-            places = {loss.name: found.backend_of(loss.layer) for loss in asking}
-            for name, own in found.sum_statistics(net.ops, net.ops.asarray(picture[None]), keep=False).items():
-                known, ops = sums.get(name), places[name]
-                sums[name] = ops.scale(own, share) if known is None else ops.add_scaled(known, share, own)
-    # On the host, since a device's memory then holds nothing that lies amid what the run will need.
-    return StyleTargets({name: places[name].to_host(total) for name, total in sums.items()})
+            style_pass = DevicePass(net, tiling.split(program, size, side)[:most_tiles], size, losses)
+            for name, own in style_pass.sum_statistics(net.ops, net.ops.asarray(picture[None]), keep=False).items():
+                ops = backends[name]
+                total = totals.get(name)
+                totals[name] = ops.scale(own, weight) if total is None else ops.add_scaled(total, weight, own)
+    # On the host, so that nothing fragments the device memory that the run will need.
+    return StyleTargets({name: backends[name].to_host(total) for name, total in totals.items()})
 
 
 def listed(pictures) -> list:
-    """Pictures one by one: what is no list or tuple is one."""
+    """A list or tuple of pictures as a list; a single picture as a list of one."""
     return list(pictures) if isinstance(pictures, (list, tuple)) else [pictures]
 
 
 def checked_picture(picture: np.ndarray, role: str) -> np.ndarray:
-    """The picture. Raises ImageError where it is no array (3, height, width)."""
+    """The picture. Raises ImageError unless it is an array (3, height, width)."""
     if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.shape[0] != 3 or not picture.size:
-        found = f"shape {picture.shape}" if isinstance(picture, np.ndarray) else f"the type {type(picture).__name__}"
+        given = f"shape {picture.shape}" if isinstance(picture, np.ndarray) else f"the type {type(picture).__name__}"
         raise ImageError(
-            f"the {role} has {found}; an array (3, height, width) is needed, as cvstyle.preprocess makes of any picture"
+            f"the {role} has {given}; an array (3, height, width) is needed, as cvstyle.preprocess makes of any picture"
         )
     return picture
 
 
 def check_size(program, picture: np.ndarray, role: str) -> None:
-    """Raises ImageError where a picture (3, H, W) is too small for a program."""
+    """Raises ImageError for a picture (3, H, W) that is too small for the program."""
     try:
         program.shapes(tuple(picture.shape[1:]))
     except ShapeError as error:
@@ -85,7 +86,8 @@ def check_size(program, picture: np.ndarray, role: str) -> None:
         raise ImageError(f"the {role} picture of {width}×{height} does not fit this network: {error}") from None
 
 
-def _blend(weights, count):
+def _blend_weights(weights, count):
+    """The weights normalised to sum 1. Raises OptionError for invalid weights or a wrong number of them."""
     if weights is None:
         return [1 / count] * count if count else []
     weights = [checked_weight(w, "a style blend weight") for w in argument("style_blend_weights", weights, BLEND)]

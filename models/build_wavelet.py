@@ -22,8 +22,11 @@ from cvstyle.caffe.write import write_caffemodel, write_prototxt  # noqa: E402
 from cvstyle.netdef import LayerDef, NetDef  # noqa: E402
 
 OCTAVES = 5
-ORIENTATIONS, PHASES, FREQUENCY = 8, 4, 0.25  # cycles per pixel
-ALONG, ACROSS = 1.4, 2.0  # the Gabor envelope's deviations, in pixels
+ORIENTATIONS = 8
+PHASES = 4
+FREQUENCY = 0.25  # cycles per pixel
+ALONG = 1.4  # standard deviations of the Gabor envelope, in pixels
+ACROSS = 2.0
 SCALE = 34.0  # of all features, so that the usual weights (content 5, style 100) suit this network
 CONSTANT = 2270.0  # the constant channel, about as large as the features
 
@@ -32,10 +35,12 @@ OPPONENT = np.array([[1, 1, 1], [0, -1, 1], [-1, 0.5, 0.5]])
 
 
 class Builder:
-    """Layers in order, each named like its top."""
+    """Builds layers in order, each with the name of its top."""
 
     def __init__(self):
-        self.layers, self.weights, self.channels = [], {}, {"data": 3}
+        self.layers = []
+        self.weights = {}
+        self.channels = {"data": 3}
 
     def add(self, kind, name, bottoms, channels, **params):
         self.layers.append(LayerDef(name, kind, tuple(bottoms), (name,), params))
@@ -60,19 +65,20 @@ class Builder:
         return self.add("Convolution", name, [bottom], len(weight), **params)
 
     def relu(self, name, bottom):
-        """In place, so that the layer after it reads `bottom`."""
+        """An in-place ReLU; the next layer reads `bottom`."""
         self.layers.append(LayerDef(name, "ReLU", (bottom,), (bottom,), {}))
         return bottom
 
     def filtered(self, name, bottom, line, stride=1):
-        """Each channel of `bottom` filtered by `line`, first down and then across."""
-        count, half = self.channels[bottom], len(line) // 2
+        """Separable filter of each channel of `bottom`, vertical and then horizontal."""
+        count = self.channels[bottom]
+        half = len(line) // 2
         each = np.stack([line] * count)
         down = self.conv(f"{name}_down", bottom, each[:, None, :, None], None, (stride, 1), (half, 0), count)
         return self.conv(name, down, each[:, None, None], None, (1, stride), (0, half), count)
 
     def blurred(self, name, bottom, ones, line, stride=1):
-        """`bottom` filtered by `line` both ways, divided by what of the filter lies inside the picture."""
+        """Separable filter of `bottom`, divided by the sum of the filter's weights inside the picture."""
         inside = self.filtered(f"{name}_inside", ones, line, stride)
         inverse = self.add("Power", f"{name}_inverse", [inside], 3, power=-1.0)
         raw = self.filtered(f"{name}_raw", bottom, line, stride)
@@ -106,21 +112,21 @@ def binomial(size):
 
 
 def build():
-    """The network with its weights."""
+    """Build the network with its weights."""
     net = Builder()
     delta = np.zeros((7, 7))
     delta[3, 3] = 1
-    # Beside the waves, the detail itself, rectified both ways.
+    # In addition to the waves, the detail itself, rectified with both signs.
     details = np.concatenate([gabors(), [delta, -delta]])
     opponent = OPPONENT / np.linalg.norm(OPPONENT, axis=1, keepdims=True)
     x = net.conv("opponent", "data", opponent[:, :, None, None] * SCALE)
     carried = []
     for octave in range(1, OCTAVES + 1):
         ones = net.conv(f"ones{octave}", x, np.zeros((3, 1, 1, 1)), np.ones(3), group=3)
-        # Filters with a zero mean on what is left without the local mean: zero padding then makes no frame.
+        # Zero-mean filters on the picture minus its local mean, so that zero padding makes no frame.
         mean = net.blurred(f"mean{octave}", x, ones, gaussian(13, 3.0))
         detail = net.add("Eltwise", f"whole_detail{octave}", [x, mean], 3, operation="SUM", coeff=[1.0, -1.0])
-        # Fading to nothing at the border, where pixels would else be free to serve the statistics as extreme dots.
+        # Tapered at the border, where pixels could otherwise become extreme dots that serve the statistics.
         inside = net.add("Power", f"taper{octave}", [f"mean{octave}_inside"], 3, scale=2.0, shift=-1.0)
         inside = net.relu(f"relu_taper{octave}", inside)
         detail = net.add("Eltwise", f"detail{octave}", [detail, inside], 3, operation="PROD")

@@ -1,8 +1,8 @@
 """Write cvstyle/caffe/caffe_pb2.py from protos/caffe.proto. Needs grpcio-tools: python protos/generate.py
 
-protoc's own Python output refuses a protobuf runtime older than itself. The module written here holds only the
-serialised descriptor, a form that has not changed, so it works with every runtime from 4.25 to 7.x. The descriptor
-goes into a pool of its own and so cannot collide with another caffe.proto in the process.
+protoc's own Python output rejects an older protobuf runtime. The generated module contains only the serialised
+descriptor, whose format is stable, so it works with all runtimes from 4.25 to 7.x. The descriptor is in a separate pool
+to avoid a collision with another caffe.proto in the process.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ for _name, _type in _FILE.message_types_by_name.items():
 
 
 def generate() -> str:
-    """The module's text, the same bytes on every machine."""
+    """The source of the module, identical on every machine."""
     from base64 import b85encode
 
     from google.protobuf import descriptor_pb2

@@ -142,7 +142,7 @@ def test_a_target_of_zero_does_not_count():
 
 def test_a_callers_loss_keeps_its_weight(pictures):
     content, _, x = pictures
-    own = losses.made({"content_layers": ["relu1_1"], "tv_weight": 0})[0]
+    own = losses.create({"content_layers": ["relu1_1"], "tv_weight": 0})[0]
     before = copy.copy(vars(own))
     first, second = (
         Objective(small(), content, more_losses=[own], balance="targets", tv_weight=0)(x)[0] for _ in range(2)

@@ -259,14 +259,14 @@ def test_a_checkpoint_that_cannot_be_written_does_not_end_the_run(files, tmp_pat
     assert capsys.readouterr().err.count("no room; the run goes on") == 4  # once more at the end
     assert images.read(out).rgb.shape == (36, 48, 3) and not path.exists()
 
-    averaged = Loop._average
+    updated_average = Loop._updated_average
 
     def interrupt(self, x):
         if self.state.done == 4:
             os.kill(os.getpid(), signal.SIGINT)
-        return averaged(self, x)
+        return updated_average(self, x)
 
-    monkeypatch.setattr(Loop, "_average", interrupt)
+    monkeypatch.setattr(Loop, "_updated_average", interrupt)
     for promise in (False, True):
         good = 3 if promise else 0
         assert main(command(files, out, *more)) == 130
@@ -291,7 +291,7 @@ def test_numbers_that_are_not_finite_replace_no_checkpoint(files, tmp_path, monk
 
 def test_an_interrupt_while_an_array_is_freed_is_not_lost(files, tmp_path, monkeypatch, capsys):
     """Python ignores what is raised in __del__, and says so at length."""
-    averaged = Loop._average
+    updated_average = Loop._updated_average
 
     class Freed:
         def __del__(self):
@@ -300,9 +300,9 @@ def test_an_interrupt_while_an_array_is_freed_is_not_lost(files, tmp_path, monke
     def interrupt(self, x):
         if self.state.done == 4:
             Freed()
-        return averaged(self, x)
+        return updated_average(self, x)
 
-    monkeypatch.setattr(Loop, "_average", interrupt)
+    monkeypatch.setattr(Loop, "_updated_average", interrupt)
     assert main(command(files, tmp_path / "out.png", "--num-iterations", 60, "--backend", "numpy")) == 130
     err = capsys.readouterr().err.splitlines()
     assert len(err) == 1 and "interrupted after 5 iterations" in err[0]
@@ -363,9 +363,9 @@ def test_bad_checkpoints_are_one_clear_line_and_nothing_is_lost(files, tmp_path,
         (["--resume"], b"hello", ["no checkpoint"]),
         (["--checkpoint", tmp_path / "no" / "run.npz"], good, ["folder"]),
         (["--checkpoint", tmp_path], good, ["place"]),
-        (["--checkpoint-iter", 0], good, ["checkpoint_iter"]),
+        (["--checkpoint-iter", 0], good, ["--checkpoint-iter"]),
         (["--scales", "64,32"], good, ["ascend"]),
-        (["--average-iterates", 1], good, ["average_iterates", "below 1"]),
+        (["--average-iterates", 1], good, ["--avg-decay", "below 1"]),
         (["--resume", "--average-iterates", 0.5], good, ["average_iterates"]),
         (["--scales", "x"], good, ["'x'"]),
         (["--num-iterations", "3,4"], good, ["3,4"]),
@@ -413,9 +413,9 @@ def test_the_average_of_the_iterates(files, tmp_path):
     average = np.zeros_like(iterates[0], dtype=np.float64)
     for x in iterates:
         average = 0.8 * average + 0.2 * x
-    rgb = images.deprocess((average / (1 - 0.8 ** len(iterates)))[0].astype(np.float32), scale=255.0)
+    rgb = images.deprocess((average / (1 - 0.8 ** len(iterates)))[0].astype(np.float32), pixel_range=255.0)
     np.testing.assert_allclose(result.picture.rgb, rgb, atol=1e-3)
-    last = images.deprocess(iterates[-1][0], scale=255.0)
+    last = images.deprocess(iterates[-1][0], pixel_range=255.0)
     assert np.abs(last - rgb).mean() > 0.1
 
 
@@ -455,7 +455,7 @@ def test_an_interrupt_between_two_scales_leaves_the_result_of_the_first(files, m
 
 
 def test_a_scale_that_fails_at_once_leaves_its_start(files, monkeypatch):
-    read = Objective.read_losses
+    read = Objective.losses_async
 
     def spoiled(self):
         losses = read(self)
@@ -465,10 +465,10 @@ def test_a_scale_that_fails_at_once_leaves_its_start(files, monkeypatch):
     settings = {"scales": [24, 48], "scale_iterations": [3, 3]}
     enlarged = Scale.enlarged
     monkeypatch.setattr(Scale, "enlarged", lambda *a: starts.append(enlarged(*a)) or starts[-1])
-    monkeypatch.setattr(Objective, "read_losses", spoiled)
+    monkeypatch.setattr(Objective, "losses_async", spoiled)
     result = run(files, **settings)
     assert "nan at iteration 4" in result.stopped
-    np.testing.assert_array_equal(result.picture.rgb, images.deprocess(starts[0][0], scale=255.0))
+    np.testing.assert_array_equal(result.picture.rgb, images.deprocess(starts[0][0], pixel_range=255.0))
 
 
 def test_tiles_that_a_scale_cannot_be_cut_into_are_refused_before_the_first(files):
@@ -497,9 +497,9 @@ def test_adams_moments_are_carried_over(files):
 
 
 def test_automatic_scales():
-    assert Options(image_size=3620, scales="auto").stages(1000) == [(452, 1000), (905, 500), (1810, 200), (3620, 100)]
-    assert Options(image_size=300, scales="auto").stages(1000) == [(300, 1000)]
-    assert Options(scales=[256, 512], scale_iterations=[9]).stages(1000) == [(256, 9), (512, 9)]
+    assert Options(image_size=3620, scales="auto").schedule(1000) == [(452, 1000), (905, 500), (1810, 200), (3620, 100)]
+    assert Options(image_size=300, scales="auto").schedule(1000) == [(300, 1000)]
+    assert Options(scales=[256, 512], scale_iterations=[9]).schedule(1000) == [(256, 9), (512, 9)]
 
 
 def test_tiles_from_the_command_line(files, tmp_path, capsys):
@@ -508,6 +508,6 @@ def test_tiles_from_the_command_line(files, tmp_path, capsys):
     for name, more in (("whole", whole), ("tiled", ["--tile-size", 56]), ("shared", shared), ("chosen", chosen)):
         out = tmp_path / f"{name}.png"
         assert main(command(files, out, *more, "--image-size", 120, "--num-iterations", 2, "--backend", "numpy")) == 0
-    assert capsys.readouterr().err.count("one device shares nothing") == 1
+    assert capsys.readouterr().err.count("have no effect with one device") == 1
     whole, *others = (images.read(tmp_path / f"{n}.png").rgb for n in ("whole", "tiled", "shared", "chosen"))
     assert all(np.abs(whole - other).max() <= 1 for other in others)

@@ -288,5 +288,5 @@ def test_a_run_of_a_network_without_maps(files, tmp_path):
     path = tmp_path / "full.prototxt"
     path.write_text('input: "data" layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" '
                     "inner_product_param { num_output: 3 } }")  # fmt: skip
-    with pytest.raises(OptionError, match=r"full.prototxt: no layer makes a feature map.*64×48.*--content-layers"):
+    with pytest.raises(OptionError, match=r"full.prototxt: no layer makes a feature map.*64×48.*content_layers"):
         stylize(files["content"], [files["style"]], proto=path, image_size=64, backend="numpy")

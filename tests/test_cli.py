@@ -173,19 +173,19 @@ def bad_inputs(files):
     yield ["--optimizer", "sgd"], ["sgd", "lbfgs"]
     yield ["--backend", "opencvv"], ["opencvv", "did you mean opencv"]
     yield ["--pooling", "min"], ["min"]
-    yield ["--image-size", "0"], ["image_size"]
+    yield ["--image-size", "0"], ["--image-size"]
     yield ["--image-size", "abc"], ["abc"]
     yield ["--image-size", "2", "--pooling", "avg", "--margin", "0"], ["content picture of 2×2", "pool2", "too small"]
-    yield ["--num-iterations", "-3"], ["num_iterations"]
-    yield ["--style-weight", "nan"], ["style_weight"]
-    yield ["--bounds"], ["bounds", "lbfgsb"]
+    yield ["--num-iterations", "-3"], ["--num-iterations"]
+    yield ["--style-weight", "nan"], ["--style-weight"]
+    yield ["--bounds"], ["--bounds", "lbfgsb"]
     yield ["--bits", "16", "--output", folder / "out.jpg"], ["16 bits"]
     yield ["--image-size", "17000", "--output", folder / "out.webp"], [".webp", "16383"]
     yield ["--init-image", folder / "absent.png"], ["absent.png"]
     yield ["--gpu", "x"], ["--gpu x"]
     yield ["--imagesize", "64"], ["--imagesize", "--image-size"]
     yield ["--image-size", "9999999"], ["9999999", "pixels"]
-    yield ["--style-scale", "1e9"], ["style_scale", "pixels"]
+    yield ["--style-scale", "1e9"], ["--style-scale", "pixels"]
     yield ["--scales", "64,1e9"], ["1000000000", "pixels"]
     yield ["--threads", "²"], ["'²'", "threads"]
     yield ["--tile-size", "²"], ["'²'", "pixels"]
@@ -193,7 +193,7 @@ def bad_inputs(files):
     yield ["--gpu", "²"], ["--gpu ²"]
     yield ["--image-size", "12.5"], ["--image-size", "12.5"]
     yield ["--multigpu-strategy", "6,3"], ["6,3", "ascending"]
-    yield ["--init", "random", "--init-image", files["style"]], ["init_image", "leave one"]
+    yield ["--init", "random", "--init-image", files["style"]], ["--init-image", "leave one"]
     yield ["photo", "of", "me.jpg"], ["'photo'", "quotes"]
     yield ["--log", files["style"]], ["style.png", "overwrite"]
     yield ["--output", folder / "both.png", "--checkpoint", folder / "both.png"], ["one file"]
@@ -258,14 +258,14 @@ def test_a_loss_that_becomes_nan_stops_with_the_last_good_picture(files, tmp_pat
     from cvstyle.objective import Objective
 
     calls = []
-    read = Objective.read_losses
+    read = Objective.losses_async
 
     def spoiled(self):
         calls.append(1)
         found = read(self)()
         return lambda: {**found, "tv": float("nan")} if len(calls) == 5 else found
 
-    monkeypatch.setattr(Objective, "read_losses", spoiled)
+    monkeypatch.setattr(Objective, "losses_async", spoiled)
     output = tmp_path / "out.png"
     assert main(arguments(files, output, "--num-iterations", 50)) == 2
     message = capsys.readouterr().err.strip()

@@ -126,7 +126,7 @@ def test_a_mean_file_that_is_absent_is_said(read):
 ])  # fmt: skip
 def test_what_is_no_mean_file_is_refused(read, tmp_path, content):
     (tmp_path / "m.binaryproto").write_bytes(content)
-    with pytest.raises(ModelError, match=r"m\.binaryproto: .* not a mean file .* or move it away and give --mean"):
+    with pytest.raises(ModelError, match=r"m\.binaryproto: .* not a mean file .* or move it away and give mean"):
         read(data('mean_file: "m.binaryproto"') + RELU)
 
 
@@ -156,7 +156,7 @@ def test_what_is_told_comes_before_what_the_file_says(transform, told, wanted):
 @pytest.mark.parametrize("transform, told, error, message", [
     (Transform((1, 2)), {}, ModelError, "n.prototxt: its transform_param comes to the mean 1,2; one finite number"),
     (Transform((1, float("nan"), 2)), {}, ModelError, "comes to the mean 1,nan,2; one finite number, or three"),
-    (Transform(scale=0), {}, ModelError, "n.prototxt: its transform_param has the scale 0; say --input-scale"),
+    (Transform(scale=0), {}, ModelError, "n.prototxt: its transform_param has the scale 0; say input_scale"),
     (None, {"mean": "1,2"}, OptionError, "mean is '1,2'; three numbers such as 104,117,123, or one for all channels"),
     (None, {"mean": [1, np.inf, 2]}, OptionError, "mean is "), (None, {"mean": "blue"}, OptionError, "mean is 'blue'"),
     (None, {"input_scale": 0}, OptionError, "input_scale is 0.0; a number above zero is needed"),
@@ -440,7 +440,7 @@ def test_what_is_usual_is_as_before_there_were_these_options(files, tmp_path):
 @pytest.mark.parametrize("more, message", [
     (["--mean", "1,2"], "'1,2' is not three numbers such as 104,117,123, nor one for all channels"),
     (["--mean", "blue"], "'blue' is not three numbers"),
-    (["--input-scale", "0"], "input_scale is 0.0; a number above zero is needed"),
+    (["--input-scale", "0"], "--input-scale is 0.0; a number above zero is needed"),
     (["--input-scale", "much"], "'much' is not a number"), (["--channels", "grb"], "grb"),
 ])  # fmt: skip
 def test_mistakes_on_the_command_line(files, tmp_path, capsys, more, message):

@@ -15,7 +15,7 @@ import ptx
 import pytest
 from test_objective import reference_objective
 
-from cvstyle import backends, folders, images, optimize
+from cvstyle import backends, images, optimize, paths
 from cvstyle.backends import cuda
 from cvstyle.backends.base import RELU
 from cvstyle.backends.device import CompilerError, compiler, conv_few_channels, convolution, dry_run, mma, winograd
@@ -153,7 +153,7 @@ def test_tuning_records_with_memory_that_stays(monkeypatch, tmp_path):
     """On an H200 that does nothing, with VGG-19 of a quarter of its channels on a picture so large that Winograd's
     algorithm takes several slabs: no node of a graph points into memory that is gone (see fake_cupy)."""
     fake = fake_cupy.install(monkeypatch, fake_cupy.Idle(), **fake_cupy.H200)
-    monkeypatch.setattr(folders, "cache", lambda: tmp_path)
+    monkeypatch.setattr(paths, "cache", lambda: tmp_path)
     times = np.random.default_rng(0)
     monkeypatch.setattr(fake.cuda, "get_elapsed_time", lambda start, end: times.random())
     ops = backends.get("cuda")
@@ -371,7 +371,7 @@ def another_process(monkeypatch, **properties):
 
 @pytest.fixture
 def folder(monkeypatch, tmp_path):
-    monkeypatch.setattr(folders, "cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(paths, "cache", lambda: tmp_path / "cache")
     return tmp_path / "cache" / "kernels"
 
 

@@ -12,7 +12,7 @@ import pytest
 from test_objective import reference_objective
 from test_opencl import EXACT, close, noise
 
-from cvstyle import backends, folders, optimize
+from cvstyle import backends, optimize, paths
 from cvstyle.backends import cuda, cudnn
 from cvstyle.backends.base import RELU
 from cvstyle.cli import _modern_spelling, run
@@ -24,7 +24,7 @@ def fake(device, monkeypatch, tmp_path):
     """(cupy, cudnn) that work, on a machine with a driver of CUDA 13."""
     cupy = fake_cupy.install(monkeypatch, device.device)
     monkeypatch.setitem(sys.modules, "cudnn", fake_cudnn.make(cupy))
-    monkeypatch.setattr(folders, "cache", lambda: tmp_path)
+    monkeypatch.setattr(paths, "cache", lambda: tmp_path)
     return cupy, sys.modules["cudnn"]
 
 

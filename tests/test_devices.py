@@ -53,7 +53,7 @@ def test_every_option_with_layers_on_three_devices(options, tile):
     expected, found = (evaluate(net, size, **options) for net in (vgg(double()), split))
     assert_equal(found, expected, 1e-12)
     assert len(found[2].program.devices) == 3
-    assert expected[2].repeats is (tile is None) and not found[2].repeats
+    assert expected[2].capturable is (tile is None) and not found[2].capturable
 
 
 def test_every_cut_of_vgg_gives_the_same():

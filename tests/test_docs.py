@@ -94,7 +94,7 @@ def check_losses(here, number):
 
 CHECKS = {
     "A picture": check_pictures, "Step by step": check_steps, "Threads and processes": check_processes,
-    "An optimiser of your own": check_optimisers, "Features": check_features, "A loss of your own": check_losses,
+    "A custom optimiser": check_optimisers, "Features": check_features, "A custom loss": check_losses,
 }  # fmt: skip
 
 

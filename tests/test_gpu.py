@@ -13,7 +13,7 @@ from pathlib import Path
 import nvrtc
 import pytest
 
-from cvstyle import folders
+from cvstyle import paths
 from cvstyle.backends.device.tuning import Choices
 
 
@@ -26,11 +26,11 @@ def test_the_users_cache_is_left_alone():
     """What is measured here goes to a temporary folder, in programs that tests start as well."""
     choices = Choices(Nothing, "digest", seconds=lambda work: 1.0)
     choices.pick(("x",), ["a", "b"], lambda candidate: None)
-    command = [sys.executable, "-c", "from cvstyle import folders; print(folders.cache())"]
+    command = [sys.executable, "-c", "from cvstyle import paths; print(paths.cache())"]
     started = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    assert choices.path.parent == folders.cache() == Path(started)
-    assert choices.path.is_file() and folders.cache().is_relative_to(tempfile.gettempdir())
-    assert not folders.cache().is_relative_to(Path(os.path.expanduser("~"), ".cache"))
+    assert choices.path.parent == paths.cache() == Path(started)
+    assert choices.path.is_file() and paths.cache().is_relative_to(tempfile.gettempdir())
+    assert not paths.cache().is_relative_to(Path(os.path.expanduser("~"), ".cache"))
 
 
 def run(*arguments, backend):

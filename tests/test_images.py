@@ -142,11 +142,11 @@ def test_preprocess_by_hand_and_back():
     x = images.preprocess(rgb)
     assert x.shape == (3, 1, 1)
     assert np.allclose(x.ravel(), [30 - 103.939, 20 - 116.779, 10 - 123.68], atol=1e-4)
-    x = images.preprocess(rgb, scale=256)
+    x = images.preprocess(rgb, pixel_range=256)
     assert np.allclose(
         x.ravel(), [30 * 256 / 255 - 103.939, 20 * 256 / 255 - 116.779, 10 * 256 / 255 - 123.68], atol=1e-4
     )
-    assert np.allclose(images.deprocess(x, scale=256), rgb, atol=1e-4)
+    assert np.allclose(images.deprocess(x, pixel_range=256), rgb, atol=1e-4)
 
 
 def test_original_colors_take_brightness_from_the_result():

@@ -210,10 +210,10 @@ class Options:
 
 @pytest.mark.parametrize("name, options, expected", [
     ("adam", Options(), {"learning_rate": 3.0}),
-    ("lbfgs", Options(), {"history": 20, "first": 1.0, "longest": 10.0, "smooth": 0.5}),
+    ("lbfgs", Options(), {"history": 20, "initial_step": 1.0, "max_step_rms": 10.0, "precondition": 0.5}),
     ("lbfgs", Options(compat=True), {"history": 100}),
-    ("lbfgs", Options(compat=True, lbfgs_num_correction=7, lbfgs_smooth=0.25), {"history": 7, "smooth": 0.25}),
-    ("lbfgs", Options(lbfgs_smooth=0), {"history": 20, "first": 1.0, "longest": 10.0, "smooth": 0}),
+    ("lbfgs", Options(compat=True, lbfgs_num_correction=7, lbfgs_smooth=0.25), {"history": 7, "precondition": 0.25}),
+    ("lbfgs", Options(lbfgs_smooth=0), {"history": 20, "initial_step": 1.0, "max_step_rms": 10.0, "precondition": 0}),
     ("lbfgsb", Options(compat=True), {"history": 20}),
     ("lbfgsb", Options(lbfgs_num_correction=5, bounds=True), {"history": 5, "bounds": ("lower", "upper")}),
 ])  # fmt: skip
@@ -224,7 +224,7 @@ def test_settings_come_from_options(name, options, expected):
 class Bowl:
     """½ ‖x − target‖² on any backend, by its own operations."""
 
-    repeats = False
+    capturable = False
 
     def __init__(self, ops, shape):
         self.ops, self.target = ops, ops.asarray(np.random.default_rng(0).normal(size=shape))
@@ -242,17 +242,17 @@ def in_use(pool):
 
 @pytest.mark.parametrize("engine", nets.ENGINES)
 @pytest.mark.parametrize("name, settings", [
-    ("adam", {}), ("lbfgs", {"history": 3}), ("lbfgs", {"history": 50, "first": 1.0, "smooth": 0.5}),
+    ("adam", {}), ("lbfgs", {"history": 3}), ("lbfgs", {"history": 50, "initial_step": 1.0, "precondition": 0.5}),
 ], ids=str)  # fmt: skip
 def test_what_an_optimizer_keeps_is_what_it_says(engine, name, settings):
     ops, shape, module = nets.ENGINES[engine](), (1, 3, 200, 240), optimize.get(name)
     picture = 4 * np.prod(shape)
     objective, x = Bowl(ops, shape), ops.zeros(shape)
     before = in_use(ops.pool)
-    state = module.start(ops, x, 7, **settings)
+    state = module.initial_state(ops, x, 7, **settings)
     for _ in module.iterates(objective, x, 7, state=state, **settings):
         pass
-    memory = module.kept(7, ops.history_itemsize, **settings)
+    memory = module.memory(7, ops.history_itemsize, **settings)
     assert (in_use(ops.pool) - before) / picture == pytest.approx(memory.state, abs=0.02)
     assert memory.host == 0
     if name == "lbfgs":  # at most: x, the target and the gradient are the run's
@@ -275,32 +275,32 @@ def test_what_scipy_keeps_is_what_it_says(bounded):
     finally:
         tracemalloc.stop()
     module = optimize.get("lbfgsb")
-    memory = module.kept(4, 4, **settings)
+    memory = module.memory(4, 4, **settings)
     assert memory[:2] == (0, 0)
     assert memory.host <= pictures <= memory.host + 15
-    assert module.start(objective.ops, x, 4, **settings) is None
+    assert module.initial_state(objective.ops, x, 4, **settings) is None
 
 
 @pytest.mark.parametrize("engine", nets.ENGINES)
 @pytest.mark.parametrize("name, settings", [
-    ("adam", {"learning_rate": 0.1}), ("lbfgs", {"history": 3}), ("lbfgs", {"history": 6, "smooth": 0.5}),
+    ("adam", {"learning_rate": 0.1}), ("lbfgs", {"history": 3}), ("lbfgs", {"history": 6, "precondition": 0.5}),
 ], ids=str)  # fmt: skip
 def test_a_state_that_is_saved_and_restored_goes_on_bit_for_bit(engine, name, settings):
     """Also where it was made for fewer iterations than the run then has."""
     ops, shape, module = nets.ENGINES[engine](), (1, 3, 9, 11), optimize.get(name)
     objective, x = Bowl(ops, shape), ops.zeros(shape)
-    state = module.start(ops, x, 5, **settings)
+    state = module.initial_state(ops, x, 5, **settings)
     for _ in module.iterates(objective, x, 5, state=state, **settings):
         pass
-    numbers, arrays = optimize.saved(state)
+    numbers, arrays = optimize.state_entries(state)
     arrays = {name: np.array(ops.to_host(array)) for name, array in arrays.items()}
     assert set(numbers.values()) == {5}
     middle = np.array(ops.to_host(x))
-    other, y = module.restored(ops, arrays, numbers, 12, **settings), ops.asarray(middle)
+    other, y = module.load_state(ops, arrays, numbers, 12, **settings), ops.asarray(middle)
     resumed = optimize.minimize(name, objective, y, 12, state=other, done=5, **settings)
     whole = optimize.minimize(name, objective, ops.zeros(shape), 12, **settings)
     np.testing.assert_array_equal(ops.to_host(resumed), ops.to_host(whole))
-    assert optimize.saved(other)[0] == dict.fromkeys(numbers, 12)
+    assert optimize.state_entries(other)[0] == dict.fromkeys(numbers, 12)
 
 
 def test_what_goes_along_to_a_larger_scale():
@@ -308,9 +308,9 @@ def test_what_goes_along_to_a_larger_scale():
     x = ops.zeros((1, 3, 2, 2))
     adam = optimize.get("adam")
     state = adam.State(ops.asarray(np.full(x.shape, 2.0)), ops.asarray(np.full(x.shape, 3.0)), 4)
-    carried = adam.carried(state, lambda m: m[..., :1])
+    carried = adam.resize_state(state, lambda m: m[..., :1])
     assert (carried.m == 2).all() and (carried.v == 3).all() and carried.step == 4
     assert carried.m.shape == carried.v.shape == (1, 3, 2, 1)
-    assert optimize.get("lbfgs").carried(lbfgs.init(ops, x), None) is None
-    assert optimize.get("lbfgsb").carried(None, None) is None
-    assert optimize.saved(None) == ({}, {})
+    assert optimize.get("lbfgs").resize_state(lbfgs.init(ops, x), None) is None
+    assert optimize.get("lbfgsb").resize_state(None, None) is None
+    assert optimize.state_entries(None) == ({}, {})

@@ -13,7 +13,7 @@ from cvstyle.backends import opencl
 from cvstyle.backends.numpy import Backend
 from cvstyle.errors import OptionError
 from cvstyle.graph import Network
-from cvstyle.losses import Loss, made
+from cvstyle.losses import Loss, create
 from cvstyle.losses.moments import Gram, Moments
 from cvstyle.style import StyleTargets, measure_styles
 
@@ -170,7 +170,7 @@ def test_tiles_and_devices_change_nothing(name, devices, normalize):
     """Beside content, style and total variation, in windows of 128 pixels."""
     backends = [Backend("float64") for _ in range(devices)]
     net = vgg(backends[0])
-    styles = measure_styles(net, [*made({"style_layers": ["relu2_1"]}), extra(net, name)], [noise(3, *SIZE, seed=2)])
+    styles = measure_styles(net, [*create({"style_layers": ["relu2_1"]}), extra(net, name)], [noise(3, *SIZE, seed=2)])
     settings = {
         "content_layers": ["relu2_2"], "style_layers": ["relu2_1"], "normalize_gradients": normalize, "tv_weight": 1e-2,
     }  # fmt: skip
@@ -219,7 +219,7 @@ def test_a_style_that_is_made_once_serves_many_objectives():
     settings = {"style_layers": ["relu1_1", "relu3_1:2"], "content_layers": ["relu2_2"]}
     styles = [noise(3, 90, 70, seed=1), noise(3, 33, 80, seed=2)]
     net = vgg(Backend())
-    targets = pickle.loads(pickle.dumps(measure_styles(net, made(settings), styles, [1, 2])))
+    targets = pickle.loads(pickle.dumps(measure_styles(net, create(settings), styles, [1, 2])))
     for size in ((60, 80), (75, 64)):
         x = noise(3, *size, seed=4).astype(np.float32)
         loss, gradient = Objective(net, noise(3, *size), styles, style_blend_weights=[1, 2], **settings)(x)
@@ -232,7 +232,7 @@ def test_a_style_that_is_made_once_serves_many_objectives():
 
 def test_what_cannot_be():
     net, content = vgg(Backend()), noise(3, 40, 50)
-    targets = measure_styles(net, made({"style_layers": ["relu1_1"]}), [noise(3, 30, 30)])
+    targets = measure_styles(net, create({"style_layers": ["relu1_1"]}), [noise(3, 30, 30)])
     with pytest.raises(OptionError, match=r"without 'style:relu2_1'"):
         Objective(net, content, targets, style_layers=["relu1_1", "relu2_1"])
     with pytest.raises(OptionError, match="no setting 'style_wieght'; did you mean style_weight"):
@@ -243,9 +243,9 @@ def test_what_cannot_be():
 
 def test_a_loss_that_decides_on_the_host_is_not_recorded():
     net, content = vgg(Backend()), noise(3, 40, 50)
-    assert Objective(net, content, [content], style_layers=["relu1_1"]).repeats
+    assert Objective(net, content, [content], style_layers=["relu1_1"]).capturable
     loss = MeanAndCovariance("style:own", "relu1_1", 1.0)
-    assert not Objective(net, content, [content], more_losses=[loss]).repeats
+    assert not Objective(net, content, [content], more_losses=[loss]).capturable
 
 
 def test_without_styles_what_aims_at_them_is_left_out():

@@ -124,7 +124,7 @@ def test_a_checkpoint_from_before_there_were_margins(run, tmp_path):
 def test_which_networks_have_one_by_hand():
     """Those that come with it; of the others it is reckoned, but under --compat, which has none."""
     families = {card.name: card.family for card in zoo.CARDS.values() if card.family}
-    names = {name: [sign.replace("*", "1") for sign in family.signs] for name, family in families.items()}
+    names = {name: [sign.replace("*", "1") for sign in family.layer_patterns] for name, family in families.items()}
     found = {name: zoo.defaults(layers)["margin"] for name, layers in names.items()}
     assert (found.pop("distilled"), found.pop("wavelet")) == (4, 6) and set(found.values()) == {None}
     assert zoo.defaults(["odd"])["margin"] is None
@@ -224,5 +224,5 @@ def test_from_the_command_line(folder, tmp_path, capsys):
     assert all(picture.shape == (29, 40, 3) for picture in pictures)
     assert (pictures[0] != pictures[1]).any() and (pictures[2] == pictures[3]).all()
     assert main(["run", *files, *small, "--margin", "-1"]) == 2
-    message = "cvstyle: margin is -1; a number from 0 to the picture's longest side is needed\n"
+    message = "cvstyle: --margin is -1; a number from 0 to the picture's longest side is needed\n"
     assert capsys.readouterr().err == message

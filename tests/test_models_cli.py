@@ -232,7 +232,7 @@ def test_trouble_here_is_not_blamed_on_the_mirrors(server, tmp_path, monkeypatch
     blocked = tmp_path / "file"
     blocked.write_bytes(b"")
     file = file_at(server.url("data"), server.url("data"))
-    with pytest.raises(ModelError, match=r"the folder cannot be made: .*; name another with --dir"):
+    with pytest.raises(ModelError, match=r"the folder cannot be made: .*; name another with dir"):
         zoo.download(file, blocked / "below")
     (tmp_path / "data.part").mkdir()
     with pytest.raises(ModelError, match=r"data\.part: Is a directory; name another folder"):
@@ -253,7 +253,7 @@ def test_a_server_that_falls_silent(server, tmp_path, monkeypatch):
 
 
 def test_base_url_must_be_an_address(tmp_path):
-    with pytest.raises(OptionError, match="--base-url /srv/models: an address that begins with http"):
+    with pytest.raises(OptionError, match="base_url /srv/models: an address that begins with http"):
         zoo.download(file_at("unused"), tmp_path, base_url="/srv/models")
 
 
@@ -293,7 +293,7 @@ def test_fetch(server, googlenet, tmp_path, capsys):
     assert printed.err.splitlines() == [server.url(f.name, "/mirror") for f in (googlenet.proto, googlenet.model)]
     assert main(command) == 0
     printed = capsys.readouterr()
-    assert printed.out.count("was here already") == 2 and printed.out.splitlines()[-1] == run
+    assert printed.out.count("was already present") == 2 and printed.out.splitlines()[-1] == run
     assert len(server.log) == 2
 
 
@@ -330,7 +330,7 @@ def test_ctrl_c_keeps_what_came(server, tmp_path):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)
-    assert process.returncode == 130 and "interrupted; what came is kept" in errors and "Traceback" not in errors
+    assert process.returncode == 130 and "interrupted; the partial download is" in errors and "Traceback" not in errors
     assert DATA.startswith(part.read_bytes()) and part.stat().st_size
 
 
@@ -370,7 +370,7 @@ def test_the_embedded_network_needs_no_download(capsys):
 def test_cards_are_complete():
     digest = re.compile(r"(sha1:[0-9a-f]{40}|sha256:[0-9a-f]{64})?")
     names = [name.lower() for card in zoo.CARDS.values() for name in (card.name, *card.aliases)]
-    files = [file for card in zoo.CARDS.values() for file in (card.proto, card.model, *card.more)]
+    files = [file for card in zoo.CARDS.values() for file in (card.proto, card.model, *card.extra_files)]
     assert len(set(names)) == len(names) and len({file.name for file in files}) == len(files)
     for file in files:
         assert digest.fullmatch(file.digest)

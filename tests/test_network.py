@@ -11,7 +11,7 @@ import cv2
 import nets
 import numpy as np
 import pytest
-import turns
+import relu_decisions
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -353,15 +353,16 @@ def test_engines_at_full_width(pooling):
         Objective, content=content, styles=[style], content_layers=["relu4_2"],
         style_layers=[f"relu{i}_1" for i in range(1, 6)], tv_weight=0, pooling=pooling,
     )  # fmt: skip
-    exact = goal(Network(definition, turns.Following()))
-    layers = turns.relus(exact.net, "relu5_1")
+    exact = goal(Network(definition, relu_decisions.ReplayBackend()))
+    layers = relu_decisions.relu_layers(exact.net, "relu5_1")
     truth = exact(x)[1]
     for make in nets.ENGINES.values():
         objective = goal(Network(definition, make()))
         gradient = objective(x)[1]
-        along, turned = turns.gradient_along(exact, turns.maps(objective.net, x[None], layers), x[None])
+        maps = relu_decisions.feature_maps(objective.net, x[None], layers)
+        along, flips = relu_decisions.replayed_gradient(exact, maps, x[None])
         assert np.linalg.norm(gradient - along[0]) <= 2e-5 * np.linalg.norm(along)
-        assert turned <= 4 and np.linalg.norm(along[0] - truth) <= (1e-2 if turned else 1e-6) * np.linalg.norm(truth)
+        assert flips <= 4 and np.linalg.norm(along[0] - truth) <= (1e-2 if flips else 1e-6) * np.linalg.norm(truth)
 
 
 def test_taps_on_one_value_add_up():

@@ -572,7 +572,7 @@ def test_memory_of_vgg19_at_512(device, monkeypatch, units):
 @pytest.mark.parametrize("name, function, options", [
     on_gpu("adam", quadratic, {"learning_rate": 1.0}), ("lbfgs", quadratic, {}),
     on_gpu("lbfgs", quadratic, {"history": 3}), ("lbfgs", rosenbrock, {"history": 1, "learning_rate": 0.01}),
-    on_gpu("lbfgs", quadratic, {"history": 3, "first": 0.3, "longest": 0.2, "smooth": 0.5}),
+    on_gpu("lbfgs", quadratic, {"history": 3, "initial_step": 0.3, "max_step_rms": 0.2, "precondition": 0.5}),
 ], ids=str)  # fmt: skip
 def test_optimizer(device, name, function, options):
     results = []
@@ -593,7 +593,7 @@ def test_lbfgs_on_many_numbers(device):
         for i in range(12):
             if i not in (3, 4, 9):  # there the gradient is that of the iteration before
                 gradient = ops.asarray(np.asarray(x) * scales)
-            lbfgs.update(ops, x, gradient, state, 0.5, first=0.1, longest=0.4)
+            lbfgs.update(ops, x, gradient, state, 0.5, initial_step=0.1, max_step_rms=0.4)
         results.append([x, state.ring, np.asarray(state.products)])
     close(results[1][:1], results[0][:1], 1e-4)
     np.testing.assert_array_equal(np.asarray(results[1][1])[:2], results[0][1][:2])

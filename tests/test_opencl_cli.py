@@ -140,14 +140,14 @@ def test_losses_are_fetched_only_when_someone_looks(files, device, reads, expect
 
 
 def test_nan_is_found_at_the_next_look(files, device, monkeypatch):
-    read, calls = Objective.read_losses, []
+    read, calls = Objective.losses_async, []
 
     def spoiled(self):
         calls.append(1)
         losses = read(self)
         return (lambda: {**losses(), "tv": float("nan")}) if len(calls) == 3 else losses
 
-    monkeypatch.setattr(Objective, "read_losses", spoiled)
+    monkeypatch.setattr(Objective, "losses_async", spoiled)
     net = load_network(files["proto"], files["model"], device)
     settings = {"image_size": 32, "num_iterations": 60, "init": "image"}
     result = stylize(files["content"], [files["style"]], network=net, **settings)

@@ -13,13 +13,13 @@ import scipy.optimize
 from cvstyle import optimize
 from cvstyle.backends.numpy import Backend
 from cvstyle.errors import OptionError
-from cvstyle.optimize import lbfgs, pyramid
+from cvstyle.optimize import lbfgs, preconditioner
 
 
 class Function:
     """A function of a picture in the place of an `Objective`."""
 
-    repeats = False  # it is computed on the host
+    capturable = False  # it is computed on the host
 
     def __init__(self, function, ops=None):
         self.function, self.ops = function, ops or Backend("float64")
@@ -103,7 +103,7 @@ def doubling(height, width):
     return np.stack([cv2.resize(u, size, interpolation=cv2.INTER_LINEAR)[:height, :width].ravel() for u in unit], 1)
 
 
-def preconditioner(height, width, exponent, levels):
+def dense_preconditioner(height, width, exponent, levels):
     """P as a matrix, from its definition."""
     total, product, weight = np.eye(height * width), np.eye(height * width), 1.0
     for level in range(1, levels + 1):
@@ -137,13 +137,13 @@ def test_halving_and_doubling_of_every_engine(name, size):
         np.testing.assert_allclose(ours, exact, atol=1e-6)
 
 
-@pytest.mark.parametrize("size, levels", [((24, 17), pyramid.LEVELS), ((6, 5), 3), ((1, 8), 0)])
+@pytest.mark.parametrize("size, levels", [((24, 17), preconditioner.LEVELS), ((6, 5), 3), ((1, 8), 0)])
 def test_the_preconditioner_is_its_definition(size, levels):
     ops, exponent = Backend("float64"), 0.5
-    matrix = preconditioner(*size, exponent, levels)  # few rows: down to one alone
+    matrix = dense_preconditioner(*size, exponent, levels)  # few rows: down to one alone
     x = np.random.default_rng(0).normal(size=(1, 3, *size))
     expected = (x.reshape(3, -1) @ matrix).reshape(x.shape)
-    np.testing.assert_allclose(pyramid.apply(ops, ops.asarray(x), exponent), expected, atol=1e-6)
+    np.testing.assert_allclose(preconditioner.apply(ops, ops.asarray(x), exponent), expected, atol=1e-6)
     assert np.linalg.eigvalsh(matrix).min() >= 1 - 1e-6
 
 
@@ -153,16 +153,16 @@ def test_long_waves_come_out_larger():
     for period in (2, 4, 8, 16, 32, 128):
         wave = np.cos(2 * np.pi * np.arange(length) / period)
         x = np.broadcast_to(wave, (1, 1, 64, length))
-        out = pyramid.apply(ops, ops.asarray(x), 0.5)[0, 0, 32]
+        out = preconditioner.apply(ops, ops.asarray(x), 0.5)[0, 0, 32]
         gains.append(float(out @ wave / (wave @ wave)))
-    assert gains[0] == pytest.approx(1, abs=0.01) and gains[-1] == pytest.approx(pyramid.gain(0.5), rel=0.06)
+    assert gains[0] == pytest.approx(1, abs=0.01) and gains[-1] == pytest.approx(preconditioner.gain(0.5), rel=0.06)
     assert all(b > 1.03 * a for a, b in itertools.pairwise(gains)), gains
 
 
 def test_smooth_lbfgs_is_lbfgs_in_the_smooth_space():
     """x = P z where L-BFGS minimises f(P z) over z."""
     height, width, count, rng = 6, 5, 25, np.random.default_rng(3)
-    single = preconditioner(height, width, 0.5, 3)
+    single = dense_preconditioner(height, width, 0.5, 3)
     matrix = np.kron(np.eye(3), single)
     basis = np.linalg.qr(rng.normal(size=(90, 90)))[0]
     hessian, minimum = basis @ np.diag(np.geomspace(0.1, 10, 90)) @ basis.T, rng.normal(size=90)
@@ -176,10 +176,11 @@ def test_smooth_lbfgs_is_lbfgs_in_the_smooth_space():
 
     ours, x = [], np.zeros((1, 3, height, width))
     optimize.minimize(
-        "lbfgs", Function(bowl), x, count, lambda i, x: ours.append(x.copy().ravel()), history=4, first=0.1,
-        longest=0.2, smooth=0.5,
+        "lbfgs", Function(bowl), x, count, lambda i, x: ours.append(x.copy().ravel()), history=4, initial_step=0.1,
+        max_step_rms=0.2, precondition=0.5,
     )  # fmt: skip
-    expected = dense_lbfgs(in_z, np.zeros(90), count, 4, 1.0, first=0.1, longest=0.2 / pyramid.gain(0.5) ** 0.5)
+    longest = 0.2 / preconditioner.gain(0.5) ** 0.5
+    expected = dense_lbfgs(in_z, np.zeros(90), count, 4, 1.0, initial_step=0.1, max_step_rms=longest)
     np.testing.assert_allclose(ours, [matrix @ z for z in expected], atol=1e-5)
     assert bowl(ours[-1])[0] < 1e-2 * bowl(np.zeros(90))[0]
 
@@ -187,13 +188,13 @@ def test_smooth_lbfgs_is_lbfgs_in_the_smooth_space():
 # L-BFGS of the reference
 
 
-def dense_lbfgs(function, x, count, history, rate, first=None, longest=np.inf):
+def dense_lbfgs(function, x, count, history, rate, initial_step=None, max_step_rms=np.inf):
     """The same iteration through explicit matrices (Nocedal and Wright 2006, equation 7.19)."""
     pairs, previous, visited, scale = [], None, [], 1.0
     for _ in range(count):
         g = function(x)[1]
         if previous is None:
-            step = -(first / np.abs(g).mean() if first else min(1, 1 / np.abs(g).sum())) * rate * g
+            step = -(initial_step / np.abs(g).mean() if initial_step else min(1, 1 / np.abs(g).sum())) * rate * g
         else:
             y = g - previous[0]
             s = previous[1]
@@ -205,7 +206,7 @@ def dense_lbfgs(function, x, count, history, rate, first=None, longest=np.inf):
                 v = np.eye(len(x)) - np.outer(y, s) / (y @ s)
                 inverse = v.T @ inverse @ v + np.outer(s, s) / (y @ s)
             step = -rate * inverse @ g
-        step = step * min(1, longest / np.sqrt((step**2).mean()))
+        step = step * min(1, max_step_rms / np.sqrt((step**2).mean()))
         previous = g, step
         x = x + step
         visited.append(x)
@@ -401,17 +402,17 @@ def test_a_first_step_that_does_not_vanish_in_rounding():
     target = np.random.default_rng(1).normal(100, 20, count)
     function = Function(lambda x: (5 * ((x - target) ** 2).sum(), 10 * (x - target)), ops)
     errors = {}
-    for first in (None, 1.0):
+    for initial_step in (None, 1.0):
         x = ops.asarray(np.full((1, 3, 100, 1000), 100.0))
-        x = optimize.minimize("lbfgs", function, x, 3, first=first)
-        errors[first] = float(np.abs(x.ravel() - target).max())
+        x = optimize.minimize("lbfgs", function, x, 3, initial_step=initial_step)
+        errors[initial_step] = float(np.abs(x.ravel() - target).max())
     assert errors[1.0] < 1e-2 < 1 < errors[None]
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
 def test_a_first_step_of_a_given_size_whatever_the_gradient(scale):
     before = start(Backend("float64"))
-    _, visited, _ = run("lbfgs", lambda v: (0.0, scale * quadratic(v)[1]), 1, first=0.25)
+    _, visited, _ = run("lbfgs", lambda v: (0.0, scale * quadratic(v)[1]), 1, initial_step=0.25)
     step = visited[0] - before
     assert np.abs(step).mean() == pytest.approx(0.25)
     np.testing.assert_allclose(step / np.abs(step).sum(), -_direction(quadratic(before.ravel())[1]), rtol=1e-9)
@@ -425,7 +426,7 @@ def test_steps_are_no_longer_than_allowed():
     def bowl(v):
         return (v**4).sum() / 4 + v.sum(), v**3 + 1
 
-    result, visited, _ = run("lbfgs", bowl, 60, first=1e-3, longest=0.05)
+    result, visited, _ = run("lbfgs", bowl, 60, initial_step=1e-3, max_step_rms=0.05)
     at = [start(Backend("float64")), *visited]
     steps = [b - a for a, b in itertools.pairwise(at)]
     norms = np.array([np.sqrt((s**2).mean()) for s in steps])
@@ -433,5 +434,5 @@ def test_steps_are_no_longer_than_allowed():
     assert (norms < 0.049).any()
     np.testing.assert_allclose(result, -1, atol=1e-6)
     # The history holds the steps as they were taken.
-    expected = dense_lbfgs(bowl, at[0].ravel(), 20, 100, 1.0, first=1e-3, longest=0.05)
+    expected = dense_lbfgs(bowl, at[0].ravel(), 20, 100, 1.0, initial_step=1e-3, max_step_rms=0.05)
     np.testing.assert_allclose([x.ravel() for x in visited[:20]], expected, rtol=1e-6)

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ import pytest
 from cvstyle import fields, images, options
 from cvstyle.cli import main, run
 from cvstyle.errors import OptionError
+from cvstyle.fields import Offload
 from cvstyle.options import Compute, Files, Options, Reports
 from cvstyle.reports.signals import handling
 
@@ -33,9 +36,9 @@ def test_every_option_has_a_record_that_is_whole():
     assert len(names) == len(set(names))
     for entry in records():
         assert entry.help, entry.name
-        assert entry.group in fields.GROUPS or entry.name == "scale_iterations", entry.name
+        assert entry.group in fields.GROUPS, entry.name
         if entry.default is not fields.REQUIRED:
-            assert entry.converted(entry.default) == entry.default, entry.name
+            assert entry.convert(entry.default) == entry.default, entry.name
             entry.check(entry.default)
 
 
@@ -51,7 +54,9 @@ def test_every_option_has_a_record_that_is_whole():
     ("scale_iterations", "6,4", [6, 4]), ("tile_size", "1024", 1024), ("tile_size", "off", None),
     ("tile_size", 1024.0, 1024), ("multigpu_strategy", "3,pool2", [3, "pool2"]),
     ("multigpu_strategy", (3, "pool2"), [3, "pool2"]), ("bounds", 1, True), ("bounds", np.bool_(True), True),
-    ("original_colors", "1", True), ("seed", -1, -1), ("offload", "", ""), ("init", None, None),
+    ("original_colors", "1", True), ("seed", -1, -1), ("init", None, None),
+    ("offload", "", Offload()), ("offload", "host", Offload()), ("offload", "disk:a,b", Offload("a,b")),
+    ("offload", Path("a"), Offload("a")), ("offload", Offload("host"), Offload("host")),
 ], ids=str)  # fmt: skip
 def test_what_is_unambiguous_is_accepted(name, given, kept):
     found = getattr(Options(**{name: given}), name)
@@ -87,7 +92,7 @@ def test_what_is_unambiguous_is_accepted(name, given, kept):
     ("tile_size", True, "tile_size is True; auto, or"),
     ("multigpu_strategy", 3, "multigpu_strategy is 3; layers such as 3,pool2 are needed"),
     ("bounds", "yes", "bounds is 'yes'; True or False is needed"), ("bounds", None, "bounds is None; True or False"),
-    ("bounds", True, "bounds need optimizer lbfgsb; lbfgs has none"),
+    ("bounds", True, "bounds needs optimizer lbfgsb; lbfgs has no bounds"),
     ("optimizer", 3.5, "optimizer is 3.5; a name is needed"),
     ("optimizer", "lbgfs", "unknown optimizer 'lbgfs': did you mean lbfgs"),
     ("init", "noise", "init must be random or image, not 'noise'"),
@@ -97,17 +102,30 @@ def test_what_is_unambiguous_is_accepted(name, given, kept):
     ("margin", 600, "margin is 600; a number from 0 to the picture's longest side is needed"),
     ("lbfgs_num_correction", -1, "lbfgs_num_correction is -1; it cannot be negative"),
     ("lbfgs_smooth", 3, "lbfgs_smooth is 3.0; a number from 0 to 2 is needed"),
-    ("average_iterates", 1, "average_iterates is 1.0; a number from 0 to below 1 is needed"),
+    ("avg_decay", 1, "avg_decay is 1.0; a number from 0 to below 1 is needed"),
+    ("average_iterates", 1, "avg_decay is 1.0; a number from 0 to below 1 is needed"),
     ("checkpoint_iter", 0, "checkpoint_iter is 0; a number above zero is needed"),
-    ("resume", True, "resume needs checkpoint, the file to go on from"),
+    ("resume", True, "resume needs checkpoint, the file to continue from"),
     ("offload", "absent", "absent: there is no such folder to offload to"),
+    ("offload", "disk:", ": there is no such folder to offload to"),
+    ("offload", 3, "offload is 3; host, or disk:FOLDER, is needed"),
     ("imagesize", 3, "there is no option 'imagesize'; did you mean image_size"),
     ("image_size", 10**400, "pixels"), ("style_scale", 10**400, "style_scale is 1"),
 ], ids=lambda value: str(value)[:40])  # fmt: skip
 def test_what_makes_no_sense_is_refused_in_one_line(name, given, message):
     with pytest.raises(OptionError) as caught:
-        Options.of({name: given}).check(1)
+        Options.from_dict({name: given}).check(1)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("message, python", [
+    ("--image-size is 0", "image_size is 0"), ("leave out --mean (--proto)", "leave out mean (proto)"),
+    ("run 'cvstyle --model a'; --x", "run 'cvstyle --model a'; x"),
+    ("it's --bits, not a--b.png", "it's bits, not a--b.png"),
+])  # fmt: skip
+def test_errors_name_options_as_each_surface_spells_them(message, python):
+    error = pickle.loads(pickle.dumps(OptionError(message)))
+    assert error.command_line == message and str(error) == python
 
 
 def test_a_value_set_later_is_checked_too():
@@ -123,9 +141,9 @@ def test_a_value_set_later_is_checked_too():
 def test_several_iteration_counts_are_those_of_the_scales():
     given = Options(num_iterations="6,4,3", scales="48,72,96")
     assert (given.num_iterations, given.scale_iterations) == (6, [6, 4, 3])
-    assert given.stages(6) == [(48, 6), (72, 4), (96, 3)]
+    assert given.schedule(6) == [(48, 6), (72, 4), (96, 3)]
     assert Options(num_iterations=[7]) == Options(num_iterations=7)
-    with pytest.raises(OptionError, match="both count iterations"):
+    with pytest.raises(OptionError, match="both set iterations"):
         Options(num_iterations=[6, 4], scale_iterations=[5, 4])
     with pytest.raises(OptionError, match="num_iterations is \\[\\]; a whole number, or one for each scale"):
         Options(num_iterations=[])
@@ -177,7 +195,7 @@ def parsed(*words):
 def test_the_parser_has_every_option_with_its_default():
     args = vars(parsed())
     for entry in records():
-        if entry.group is not None and entry.default is not fields.REQUIRED:
+        if entry.default is not fields.REQUIRED:
             assert args[entry.name] == entry.default, entry.name
     request = run.Request.of(parsed())
     assert request.options == Options() and request.compute == Compute() and request.reports == Reports()
@@ -189,8 +207,6 @@ def test_the_help_lists_every_option(capsys):
         main(["run", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
     for entry in records():
-        if entry.group is None:
-            continue
         for spelling in entry.spellings:
             assert f"{spelling} " in shown, spelling
         assert " ".join((entry.help % {"default": entry.default}).split()) in shown, entry.name
@@ -203,7 +219,11 @@ def test_the_help_lists_every_option(capsys):
     (["--num-iterations", "6,4", "--scales", "48,96"],
      {"num_iterations": 6, "scale_iterations": [6, 4], "scales": [48, 96]}),
     (["--original-colors"], {"original_colors": True}), (["--original-colors", "0"], {"original_colors": False}),
-    (["--offload"], {"offload": ""}), (["--average-iterates"], {"average_iterates": 0.99}),
+    (["--scale-iterations", "6,4", "--scales", "48,96"], {"scale_iterations": [6, 4], "scales": [48, 96]}),
+    (["--offload"], {"offload": Offload()}), (["--offload", "host"], {"offload": Offload()}),
+    (["--offload", "disk:."], {"offload": Offload(".")}), (["--offload", "."], {"offload": Offload(".")}),
+    (["--avg-decay"], {"avg_decay": 0.99}), (["--avg-decay", "0.5"], {"avg_decay": 0.5}),
+    (["--average-iterates"], {"avg_decay": 0.99}), (["--average-iterates", "0.5"], {"avg_decay": 0.5}),
     (["--tile-size", "auto"], {"tile_size": "auto"}), (["--tile-size", "off"], {"tile_size": None}),
     (["--style-blend-weights", "nil"], {"style_blend_weights": None}), (["--seed", "-1"], {"seed": -1}),
     (["--multigpu-strategy", "3,pool2"], {"multigpu_strategy": [3, "pool2"]}),
@@ -213,9 +233,30 @@ def test_texts_of_the_command_line(words, kept):
     assert given == Options(**kept) and {name: getattr(given, name) for name in kept} == kept
 
 
+@pytest.mark.parametrize("words, kept", [
+    ([], "auto"), (["--autotune", "on"], "on"), (["--autotune", "off"], "off"), (["--no-autotune"], "off"),
+    (["--cudnn-autotune"], "on"), (["--cudnn-autotune", "--no-autotune"], "off"),
+], ids=str)  # fmt: skip
+def test_autotune_on_the_command_line(words, kept):
+    assert run.Request.of(parsed(*words)).compute == Compute(autotune=kept)
+
+
+def test_keywords_of_earlier_versions():
+    given = Options(average_iterates=0.5)
+    assert given == Options(avg_decay=0.5) == Options.from_dict({"average_iterates": 0.5})
+    assert replace(given, average_iterates=0) == Options() and replace(given, seed=3).avg_decay == 0.5
+    assert Compute(no_autotune=True).autotune == "off" and Compute(cudnn_autotune=True).autotune == "on"
+    assert Compute(no_autotune=False, cudnn_autotune=False) == Compute()
+    assert Compute(no_autotune=True, cudnn_autotune=True).autotune == "off"
+    with pytest.raises(TypeError, match="no_autotun"):
+        Compute(no_autotun=True)
+    with pytest.raises(OptionError, match="autotune must be auto, on or off, not 'yes'"):
+        Compute(autotune="yes").devices(Options())
+
+
 def test_save_iter_under_compat():
-    assert [Reports().saves_every(compat) for compat in (False, True)] == [0, 100]
-    assert [Reports(save_iter=0).saves_every(compat) for compat in (False, True)] == [0, 0]
+    assert [Reports().save_interval(compat) for compat in (False, True)] == [0, 100]
+    assert [Reports(save_iter=0).save_interval(compat) for compat in (False, True)] == [0, 0]
 
 
 @pytest.fixture(scope="module")
@@ -308,16 +349,16 @@ def test_signals_of_another_thread_change_nothing():
 )
 @pytest.mark.parametrize("quality", [None, "draft", "normal", "best"])
 def test_a_quality_goes_from_coarse_to_fine(size, sizes, quality):
-    stages = Options(image_size=size, quality=quality).stages(7)
-    assert [side for side, _ in stages] == sizes
-    counts = [count for _, count in stages]
+    schedule = Options(image_size=size, quality=quality).schedule(7)
+    assert [side for side, _ in schedule] == sizes
+    counts = [count for _, count in schedule]
     assert counts == sorted(counts, reverse=True) and len(set(counts)) == len(counts)
 
 
 def test_more_quality_is_more_iterations():
-    counts = [[n for _, n in Options(image_size=4096, quality=q).stages(1)] for q in ("draft", "normal", "best")]
+    counts = [[n for _, n in Options(image_size=4096, quality=q).schedule(1)] for q in ("draft", "normal", "best")]
     assert all(a < b < c for a, b, c in zip(*counts, strict=True))
-    assert Options(image_size=512).stages(1) == Options(image_size=512, quality="normal").stages(1)
+    assert Options(image_size=512).schedule(1) == Options(image_size=512, quality="normal").schedule(1)
 
 
 @pytest.mark.parametrize(
@@ -325,6 +366,6 @@ def test_more_quality_is_more_iterations():
 )
 def test_what_is_said_by_hand_goes_before_the_quality(given):
     options = Options(image_size=128, **given)
-    assert not options.by_quality and options.stages(9)[-1][0] == 128
-    with pytest.raises(OptionError, match=f"quality chooses sizes and iterations, and so does {next(iter(given))}"):
+    assert not options.uses_quality and options.schedule(9)[-1][0] == 128
+    with pytest.raises(OptionError, match=f"quality sets sizes and iterations, and so does {next(iter(given))}"):
         Options(image_size=128, quality="best", **given).check(1)

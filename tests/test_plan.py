@@ -159,7 +159,7 @@ def test_the_library_takes_automatic_tiles(pictures):
 
 def planner_of(pictures, **settings):
     """Of the embedded network."""
-    options = Options.of({"optimizer": "adam", "num_iterations": 10, **settings})
+    options = Options.from_dict({"optimizer": "adam", "num_iterations": 10, **settings})
     return planner.Planner(Job(pictures[1], pictures[3], options=options, compute=Compute(backend="numpy")).setup())
 
 

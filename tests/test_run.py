@@ -299,7 +299,7 @@ def test_what_a_callback_raises_leaves_nothing_behind(files, optimizer):
     kept = []
 
     def fail(iterate):
-        kept.append(weakref.ref(iterate._read.__self__))
+        kept.append(weakref.ref(iterate._losses_async.__self__))
         raise ZeroDivisionError("in the callback")
 
     gc.disable()
@@ -405,7 +405,7 @@ def test_a_quality_begins_where_pictures_are_large_enough(kernel, shape, sizes):
     options = Options(image_size=512, content_layers=["seen"], style_layers=["seen"])
     setup = Job(np.zeros((*shape, 3), np.uint8), np.zeros((64, 64, 3), np.uint8), options=options, network=net).setup()
     assert [side for side, _ in setup.schedule] == sizes
-    assert [n for _, n in setup.schedule] == [n for _, n in options.stages(1)][: len(sizes)]
+    assert [n for _, n in setup.schedule] == [n for _, n in options.schedule(1)][: len(sizes)]
 
 
 def test_the_share_of_the_work_goes_by_pixels(files):

@@ -13,7 +13,7 @@ import numpy as np
 import ptx
 import pytest
 
-from cvstyle import backends, folders
+from cvstyle import backends, paths
 from cvstyle.backends.device import compiler, conv_tensor_cores, mma, operands, wgmma_check, wgmma_verdict
 
 TILE = mma.WGMMA_BLOCKS[-1]
@@ -30,7 +30,7 @@ def hopper(monkeypatch):
 @pytest.fixture
 def folder(monkeypatch, tmp_path):
     """The cache, in a new folder; nothing is known."""
-    monkeypatch.setattr(folders, "cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(paths, "cache", lambda: tmp_path / "cache")
     monkeypatch.setattr(wgmma_verdict, "_verdicts", {})
     return tmp_path / "cache"
 
@@ -144,7 +144,7 @@ def test_what_hangs_ends_with_all_that_it_started(hopper, folder, monkeypatch, t
 def test_a_cache_that_cannot_be_written(hopper, monkeypatch, tmp_path):
     """The verdict holds for this process."""
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(folders, "cache", lambda: tmp_path / "file" / "cache")
+    monkeypatch.setattr(paths, "cache", lambda: tmp_path / "file" / "cache")
     monkeypatch.setattr(wgmma_verdict, "_verdicts", {})
     child = Child(monkeypatch, tmp_path, "print('fp16: right')")
     assert wgmma_verdict.is_correct(hopper[0].device, "fp16") and wgmma_verdict.is_correct(hopper[1].device, "fp16")
@@ -163,7 +163,7 @@ def test_a_process_reads_the_file_once(hopper, folder, monkeypatch, tmp_path):
 def test_a_damaged_file_is_nothing_known(hopper, folder, content):
     device = hopper[0].device
     kept = {"for": wgmma_verdict._identity(device), "verdicts": {"fp16": "right"}}
-    folders.write(wgmma_verdict._path(device), json.dumps(kept).encode())
+    paths.write(wgmma_verdict._path(device), json.dumps(kept).encode())
     assert wgmma_verdict.known_verdicts(device) == {"fp16": "right"}
     wgmma_verdict._path(device).write_text(content)
     assert wgmma_verdict.known_verdicts(device) == {}

@@ -15,7 +15,7 @@ from test_objective import reference_objective
 from test_opencl import EXACT, close, noise
 from test_tiles import check_features
 
-from cvstyle import backends, checkpoint, folders
+from cvstyle import backends, checkpoint, paths
 from cvstyle.backends import device as common
 from cvstyle.backends import opencl
 from cvstyle.backends.device import conv_tensor_cores, convolution, mma, tuning
@@ -41,7 +41,7 @@ class Clock:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(folders, "cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(paths, "cache", lambda: tmp_path / "cache")
     return tmp_path / "cache"
 
 
@@ -186,10 +186,10 @@ def test_two_processes_keep_what_each_chose(ops, monkeypatch):
 
 
 def test_another_driver_or_kernel_has_a_file_of_its_own(ops, monkeypatch):
-    paths = {choices(ops).path, tuning.Choices(ops.device, "other").path}
+    files = {choices(ops).path, tuning.Choices(ops.device, "other").path}
     monkeypatch.setattr(ops.device, "driver", "99")
-    paths.add(choices(ops).path)
-    assert len(paths) == 3
+    files.add(choices(ops).path)
+    assert len(files) == 3
 
 
 def test_a_convolution_takes_the_way_that_was_fastest(ops, monkeypatch):

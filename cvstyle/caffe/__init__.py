@@ -1,4 +1,4 @@
-"""Caffe's files, in all three forms that ever were, read into the neutral description of a network."""
+"""Readers of Caffe's files in all three forms (V0, V1, V2), into the neutral description of a network."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ..netdef import NetDef
 
 
 def read_net(proto_path: str | os.PathLike, model_path: str | os.PathLike | None = None, phase: str = "TEST") -> NetDef:
-    """The net of a .prototxt file with, if given, the weights of a .caffemodel.
+    """Read a .prototxt file and, optionally, the weights in a .caffemodel.
 
     proto_path: V2 (`layer`), V1 (`layers`) or V0 (nested) text; deploy or train_val. The prototxt alone is the graph.
-        A mean_file that it names is read where it lies beside it, as written or by its base name.
-    model_path: V2, V1 or V0 binary. It is mapped and indexed here; blob data are read when `weights[name]` is asked.
+        Its mean_file is read if it is beside the prototxt, at the path as written or by its base name.
+    model_path: V2, V1 or V0 binary. It is mapped and indexed; blob data are read on access to `weights[name]`.
     phase: "TEST" or "TRAIN", for include and exclude rules.
 
-    Raises ModelError, one line with file, place, cause and way out.
+    Raises ModelError: one line with file, place, cause and way out.
     """
     from .graph import net_def
     from .meanfile import with_mean

@@ -1,4 +1,4 @@
-"""Binary .caffemodel -> arrays. The file is mapped; opening it reads only layer names and sizes."""
+"""Weights from a binary .caffemodel. The file is memory-mapped; opening it reads only layer names and sizes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from google.protobuf.message import DecodeError
 
 from ..errors import ModelError
 from .caffe_pb2 import BlobProto, LayerParameter, NetParameter, V0LayerParameter, V1LayerParameter
-from .fault import fault
-from .files import check_kind
+from .errors import model_error
+from .sniff import check_file_type
 from .wire import FIXED32, FIXED64, LENGTH, Field, WireError, fields
 
 _MOST_AXES = 32  # Caffe's own limit
@@ -31,24 +31,24 @@ _UNUSED = {_BLOB["diff"], _BLOB["double_diff"]}
 
 
 class Weights(Mapping):
-    """Layer name -> list of the layer's blobs, for every layer of a .caffemodel that has any.
+    """Mapping from layer name to the layer's list of blobs, for every layer of a .caffemodel that has blobs.
 
-    Blobs are read-only '<f4' or '<f8' arrays in the shape that the file states: (n, c, h, w) where an old file states
-    these four, else any number of axes. They are views of the mapped file, in general not aligned; they stay valid
-    as long as they live, whatever happens to this object, unless the file is cut. Unpacked or divided data are copied.
+    Blobs are read-only '<f4' or '<f8' arrays in the shape that the file states: (n, c, h, w) in old files, else any
+    number of axes. They are views of the mapped file, usually unaligned, and outlive this object as long as the file is
+    not truncated. Data that are unpacked or in several pieces are copied.
 
-    Opening and `weights[name]` raise ModelError for a damaged file. A layer that is in the file twice: the last one
-    with blobs counts, as in Caffe.
+    Opening and `weights[name]` raise ModelError for a damaged file. If a layer is in the file twice, the last one with
+    blobs counts, as in Caffe.
     """
 
     def __init__(self, path: str | os.PathLike):
         self.path = os.fspath(path)
-        check_kind(self.path, text=False)
+        check_file_type(self.path, text=False)
         try:
             with open(self.path, "rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
-            raise fault(f"{self.path}: cannot be mapped: {getattr(error, 'strerror', None) or error}") from None
+            raise model_error(f"{self.path}: cannot be mapped: {getattr(error, 'strerror', None) or error}") from None
         if hasattr(mmap, "MADV_RANDOM"):  # no reading ahead while hopping over blobs
             self._map.madvise(mmap.MADV_RANDOM)
         self._blobs = self._index()
@@ -68,8 +68,8 @@ class Weights(Mapping):
         return [self._blob(name, index, at) for index, at in enumerate(self._blobs[name])]
 
     def _index(self) -> dict[str, list[Field]]:
-        """Layer name -> where its blobs lie."""
-        found: dict[str, list[Field]] = {}
+        """Layer name -> fields of its blobs."""
+        index: dict[str, list[Field]] = {}
         layers = 0
         name = ""
         try:
@@ -79,18 +79,19 @@ class Weights(Mapping):
                 layers += 1
                 name, blobs = self._layer(field, _V2 if field.number == _NET["layer"] else _V1)
                 if blobs:
-                    found[name] = blobs
+                    index[name] = blobs
         except WireError as error:
             after = f" after layer '{name}'" if name else ""
             raise self._damaged(error, after) from None
         if not layers:
-            raise fault(
+            raise model_error(
                 f"{self.path}: holds no layers, so it is not a .caffemodel; is it a mean file or a solver state?"
             )
-        return found
+        return index
 
     def _layer(self, layer: Field, numbers: dict[str, int]) -> tuple[str, list[Field]]:
-        name, blobs = "", []
+        name = ""
+        blobs = []
         for field in fields(self._map, layer.start, layer.stop):
             if field.wire != LENGTH:
                 continue
@@ -99,8 +100,9 @@ class Weights(Mapping):
             elif field.number == numbers["blobs"]:
                 blobs.append(field)
             elif numbers is _V1 and field.number == _V1["layer"]:
-                nested, inner = self._layer(field, _V0)
-                name, blobs = nested or name, blobs + inner
+                nested_name, nested_blobs = self._layer(field, _V0)
+                name = nested_name or name
+                blobs += nested_blobs
         return name, blobs
 
     def _blob(self, name: str, index: int, blob: Field) -> np.ndarray:
@@ -117,14 +119,14 @@ class Weights(Mapping):
         except WireError as error:
             raise self._damaged(error, f" in blob {index} of layer '{name}'") from None
         except DecodeError:
-            raise fault(f"{where} has a damaged header; download the file again") from None
+            raise model_error(f"{where} has a damaged header; download the file again") from None
         parts = chunks[_BLOB["double_data"]] or chunks[_BLOB["data"]]
         count = sum(len(part) for part in parts)
         shape = stated_shape(proto, count)
         if any(dim < 0 for dim in shape) or len(shape) > _MOST_AXES:
-            raise fault(f"{where} has the impossible shape {list(shape)[:40]}; download the file again")
+            raise model_error(f"{where} has the impossible shape {list(shape)[:40]}; download the file again")
         if prod(shape) != count:
-            raise fault(
+            raise model_error(
                 f"{where} has the shape {list(shape)}, which needs {prod(shape)} values, but holds {count}; "
                 "the file is damaged or not a trained model"
             )
@@ -149,14 +151,14 @@ class Weights(Mapping):
         return values
 
     def _damaged(self, error: WireError, where: str) -> ModelError:
-        return fault(
+        return model_error(
             f"{self.path}: damaged at byte {error.offset}{where}: {error}; "
             "the file is cut short or corrupt, download it again"
         )
 
 
 def stated_shape(proto: BlobProto, count: int) -> tuple[int, ...]:
-    """The shape of a blob of so many values, in whichever form it is stated."""
+    """The shape of a blob: stated as `shape` or as four numbers, else (count,)."""
     if proto.HasField("shape"):
         return tuple(proto.shape.dim)
     old = ("num", "channels", "height", "width")

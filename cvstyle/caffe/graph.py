@@ -1,4 +1,4 @@
-"""NetParameter message -> NetDef: which layers are in the net, what feeds it, and whether the graph is one."""
+"""NetParameter message -> NetDef: selection of layers by phase, inputs, and validation of the graph."""
 
 from __future__ import annotations
 
@@ -10,53 +10,56 @@ import numpy as np
 from ..errors import nearest
 from ..netdef import LayerDef, NetDef, Transform
 from .caffe_pb2 import LayerParameter, NetParameter, NetState
-from .fault import fault
+from .errors import model_error
 from .upgrade import upgraded_layers
 
 
 def net_def(net: NetParameter, source: str, phase: str = "TEST") -> NetDef:
-    """The net in one phase, without what only training or evaluation needs. Raises ModelError.
+    """The net in one phase, without the layers for training and evaluation. Raises ModelError.
 
-    Data layers become inputs (their first top); labels, losses, accuracies and what hangs on them alone are dropped.
-    What one states of pixels is the net's `transform`: one of the phase, or else one of another.
+    Data layers become inputs (their first top); labels, losses, accuracies and layers that depend on these alone are
+    dropped. `transform` is the transform_param of a data layer of the phase, else of one of another phase.
     """
     phases = NetState.DESCRIPTOR.fields_by_name["phase"].enum_type.values_by_name
     if phase not in phases:
-        raise fault(f"phase '{phase}' is unknown; it is TEST or TRAIN")
+        raise model_error(f"phase '{phase}' is unknown; it is TEST or TRAIN")
     state = NetState(phase=phases[phase].number, level=net.state.level, stage=net.state.stage)
-    every = upgraded_layers(net, source)
-    builder = _Builder(source, every, phase)
+    all_layers = upgraded_layers(net, source)
+    builder = _Builder(source, all_layers, phase)
     builder.legacy_inputs(net)
-    spare = None
-    for index, layer in enumerate(every):
+    other_transform = None
+    for index, layer in enumerate(all_layers):
         if _included(layer, state, source):
             builder.add(layer, index)
         elif _is_source(layer):
-            builder.spare.setdefault(layer.top[0], next(iter(_source_shapes(layer)), None))
-            spare = spare or _transform(layer, source)
+            builder.other_inputs.setdefault(layer.top[0], next(iter(_source_shapes(layer)), None))
+            other_transform = other_transform or _transform(layer, source)
     if not builder.layers:
-        raise fault(f"{source}: no layer is left in phase {phase}; is it a .prototxt of a net?")
-    transform = builder.transform or spare
+        raise model_error(f"{source}: no layer is left in phase {phase}; is it a .prototxt of a net?")
+    transform = builder.transform or other_transform
     return NetDef(net.name, builder.inputs, tuple(builder.layers), source=source, transform=transform)
 
 
 class _Builder:
-    """Takes layers in file order; every blob name is in at most one of `made`, `labels` and `dead`."""
+    """Builds the graph from layers in file order; a blob name is in at most one of `blobs`, `labels` and `dropped`."""
 
-    def __init__(self, source: str, every: list[LayerParameter], phase: str):
-        self.source, self.every, self.phase = source, every, phase
+    def __init__(self, source: str, all_layers: list[LayerParameter], phase: str):
+        self.source = source
+        self.all_layers = all_layers
+        self.phase = phase
         self.inputs: dict[str, tuple[int, ...] | None] = {}
         self.layers: list[LayerDef] = []
         self.names: set[str] = set()
-        self.made: set[str] = set()  # blobs of the net
-        self.labels: set[str] = set()  # blobs that come with the data beside the first
-        self.dead: set[str] = set()  # blobs made by dropped layers
-        # What data layers of other phases give: a training file without a test phase still is a graph.
-        self.spare: dict[str, tuple[int, ...] | None] = {}
+        self.blobs: set[str] = set()  # blobs of the net
+        self.labels: set[str] = set()  # further tops of data layers
+        self.dropped: set[str] = set()  # outputs of dropped layers
+        # Inputs from data layers of other phases, for a training file without a test phase.
+        self.other_inputs: dict[str, tuple[int, ...] | None] = {}
         self.transform: Transform | None = None
 
     def legacy_inputs(self, net: NetParameter) -> None:
-        count, dims = len(net.input), list(net.input_dim)
+        count = len(net.input)
+        dims = list(net.input_dim)
         if net.input_shape:
             shapes = [tuple(shape.dim) for shape in net.input_shape]
             stated = "input_shape"
@@ -64,30 +67,30 @@ class _Builder:
             shapes = [tuple(dims[i : i + 4]) for i in range(0, len(dims), 4)]
             stated = "groups of 4 input_dim"
         if shapes and (len(shapes) != count or (not net.input_shape and len(dims) % 4)):
-            raise fault(f"{self.source}: has {count} `input` but {len(shapes)} {stated}; give one for each input")
+            raise model_error(f"{self.source}: has {count} `input` but {len(shapes)} {stated}; give one for each input")
         for name, shape in zip(net.input, shapes or [None] * count):
             self._input(name, shape, "input")
 
     def add(self, layer: LayerParameter, index: int) -> None:
-        name = layer.name or self._invented_name(layer, index)
+        name = layer.name or self._generated_name(layer, index)
         if _is_source(layer):
             self._add_source(layer, name)
             return
-        if _is_training_only(layer.type) or self._hangs_on_dropped(layer):
+        if _is_training_only(layer.type) or self._depends_on_dropped(layer):
             labels = all(bottom in self.labels for bottom in layer.bottom)
-            (self.labels if labels else self.dead).update(top for top in layer.top if top not in self.made)
+            (self.labels if labels else self.dropped).update(top for top in layer.top if top not in self.blobs)
             return
         if name in self.names:
-            raise fault(f"{self.source}: two layers are named '{name}'; give each its own name")
+            raise model_error(f"{self.source}: two layers are named '{name}'; give each its own name")
         self.names.add(name)
         for bottom in layer.bottom:
-            if bottom in self.labels:  # used as data after all: an input of its own
+            if bottom in self.labels:  # used as data after all
                 self.labels.remove(bottom)
                 self._input(bottom, None, name)
-            elif bottom in self.spare and bottom not in self.made:
-                self._input(bottom, self.spare[bottom], name)
-            elif bottom not in self.made:
-                raise fault(f"{self.source}: layer '{name}': {self._why_missing(bottom, index)}")
+            elif bottom in self.other_inputs and bottom not in self.blobs:
+                self._input(bottom, self.other_inputs[bottom], name)
+            elif bottom not in self.blobs:
+                raise model_error(f"{self.source}: layer '{name}': {self._why_missing(bottom, index)}")
         for position, top in enumerate(layer.top):
             in_place = position < len(layer.bottom) and layer.bottom[position] == top
             if not in_place:
@@ -98,41 +101,41 @@ class _Builder:
         self.transform = self.transform or _transform(layer, self.source)
         shapes = _source_shapes(layer)
         if len(shapes) not in (0, 1, len(layer.top)):
-            raise fault(
+            raise model_error(
                 f"{self.source}: layer '{name}' has {len(layer.top)} tops but {len(shapes)} shapes; give one or as many"
             )
         shapes = shapes * len(layer.top) if len(shapes) == 1 else shapes or [None] * len(layer.top)
         inputs = len(layer.top) if layer.type == "Input" else 1
         for top, shape in zip(layer.top[:inputs], shapes):
             self._input(top, shape, name)
-        self.labels.update(top for top in layer.top[inputs:] if top not in self.made)
+        self.labels.update(top for top in layer.top[inputs:] if top not in self.blobs)
 
     def _input(self, blob: str, shape: tuple[int, ...] | None, name: str) -> None:
         if shape is not None and any(dim < 0 for dim in shape):
-            raise fault(f"{self.source}: input '{blob}' has a negative size in its shape {list(shape)}")
+            raise model_error(f"{self.source}: input '{blob}' has a negative size in its shape {list(shape)}")
         self._make(blob, name)
         self.inputs[blob] = shape
 
     def _make(self, blob: str, name: str) -> None:
-        if blob in self.made:
-            raise fault(f"{self.source}: layer '{name}': blob '{blob}' is already made above; rename one of them")
-        self.made.add(blob)
+        if blob in self.blobs:
+            raise model_error(f"{self.source}: layer '{name}': blob '{blob}' is already made above; rename one of them")
+        self.blobs.add(blob)
         self.labels.discard(blob)
-        self.dead.discard(blob)
+        self.dropped.discard(blob)
 
-    def _hangs_on_dropped(self, layer: LayerParameter) -> bool:
+    def _depends_on_dropped(self, layer: LayerParameter) -> bool:
         bottoms = set(layer.bottom)
-        return bool(bottoms) and (bottoms <= self.labels | self.dead or not bottoms.isdisjoint(self.dead))
+        return bool(bottoms) and (bottoms <= self.labels | self.dropped or not bottoms.isdisjoint(self.dropped))
 
-    def _invented_name(self, layer: LayerParameter, index: int) -> str:
+    def _generated_name(self, layer: LayerParameter, index: int) -> str:
         name = f"{layer.type.lower() or 'layer'}@{index + 1}"
-        taken = {other.name for other in self.every}
+        taken = {other.name for other in self.all_layers}
         while name in taken:
             name += "_"
         return name
 
     def _why_missing(self, blob: str, index: int) -> str:
-        for position, other in enumerate(self.every):
+        for position, other in enumerate(self.all_layers):
             if blob in other.top:
                 if position == index:
                     return f"its input '{blob}' is its own output, and no layer above makes it; the graph has a circle"
@@ -142,13 +145,13 @@ class _Builder:
                         "the graph has a circle, or the layers are out of order"
                     )
                 return f"its input '{blob}' is made by layer '{other.name}', which is not in phase {self.phase}"
-        return f"no layer makes its input '{blob}'; {nearest(blob, sorted(self.made))}"
+        return f"no layer makes its input '{blob}'; {nearest(blob, sorted(self.blobs))}"
 
 
 def layer_params(layer: LayerParameter) -> dict[str, Any]:
     """The fields that a V2 layer sets in the parameter message of its type (see LayerDef.params).
 
-    Of a type that has none that we know, such as a fork's, they are those of all messages.
+    For a type without a known message, such as a fork's, the fields of all messages.
     """
     params: dict[str, Any] = {}
     own = param_message(layer.type)
@@ -159,7 +162,7 @@ def layer_params(layer: LayerParameter) -> dict[str, Any]:
 
 
 def param_message(layer_type: str) -> str:
-    """The name of the parameter message of a V2 layer type, "" if we know none."""
+    """The name of the parameter message of a V2 layer type, "" if unknown."""
     if layer_type == "Deconvolution":
         return "convolution_param"
     wanted = layer_type.lower() + "param"
@@ -172,12 +175,13 @@ def _plain(message) -> dict[str, Any]:
     result = {}
     for field, value in message.ListFields():
         if field.message_type:
-            one = _plain
+            convert = _plain
         elif field.enum_type:
-            one = _enum_namer(field.enum_type)
+            convert = _enum_namer(field.enum_type)
         else:
-            one = _same
-        result[field.name] = [one(item) for item in value] if isinstance(value, MutableSequence) else one(value)
+            convert = _identity
+        is_list = isinstance(value, MutableSequence)
+        result[field.name] = [convert(item) for item in value] if is_list else convert(value)
     return result
 
 
@@ -185,7 +189,7 @@ def _enum_namer(enum):
     return lambda number: enum.values_by_number[number].name
 
 
-def _same(value):
+def _identity(value):
     return value
 
 
@@ -201,8 +205,9 @@ def _is_training_only(layer_type: str) -> bool:
 
 
 def _source_shapes(layer: LayerParameter) -> list[tuple[int, ...]]:
-    """What an input layer states of its tops' shapes: none, one for all, or one each."""
-    dummy, memory = layer.dummy_data_param, layer.memory_data_param
+    """The shapes of an input layer's tops as stated: none, one for all, or one each."""
+    dummy = layer.dummy_data_param
+    memory = layer.memory_data_param
     if layer.type == "Input":
         return [tuple(shape.dim) for shape in layer.input_param.shape]
     if layer.type == "DummyData" and dummy.shape:
@@ -215,24 +220,24 @@ def _source_shapes(layer: LayerParameter) -> list[tuple[int, ...]]:
 
 
 def _transform(layer: LayerParameter, source: str) -> Transform | None:
-    """What a data layer states of pixels; a transform_param without a mean says that none is subtracted."""
+    """The preprocessing in a data layer; a transform_param without a mean subtracts none."""
     if not layer.HasField("transform_param"):
         return None
     stated = layer.transform_param
     if stated.mean_value and stated.mean_file:
-        raise fault(f"{source}: layer '{layer.name}' has both mean_value and mean_file; keep one of them")
+        raise model_error(f"{source}: layer '{layer.name}' has both mean_value and mean_file; keep one of them")
     mean = tuple(map(_as_written, stated.mean_value)) or (() if stated.mean_file else (0.0,))
     return Transform(mean, _as_written(stated.scale) if stated.HasField("scale") else 1.0, stated.mean_file)
 
 
 def _as_written(value: float) -> float:
-    """A float32 of a file as the decimal number that it was there: 0.017 from 0.017000000923871994."""
+    """A float32 as the decimal number in the file: 0.017 from 0.017000000923871994."""
     return float(str(np.float32(value)))
 
 
 def _included(layer: LayerParameter, state: NetState, source: str) -> bool:
     if layer.include and layer.exclude:
-        raise fault(f"{source}: layer '{layer.name}' has both include and exclude rules; keep one kind")
+        raise model_error(f"{source}: layer '{layer.name}' has both include and exclude rules; keep one kind")
     if layer.include:
         return any(_meets(state, rule) for rule in layer.include)
     return not any(_meets(state, rule) for rule in layer.exclude)

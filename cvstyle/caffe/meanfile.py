@@ -1,4 +1,4 @@
-"""Mean files: the .binaryproto that Caffe's compute_image_mean writes, a picture of means."""
+"""Mean files: the .binaryproto of Caffe's compute_image_mean, an image of means."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from google.protobuf.message import DecodeError
 from ..netdef import Transform
 from .caffe_pb2 import BlobProto
 from .caffemodel import stated_shape
-from .fault import fault
+from .errors import model_error
 
 
 def with_mean(transform: Transform, folder: str) -> Transform:
-    """The transform with the mean of its mean file, if it names one that is in the folder or below it as written.
+    """The transform with the mean from its mean file, if that exists in the folder, as written or by base name.
 
-    Raises ModelError where that is no mean file.
+    Raises ModelError if the file is no mean file.
     """
     name = transform.mean_file
     for path in (os.path.join(folder, name), os.path.join(folder, ntpath.basename(name))):
@@ -30,17 +30,17 @@ def with_mean(transform: Transform, folder: str) -> Transform:
 
 def channel_means(path: str) -> tuple[float, ...]:
     """The mean of each channel, in the file's order: BGR, as Caffe reads pictures. Raises ModelError."""
-    what = "a mean file (the BlobProto of compute_image_mean); get it again, or move it away and give --mean"
+    expected = "a mean file (the BlobProto of compute_image_mean); get it again, or move it away and give --mean"
     try:
         with open(path, "rb") as file:
             blob = BlobProto.FromString(file.read())
     except OSError as error:
-        raise fault(f"{path}: cannot be read: {error.strerror}") from None
+        raise model_error(f"{path}: cannot be read: {error.strerror}") from None
     except DecodeError:
-        raise fault(f"{path}: is not {what}") from None
+        raise model_error(f"{path}: is not {expected}") from None
     data = np.array(blob.double_data or blob.data, np.float64)
     shape = stated_shape(blob, data.size)
     if not data.size or min(shape, default=0) < 1 or prod(shape) != data.size or prod(shape[:-3]) != 1:
-        raise fault(f"{path}: holds {data.size} values in the shape {list(shape)[:8]}, so it is not {what}")
+        raise model_error(f"{path}: holds {data.size} values in the shape {list(shape)[:8]}, so it is not {expected}")
     channels = shape[-3] if len(shape) > 2 else shape[0]
     return tuple(float(mean) for mean in data.reshape(channels, -1).mean(1))

@@ -8,8 +8,8 @@ import re
 from google.protobuf import text_format
 
 from .caffe_pb2 import NetParameter
-from .fault import fault
-from .files import check_kind
+from .errors import model_error
+from .sniff import check_file_type
 
 _LARGEST = 64 << 20  # the largest prototxt in the wild has 1 MB
 _SOLVER = re.compile(r"^\s*(?:train_|test_)?net\s*:", re.MULTILINE)
@@ -17,32 +17,32 @@ _FOREIGN_TYPE = re.compile(r'Enum type "[\w.]*LayerType" has no value named (\w+
 
 
 def read_prototxt(path: str | os.PathLike) -> NetParameter:
-    """The message that a text file states; fields unknown to us are skipped. Raises ModelError."""
+    """Parse a text file; unknown fields are skipped. Raises ModelError."""
     path = os.fspath(path)
-    size = check_kind(path, text=True)
+    size = check_file_type(path, text=True)
     if size > _LARGEST:
-        raise fault(f"{path}: has {size} bytes, too many for a .prototxt")
+        raise model_error(f"{path}: has {size} bytes, too many for a .prototxt")
     with open(path, "rb") as file:
         text = _decode(file.read())
     net = parse_text(text, path)
     if not net.layer and not net.layers:
         if _SOLVER.search(text):
-            raise fault(f"{path}: is a solver, not a net; give the file that its `net:` line names")
-        raise fault(f"{path}: has no layers; is it a .prototxt of a net?")
+            raise model_error(f"{path}: is a solver, not a net; give the file that its `net:` line names")
+        raise model_error(f"{path}: has no layers; is it a .prototxt of a net?")
     return net
 
 
 def parse_text(text: str, source: str) -> NetParameter:
-    """As `read_prototxt`, from a string; `source` is for messages."""
+    """`read_prototxt` for a string. source: the file name in error messages."""
     while True:
         net = NetParameter()
         try:
             text_format.Parse(text, net, allow_unknown_extension=True, allow_unknown_field=True)
             return net
         except RecursionError:
-            raise fault(f"{source}: is nested too deeply; a brace is missing or the file is damaged") from None
+            raise model_error(f"{source}: is nested too deeply; a brace is missing or the file is damaged") from None
         except text_format.ParseError as error:
-            # Forks added types to the V1 enum. Keep the name as a string: the layer may not be needed at all.
+            # Forks added types to the V1 enum. The name is kept as a string: the layer may not be needed.
             foreign = _FOREIGN_TYPE.search(str(error))
             if foreign:
                 pattern = rf"\btype\s*:\s*{foreign[1]}\b"
@@ -51,9 +51,9 @@ def parse_text(text: str, source: str) -> NetParameter:
                     continue
             cause = re.sub(r"^\d+:\d+ : (?:'.*': )?", "", str(error).replace("cvstyle.caffe.", ""), flags=re.DOTALL)
             place = f"{source}:{error.GetLine() or 1}:{error.GetColumn() or 1}"
-            raise fault(f"{place}: {cause[:300].rstrip('.')}; correct the file there") from None
+            raise model_error(f"{place}: {cause[:300].rstrip('.')}; correct the file there") from None
         except ValueError as error:
-            raise fault(f"{source}: cannot be parsed: {str(error)[:300]}") from None
+            raise model_error(f"{source}: cannot be parsed: {str(error)[:300]}") from None
 
 
 def _decode(data: bytes) -> str:

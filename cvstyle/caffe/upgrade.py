@@ -1,14 +1,11 @@
-"""V0 -> V1 -> V2: the only place that knows the older forms of a layer.
-
-The rules are those of Caffe's own upgrade_net_proto_text.
-"""
+"""Upgrade of layers from V0 to V1 to V2, by the rules of Caffe's upgrade_net_proto_text."""
 
 from __future__ import annotations
 
 from .caffe_pb2 import LayerParameter, NetParameter, V1LayerParameter
-from .fault import fault
+from .errors import model_error
 
-_IRREGULAR = {  # of V1's types; the others are as CONTRASTIVE_LOSS, which became ContrastiveLoss
+_IRREGULAR = {  # V1 types; all others follow the pattern of CONTRASTIVE_LOSS, ContrastiveLoss
     "NONE": "", "ABSVAL": "AbsVal", "ARGMAX": "ArgMax", "BNLL": "BNLL", "HDF5_DATA": "HDF5Data",
     "HDF5_OUTPUT": "HDF5Output", "LRN": "LRN", "MVN": "MVN", "RELU": "ReLU", "SOFTMAX_LOSS": "SoftmaxWithLoss",
     "TANH": "TanH",
@@ -41,19 +38,19 @@ V0_FIELDS = {
     "concat": ("concat_param", ("concat_dim",)),
     **dict.fromkeys(("data", "images", "window_data"), ("transform_param", ("scale", "meanfile"))),
 }
-"""V0 type -> (V1 parameter message, its fields as V0 calls them). A V0 layer may have other fields, to no effect."""
+"""V0 type -> (V1 parameter message, its fields by their V0 names). Other fields of a V0 layer have no effect."""
 
 V1_FIELDS = {"biasterm": "bias_term", "kernelsize": "kernel_size", "meanfile": "mean_file"}
-"""V0 field -> V1 field, where V1 calls it otherwise."""
+"""V0 field -> V1 field, if the names differ."""
 
-_OLD_TRANSFORMATIONS = ("data_param", "image_data_param", "window_data_param")  # what is transform_param now
-_V0_REPEATED = {("conv", "pad"), ("conv", "kernelsize"), ("conv", "stride")}  # V1 allows one per axis
+_OLD_TRANSFORMATIONS = ("data_param", "image_data_param", "window_data_param")  # now transform_param
+_V0_REPEATED = {("conv", "pad"), ("conv", "kernelsize"), ("conv", "stride")}  # V1 has one per axis
 
 
 def upgraded_layers(net: NetParameter, source: str) -> list[LayerParameter]:
     """The layers of a net of any form as V2 messages, in file order. Raises ModelError for a mixture of forms."""
     if net.layer and net.layers:
-        raise fault(f"{source}: mixes `layer` (V2) and `layers` (V1) entries; write all layers in one form")
+        raise model_error(f"{source}: mixes `layer` (V2) and `layers` (V1) entries; write all layers in one form")
     if net.layer:
         return list(net.layer)
     return [_from_v1(layer) for layer in _without_v0(net.layers, source)]
@@ -62,14 +59,14 @@ def upgraded_layers(net: NetParameter, source: str) -> list[LayerParameter]:
 def _without_v0(layers, source: str) -> list[V1LayerParameter]:
     """V1 layers; V0 padding layers are folded into the convolutions and poolings that they feed."""
     result = []
-    padded = {}  # blob -> the padding layer that makes it
+    padded = {}  # output blob -> padding layer
     for old in layers:
         if not old.HasField("layer"):
             result.append(old)
         elif old.layer.type != "padding":
             result.append(_from_v0(old, padded, source))
         elif len(old.bottom) != 1 or len(old.top) != 1:
-            raise fault(f"{source}: padding layer '{old.layer.name}' must have one bottom and one top")
+            raise model_error(f"{source}: padding layer '{old.layer.name}' must have one bottom and one top")
         for top in old.top:
             padded.pop(top, None)
         if old.layer.type == "padding":
@@ -88,7 +85,8 @@ def _from_v0(old: V1LayerParameter, padded: dict[str, V1LayerParameter], source:
     for field, value in nested.ListFields():
         if field.name not in names:
             continue
-        params, name = getattr(new, message), V1_FIELDS.get(field.name, field.name)
+        params = getattr(new, message)
+        name = V1_FIELDS.get(field.name, field.name)
         if (nested.type, field.name) in _V0_REPEATED:
             getattr(params, name).append(value)
         else:
@@ -97,7 +95,7 @@ def _from_v0(old: V1LayerParameter, padded: dict[str, V1LayerParameter], source:
         if bottom not in padded:
             continue
         if nested.type not in ("conv", "pool") or len(old.bottom) != 1:
-            raise fault(
+            raise model_error(
                 f"{source}: layer '{nested.name}' takes the padding layer '{padded[bottom].layer.name}' as input; "
                 "only a convolution or pooling with one input can"
             )

@@ -1,6 +1,6 @@
-"""A walker over protobuf's wire format: which field lies where, without touching the payload.
+"""Iterator over protobuf's wire format that locates fields without reading their payload.
 
-protobuf's own parser copies all it reads; a model of 574 MB of which 50 MB are wanted is better left where it is.
+protobuf's own parser copies everything, and a model of 574 MB may be read for 50 MB of its weights.
 https://protobuf.dev/programming-guides/encoding/
 """
 
@@ -11,13 +11,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
+VARINT = 0
+FIXED64 = 1
+LENGTH = 2
+FIXED32 = 5
 _SIZE = {FIXED64: 8, FIXED32: 4}
-_MOST_FIELDS = 1_000_000  # in one message; a damaged file must not keep us busy
+_MOST_FIELDS = 1_000_000  # in one message; a limit for damaged files
 
 
 class WireError(ValueError):
-    """A place that is not protobuf. offset: where in the file."""
+    """Invalid protobuf. offset: position in the file."""
 
     def __init__(self, offset: int, cause: str):
         super().__init__(cause)
@@ -25,10 +28,10 @@ class WireError(ValueError):
 
 
 class Field(NamedTuple):
-    """number, wire: of the tag. at: where the tag begins. start, stop: the payload, [start, stop).
+    """A field. number, wire: field number and wire type. at: position of the tag. [start, stop): the payload.
 
     A run of `count` fixed-size fields of the same number (an unpacked repeated field) is one Field: its records of
-    1 + size bytes, tag and value, lie in [at, stop).
+    1 + size bytes, tag and value, are in [at, stop).
     """
 
     number: int
@@ -40,7 +43,7 @@ class Field(NamedTuple):
 
 
 def varint(buffer, at: int, end: int) -> tuple[int, int]:
-    """(value, position after it). buffer: bytes or mmap."""
+    """Decode a varint: (value, position after it). buffer: bytes or mmap."""
     value = 0
     for position in range(at, min(at + 10, end)):
         byte = buffer[position]
@@ -58,7 +61,8 @@ def fields(buffer, at: int, end: int) -> Iterator[Field]:
         if at >= end:
             return
         tag, start = varint(buffer, at, end)
-        number, wire = tag >> 3, tag & 7
+        number = tag >> 3
+        wire = tag & 7
         if not 0 < number < 1 << 29:
             raise WireError(at, f"has the impossible field number {number}")
         count = 1
@@ -81,10 +85,11 @@ def fields(buffer, at: int, end: int) -> Iterator[Field]:
 
 
 def _run(buffer, at: int, end: int, stride: int) -> int:
-    """How many records of `stride` bytes from `at` on begin with the same tag byte; at least 1."""
+    """The number of consecutive records of `stride` bytes with the same tag byte, at least 1."""
     limit = (end - at) // stride
     data = np.frombuffer(buffer, np.uint8)
-    count, block = 1, 64
+    count = 1
+    block = 64
     while count < limit:
         block = min(block, limit - count)
         same = data[at + count * stride : at + (count + block) * stride : stride] == buffer[at]

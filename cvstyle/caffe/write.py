@@ -1,4 +1,4 @@
-"""NetDef -> .prototxt and .caffemodel, in any of the three forms: for our own models, and for tests of the reader."""
+"""Writers of .prototxt and .caffemodel in all three forms: for cvstyle's own models and tests of the readers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from google.protobuf import text_format
 
 from ..netdef import LayerDef, NetDef
 from .caffe_pb2 import BlobProto, LayerParameter, NetParameter, V0LayerParameter, V1LayerParameter
-from .fault import fault
+from .errors import model_error
 from .graph import param_message
 from .upgrade import V0_FIELDS, V0_TYPES, V1_FIELDS, V1_TYPES
 from .wire import LENGTH
@@ -24,7 +24,7 @@ Blobs = Mapping[str, Sequence[np.ndarray]]
 
 
 def write_prototxt(path: str | os.PathLike, net: NetDef, form: str = "V2") -> None:
-    """Write the graph as text. form: "V2", "V1" or "V0". Raises ModelError for what the form cannot say."""
+    """Write the graph as text. form: "V2", "V1" or "V0". Raises ModelError if the form cannot express the net."""
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         file.write(text_format.MessageToString(net_message(net, form), as_utf8=True))
 
@@ -36,11 +36,10 @@ def write_caffemodel(
     form: str = "V2",
     legacy_shape: bool | None = None,
 ) -> None:
-    """Write graph and weights as binary, layer by layer: memory for one layer's blobs is enough.
+    """Write graph and weights as binary, with only one layer's blobs in memory at a time.
 
-    weights: layer name -> blobs, as NetDef.weights, which is the default. float64 blobs become double_data, all other
-        types float data. A lazy mapping is asked for one layer at a time.
-    legacy_shape: state shapes as num, channels, height, width (at most 4 axes, ones in front); by default for V0, V1.
+    weights: layer name -> blobs; None: NetDef.weights. float64 blobs become double_data, all other types float data.
+    legacy_shape: write shapes as num, channels, height, width (at most 4 axes, ones in front); None: for V0 and V1.
     """
     weights = net.weights if weights is None else weights
     legacy = form != "V2" if legacy_shape is None else legacy_shape
@@ -58,9 +57,9 @@ def write_caffemodel(
 
 
 def net_message(net: NetDef, form: str = "V2") -> NetParameter:
-    """The message of a net without blobs, in one form."""
+    """The message of a net without blobs."""
     if form not in _FORMS:
-        raise fault(f"form '{form}' is unknown; it is V0, V1 or V2")
+        raise model_error(f"form '{form}' is unknown; it is V0, V1 or V2")
     message = NetParameter(name=net.name)
     for name, shape in net.inputs.items():
         if form == "V2":
@@ -84,7 +83,7 @@ def _v2(message: NetParameter, definition: LayerDef) -> None:
 
 def _v1(message: NetParameter, definition: LayerDef) -> None:
     if definition.type not in _V1_NAMES:
-        raise fault(f"layer '{definition.name}': form V1 has no type {definition.type}; write V2")
+        raise model_error(f"layer '{definition.name}': form V1 has no type {definition.type}; write V2")
     layer = message.layers.add(name=definition.name, bottom=definition.bottoms, top=definition.tops)
     layer.type = V1LayerParameter.LayerType.Value(_V1_NAMES[definition.type])
     _set_params(layer, definition)
@@ -92,16 +91,17 @@ def _v1(message: NetParameter, definition: LayerDef) -> None:
 
 def _v0(message: NetParameter, definition: LayerDef) -> None:
     if definition.type not in _V0_NAMES:
-        raise fault(f"layer '{definition.name}': form V0 has no type {definition.type}; write V1 or V2")
+        raise model_error(f"layer '{definition.name}': form V0 has no type {definition.type}; write V1 or V2")
     outer = message.layers.add(bottom=definition.bottoms, top=definition.tops)
     layer = outer.layer
-    layer.name, layer.type = definition.name, _V0_NAMES[definition.type]
+    layer.name = definition.name
+    layer.type = _V0_NAMES[definition.type]
     names = {V1_FIELDS.get(name, name): name for name in V0_FIELDS.get(layer.type, ("", ()))[1]}
     for name, value in definition.params.items():
         if isinstance(value, list) and len(set(value)) == 1:
             value = value[0]
         if name not in names or isinstance(value, list):
-            raise fault(f"layer '{definition.name}': form V0 cannot say {name}: {value}; write V1 or V2")
+            raise model_error(f"layer '{definition.name}': form V0 cannot say {name}: {value}; write V1 or V2")
         _set(layer, names[name], value)
 
 
@@ -111,16 +111,16 @@ _FORMS = {"V0": _v0, "V1": _v1, "V2": _v2}
 def _set_params(layer: LayerParameter | V1LayerParameter, definition: LayerDef) -> None:
     message = param_message(definition.type)
     if definition.params and not hasattr(layer, message):
-        raise fault(f"layer '{definition.name}': no parameter message is known for the type {definition.type}")
+        raise model_error(f"layer '{definition.name}': no parameter message is known for the type {definition.type}")
     for name, value in definition.params.items():
         _set(getattr(layer, message), name, value)
 
 
 def _set(message, name: str, value: Any) -> None:
-    """Set one field from the plain values of LayerDef.params; a repeated field takes a single value too."""
+    """Set a field from a plain value (see LayerDef.params); a repeated field also accepts a single value."""
     field = message.DESCRIPTOR.fields_by_name.get(name)
     if field is None:
-        raise fault(f"{message.DESCRIPTOR.name} has no field {name}")
+        raise model_error(f"{message.DESCRIPTOR.name} has no field {name}")
     if isinstance(value, Mapping):
         for key, item in value.items():
             _set(getattr(message, name), key, item)
@@ -135,7 +135,7 @@ def _set(message, name: str, value: Any) -> None:
 
 
 class _Blob:
-    """One blob as it goes to the file: a header, then the data in chunks."""
+    """A serialised blob: a header, then the data in chunks."""
 
     def __init__(self, array: np.ndarray, legacy: bool):
         self.array = np.asarray(array)
@@ -145,7 +145,7 @@ class _Blob:
         if legacy:
             shape = (1,) * (4 - self.array.ndim) + self.array.shape
             if len(shape) != 4:
-                raise fault(f"a blob of shape {shape} has too many axes for num, channels, height, width")
+                raise model_error(f"a blob of shape {shape} has too many axes for num, channels, height, width")
             header.num, header.channels, header.height, header.width = shape
         else:
             header.shape.dim.extend(self.array.shape)
@@ -166,14 +166,13 @@ def _write_layer(file, layer, blobs: list[_Blob], form: str) -> None:
     number = _number(holder, "blobs")
     heads = [_open(number, blob.size) for blob in blobs]
     size = sum(len(head) + blob.size for head, blob in zip(heads, blobs))
-    start, rest = b"", layer.SerializeToString()
-    if form == "V0":  # the blobs go into the nested layer
+    start = layer.SerializeToString()
+    rest = b""
+    if form == "V0":  # the blobs are in the nested layer
         inner = layer.layer.SerializeToString()
         start = _open(_number(V1LayerParameter, "layer"), len(inner) + size) + inner
         layer.ClearField("layer")
         rest = layer.SerializeToString()
-    else:
-        start, rest = rest, b""
     file.write(_open(_number(NetParameter, "layer" if form == "V2" else "layers"), len(start) + size + len(rest)))
     file.write(start)
     for head, blob in zip(heads, blobs):

@@ -1,6 +1,6 @@
-"""The command line: one module per verb, with `add_arguments(parser)`, which sets the function that is to `execute`.
+"""Command line: one module per verb, whose `add_arguments(parser)` sets the function to `execute`.
 
-`--help` answers at once: it imports no verb, and no verb imports NumPy, OpenCV or SciPy at the top level.
+For a fast `--help`, verbs import NumPy, OpenCV and SciPy only when executed.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from ..errors import CvstyleError, OptionError, nearest
 
 _VERBS = {
     "run": "stylise a picture",
-    "plan": "what a run would need: memory, tiles, time",
+    "plan": "predict memory, tiles and time of a run",
     "info": "list the layers of a network",
-    "models": "list known models, and download one",
-    "devices": "list what can compute here",
+    "models": "list, show and download known models",
+    "devices": "list backends and devices",
 }
 _OPTION = re.compile(r"-+([^\W\d_][\w-]+)(=.*)?", re.DOTALL)  # not a negative number
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse, with the nearest options named when one is unknown."""
+    """argparse with suggestions for unknown options."""
 
     def parse_args(self, args=None, namespace=None):
         namespace, unknown = self.parse_known_args(args, namespace)
@@ -35,7 +35,7 @@ class _Parser(argparse.ArgumentParser):
         return namespace
 
     def parse_known_args(self, args=None, namespace=None):
-        # Before anything else, since a misspelt option would be reported as the lack of the right one.
+        # First, since argparse would report a misspelt option as a missing required one.
         if self._subparsers is None:
             for word in args:
                 option = word.partition("=")[0]
@@ -51,16 +51,16 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: list[str] | None = None) -> int:
     """Run a command line (without the program's name); returns the exit status.
 
-    It may be called again and again, and in a thread: the process is left as it was.
+    Signal handlers and streams are restored, so it can be called repeatedly and in any thread.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and argv[0].startswith("-") and argv[0] not in ("-h", "--help", "--version"):
         argv.insert(0, "run")  # the reference's command line has no verb
-    with _any_letters():
-        return _carry_out(argv)
+    with _unencodable_replaced():
+        return _run(argv)
 
 
-def _carry_out(argv):
+def _run(argv):
     try:
         parser = _parser(argv[:1])
         arguments = parser.parse_args(_modern_spelling(argv))
@@ -70,7 +70,7 @@ def _carry_out(argv):
         arguments.command_line = argv
         return arguments.execute(arguments) or 0
     except CvstyleError as error:
-        print(f"cvstyle: {error}", file=sys.stderr)
+        print(f"cvstyle: {error.command_line}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -79,16 +79,16 @@ def _carry_out(argv):
         print("cvstyle: interrupted; nothing was written", file=sys.stderr)
         return 130
     except Exception as error:
-        if not _is_lack_of_memory(error):
+        if not _is_out_of_memory(error):
             raise
-        how_much = f" ({' '.join(str(error).split())})" if str(error) else ""
-        ways_out = "--tile-size auto or a smaller --image-size needs less"
-        print(f"cvstyle: not enough memory{how_much}; {ways_out}", file=sys.stderr)
+        detail = f" ({' '.join(str(error).split())})" if str(error) else ""
+        way_out = "--tile-size auto or a smaller --image-size needs less"
+        print(f"cvstyle: not enough memory{detail}; {way_out}", file=sys.stderr)
         return 2
 
 
 def _parser(wanted):
-    """The parser, with the arguments of the wanted verbs alone."""
+    """The parser, with arguments for the wanted verbs only."""
     parser = _Parser(
         prog="cvstyle", description="Neural style transfer with Caffe models, without a deep-learning framework.",
         allow_abbrev=False,
@@ -103,8 +103,8 @@ def _parser(wanted):
 
 
 @contextmanager
-def _any_letters():
-    """Within it, letters that a terminal lacks are replaced: the × of a size, or letters of a file's name."""
+def _unencodable_replaced():
+    """Context in which output replaces characters that the terminal's encoding lacks, such as the × of a size."""
     changed = [(stream, stream.errors) for stream in (sys.stdout, sys.stderr) if hasattr(stream, "reconfigure")]
     for stream, _ in changed:
         stream.reconfigure(errors="replace")
@@ -112,17 +112,17 @@ def _any_letters():
         yield
     finally:
         for stream, errors in changed:
-            with suppress(OSError, ValueError):  # its reader went away, or it was closed
+            with suppress(OSError, ValueError):  # the stream is closed
                 stream.reconfigure(errors=errors)
 
 
-def _is_lack_of_memory(error):
-    """Whether Python, OpenCV (error -4), the loader of libraries or the starting of a thread found no memory."""
-    said = "can't start new thread" in str(error) or "failed to map segment" in str(error)
-    return isinstance(error, MemoryError) or getattr(error, "code", None) == -4 or said
+def _is_out_of_memory(error):
+    """True if Python, OpenCV (error -4), the dynamic loader or the start of a thread ran out of memory."""
+    in_system = "can't start new thread" in str(error) or "failed to map segment" in str(error)
+    return isinstance(error, MemoryError) or getattr(error, "code", None) == -4 or in_system
 
 
 def _modern_spelling(argv):
-    """-style_image and --style_image as --style-image; values are left alone."""
-    found = [(word, _OPTION.fullmatch(word)) for word in argv]
-    return [f"--{option[1].replace('_', '-')}{option[2] or ''}" if option else word for word, option in found]
+    """-style_image and --style_image become --style-image; values are unchanged."""
+    matches = [(word, _OPTION.fullmatch(word)) for word in argv]
+    return [f"--{option[1].replace('_', '-')}{option[2] or ''}" if option else word for word, option in matches]

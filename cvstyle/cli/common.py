@@ -1,4 +1,4 @@
-"""What several verbs share: the parser of options, and text in columns."""
+"""Helpers of the verbs: parsing of options, messages and tables."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import argparse
 import sys
 from functools import partial
 
-from ..fields import GROUPS, REQUIRED, SWITCH, WHOLE, Option, options_of
+from ..fields import BOOL, GROUPS, INT, REQUIRED, Option, options_of
 
 
 def add_options(parser, classes, groups=GROUPS) -> None:
-    """Add the options of dataclasses (see `fields`) to a parser, under the headings of their groups."""
+    """Add the options of dataclasses (see `fields`) to a parser, by group."""
     for title in groups:
         group = parser.add_argument_group(title)
         for cls in classes:
@@ -21,40 +21,38 @@ def add_options(parser, classes, groups=GROUPS) -> None:
 
 def add_option(group, entry: Option) -> None:
     """Add one option to a parser or one of its groups."""
-    settings = {"help": entry.help}
-    if entry.default is REQUIRED:
-        settings["required"] = True
-    else:
-        settings["default"] = entry.default
-    if entry.kind is SWITCH and entry.const is None:
+    settings = {"help": entry.help, "default": entry.default, "required": entry.default is REQUIRED}
+    if entry.kind is BOOL and entry.const is None:
         settings["action"] = "store_true"
     else:
-        settings |= {"type": partial(_value, entry.kind), "metavar": entry.metavar, "choices": entry.choices}
+        settings |= {"type": partial(_parse, entry.kind), "metavar": entry.metavar, "choices": entry.choices}
     if entry.const is not None:
         settings |= {"nargs": "?", "const": entry.const}
     group.add_argument(*entry.spellings, **settings)
+    for switch, value in entry.switches.items():
+        group.add_argument(switch, action="store_const", dest=entry.name, const=value, help=argparse.SUPPRESS)
 
 
-def _value(kind, text):
-    """The value of an option's text, or an error before which argparse puts the option's name."""
+def _parse(kind, text):
+    """The value of an option's text; argparse adds the option's name to the error."""
     try:
-        return (WHOLE if kind is SWITCH else kind).read(text)  # a switch is 0 or 1 here, as its choices are
+        return (INT if kind is BOOL else kind).convert(text)  # a bool is 0 or 1, like its choices
     except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' {kind.refusal}") from None
+        raise argparse.ArgumentTypeError(f"'{text}' {kind.parse_error}") from None
 
 
 def settings_of(cls, args):
-    """An object of a dataclass of options from the arguments of its parser."""
+    """An object of a dataclass of options from parsed arguments."""
     return cls(**{name: value for name, value in vars(args).items() if name in options_of(cls)})
 
 
 def say(line: str) -> None:
-    """Print a line of the program where results are not."""
+    """Print a message of the program to standard error."""
     print(f"cvstyle: {line}", file=sys.stderr, flush=True)
 
 
 def table(rows) -> str:
-    """Rows of cells as text in columns."""
+    """Rows of cells as a text table."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

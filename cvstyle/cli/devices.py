@@ -1,4 +1,4 @@
-"""`cvstyle devices`: the backends and devices of this machine, and why the unusable ones are not used."""
+"""`cvstyle devices`: the backends and devices of this machine, with the reason for each that is unusable."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from .common import table
 
 
 def add_arguments(parser):
-    """Make the parser that of the verb."""
+    """Set up the verb's parser."""
     parser.description = (
-        "List the backends and their devices, best first, and say why one is not used. 'cvstyle run' takes the first "
-        "that is a GPU, else the CPU; --backend and --device choose another."
+        "List the backends and their devices, best first, with the reason for each that is unusable. 'cvstyle run' "
+        "uses the first GPU, else the CPU; --backend and --device choose another."
     )
     parser.set_defaults(execute=execute)
 
@@ -19,14 +19,14 @@ def execute(args) -> int:
     from .. import backends
     from ..backends.device import wgmma_verdict
 
-    chosen = backends.best("auto")
+    best = backends.best("auto")
     rows = [("backend", "device", "memory", "")]
     for name, problem, devices in backends.survey():
-        default = chosen is not None and chosen.Backend.name == name
+        default = best is not None and best.Backend.name == name
         for i, device in enumerate(devices):
             notes = ["the default"] if default and i == 0 else []
             if device.kind == "cpu":
-                notes = ["a CPU, slower than the backends below: only where it is asked for"]
+                notes = ["a CPU, slower than the backends below: used only on request"]
             if getattr(device, "wgmma", False) is None:
                 verdicts = sorted(wgmma_verdict.known_verdicts(device).items())
                 notes += [f"wgmma with {operand_format}: {verdict}" for operand_format, verdict in verdicts]

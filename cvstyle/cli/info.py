@@ -10,10 +10,9 @@ from .common import add_option, add_options, table
 
 
 def add_arguments(parser):
-    """Make the parser that of the verb."""
+    """Set up the verb's parser."""
     parser.description = (
-        "List a network's layers: type, output shape, weights, receptive field in pixels, and use: c where a layer can "
-        "serve for content, s for style."
+        "List a network's layers: type, output shape, weights, receptive field in pixels, use (c: content, s: style)."
     )
     parser.set_defaults(execute=execute)
     add_options(parser, [Files, Options], [MODEL])
@@ -23,11 +22,11 @@ def add_arguments(parser):
     )  # fmt: skip
     parser.add_argument(
         "--timings", action="store_true",
-        help="run the default layers and say what every step costs, and which engine does it",
+        help="measure every step of the default layers, and show the engine that computes it",
     )  # fmt: skip
-    parser.add_argument("--backend", default="auto", metavar="NAME", help="of --timings (default: auto)")
-    parser.add_argument("--device", metavar="N or NAME", help="of --timings: which of the backend's devices")
-    parser.add_argument("--precision", default="fp32", metavar="NAME", help="of --timings, as for 'cvstyle run'")
+    parser.add_argument("--backend", default="auto", metavar="NAME", help="for --timings (default: auto)")
+    parser.add_argument("--device", metavar="N or NAME", help="for --timings: device of the backend")
+    parser.add_argument("--precision", default="fp32", metavar="NAME", help="for --timings, as for 'cvstyle run'")
     add_option(parser, options_of(Compute)["threads"])
 
 
@@ -64,11 +63,11 @@ def execute(args) -> int:
     print(table(rows))
     if net.convention != IMAGENET:
         print(f"input: {net.convention}")
-    known, chosen = _default_layers(net, (height, width))
-    how = f" (chosen from the network for {width}×{height})" if chosen else ""
+    defaults, automatic = _default_layers(net, (height, width))
+    note = f" (chosen from the network for {width}×{height})" if automatic else ""
     for kind in ("content_layers", "style_layers"):
-        if known[kind]:
-            print(f"default {kind.replace('_', ' ')}: {','.join(known[kind])}{how}")
+        if defaults[kind]:
+            print(f"default {kind.replace('_', ' ')}: {','.join(defaults[kind])}{note}")
     return 0
 
 
@@ -77,12 +76,12 @@ def _convention(args):
 
 
 def _default_layers(net, size):
-    """(the run's defaults, whether their layers were chosen for this size)."""
+    """(the run's defaults, True if the layers were chosen for this size)."""
     from .. import zoo
 
-    known = zoo.defaults(net.layer_names)
-    chosen = {} if known["style_layers"] else zoo.choose_layers(net, [size])
-    return known | chosen, bool(chosen)
+    defaults = zoo.defaults(net.layer_names)
+    chosen = {} if defaults["style_layers"] else zoo.choose_layers(net, [size])
+    return defaults | chosen, bool(chosen)
 
 
 def _timings(args):
@@ -95,8 +94,8 @@ def _timings(args):
     ops = backends.get(args.backend, args.device, args.precision)
     net = load_network(args.proto, args.model, ops, **_convention(args))
     width, height = args.image_size
-    known, _ = _default_layers(net, (height, width))
-    content, style = (known[kind] or net.layer_names[-1:] for kind in ("content_layers", "style_layers"))
+    defaults, _ = _default_layers(net, (height, width))
+    content, style = (defaults[kind] or net.layer_names[-1:] for kind in ("content_layers", "style_layers"))
     steps, whole = measure(net, content, style, (height, width))
     rows = [("step", "forward", "backward", "GFLOP/s", "engine")]
     for step in steps:
@@ -111,8 +110,8 @@ def _timings(args):
     rows.append(("losses", "", f"{1e3 * (whole - sum(both)):.2f} ms", "", ""))
     total = 4 * sum(step.operations for step in steps) / 2 / whole / 1e9
     rows.append(("in all", *(f"{1e3 * s:.2f} ms" for s in both), f"{total:.0f}", f"{1e3 * whole:.1f} ms an evaluation"))
-    where = ops.device.name if ops.asynchronous else f"{ops.workers.count} threads"
-    print(f"{net.definition.name}: {width}×{height}, {ops.name} backend, {where}")
+    device = ops.device.name if ops.asynchronous else f"{ops.workers.count} threads"
+    print(f"{net.definition.name}: {width}×{height}, {ops.name} backend, {device}")
     print(table(rows))
     if ops.autotune:
         print(f"Tiles and shares are the fastest of those tried on this device, kept in {ops.choices.path}")
@@ -121,7 +120,7 @@ def _timings(args):
 
 
 def _use(shape):
-    """Any feature map can serve for content; for style it needs positions to average over."""
+    """Possible use: content for any feature map, style for a map with several positions."""
     if not shape:
         return ""
     return "c s" if len(shape) == 4 and shape[2] * shape[3] > 1 else "c"

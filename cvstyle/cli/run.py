@@ -14,23 +14,23 @@ from .common import add_options, say, settings_of
 
 
 def add_arguments(parser):
-    """Make the parser that of the verb."""
+    """Set up the verb's parser."""
     parser.description = (
-        "Give the content picture the look of one or more style pictures. Every option of neural_style.lua is "
-        "understood, in its own spelling too (-style_image ...)."
+        "Render the content picture in the style of one or more style pictures. All options of neural_style.lua are "
+        "accepted, also in its spelling (-style_image ...)."
     )
     parser.set_defaults(execute=execute)
     add_run_options(parser)
 
 
 def add_run_options(parser):
-    """The options of a run."""
+    """Add the options of a run."""
     add_options(parser, [Files, Options, Compute, Reports])
 
 
 @dataclass
 class Request:
-    """A command line that asks for a run."""
+    """The parsed options of a run."""
 
     files: Files
     options: Options
@@ -39,7 +39,7 @@ class Request:
 
     @classmethod
     def of(cls, args) -> Request:
-        """The request of a parser's arguments. Raises OptionError for options that make no sense."""
+        """Create a request from parsed arguments. Raises OptionError for invalid options."""
         request = cls(*(settings_of(kind, args) for kind in (Files, Options, Compute, Reports)))
         if not request.files.style:
             raise OptionError("--style names no file")
@@ -47,52 +47,56 @@ class Request:
         return request
 
     def say(self, line: str) -> None:
-        """Print a line that is no error."""
+        """Print a message that is not an error."""
         if not self.reports.quiet:
             say(line)
 
     def devices(self) -> list:
-        """The backends to compute on."""
+        """The backends of the run."""
         from ..backends import threads
 
-        threads.limit(self.compute.threads)  # none but those of this command line
+        threads.limit(self.compute.threads)  # also resets the limit of an earlier command line
         return self.compute.devices(self.options, self.say)
 
 
 def execute(args) -> int:
-    """Carry out `cvstyle run`; returns the exit status."""
+    """Run `cvstyle run`; returns the exit status."""
     from .. import images, zoo
     from ..reports.output import check_nothing_overwritten
     from ..reports.signals import handling
 
     request = Request.of(args)
-    files, options, reports = request.files, request.options, request.reports
-    images.check_writable(files.output, files.bits, options.stages(1)[-1][0])
+    files = request.files
+    options = request.options
+    reports = request.reports
+    images.check_writable(files.output, files.bits, options.schedule(1)[-1][0])
     check_nothing_overwritten(
         {"output": files.output, "log": reports.log, "checkpoint": options.checkpoint},
         [files.content, *files.style, *zoo.files_of(files.proto, files.model)], options.init_image,
-        numbers=reports.saves_every(options.compat) > 0,
+        numbers=reports.save_interval(options.compat) > 0,
     )  # fmt: skip
     devices = request.devices()
     if len(devices) == 1 and (options.split or options.multigpu_strategy):
-        request.say("one device shares nothing: --split and --multigpu-strategy change nothing")
+        request.say("--split and --multigpu-strategy have no effect with one device")
     with handling(finish_iteration=bool(options.checkpoint), say=request.say) as stop_requested:
         if options.resume:
-            _say_what_is_resumed(request)
+            _announce_resume(request)
         result = _stylize(request, devices, stop_requested, args.command_line)
         return _conclude(request, result, devices)
 
 
 def _stylize(request, devices, stop_requested, command_line):
-    """Do the run and write its picture."""
+    """Run the job and write its picture."""
     from ..reports.output import Output
     from ..reports.reporter import Reporter, warnings_as_lines
     from ..run import Job
 
-    files, options, reports = request.files, request.options, request.reports
+    files = request.files
+    options = request.options
+    reports = request.reports
     metadata = {"Software": f"cvstyle {__version__}", "Command": shlex.join(["cvstyle", *command_line])}
     output = Output(files.output, files.bits, metadata)
-    every = reports.saves_every(options.compat)
+    every = reports.save_interval(options.compat)
     with Reporter(reports.print_iter, reports.quiet, reports.log) as report, warnings_as_lines(report.say):
 
         def after(iterate):
@@ -100,19 +104,19 @@ def _stylize(request, devices, stop_requested, command_line):
             if every > 0 and iterate.iteration % every == 0 and iterate.iteration < iterate.num_iterations:
                 try:
                     output.save_iterate(iterate)
-                except ImageError as error:  # the run goes on: its end may find room again
+                except ImageError as error:  # the run continues: there may be space at its end
                     report.say(str(error))
             if stop_requested():
                 raise KeyboardInterrupt
 
         job = Job(files.content, files.style, files.proto, files.model, devices=devices, options=options)
-        planned = None if reports.quiet else lambda plan: print(plan, file=sys.stderr, flush=True)
-        result = job.run(after, planned, request.say)
+        show_plan = None if reports.quiet else lambda plan: print(plan, file=sys.stderr, flush=True)
+        result = job.run(after, show_plan, request.say)
         output.save_result(result)
     return result
 
 
-def _say_what_is_resumed(request):
+def _announce_resume(request):
     options = request.options
     if not os.path.exists(options.checkpoint):
         request.say(f"{options.checkpoint} is not there yet; starting from the beginning")
@@ -121,14 +125,14 @@ def _say_what_is_resumed(request):
 
 
 def _conclude(request, result, devices):
-    """Say how the run ended; returns the exit status."""
+    """Print the outcome; returns the exit status."""
     output = request.files.output
     if result.stopped == "interrupted":
-        kept = ""
+        resume = ""
         if result.checkpoint is not None:
             checkpoint = request.options.checkpoint
-            kept = f", and {checkpoint} goes on from iteration {result.checkpoint} with --resume"
-        say(f"interrupted after {result.iterations} iterations; the picture so far is in {output}{kept}")
+            resume = f", and {checkpoint} continues from iteration {result.checkpoint} with --resume"
+        say(f"interrupted after {result.iterations} iterations; the picture so far is in {output}{resume}")
         return 130
     if result.stopped:
         say(f"{result.stopped}; the last good picture is in {output}")

@@ -44,7 +44,8 @@ def find_footprint(program, size: tuple[int, int], axis: int, channels: int = 3)
     blocks = program.alignment.blocks(size)
     fixed = {value: block.size for value, block in blocks.items() if not block.supports_offset}
     unit = math.lcm(*((step * fixed.get(value, 1)).numerator for value, step in steps.items()))
-    starts, stops = {}, {}
+    starts = {}
+    stops = {}
     for name, output in program.outputs.items():
         count = shapes[output][2 + axis]
         low = np.full(count, length)

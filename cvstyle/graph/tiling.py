@@ -1,13 +1,12 @@
 """Tiles: windows of the picture that together give every position of the loss layers exactly once.
 
-A loss layer's position has its exact value in a window that holds all pixels it sees; zero padding and clipped pooling
-windows at the window's inner borders then falsify only positions that nobody counts. Each window therefore *owns* a
-rectangle of every loss layer's map, and the rectangles of all windows partition the map. A gradient that is injected at
-owned positions flows back through nothing but what they see, so it is exact too, and the sum over the windows is the
-gradient of the whole picture.
+A position of a loss layer has its exact value in a window that holds its footprint; zero padding and clipped pooling at
+the window's inner borders falsify other positions only. Each window therefore *owns* a rectangle of every loss layer's
+map, and the rectangles of all windows partition the map. A gradient at owned positions flows back through their
+footprint alone, so it is exact too, and the sum over the windows is the gradient of the whole picture.
 
-Windows start at multiples of the network's total stride and are all of one shape, that of the last one, so that strided
-layers meet the picture's own grid, shapes fit each other as in the whole picture, and buffers are reused.
+Windows start at multiples of the network's total stride and have one shape, so that strided layers meet the picture's
+own grid, shapes fit each other as in the whole picture, and buffers are reused.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ STRIP = 1 << 21  # elements of a feature map that are cut out at a time (8 MB in
 
 @dataclass(frozen=True)
 class Rect:
-    """A rectangle: where it starts, (vertical, horizontal), and its (height, width)."""
+    """A rectangle: its first position, (vertical, horizontal), and its (height, width)."""
 
     start: tuple[int, int]
     shape: tuple[int, int]
 
     def strips(self, channels: int) -> list[Rect]:
-        """The rectangle in parts of whole rows, each of STRIP elements or so of a map with that many channels."""
+        """The rectangle in strips of whole rows, each about STRIP elements of a map with that many channels."""
         height, width = self.shape
         rows = max(1, STRIP // (channels * width)) if width else 1
         return [
@@ -43,10 +42,10 @@ class Rect:
 
 @dataclass(frozen=True)
 class Tile:
-    """A window of the picture, and what it owns of each loss layer's map, in the window's own coordinates.
+    """A window of the picture, and the rectangle of each loss layer's map that it owns.
 
-    origins: where the window's map starts in that of the picture, (row, column), by layer. Without `owned` the tile is
-    the whole picture and owns everything.
+    owned: layer → rectangle in the window's own coordinates; None: the tile is the whole picture and owns everything.
+    origins: layer → (row, column) of the picture's map at which the window's map starts.
     """
 
     window: Rect
@@ -60,11 +59,10 @@ def whole(size: tuple[int, int]) -> Tile:
 
 
 def split(program, size: tuple[int, int], tile_size: int | None, devices: int = 1) -> list[Tile]:
-    """The tiles of a picture of (height, width) `size`, windows of at most tile_size pixels a side; None: any.
+    """The tiles of a picture of (height, width) `size`: windows of at most tile_size pixels a side, or of any size.
 
-    Several devices that share them get the grid of windows with which they are done first: two, where nothing else asks
-    for more, two strips across the longer side. Raises OptionError where a layer sees the whole picture, or more than a
-    tile of this size.
+    For several devices, the grid of windows that takes the least time: for two devices and no tile size, two strips
+    across the longer side. Raises OptionError where a layer sees the whole picture, or more than a tile of this size.
     """
     tile_size = tile_size or max(size)
     if devices == 1 and max(size) <= tile_size:
@@ -94,25 +92,25 @@ def split(program, size: tuple[int, int], tile_size: int | None, devices: int = 
     ]
 
 
-def cut(ops, array, part: Rect):
+def cut(ops, array, rect: Rect):
     """A copy of a rectangle of maps (1, C, H, W)."""
-    out = ops.empty((*array.shape[:2], *part.shape))
-    ops.copy_block(out, (0, 0, 0, 0), array, (0, 0, *part.start), out.shape)
+    out = ops.empty((*array.shape[:2], *rect.shape))
+    ops.copy_block(out, (0, 0, 0, 0), array, (0, 0, *rect.start), out.shape)
     return out
 
 
-def paste(ops, array, part: Rect, block) -> None:
-    """Put a rectangle that `cut` gave in its place."""
-    ops.copy_block(array, (0, 0, *part.start), block, (0, 0, 0, 0), block.shape)
+def paste(ops, array, rect: Rect, block) -> None:
+    """Put a block back where `cut` took it from."""
+    ops.copy_block(array, (0, 0, *rect.start), block, (0, 0, 0, 0), block.shape)
 
 
 def relative_cost(count: int) -> float:
-    """What `count` windows cost a device, in evaluations of one: all but the last go forward twice."""
+    """Cost of `count` windows on a device, in evaluations of one window: all but the last go forward twice."""
     return 1.5 * count - 0.5
 
 
 def _cost(rows, columns, devices):
-    """(pixels of evaluations until the last device is done, windows)."""
+    """(pixels of evaluations until the last device is done, number of windows)."""
     count = len(rows) * len(columns)
     return rows[0].length * columns[0].length * relative_cost(-(-count // devices)), count
 
@@ -121,8 +119,8 @@ def _cost(rows, columns, devices):
 class _Interval:
     """A window along one axis.
 
-    owned: layer → (first position in the window's own coordinates, number). origins: layer → where the window's map
-    starts in that of the picture.
+    owned: layer → (first position in the window's own coordinates, number). origins: layer → position of the picture's
+    map at which the window's map starts.
     """
 
     first: int
@@ -132,13 +130,15 @@ class _Interval:
 
 
 def min_tile_size(footprints) -> int:
-    """The least tile size with which these axes can be covered."""
+    """The smallest tile size with which windows can cover both axes."""
     return max(_shortest(footprint, None) for footprint in footprints)
 
 
 def _choices(footprint: Footprint, tile_size: int, devices: int) -> list[list[_Interval]]:
-    """Windows along one axis: as few as the tile size allows, and more for several devices; each as short as their
-    number allows. None at all where the tile size is too small."""
+    """Sets of windows along one axis: the fewest that the tile size allows and, for each further device, one more.
+
+    The windows of a set are as short as their number allows. Empty where the tile size is too small.
+    """
     longest = footprint.length - max(0, -(-(footprint.length - tile_size) // footprint.unit)) * footprint.unit
     fewest = _cover(footprint, longest) if longest > 0 else None
     if fewest is None:
@@ -147,8 +147,9 @@ def _choices(footprint: Footprint, tile_size: int, devices: int) -> list[list[_I
 
 
 def _shortest(footprint, most):
-    """The shortest length with which windows (at most so many) cover everything."""
-    low, high = 0, (footprint.length - 1) // footprint.unit  # shortened by so many units: `low` always does
+    """The shortest length with which at most `most` windows cover the axis."""
+    low = 0  # units by which windows can be shortened for certain
+    high = (footprint.length - 1) // footprint.unit
     while low < high:
         middle = (low + high + 1) // 2
         found = _cover(footprint, footprint.length - middle * footprint.unit)
@@ -160,14 +161,16 @@ def _shortest(footprint, most):
 
 
 def _cover(footprint, length):
-    """Windows of this length, each started as late as what is not owned yet allows; None if they cannot do it."""
-    done, windows = dict.fromkeys(footprint.starts, 0), []
+    """Windows of this length that cover the axis, each as late as the first position not yet owned allows, or None."""
+    done = dict.fromkeys(footprint.starts, 0)
+    windows = []
     while True:
         pending = [int(first[done[name]]) for name, first in footprint.starts.items() if done[name] < len(first)]
         if not pending:
             return windows
         start = min(min(pending) // footprint.unit * footprint.unit, footprint.length - length)
-        owned, before = {}, dict(done)
+        owned = {}
+        before = dict(done)
         origins = {name: start // footprint.unit * steps for name, steps in footprint.per_unit.items()}
         for name, end in footprint.stops.items():
             done[name] = max(done[name], int(np.searchsorted(end, start + length, "right")))

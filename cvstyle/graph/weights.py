@@ -67,6 +67,6 @@ def _misfit(where, layer, found, expected):
 
 
 def _same_extents(a, b):
-    """Whether two shapes of one size agree but for ones: Caffe's older files write a bias as (1, 1, 1, N)."""
+    """True for shapes of one size that agree but for ones: Caffe's older files write a bias as (1, 1, 1, N)."""
     without_ones = [tuple(n for n in shape if n != 1) for shape in (a, b)]
     return without_ones[0] == without_ones[1]

@@ -1,6 +1,6 @@
 """Pictures: reading, orientation, colour, resizing, writing.
 
-A picture is RGB, float32, (H, W, 3), 0..255, whatever its file holds.
+A picture is RGB, float32, (H, W, 3), 0..255, for every file format.
 """
 
 from __future__ import annotations
@@ -9,10 +9,22 @@ from .accept import as_picture
 from .colour import deprocess, original_colors, preprocess
 from .picture import Picture, png
 from .read import read
-from .resize import resize, target_size, widened
+from .resize import padded_size, resize, target_size
 from .write import EXTENSIONS, check_writable, read_metadata, write
 
 __all__ = [
-    "EXTENSIONS", "Picture", "as_picture", "check_writable", "deprocess", "original_colors", "png",
-    "preprocess", "read", "read_metadata", "resize", "target_size", "widened", "write",
+    "EXTENSIONS",
+    "Picture",
+    "as_picture",
+    "check_writable",
+    "deprocess",
+    "original_colors",
+    "padded_size",
+    "png",
+    "preprocess",
+    "read",
+    "read_metadata",
+    "resize",
+    "target_size",
+    "write",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Pictures from callers: paths, Pillow images and arrays."""
+"""Conversion of paths, Pillow images and arrays to pictures."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .read import from_pillow, read
 
 
 def as_picture(thing, role: str = "picture") -> Picture:
-    """The Picture that a caller means. Nothing that the caller changes later changes it, unless it is a Picture itself.
+    """Convert to a Picture, which shares no memory with the argument unless that is a Picture.
 
-    thing: a path (str or os.PathLike), whose file is read; a Picture, returned as it is; a Pillow image; or a NumPy
-        array in the order RGB, (H, W, 3), (H, W, 4) with alpha, (H, W, 1) or (H, W). Arrays of uint8 and uint16 count
-        to the largest number of their type, arrays of floats to 255, alpha too.
+    thing: a path (str or os.PathLike); a Picture, returned as it is; a Pillow image; or a NumPy array in RGB order,
+        (H, W, 3), (H, W, 4) with alpha, (H, W, 1) or (H, W). The range, also of alpha, is the type's for uint8 and
+        uint16, and 0..255 for floats.
     role: the name of the picture in error messages.
 
-    Raises ImageError for other things, for arrays that are empty or hold NaN or infinity, and for arrays of floats that
-    end at 1, which are most likely meant as 0..1.
+    Raises ImageError for other types, for arrays that are empty or contain NaN or infinity, and for arrays of floats
+    with a maximum of at most 1, which probably have the range 0..1.
     """
     if isinstance(thing, Picture):
         return thing
@@ -50,7 +50,8 @@ def _from_pillow(image, role):
 
 
 def _from_array(array, role):
-    shape, kind = array.shape, array.dtype.kind
+    shape = array.shape
+    kind = array.dtype.kind
     if array.ndim not in (2, 3) or shape[2:] not in ((), (1,), (3,), (4,)):
         if array.ndim == 3 and shape[0] == 3:
             raise ImageError(f"{role}: the array is {shape}; it must be (H, W, 3) here: (3, H, W) is for Objective")
@@ -61,7 +62,7 @@ def _from_array(array, role):
         return from_samples(array)
     if kind != "f":
         raise ImageError(f"{role}: an array of {array.dtype} is no picture; give uint8, uint16, or floats of 0..255")
-    with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and are refused
+    with np.errstate(over="ignore"):  # overflow gives infinity, which is rejected below
         samples = np.atleast_3d(array).astype(np.float32)
     if not np.isfinite(samples).all():
         raise ImageError(f"{role}: the array has values that are NaN or infinite; replace them first")
@@ -72,4 +73,4 @@ def _from_array(array, role):
                 "0..1 by 255, or give them as uint8"
             )
     samples[..., 3:].clip(0, 255, out=samples[..., 3:])
-    return from_samples(samples, whole=255)
+    return from_samples(samples, max_value=255)

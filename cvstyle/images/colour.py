@@ -1,4 +1,4 @@
-"""Colour: the arrays that a network takes, and the content's colours under the result's brightness."""
+"""Conversion between pictures and network inputs, and transfer of the content's colours to the result."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import numpy as np
 from ..netdef import IMAGENET, Convention
 
 
-def preprocess(rgb: np.ndarray, scale: float = 255.0, convention: Convention = IMAGENET) -> np.ndarray:
-    """(H, W, 3) RGB 0..255 → (3, H, W), float32, contiguous: the convention's channels in 0..scale less its mean.
+def preprocess(rgb: np.ndarray, pixel_range: float = 255.0, convention: Convention = IMAGENET) -> np.ndarray:
+    """(H, W, 3) RGB 0..255 → (3, H, W) float32, contiguous: channels in the convention's order, minus its mean.
 
-    scale is 255, or 256 for the numbers of neural_style.lua.
+    pixel_range: the value of white, 255, or 256 as in neural_style.lua.
     """
-    planes = _ordered(rgb, convention).transpose(2, 0, 1) * np.float32(scale / 255)
+    planes = _reorder(rgb, convention).transpose(2, 0, 1) * np.float32(pixel_range / 255)
     return np.ascontiguousarray(planes - np.float32(convention.mean)[:, None, None], np.float32)
 
 
-def deprocess(x: np.ndarray, scale: float = 255.0, convention: Convention = IMAGENET) -> np.ndarray:
-    """The inverse of `preprocess`; values may lie outside 0..255 until the picture is written."""
-    planes = (x + np.float32(convention.mean)[:, None, None]) * np.float32(255 / scale)
-    return np.ascontiguousarray(_ordered(planes.transpose(1, 2, 0), convention), np.float32)
+def deprocess(x: np.ndarray, pixel_range: float = 255.0, convention: Convention = IMAGENET) -> np.ndarray:
+    """The inverse of `preprocess`; values outside 0..255 are clipped only when the picture is written."""
+    planes = (x + np.float32(convention.mean)[:, None, None]) * np.float32(255 / pixel_range)
+    return np.ascontiguousarray(_reorder(planes.transpose(1, 2, 0), convention), np.float32)
 
 
-def _ordered(pixels, convention):
+def _reorder(pixels, convention):
     """(H, W, 3) from RGB to the convention's order, or back."""
     return pixels[..., ::-1] if convention.channels == "bgr" else pixels
 

@@ -1,7 +1,7 @@
-"""Pictures from files.
+"""Reading of picture files.
 
-Pillow reads files of 8 bits per channel, with their orientation and colour profile; OpenCV and tifffile read the deeper
-ones, which Pillow would cut down.
+Pillow reads files with 8 bits per channel, with orientation and colour profile; OpenCV and tifffile read deeper files,
+which Pillow would reduce to 8 bits.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ import numpy as np
 from ..errors import ImageError
 from .picture import PROFILE, Picture, from_samples
 
-_ORIENTATION, _BITS_PER_SAMPLE = 274, 258  # tags of TIFF and EXIF
+_ORIENTATION = 274  # tags of TIFF and EXIF
+_BITS_PER_SAMPLE = 258
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def read(path: str | os.PathLike) -> Picture:
-    """The picture in a file, upright: EXIF orientation is applied.
+    """Read a picture and apply its EXIF orientation.
 
-    Grey, palette, CMYK, 8-bit, 16-bit and float files are converted; nothing is rounded. Raises ImageError.
+    Grey, palette, CMYK, 8-bit, 16-bit and float files are converted without rounding. Raises ImageError.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's on odd metadata: the picture is read, or an error says why not
+        warnings.simplefilter("ignore")  # Pillow warns about unusual metadata
         return _read(path)
 
 
@@ -34,17 +35,17 @@ def _read(path):
     path = os.fspath(path)
     if os.path.isdir(path):
         raise ImageError(f"{path}: this is a folder; give a picture in it")
-    Image.MAX_IMAGE_PIXELS = None  # pictures may be as large as memory allows
+    Image.MAX_IMAGE_PIXELS = None  # no limit
     try:
         if not os.path.getsize(path):
             raise ImageError(f"{path}: the file is empty")
-        # Given the name, Pillow would map an uncompressed TIFF, and scramble one that is stored on its side.
+        # Given a path, Pillow maps an uncompressed TIFF, and scrambles a rotated one.
         with open(path, "rb") as file, Image.open(file) as image:
             if _is_deep(image):
                 if image.format == "TIFF":
                     return _read_tiff(path)
                 if image.format == "PNG":
-                    image.load()  # OpenCV would fill a truncated one with grey
+                    image.load()  # raises for a truncated file, which OpenCV fills with grey
                 icc = image.info.get("icc_profile")
                 return from_samples(_upright(_read_deep(path), image.getexif().get(_ORIENTATION, 1)), icc)
             return from_pillow(image)
@@ -52,7 +53,7 @@ def _read(path):
         raise ImageError(f"{path}: there is no such file") from None
     except PermissionError:
         raise ImageError(f"{path}: it may not be read; check its permissions") from None
-    except UnidentifiedImageError:  # kinds that Pillow does not know, such as 16-bit RGB TIFF
+    except UnidentifiedImageError:  # formats unknown to Pillow, such as 16-bit RGB TIFF
         with open(path, "rb") as file:
             tiff = file.read(4) in _TIFF
         return _read_tiff(path) if tiff else from_samples(_read_deep(path))
@@ -61,10 +62,10 @@ def _read(path):
 
 
 def from_pillow(image) -> Picture:
-    """The Picture in a Pillow image of 8 bits per channel, or of 16 in grey (mode I;16), upright."""
+    """The Picture of a Pillow image with 8 bits per channel, or 16-bit grey (mode I;16), with orientation applied."""
     from PIL import ImageOps
 
-    # A CMYK profile does not describe the RGB pixels that are made of it.
+    # A CMYK profile does not apply to the converted RGB pixels.
     icc = None if image.mode == "CMYK" else image.info.get("icc_profile")
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
@@ -79,19 +80,20 @@ def _damaged(path, cause):
 
 
 def _read_tiff(path):
-    """The Picture in the first page of a TIFF of more than 8 bits."""
+    """The Picture in the first page of a TIFF with more than 8 bits."""
     import tifffile
 
     try:
         with tifffile.TiffFile(path) as file:
             page = file.pages[0]
-            kind, planar = page.photometric.name, page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
+            kind = page.photometric.name
+            planar = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
             if kind not in ("RGB", "MINISBLACK", "MINISWHITE") or page.dtype is None or page.dtype.kind not in "uf":
                 raise ImageError(f"{path}: a TIFF of {kind} in {page.dtype} cannot be read; save it as RGB of 16 bits")
             tags = {code: page.tags[code].value for code in (_ORIENTATION, PROFILE) if code in page.tags}
             try:
                 pixels = page.asarray()
-            except ValueError:  # a compression that tifffile has no words for, such as LZW
+            except ValueError:  # a compression without support in tifffile, such as LZW
                 if planar:
                     raise
                 pixels = _read_deep(path)
@@ -112,7 +114,7 @@ def _read_tiff(path):
 
 
 def _is_deep(image):
-    """Whether a file has more than 8 bits per channel, which Pillow would cut down."""
+    """True for a file with more than 8 bits per channel, which Pillow would reduce."""
     if image.format == "PNG":
         return any(";16" in str(tile[3]) for tile in image.tile)
     if image.format == "TIFF":
@@ -121,7 +123,7 @@ def _is_deep(image):
 
 
 def _read_deep(path):
-    """Pixels (H, W[, C]) as OpenCV decodes them, RGB order, of any depth."""
+    """Pixels (H, W[, C]) decoded by OpenCV, in RGB order, of any depth."""
     import cv2
 
     with open(path, "rb") as file:
@@ -142,7 +144,7 @@ def _read_deep(path):
 
 
 def _upright(pixels, orientation):
-    """Undo an EXIF orientation (1 to 8); others count as 1."""
+    """Apply an EXIF orientation (1 to 8); other values count as 1."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

@@ -1,4 +1,4 @@
-"""Sizes, and pictures made larger or smaller."""
+"""Sizes and resampling of pictures."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from ..errors import ImageError
 
 
 def target_size(height: int, width: int, longest: int, compat: bool = False) -> tuple[int, int]:
-    """(height, width) with `longest` as the longer side and the proportions kept; at least 1 pixel.
+    """(height, width) with `longest` as the longer side and the same aspect ratio; at least 1 pixel.
 
-    compat: the other side is rounded down, as by Torch's image.scale; else to the nearest.
+    compat: round the other side down, as Torch's image.scale does, instead of to nearest.
     """
     factor = longest / max(height, width)
-    around = math.floor if compat else round
-    other = max(1, around(min(height, width) * factor + (1e-9 if compat else 0)))
+    rounding = math.floor if compat else round
+    other = max(1, rounding(min(height, width) * factor + (1e-9 if compat else 0)))
     return (longest, other) if height >= width else (other, longest)
 
 
-def widened(size: tuple[int, int], margin: int) -> tuple[int, int]:
-    """(height, width) with a margin of so many pixels on every side."""
+def padded_size(size: tuple[int, int], margin: int) -> tuple[int, int]:
+    """(height, width) with a margin in pixels on every side."""
     return tuple(n + 2 * margin for n in size)
 
 
 def resize(pixels: np.ndarray, size: tuple[int, int], compat: bool = False) -> np.ndarray:
-    """(H, W, C) float32 resized to `size` (height, width): an area average when shrinking, bicubic when enlarging.
+    """Resize (H, W, C) float32 to `size` (height, width): area averaging for reduction, bicubic for enlargement.
 
-    compat: enlarging is bilinear with the corner pixels kept in the corners, as Torch's image.scale does it.
+    compat: enlargement is bilinear with aligned corners, as in Torch's image.scale.
     """
     import cv2
 
@@ -54,11 +54,12 @@ def _resized(pixels, height, width, compat):
         grid = np.meshgrid(columns, rows)
         resized = cv2.remap(pixels, *grid, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     else:
-        low, high = float(pixels.min()), float(pixels.max())
+        low = float(pixels.min())
+        high = float(pixels.max())
         resized = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_CUBIC).clip(low, high)
     return resized
 
 
 def _aligned_corners(count, source):
-    """Source positions (float32) of `count` samples whose first and last are the source's first and last."""
+    """Source positions (float32) of `count` samples with aligned corners."""
     return np.linspace(0, source - 1, count, dtype=np.float32)

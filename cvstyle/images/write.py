@@ -1,4 +1,4 @@
-"""Pictures into files."""
+"""Writing of picture files."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import tempfile
 import numpy as np
 
 from ..errors import ImageError, nearest
-from ..folders import replacing
+from ..paths import atomic_write
 from .picture import PROFILE, Picture, png, to_samples
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
-_DEEP = (".png", ".tif", ".tiff")  # can hold 16 bits per channel
+_DEEP = (".png", ".tif", ".tiff")  # formats with 16 bits per channel
 _JPEG_QUALITY = 95
-_JPEG_LONGEST, _WEBP_LONGEST = 65535, 16383
-_DESCRIPTION = 270  # the tag of TIFF and EXIF for a text
+_MAX_SIDE = {".webp": 16383, ".jpg": 65535, ".jpeg": 65535}
+_DESCRIPTION = 270  # TIFF and EXIF tag for text
 
 
 def check_writable(path: str | os.PathLike, bits: int = 8, longest: int = 1) -> None:
-    """Raises ImageError where `write` would fail for a reason that can be known before. Changes no file.
+    """Raises ImageError if it is known in advance that `write` would fail. Changes no file.
 
     longest: the longer side of the picture, in pixels.
     """
@@ -32,14 +32,14 @@ def check_writable(path: str | os.PathLike, bits: int = 8, longest: int = 1) -> 
         raise ImageError(f"{path}: cannot write '{extension}' files; {nearest(extension, EXTENSIONS)}")
     if bits == 16 and extension not in _DEEP:
         raise ImageError(f"{path}: {extension} has no 16 bits per channel; use .png or .tiff")
-    limit = {".webp": _WEBP_LONGEST, ".jpg": _JPEG_LONGEST, ".jpeg": _JPEG_LONGEST}.get(extension, longest)
+    limit = _MAX_SIDE.get(extension, longest)
     if longest > limit:
         raise ImageError(f"{path}: {extension} pictures are at most {limit} pixels wide and high; use .png or .tiff")
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
         raise ImageError(f"{path}: there is no folder '{folder}'; create it first")
     try:
-        # A file is tried, since permission bits say nothing to root or on a read-only file system.
+        # Permission bits are not reliable for root or on a read-only file system, so a file is created.
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
@@ -54,10 +54,10 @@ def write(
     metadata: dict[str, str] | None = None,
     bits: int = 8,
 ) -> None:
-    """Write a picture, in the form that the extension names. The file appears whole or not at all.
+    """Write a picture atomically, in the format of the extension.
 
-    rgb: (H, W, 3), clipped to 0..255 and rounded; alpha: (H, W) 0..1, dropped by JPEG; metadata: texts that
-    `read_metadata` returns; bits: 8 or, for PNG and TIFF, 16. The same input gives the same bytes.
+    rgb: (H, W, 3), clipped to 0..255 and rounded; alpha: (H, W) 0..1, not written to JPEG; metadata: texts by keyword,
+    see `read_metadata`; bits: 8 or, for PNG and TIFF, 16. The bytes are deterministic.
     """
     path = os.fspath(path)
     check_writable(path, bits, max(rgb.shape[:2]))
@@ -65,15 +65,15 @@ def write(
     writer = _WRITERS.get(extension, _write_jpeg)
     picture = Picture(rgb, None if writer is _write_jpeg else alpha, icc)
     try:
-        with replacing(path, f".{os.path.basename(path)}.", extension) as file:
+        with atomic_write(path, f".{os.path.basename(path)}.", extension) as file:
             writer(file, picture, metadata or {}, bits)
-            os.chmod(file.name, 0o666 & ~_umask())  # a temporary file lets nobody else read
+            os.chmod(file.name, 0o666 & ~_umask())  # a temporary file is readable by its owner only
     except OSError as error:
         raise ImageError(f"{path}: it could not be written: {error.strerror or error}") from None
 
 
 def read_metadata(path: str | os.PathLike) -> dict[str, str]:
-    """The texts that `write` stored in a picture; {} if there are none."""
+    """The metadata that `write` stored in a picture, or {}."""
     from PIL import Image
 
     with Image.open(path) as image:
@@ -81,7 +81,7 @@ def read_metadata(path: str | os.PathLike) -> dict[str, str]:
             return dict(image.text)
         if image.format == "JPEG":
             text = image.info.get("comment", b"")
-        else:  # TIFF has the tag itself, WebP within EXIF
+        else:  # a tag of TIFF, or of EXIF in WebP
             tags = image.tag_v2 if image.format == "TIFF" else image.getexif()
             text = tags.get(_DESCRIPTION, "")
     try:
@@ -92,7 +92,7 @@ def read_metadata(path: str | os.PathLike) -> dict[str, str]:
 
 
 def _text(metadata):
-    """All texts as a single ASCII text, for formats with a single text field."""
+    """All metadata as one ASCII text, for formats with a single text field."""
     return json.dumps(metadata, ensure_ascii=True)
 
 
@@ -115,7 +115,7 @@ def _write_jpeg(file, picture, metadata, bits):
 
 
 def _write_webp(file, picture, metadata, bits):
-    """Lossless: lossy WebP always halves the resolution of colour."""
+    """Lossless, since lossy WebP always subsamples colour."""
     from PIL import Image
 
     image = Image.fromarray(to_samples(picture, bits))
@@ -127,7 +127,8 @@ def _write_webp(file, picture, metadata, bits):
 def _write_tiff(file, picture, metadata, bits):
     import tifffile
 
-    samples, icc = to_samples(picture, bits), picture.icc
+    samples = to_samples(picture, bits)
+    icc = picture.icc
     tifffile.imwrite(
         file, samples, photometric="rgb", extrasamples=["unassalpha"] if samples.shape[2] == 4 else None,
         compression="zlib", predictor=True, description=_text(metadata), software=False, metadata=None,

@@ -91,12 +91,15 @@ class Power(_Mapped):
 
     def __init__(self, definition, ops):
         super().__init__(definition, ops)
-        power, (scale, shift) = float(self.params.get("power", 1)), self._scale_and_shift()
+        power = float(self.params.get("power", 1))
+        scale, shift = self._scale_and_shift()
         if power in (0, 1):  # 0 to the power 0 is 1, and no gradient comes of it
-            self.function, self.arguments = "linear", ((scale, shift) if power else (0.0, 1.0))
+            self.function = "linear"
+            self.arguments = (scale, shift) if power else (0.0, 1.0)
             self.saves_activations = False
         else:
-            self.function, self.arguments = "power", (power, scale, shift)
+            self.function = "power"
+            self.arguments = (power, scale, shift)
 
 
 @register("Exp")

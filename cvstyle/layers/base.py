@@ -1,4 +1,4 @@
-"""What a layer is."""
+"""The interface of a layer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def register(*types: str):
 
 @dataclass(frozen=True)
 class Window:
-    """What part of its input one output position sees, along (vertical, horizontal).
+    """The part of its input that one output position sees, along (vertical, horizontal).
 
     extent: positions from first to last (dilation counted); stride: input positions per output position (a fraction
     for layers that enlarge); pad: positions before the input's first.
@@ -63,34 +63,35 @@ class Layer:
     """
 
     inputs = (1, 1)
-    """How many bottoms the layer takes, at least and at most."""
+    """The least and the largest number of bottoms."""
 
     identity = False
-    """The top is the bottom (Dropout, Split): the network gives both the same value and never runs the layer."""
+    """True where the top is the bottom (Dropout, Split): both have one value, and the layer never runs."""
 
     saves_activations = True
-    """The bottoms or tops live on in the backward closure or in each other's memory, so no layer may overwrite them."""
+    """True where bottoms or tops live on in the backward closure or share memory: no layer overwrites them."""
 
     uses_grid = False
-    """Whether the layer rounds by `Context.grid`: a convolution, whose outputs a backend may compute in blocks."""
+    """True where rounding depends on `Context.grid`: a convolution, whose outputs a backend may compute in blocks."""
 
     block_size = 1
     """Outputs along an axis of the blocks in which they are computed; known when the weights are loaded."""
 
     supports_offset = False
-    """Whether blocks can start any number of positions before the map; known when the weights are loaded."""
+    """True where blocks can start any number of positions before the map; known when the weights are loaded."""
 
     by_channel = False
-    """The top is the bottom times one number for each channel, plus another: `affine`."""
+    """True where the top is the bottom times a factor for each channel, plus a shift: `affine`."""
 
     affine: tuple[np.ndarray | float, np.ndarray | float]
-    """These numbers in float64, each (C,) or one for all; of a layer that is `by_channel`, with its weights loaded."""
+    """(factor, shift) of a layer that is `by_channel`, float64, each (C,) or a number, known with the weights."""
 
     def __init__(self, definition: LayerDef, ops):
-        self.definition, self.ops = definition, ops
+        self.definition = definition
+        self.ops = ops
         self.name = definition.name
         self.names = [definition.name]
-        """The layers that this one does: itself, or those that were fused into it."""
+        """Names of the layers that this one computes: its own, or those of all layers fused into it."""
         self.params: dict[str, Any] = dict(definition.params)
         least, most = self.inputs
         if not least <= len(definition.bottoms) <= most:
@@ -109,7 +110,7 @@ class Layer:
         """Take the weights, already in the shapes of `blob_shapes(bottoms)`; called once, before the first forward."""
 
     def window(self) -> Window | None:
-        """How outputs see inputs; None if one may see the whole input, or depends on where in the picture it is."""
+        """The `Window` of an output; None if it may be the whole input, or depends on the place in the picture."""
         return Window()
 
     def forward(self, bottoms: list, context: Context) -> tuple[list, Callable[[list], list] | None]:

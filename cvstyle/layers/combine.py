@@ -9,7 +9,7 @@ from .base import Layer, Window, register
 
 
 class _Along(Layer):
-    """What joins or cuts along an axis."""
+    """Base of the layers that join or cut along an axis."""
 
     saves_activations = False
 
@@ -62,7 +62,8 @@ class Slice(_Along):
     older = "slice_dim"
 
     def top_shapes(self, bottoms):
-        shape, count = bottoms[0], len(self.definition.tops)
+        shape = bottoms[0]
+        count = len(self.definition.tops)
         axis = self.axis(len(shape))
         points = list(self.params.get("slice_point", []))
         if not points:
@@ -75,8 +76,10 @@ class Slice(_Along):
         return [(*shape[:axis], b - a, *shape[axis + 1 :]) for a, b in pairwise(edges)]
 
     def forward(self, bottoms, context):
-        ops, shape = self.ops, bottoms[0].shape
-        shapes, axis = self.top_shapes([shape]), self.axis(len(shape))
+        ops = self.ops
+        shape = bottoms[0].shape
+        shapes = self.top_shapes([shape])
+        axis = self.axis(len(shape))
         zero = (0,) * len(shape)
         tops = []
         for start, part in zip(_starts(shapes, axis), shapes, strict=True):
@@ -125,8 +128,10 @@ class Crop(Layer):
         return Window(pad=(-starts[2], -starts[3]))
 
     def forward(self, bottoms, context):
-        ops, shapes = self.ops, [b.shape for b in bottoms]
-        starts, top = self._starts(shapes), ops.empty(self.top_shapes(shapes)[0])
+        ops = self.ops
+        shapes = [b.shape for b in bottoms]
+        starts = self._starts(shapes)
+        top = ops.empty(self.top_shapes(shapes)[0])
         zero = (0,) * len(top.shape)
         ops.copy_block(top, zero, bottoms[0], starts, top.shape)
 
@@ -203,7 +208,8 @@ class Eltwise(Layer):
             masks.append(further)
 
         def backward(g):
-            rest, parts = g[0], []
+            rest = g[0]
+            parts = []
             for further in reversed(masks):
                 part, rest = self.ops.select(rest, further)
                 parts.append(part)
@@ -213,7 +219,7 @@ class Eltwise(Layer):
 
 
 def _starts(shapes, axis):
-    """Where each part begins in the joined array."""
+    """The first position of each part in the joined array."""
     start = [0] * len(shapes[0])
     for shape in shapes:
         yield tuple(start)

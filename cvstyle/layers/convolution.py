@@ -40,7 +40,7 @@ class _Filters(Layer):
     uses_grid = True
 
     transposed = False
-    """Whether the map is computed as the gradient of the filters' convolution."""
+    """True where the map is computed as the gradient of the filters' convolution."""
 
     @property
     def block_size(self):
@@ -87,7 +87,8 @@ class Convolution(_Filters):
 
     def load(self, blobs, bottoms):
         bias = blobs[1] if self.has_bias else None
-        self.weight, self.affine = blobs[0], (1.0, 0.0 if bias is None else bias.astype("float64"))
+        self.weight = blobs[0]
+        self.affine = (1.0, 0.0 if bias is None else bias.astype("float64"))
         self.filters = self.ops.convolution(blobs[0], bias, self.stride, self.dilation, self.group)
 
     def window(self):

@@ -12,7 +12,9 @@ class LRN(Layer):
     def __init__(self, definition, ops):
         super().__init__(definition, ops)
         p = self.params
-        self.size, self.alpha, self.beta = p.get("local_size", 5), p.get("alpha", 1.0), p.get("beta", 0.75)
+        self.size = p.get("local_size", 5)
+        self.alpha = p.get("alpha", 1.0)
+        self.beta = p.get("beta", 0.75)
         self.k = p.get("k", 1.0)
         self.within = p.get("norm_region", "ACROSS_CHANNELS") == "WITHIN_CHANNEL"
         if self.size % 2 == 0:
@@ -39,7 +41,8 @@ class LRN(Layer):
     def _within_channel(self, x):
         """x · (1 + α · mean x²)^-β over a square window; Caffe ignores k here."""
         ops = self.ops
-        kernel, pad = (self.size,) * 2, ((self.size - 1) // 2,) * 2
+        kernel = (self.size,) * 2
+        pad = ((self.size - 1) // 2,) * 2
         geometry = (kernel, (1, 1), pad)
         mean = ops.avg_pool(ops.multiply(x, x), *geometry, x.shape[2:])
         factor, _ = ops.map("power", mean, (-self.beta, self.alpha, 1.0))
@@ -140,7 +143,8 @@ class Scale(_Broadcast):
         return (*self._numbers, 0.0)[:2]
 
     def forward(self, bottoms, context):
-        ops, x = self.ops, bottoms[0]
+        ops = self.ops
+        x = bottoms[0]
         if len(bottoms) == 1:
             factor, shift = (*self._blobs, None)[:2]
             top = ops.affine(x, factor, shift, out=x if context.overwrite else None)
@@ -166,7 +170,8 @@ class Bias(_Broadcast):
         return 1.0, self._numbers[0]
 
     def forward(self, bottoms, context):
-        ops, x = self.ops, bottoms[0]
+        ops = self.ops
+        x = bottoms[0]
         out = x if context.overwrite else None
         if len(bottoms) == 1:
             return [ops.affine(x, None, self._blobs[0], out=out)], lambda g: g

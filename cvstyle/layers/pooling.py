@@ -36,7 +36,8 @@ class Pooling(Layer):
     def replace_max_pooling(self, method: str) -> None:
         """Do max pooling by `method`, "max" or "avg"."""
         if method == "avg" and self.method == "MAX":
-            self.method, self.round_up = "AVE", False
+            self.method = "AVE"
+            self.round_up = False
 
     def geometry(self, shape):
         """((kernel, stride, pad), output size) for an input of this shape."""
@@ -65,7 +66,8 @@ class Pooling(Layer):
         return None if self.whole else Window(self.kernel, self.stride, self.pad)
 
     def forward(self, bottoms, context):
-        ops, shape = self.ops, bottoms[0].shape
+        ops = self.ops
+        shape = bottoms[0].shape
         window, output = self.geometry(shape)
         if self.method == "MAX":
             top, winner = ops.max_pool(bottoms[0], *window, output)

@@ -31,7 +31,8 @@ class Flatten(_View):
 
     def top_shapes(self, bottoms):
         shape = bottoms[0]
-        first, last = self.axis(len(shape)), self.axis(len(shape), -1, "end_axis")
+        first = self.axis(len(shape))
+        last = self.axis(len(shape), -1, "end_axis")
         if first > last:
             raise self.fail(f"axis {first} comes after end_axis {last}")
         return [(*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])]

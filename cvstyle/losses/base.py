@@ -1,4 +1,4 @@
-"""What a loss is."""
+"""The base class of losses, the views of feature maps that losses see, and the parsing of weighted layer names."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 from ..errors import OptionError
 
 UNIT = 1e4
-"""A balanced loss of weight 1 where the difference is as large as the target. With it the weights of neural_style.lua
-serve any network."""
+"""The value of a balanced loss of weight 1 where the difference is as large as the target. On this scale the weights of
+neural_style.lua serve any network."""
 
 
-class Power(NamedTuple):
-    """Mean squares: of the values of a loss's target, and of the features that it was made of."""
+class MeanSquares(NamedTuple):
+    """Mean squares of a loss's target, and of the features from which the target was computed."""
 
     target: float
     features: float
@@ -25,8 +25,8 @@ class Power(NamedTuple):
 class View:
     """A rectangle of a layer's feature map, or of the picture, on the backend that computes it.
 
-    x: (1, C, h, w), not to be changed. whole: (C, H, W) of the map of the whole picture. start: where x is in it, (row,
-    column).
+    x: the values (1, C, h, w), read-only. whole: the shape (C, H, W) of the map of the whole picture. start: (row,
+    column) of x in that map.
     """
 
     ops: Any
@@ -36,40 +36,41 @@ class View:
 
     @property
     def count(self) -> int:
-        """Values in the map of the whole picture."""
+        """Number of values in the map of the whole picture."""
         return math.prod(self.whole)
 
 
 class Loss:
-    """A term of the objective. It sees a map in views that partition it, from any tile of any device.
+    """A term of the objective. A loss sees a map in views that partition it, from any tile of any device.
 
-    What decides on the whole map is a `statistic`, which is summed over all views before `compare` makes of it the
-    loss and an aim; without one the value is a sum over views too. The aim is what the gradient of a view needs: what
-    `compare` gave, or what `keep` kept of the content at that view.
+    A loss that depends on the whole map has a `statistic`, which is summed over all views; `compare` turns the sum into
+    the loss and a context for the gradients. A loss without a statistic is itself a sum over views; its context at a
+    view is the content target there.
     """
 
     target_from: str | None = None
-    """"styles": the statistic of the style pictures, for a loss of a layer. "content": what `keep` gives of the
-    content, for a loss without a statistic. None: neither."""
+    """"styles": the target is the statistic of the style pictures (losses of layers only). "content": the target is
+    `content_target` at each view (losses without a statistic only). None: no target."""
 
     has_statistic = False
     decides_on_host = False
-    """Whether numbers of the host that differ from one evaluation to the next enter: then no device records it."""
+    """True where the gradient depends on numbers of the host that change between evaluations; a device then captures no
+    graph of the evaluation."""
 
     normalized = True
-    """Whether normalize_gradients divides the gradient by its L1 norm."""
+    """False where normalize_gradients does not divide the gradient by its L1 norm."""
 
     overlap = 0
-    """Of a loss of the picture itself: rows and columns of the next view that each view has as well."""
+    """Rows and columns that each view shares with the next one (losses of the picture only)."""
 
     def __init__(self, name: str, layer: str | None, weight: float):
-        """name: its key in `Objective.losses`. layer: the one whose features it sees; None: the picture itself."""
+        """name: the key in `Objective.losses`. layer: the layer whose features the loss sees; None: the picture."""
         self.name = name
         self.layer = layer
         self.weight = weight
 
-    def keep(self, view: View) -> Any:
-        """What is kept of the content at a view: an array of view.ops."""
+    def content_target(self, view: View) -> Any:
+        """The target that a view of the content gives: an array of view.ops."""
         return view.x
 
     def statistic(self, view: View) -> Any:
@@ -77,56 +78,57 @@ class Loss:
         raise NotImplementedError
 
     def compare(self, ops, total: Any, target: Any) -> tuple[Any, Any]:
-        """(weighted loss, aim) of the statistic of the whole map, which may be changed, and that of the styles."""
+        """(weighted loss, context) of the statistic of the whole map, which may be overwritten; target: the styles'."""
         raise NotImplementedError
 
     def compare_view(self, view: View, target: Any) -> tuple[Any, Any]:
-        """`compare` where one view is the whole map."""
+        """`compare` for a view of the whole map."""
         return self.compare(view.ops, self.statistic(view), target)
 
-    def gradient(self, view: View, aim: Any) -> tuple[Any, Any, Any]:
+    def gradient(self, view: View, context: Any) -> tuple[Any, Any, Any]:
         """(array, factor, weighted loss of the view or None): array · factor is the gradient of the unweighted loss.
 
-        The array may be changed afterwards.
+        The caller may overwrite the array.
         """
         raise NotImplementedError
 
-    def balance(self, target: Power | None, shape: tuple[int, int, int], normalized: bool) -> float:
+    def balance(self, target: MeanSquares | None, shape: tuple[int, int, int], normalized: bool) -> float:
         """The factor by which a balanced objective multiplies the weight.
 
-        target: None where it has none. shape: of the picture. normalized: whether normalize_gradients acts on it: the
-        gradient for the features has one size then, and that for the picture goes with the features.
+        target: the target's mean squares; None for a loss without a target. shape: the picture's. normalized: True
+        where normalize_gradients acts on the loss; the features' gradient then has a fixed size, and the picture's
+        gradient scales with the features.
         """
         if target is None:
             return 1.0
         size = math.sqrt(target.features) if normalized else target.target
         return UNIT / size if size > 0 else 0.0
 
-    def power(self, statistic) -> Power:
-        """That of the styles' statistic, a host array."""
+    def mean_squares(self, statistic) -> MeanSquares:
+        """The mean squares of the styles' statistic, a host array."""
         mean = float((statistic.astype(float) ** 2).mean())
-        return Power(mean, mean)
+        return MeanSquares(mean, mean)
 
-    def add_gradient(self, view: View, aim: Any, weight: Any, out: Any) -> tuple[Any, Any]:
-        """(out + weight · gradient, weighted loss of the view or None); out is changed, and may be None for zeros."""
-        array, factor, value = self.gradient(view, aim)
-        return added(view.ops, out, weight * factor, array), value
+    def add_gradient(self, view: View, context: Any, weight: Any, out: Any) -> tuple[Any, Any]:
+        """(out + weight · gradient, weighted loss of the view or None); out is overwritten; None stands for zeros."""
+        array, factor, value = self.gradient(view, context)
+        return accumulate(view.ops, out, weight * factor, array), value
 
 
-def added(ops, out: Any, factor: Any, array: Any) -> Any:
-    """out + factor · array, in place on out, or on the array where out is None for zeros."""
+def accumulate(ops, out: Any, factor: Any, array: Any) -> Any:
+    """out + factor · array, in place on out, or on the array where out is None (zeros)."""
     return ops.scale(array, factor) if out is None else ops.add_scaled(out, factor, array)
 
 
 def checked_weight(value: float, name: str) -> float:
-    """A weight as a float. Raises OptionError where it is negative, infinite or NaN."""
+    """The weight as a float. Raises OptionError for a negative, infinite or NaN weight."""
     if not (math.isfinite(value) and value >= 0):
         raise OptionError(f"{name} is {value}; a finite number that is not negative is needed")
     return float(value)
 
 
 def layer_weights(layers: Iterable, weight: float) -> dict[str, float]:
-    """Layer name → weight times the layer's factor, without those of weight 0; layers: see `parse_layer`."""
+    """Layer name → weight times the layer's factor, without layers of weight 0. layers: entries for `parse_layer`."""
     result = {}
     for entry in layers:
         name, factor = parse_layer(entry)
@@ -137,7 +139,7 @@ def layer_weights(layers: Iterable, weight: float) -> dict[str, float]:
 
 
 def parse_layer(entry) -> tuple[str, float]:
-    """("relu1_1", 2.0) from "relu1_1:2" or from that pair; the factor is 1 where none is given."""
+    """("relu1_1", 2.0) from "relu1_1:2" or from that pair; the default factor is 1."""
     if not isinstance(entry, str):
         name, factor = entry
         return name, factor

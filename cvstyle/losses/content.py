@@ -1,4 +1,4 @@
-"""Content: w · mean((F − T)²) with F the features of a layer and T those of the content picture (Gatys et al. 2015)."""
+"""Content loss: w · mean((F − T)²), F the features of a layer, T the content picture's (Gatys et al. 2015)."""
 
 from __future__ import annotations
 
@@ -6,42 +6,42 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import fields
-from ..fields import NETWORK, NOT_NEGATIVE, WEIGHTS, Settings, option
+from ..fields import NETWORK, NONNEGATIVE, WEIGHTS, Settings, option
 from .base import Loss, checked_weight, layer_weights
 
 
 @dataclass(kw_only=True)
 class Options(Settings):
-    """None is that of the network; layers are as in `Objective`."""
+    """None means the network's default; layers are given as in `Objective`."""
 
     content_layers: Sequence | None = option(
-        None, "layers for content, each with an optional factor", group=NETWORK, kind=fields.LAYERS, metavar="A,B:2",
+        None, "layers for content, each with an optional factor", NETWORK, kind=fields.LAYERS, metavar="A,B:2",
         identity=True,
     )  # fmt: skip
     content_weight: float | None = option(
-        None, "default: that of the network", group=WEIGHTS, metavar="W", limits=NOT_NEGATIVE,
+        None, "default: that of the network", WEIGHTS, metavar="W", limits=NONNEGATIVE,
         identity=True,
     )  # fmt: skip
 
 
 class Content(Loss):
-    """Its gradient is w · 2/N · (F − T), with N = C·H·W values in the map."""
+    """The gradient is w · 2/N · (F − T), with N = C·H·W values in the map."""
 
     target_from = "content"
 
-    def gradient(self, view, aim):
-        difference = view.ops.difference(view.x, aim)
+    def gradient(self, view, target):
+        difference = view.ops.difference(view.x, target)
         squares = view.ops.dot(difference, difference)
         return difference, 2 / view.count, self.weight / view.count * squares
 
-    def add_gradient(self, view, aim, weight, out):
+    def add_gradient(self, view, target, weight, out):
         if out is None:
-            return super().add_gradient(view, aim, weight, out)
-        squares = view.ops.add_difference(out, weight * (2 / view.count), view.x, aim)
+            return super().add_gradient(view, target, weight, out)
+        squares = view.ops.add_difference(out, weight * (2 / view.count), view.x, target)
         return out, self.weight / view.count * squares
 
 
-def made(content_weight=5.0, content_layers=()) -> list[Loss]:
-    """A loss for each layer ("name", "name:factor" or (name, factor)), of the full weight times its factor."""
+def create(content_weight=5.0, content_layers=()) -> list[Loss]:
+    """One loss per layer ("name", "name:factor" or (name, factor)), with the full weight times the factor."""
     weights = layer_weights(content_layers, checked_weight(content_weight, "content_weight"))
     return [Content(f"content:{name}", name, weight) for name, weight in weights.items()]

@@ -1,6 +1,6 @@
 """Total variation: w/2 · Σ of squared differences to the right and lower neighbour over the (H−1) × (W−1) block.
 
-The gradient is that of neural_style.lua, which leaves the value out of its loss; here a line search needs it.
+The gradient is neural_style.lua's. The reference leaves the value out of its loss; a line search needs the value.
 """
 
 from __future__ import annotations
@@ -8,42 +8,42 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..fields import NOT_NEGATIVE, WEIGHTS, Settings, option
+from ..fields import NONNEGATIVE, WEIGHTS, Settings, option
 from .base import Loss, checked_weight
 
-_PIXELS = 512 * 384
+_DEFAULT_PIXELS = 512 * 384
 
 
 @dataclass(kw_only=True)
 class Options(Settings):
-    """None is that of the network."""
+    """None means the network's default."""
 
     tv_weight: float | None = option(
-        None, "smoothness; default: that of the network", group=WEIGHTS, metavar="W",
-        limits=NOT_NEGATIVE, identity=True,
+        None, "smoothness; default: that of the network", WEIGHTS, metavar="W",
+        limits=NONNEGATIVE, identity=True,
     )  # fmt: skip
 
 
 class TotalVariation(Loss):
-    """Of the picture itself. neural_style.lua normalises no gradient of it."""
+    """The total variation of the picture itself. neural_style.lua does not normalise its gradient."""
 
     normalized = False
     overlap = 1
 
     def balance(self, target, shape, normalized):
-        """1 at the default size. The sum over a texture grows with the pixels, over a form that is drawn larger not at
-        all; pictures are between these (docs/mathematics.md)."""
-        return math.sqrt(_PIXELS / math.prod(shape[1:]))
+        """The factor, 1 at the default size. The sum over a texture grows with the number of pixels; the sum over an
+        enlarged shape does not. Pictures lie between the two (docs/mathematics.md)."""
+        return math.sqrt(_DEFAULT_PIXELS / math.prod(shape[1:]))
 
-    def gradient(self, view, aim):
+    def gradient(self, view, context):
         out = view.ops.zeros(view.x.shape)
         return out, 1, self.weight * view.ops.total_variation(view.x, 1, out)
 
-    def add_gradient(self, view, aim, weight, out):
+    def add_gradient(self, view, context, weight, out):
         return out, view.ops.total_variation(view.x, weight, out)
 
 
-def made(tv_weight=1e-3) -> list[Loss]:
-    """One loss, or none of weight 0."""
+def create(tv_weight=1e-3) -> list[Loss]:
+    """One loss; none for weight 0."""
     weight = checked_weight(tv_weight, "tv_weight")
     return [TotalVariation("tv", None, weight)] if weight else []

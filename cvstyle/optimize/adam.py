@@ -7,12 +7,14 @@ from typing import Any
 
 from . import Memory
 
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+BETA1 = 0.9
+BETA2 = 0.999
+EPSILON = 1e-8
 
 
 @dataclass
 class State:
-    """What a run needs to go on: the moments (as x) and the number of steps done."""
+    """The moments, shaped as x, and the number of steps done."""
 
     m: Any
     v: Any
@@ -38,15 +40,15 @@ def iterates(objective, x, num_iterations, *, state=None, done=0, learning_rate=
     """The pictures of `optimize`'s protocol; x is changed in place. learning_rate: in 0..255 units."""
     ops = objective.ops
     state = state or init(ops, x)
-    count = ops.asarray([state.step])  # counted on the device, so that each iteration is the same work
-    repeated = ops.capture(lambda: _step(ops, x, objective.evaluate(x), state, count, learning_rate))
+    count = ops.asarray([state.step])  # counted on the device, so that every iteration launches the same work
+    step = ops.capture(lambda: _step(ops, x, objective.evaluate(x), state, count, learning_rate))
     for _ in range(done, num_iterations):
-        repeated(objective.repeats)
+        step(objective.capturable)
         state.step += 1
         yield x
 
 
-# What a run needs to know: see `optimize`.
+# The rest of `optimize`'s protocol.
 
 
 def settings(options, limits=None) -> dict:
@@ -54,21 +56,21 @@ def settings(options, limits=None) -> dict:
     return {"learning_rate": options.learning_rate}
 
 
-def start(ops, x, num_iterations, **settings) -> State:
-    """`init`, however many iterations there are."""
+def initial_state(ops, x, num_iterations, **settings) -> State:
+    """`init`, whatever the number of iterations."""
     return init(ops, x)
 
 
-def restored(ops, arrays, numbers, num_iterations, **settings) -> State:
+def load_state(ops, arrays, numbers, num_iterations, **settings) -> State:
     """The state with its moments on the backend."""
     return State(**{name: ops.asarray(array) for name, array in arrays.items()}, **numbers)
 
 
-def carried(state: State, resize) -> State:
-    """The moments go along. `resize` must keep the second ones from becoming negative."""
+def resize_state(state: State, resize) -> State:
+    """The state with resized moments. `resize` must not make second moments negative."""
     return State(resize(state.m), resize(state.v), state.step)
 
 
-def kept(num_iterations, itemsize, **settings) -> Memory:
+def memory(num_iterations, itemsize, **settings) -> Memory:
     """The moments; a step needs no more memory than the evaluation before it."""
     return Memory(state=2, step=0, host=0)

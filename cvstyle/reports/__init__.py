@@ -1,4 +1,4 @@
-"""Progress, log, signals and output files of a run: for the command line and any other program that starts runs.
+"""Progress, log, signals and output files of a run, for the command line and other programs.
 
-Everything here takes plain values, and imports NumPy and tqdm only where it works.
+Modules take plain values, and import NumPy and tqdm only when used.
 """

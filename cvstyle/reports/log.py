@@ -12,22 +12,25 @@ from ..errors import OptionError
 class Log:
     """A CSV file with a row per iteration: iteration, seconds, loss and its parts. A full disk ends the log.
 
-    say: takes the line that reports a full disk. Raises OptionError where the file cannot be opened.
+    say: called with a message if the disk is full. Raises OptionError if the file cannot be opened.
     """
 
     def __init__(self, path: str, say: Callable[[str], None]):
-        self.path, self.say = path, say
-        self.is_open, self._is_empty = True, True
+        self.path = path
+        self.say = say
+        self.is_open = True
+        self._is_empty = True
         try:
             self._file = open(path, "w", encoding="utf-8", newline="")  # noqa: SIM115 (until `close`)
         except OSError as error:
             raise OptionError(f"{path}: the log cannot be written: {error.strerror}") from None
 
     def write(self, iterate, seconds: float) -> None:
-        """Add the row of an `Iterate`. seconds: since the run began."""
+        """Write the row of an `Iterate`. seconds: since the start of the run."""
         if not self.is_open:
             return
-        writer, losses = csv.writer(self._file), iterate.losses
+        writer = csv.writer(self._file)
+        losses = iterate.losses
         if self._is_empty:
             writer.writerow(["iteration", "seconds", "loss", *losses])
             self._is_empty = False

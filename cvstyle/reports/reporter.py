@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, lines elsewhere, and a log; a device is not waited for."""
+"""Progress of a run: a bar on a terminal, else lines, and a log, without waiting for the device."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ import warnings
 from contextlib import contextmanager
 
 from ..errors import CheckpointWarning
-from ..words import duration
+from ..formatting import duration
 from .log import Log
 
 _BAR = "{n_fmt}/{total_fmt} |{bar}| {rate_fmt}{postfix}"
-_WIDE = 120  # columns in which bar, rate and all losses have room
+_WIDE = 120  # columns that bar, rate and all losses need
 
 
 class Reporter:
-    """A context manager whose object is the callback of a run: it shows iterations on standard error and logs losses.
+    """Callback of a run, and context manager: shows iterations on standard error and logs losses.
 
-    print_iter: without a terminal, iterations from one line to the next; below 1: no lines. quiet: no iteration is
-    shown. log: the path of a CSV file. Raises OptionError, on entering, where the log cannot be opened.
+    print_iter: without a terminal, iterations between two lines; below 1: no lines. quiet: show no iteration. log: path
+    of a CSV file. Raises OptionError, on entering, if the log cannot be opened.
     """
 
     def __init__(self, print_iter: int = 50, quiet: bool = False, log: str | None = None):
-        self.print_iter, self.silent, self.path = print_iter, quiet, log
+        self.print_iter = print_iter
+        self.silent = quiet
+        self.path = log
         self.bar = self.log = self.pending = None
         self.started = self.first_ended = self.drawn = None
         self.first_share = 0.0
@@ -44,10 +46,11 @@ class Reporter:
             self.log.close()
 
     def __call__(self, iterate) -> None:
-        """Report an `Iterate`: at once, or on a device when the next one has begun, so that its losses have arrived."""
+        """Report an `Iterate`: immediately, or on an asynchronous device once the next iteration has started."""
         now = time.monotonic()
         if self.first_ended is None:
-            self.first_ended, self.first_share = now, iterate.share
+            self.first_ended = now
+            self.first_share = iterate.share
         self._report_pending()
         if (self.log is not None and self.log.is_open) or self._is_due(iterate, now):
             iterate.fetch()
@@ -56,11 +59,11 @@ class Reporter:
             self._report_pending()
 
     def say(self, line: str) -> None:
-        """Print a line of the program."""
+        """Print a message of the program."""
         self._print(f"cvstyle: {line}")
 
     def _print(self, line):
-        """A reader that went away does not end the run."""
+        """A closed standard error does not end the run."""
         try:
             if self.bar is not None:
                 self.bar.clear()
@@ -69,7 +72,7 @@ class Reporter:
             self.silent = True
 
     def _is_due(self, iterate, now):
-        """Whether an iteration that ended now is to be shown."""
+        """True if an iteration that ended now is to be shown."""
         if self.silent:
             return False
         last = iterate.iteration == iterate.num_iterations
@@ -80,7 +83,8 @@ class Reporter:
     def _report_pending(self):
         if self.pending is None:
             return
-        (iterate, now), self.pending = self.pending, None
+        iterate, now = self.pending
+        self.pending = None
         if self.log is not None:
             self.log.write(iterate, now - self.started)
         if not self._is_due(iterate, now):
@@ -91,18 +95,21 @@ class Reporter:
             self._print(self._line(iterate, now))
 
     def _line(self, iterate, now):
-        # The first iteration waits for files and kernels, so it says nothing about the others.
-        steps, seconds = iterate.iteration - 1, now - self.first_ended
+        # The first iteration includes loading and compilation, so it is not representative.
+        steps = iterate.iteration - 1
+        seconds = now - self.first_ended
         rate = steps / seconds if steps and seconds else 1 / (now - self.started)
         done = f"iteration {iterate.iteration}/{iterate.num_iterations}"
         return f"{done}: {summary(iterate)}; {rate:.2f} iterations/s, {self._left(iterate, now)} left"
 
     def _left(self, iterate, now):
-        """The time that is left, in words: as the work, of which finer scales have more in an iteration."""
-        since, done = now - self.first_ended, iterate.share - self.first_share
+        """The remaining time as text, proportional to the remaining work: finer scales have more per iteration."""
+        seconds = now - self.first_ended
+        done = iterate.share - self.first_share
         if not done:
-            since, done = now - self.started, iterate.share
-        return duration(since * (1 - iterate.share) / done)
+            seconds = now - self.started
+            done = iterate.share
+        return duration(seconds * (1 - iterate.share) / done)
 
     def _draw_bar(self, iterate, now):
         if self.bar is None:
@@ -128,16 +135,16 @@ def summary(iterate, short: bool = False) -> str:
 
 @contextmanager
 def warnings_as_lines(say):
-    """Within it, a checkpoint that could not be written is a line for `say`; other warnings are shown as before."""
+    """Context in which `say` gets the text of a CheckpointWarning; other warnings are shown as usual."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", CheckpointWarning)
         show = warnings.showwarning
 
-        def tell(message, category, *rest):
+        def show_or_say(message, category, *rest):
             if issubclass(category, CheckpointWarning):
                 say(str(message))
             else:
                 show(message, category, *rest)
 
-        warnings.showwarning = tell
+        warnings.showwarning = show_or_say
         yield

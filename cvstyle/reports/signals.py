@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM."""
+"""Handlers of Ctrl-C and SIGTERM."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def handling(finish_iteration: bool, say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
-    """Within it, signals end a run cleanly; yields `stop_requested()`, to be polled after each iteration.
+    """Context in which signals end a run cleanly; yields `stop_requested()`, to be polled after each iteration.
 
-    The first signal raises KeyboardInterrupt at once; with finish_iteration, where a checkpoint needs the state of a
-    whole iteration, the first one is announced and waits for `stop_requested`, and the second raises. One more while
-    the picture is saved changes nothing, and the next has the system's default effect: it ends the process. The
-    handlers from before are back afterwards. Outside the main thread, where Python handles no signals, nothing is
-    changed and `stop_requested()` is False.
+    The first signal raises KeyboardInterrupt at once. With finish_iteration, which a checkpoint requires, the first
+    signal sets `stop_requested` and the second raises. One more signal while the picture is saved has no effect, and
+    the next has the system's default effect: it ends the process. The previous handlers are restored afterwards.
+    Outside the main thread, where Python handles no signals, nothing changes and `stop_requested()` is False.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    waits, count = int(finish_iteration), 0
+    waits = int(finish_iteration)
+    count = 0
 
     def handle(_, frame):
         nonlocal count
@@ -31,7 +31,7 @@ def handling(finish_iteration: bool, say: Callable[[str], None]) -> Iterator[Cal
         if count <= waits:
             say("stopping after this iteration; once more to stop at once")
         elif count == waits + 1:
-            if frame.f_code.co_name != "__del__":  # Python ignores exceptions in there; this iteration is the last
+            if frame.f_code.co_name != "__del__":  # Python ignores exceptions there
                 raise KeyboardInterrupt
         else:
             for kind in _SIGNALS:
@@ -40,7 +40,7 @@ def handling(finish_iteration: bool, say: Callable[[str], None]) -> Iterator[Cal
     def stop_requested():
         nonlocal count
         if count:
-            count += waits  # the wait is over, so the next signal finds the picture being saved
+            count += waits  # the next signal arrives while the picture is saved
         return count > 0
 
     previous = {kind: signal.signal(kind, handle) for kind in _SIGNALS}

@@ -1,4 +1,4 @@
-"""What a checkpoint holds: the state of a run, and what the run that goes on must have in common with it."""
+"""The contents of a checkpoint: the state of a run, and the identity that a resumed run must share."""
 
 from __future__ import annotations
 
@@ -12,48 +12,53 @@ from .. import backends, checkpoint, optimize
 from ..errors import CheckpointError, CheckpointWarning
 from ..options import identity
 
+_STATE = "state."  # prefix of the optimiser's entries
+
 
 def save(setup, state) -> None:
-    """Write the state to the file of the setup's options, if they name one and the picture is finite.
+    """Write the state to the options' checkpoint file, if there is one and the picture is finite.
 
-    Where it cannot be written a CheckpointWarning says so. The losses of the state must have been looked at.
+    Warns with a CheckpointWarning where writing fails. The losses of the state must have been checked.
     """
-    path, ops = setup.options.checkpoint, setup.home
+    path = setup.options.checkpoint
+    ops = setup.picture_backend
     if not path or not math.isfinite(float(ops.dot(state.latest, state.latest))):
-        return  # the next look at the losses ends the run; the checkpoint from before may go on otherwise
-    numbers, arrays = optimize.saved(state.optimizer)
+        return  # the next check ends the run; the previous checkpoint can be resumed with other settings
+    numbers, arrays = optimize.state_entries(state.optimizer)
     header = {
         "settings": setup.identity, "stage": state.scale, "iterations": [count for _, count in setup.schedule],
-        "done": state.done, "seed": setup.seed, "losses": state.losses, "averaged": state.averaged,
-        "numbers": numbers, "choices": {key: c for each in _tuned(setup) for key, c in each.choices.entries.items()},
+        "done": state.done, "seed": setup.seed, "losses": state.losses, "averaged": state.averaged, "numbers": numbers,
+        "choices": {key: choice for ops in _autotuned(setup) for key, choice in ops.choices.entries.items()},
     }  # fmt: skip
-    found = {"x": state.latest}
+    entries = {"x": state.latest}
     if state.average is not None:
-        found["average"] = state.average
-    found |= {f"state.{name}": array for name, array in arrays.items()}
+        entries["average"] = state.average
+    entries |= {f"{_STATE}{name}": array for name, array in arrays.items()}
     try:
-        checkpoint.save(path, header, found, np.asarray if backends.is_host(ops.name) else ops.to_host)
+        checkpoint.save(path, header, entries, np.asarray if backends.is_host(ops.name) else ops.to_host)
         state.checkpointed_at = state.done
     except CheckpointError as error:
         warnings.warn(f"{error}; the run goes on", CheckpointWarning, stacklevel=2)
 
 
 def adopt_choices(setup, header: dict) -> None:
-    """Let backends that measure which way of doing things is fastest choose as in the run before: results differ."""
-    for ops in _tuned(setup):
+    """Make autotuned backends choose the checkpoint's algorithms, since results depend on them."""
+    for ops in _autotuned(setup):
         ops.choices.adopt(header.get("choices", {}))
 
 
 def restore(setup, state, header: dict, arrays: dict[str, np.ndarray]) -> None:
-    """Set a state to a checkpoint's. Raises CheckpointError where it belongs to another run."""
-    path, ops, scale = setup.options.checkpoint, setup.home, header["stage"]
-    # A version without an option had what is its default.
-    known = identity(type(setup.options)(), {}) | header["settings"]
-    checkpoint.check_same(path, known, json.loads(json.dumps(setup.identity)))
-    before = header["iterations"]
-    if before[:scale] != [count for _, count in setup.schedule[:scale]]:
-        raise CheckpointError(f"{path}: the scales that it has done had {before[:scale]} iterations")
-    if header["done"] > setup.end(scale):
+    """Set a state from a checkpoint. Raises CheckpointError for a checkpoint of another run."""
+    path = setup.options.checkpoint
+    ops = setup.picture_backend
+    scale = header["stage"]
+    # Options that the checkpoint's version lacked had their defaults.
+    settings = identity(type(setup.options)(), {}) | header["settings"]
+    checkpoint.check_same(path, settings, json.loads(json.dumps(setup.identity)))
+    iterations = header["iterations"][:scale]
+    if iterations != [count for _, count in setup.schedule[:scale]]:
+        raise CheckpointError(f"{path}: the scales that it has done had {iterations} iterations")
+    if header["done"] > setup.last_iteration(scale):
         raise CheckpointError(f"{path}: it is at iteration {header['done']} already, more than are asked for")
     state.scale = scale
     state.done = state.checkpointed_at = header["done"]
@@ -61,14 +66,16 @@ def restore(setup, state, header: dict, arrays: dict[str, np.ndarray]) -> None:
     setup.seed = header["seed"]
     state.x, state.latest, state.last_finite = (ops.asarray(arrays["x"]) for _ in range(3))
     if "average" in arrays:
-        state.average, state.averaged = ops.asarray(arrays["average"]), header["averaged"]
-    prefix = "state."
-    kept = {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
-    if kept:
-        count, settings = setup.schedule[scale][1], setup.optimizer_settings
-        state.optimizer = setup.optimizer.restored(ops, kept, header["numbers"], count, **settings)
+        state.average = ops.asarray(arrays["average"])
+        state.averaged = header["averaged"]
+    arrays = {name.removeprefix(_STATE): array for name, array in arrays.items() if name.startswith(_STATE)}
+    if arrays:
+        count = setup.schedule[scale][1]
+        state.optimizer = setup.optimizer.load_state(
+            ops, arrays, header["numbers"], count, **setup.optimizer_settings
+        )
 
 
-def _tuned(setup):
+def _autotuned(setup):
     """The backends that autotune."""
     return [ops for ops in setup.devices or setup.program().devices if ops.autotune]

@@ -1,4 +1,4 @@
-"""The first iterations of a run on backends that count memory and compute nothing, or next to nothing."""
+"""The first iterations of a run, on backends that count memory and compute (almost) nothing."""
 
 from __future__ import annotations
 
@@ -16,46 +16,47 @@ from .loop import Loop, RunState
 from .scale import Scale
 from .setup import Setup
 
-_ITERATIONS, _CHECK = 4, 3  # what is asked for repeats itself; during the fourth the third's losses are on their way
-_TILES = 16  # for each device
+_ITERATIONS = 4  # later iterations allocate nothing new; during the fourth, the losses of the third are copied
+_CHECK = 3
+_TILES = 16  # at most, per device
 _SMALL = (48, 64)
 
 
 def device_memory(setup: Setup, devices: list, size, styles) -> tuple[list[int], list]:
-    """(bytes that each device is asked for, the tiles that were computed) for the setup's last scale at another size.
+    """(bytes reserved on each device, the computed tiles) for the setup's last scale at another size.
 
-    Of many tiles the first alone are computed. size: (height, width) with the margin; styles: those of the styles.
+    Only the first tiles are computed. size: (height, width) with the margin; styles: the sizes of the styles.
     """
     gc.collect()
     used = {setup.net.ops, *(setup.devices or ()), *setup.program().devices}
     counting = {ops: DryRunBackend(devices[0] if is_host(ops.name) else ops) for ops in used}
-    home = counting[setup.net.ops] if setup.home is setup.net.ops else DryRunBackend(devices[0])
-    found = _resized(setup.on(counting.get, home), size)
-    # Memory that is not touched is not taken.
+    on_network = setup.picture_backend is setup.net.ops
+    picture_backend = counting[setup.net.ops] if on_network else DryRunBackend(devices[0])
+    setup = _resized(setup.on(counting.get, picture_backend), size)
+    # Untouched zeros take no memory.
     content, *styles = (np.zeros((3, *each), np.float32) for each in (size, *styles))
     most_tiles = _TILES * len(setup.devices or [None])
-    objective = Objective(found.net, content, styles, most_tiles=most_tiles, **found.objective_settings)
-    _iterate(found, objective, content)
+    objective = Objective(setup.net, content, styles, most_tiles=most_tiles, **setup.objective_settings)
+    _iterate(setup, objective, content)
     return [counting[ops].max_reserved for ops in devices], objective.tiles
 
 
-def pictures_kept(setup: Setup, asynchronous: bool = False) -> float:
-    """What the loop and the optimiser keep at the last scale, in pictures, the picture and its gradient included.
+def state_pictures(setup: Setup, asynchronous: bool = False) -> float:
+    """The memory of the loop and the optimiser at the last scale, in pictures, with the picture and its gradient.
 
-    What SciPy has to itself is not. asynchronous: on a backend that goes on by itself.
+    SciPy's own memory does not count. asynchronous: for a backend that computes ahead of the host.
     """
-    home = reference.Backend(threads=1)
-    home.asynchronous = asynchronous
-    found = _resized(setup.on(lambda ops: home, home), _SMALL)
+    ops = reference.Backend(threads=1)
+    ops.asynchronous = asynchronous
     content = np.zeros((3, *_SMALL), np.float32)
-    _iterate(found, _Nothing(home), content)
-    return home.pool.reserved / content.nbytes
+    _iterate(_resized(setup.on(lambda _: ops, ops), _SMALL), _EmptyObjective(ops), content)
+    return ops.pool.reserved / content.nbytes
 
 
-class _Nothing:
-    """The objective of a sum without terms."""
+class _EmptyObjective:
+    """An objective without losses."""
 
-    repeats = False
+    capturable = False
 
     def __init__(self, ops):
         self.ops = ops
@@ -64,18 +65,18 @@ class _Nothing:
         return self.ops.zeros(x.shape)
 
     @staticmethod
-    def read_losses():
+    def losses_async():
         return dict
 
 
 def _resized(setup, size):
-    """The last scale of a setup alone, at another size."""
-    found = setup.changed(sizes=[size], schedule=setup.schedule[-1:], margin=0)
-    if setup.optimizer.kept(1, setup.home.history_itemsize, **setup.optimizer_settings).host:
-        # Its own arrays are the host's.
-        stand_in = SimpleNamespace(start=_nothing, iterates=_evaluations)
-        found = found.changed(optimizer=stand_in, optimizer_settings={})
-    return found
+    """A setup with only the last scale, at another size."""
+    resized = setup.changed(sizes=[size], schedule=setup.schedule[-1:], margin=0)
+    if setup.optimizer.memory(1, setup.picture_backend.history_itemsize, **setup.optimizer_settings).host:
+        # An optimiser with arrays of its own in host memory.
+        optimizer = SimpleNamespace(initial_state=lambda ops, x, num_iterations: None, iterates=_evaluations)
+        resized = resized.changed(optimizer=optimizer, optimizer_settings={})
+    return resized
 
 
 def _iterate(setup, objective, content):
@@ -86,12 +87,8 @@ def _iterate(setup, objective, content):
         pass
 
 
-def _nothing(ops, x, num_iterations):
-    return None
-
-
 def _evaluations(objective, x, num_iterations, *, state, done):
-    """What an optimiser on the host asks of the backend."""
+    """The pictures and evaluations of an optimiser on the host, without its own work."""
     for _ in range(done, num_iterations):
         x = objective.ops.copy(x)
         objective.evaluate(x)

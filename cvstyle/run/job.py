@@ -1,4 +1,4 @@
-"""A job: what a run is of, as plain values that go to another thread, process or machine."""
+"""A job: the inputs of a run as plain values, which can be sent to another thread, process or machine."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .setup import Setup
 
 @dataclass
 class Job:
-    """Pictures, a network, options, and what computes: see `stylize`.
+    """Pictures, a network, options and devices: see `stylize`.
 
-    It holds no state, so it can be run any number of times, and can be pickled, unless it has a `network` or `devices`,
-    which stay in their process (OptionError): paths and `compute` say the same by name. proto, model: see
+    A job holds no state, so it can be run any number of times. It can be pickled, unless it has a `network` or
+    `devices`, which cannot leave their process (OptionError); paths and `compute` name the same. proto, model: see
     `load_network`.
     """
 
@@ -43,11 +43,11 @@ class Job:
         return self.__dict__
 
     def start(self, planned: Callable[[Plan], None] | None = None) -> Run:
-        """A run that was prepared and has done no iteration. Raises ImageError, ModelError or OptionError."""
+        """A prepared run before its first iteration. Raises ImageError, ModelError or OptionError."""
         return Run(self.setup(), planned)
 
     def run(self, callback: Callable[[Iterate], None] | None = None, planned=None, say=None) -> Result:
-        """The whole run. say: called with a line of each thing that was decided and may surprise (`Setup.remarks`)."""
+        """The result of the whole run. say: called with each line of `Setup.remarks`."""
         with closing(self.start(planned)) as run:
             for line in run.setup.remarks if say else ():
                 say(line)
@@ -64,41 +64,43 @@ class Job:
             return run.result()
 
     def plan(self) -> tuple[Plan, int]:
-        """(what the run would need, the longest side that fits with automatic tiles)."""
+        """(the plan of the run, the longest side that fits with automatic tiles)."""
         planner = Planner(self.setup())
         return planner.plan(), planner.largest()
 
     def setup(self) -> Setup:
-        """What is decided of the run before its first iteration."""
+        """The setup of the run. Raises ImageError, ModelError or OptionError."""
         styles = self._styles()
         for name, kind in {"options": Options, "compute": Compute, "network": Network | None}.items():
-            found = getattr(self, name)
-            if not isinstance(found, kind):
+            value = getattr(self, name)
+            if not isinstance(value, kind):
                 needed = name.capitalize()
-                raise OptionError(f"{name} is of the type {type(found).__name__}; give an object of cvstyle's {needed}")
+                raise OptionError(f"{name} is of the type {type(value).__name__}; give an object of cvstyle's {needed}")
         self.options.check(len(styles))
         if self.network is not None and (self.proto or self.model or self.compute != Compute()):
             raise OptionError("a network has its files and its backend already; leave out proto, model and backend")
-        own = [name for name in CONVENTION if getattr(self.options, name) is not None]
-        if self.network is not None and own:
-            raise OptionError(f"a network knows its pictures already; give {' and '.join(own)} to load_network instead")
+        given = [name for name in CONVENTION if getattr(self.options, name) is not None]
+        if self.network is not None and given:
+            raise OptionError(
+                f"a network knows its pictures already; give {' and '.join(given)} to load_network instead"
+            )
         files = None if self.network is not None else zoo.files_of(self.proto, self.model)
         content = images.as_picture(self.content, "content")
-        found = [images.as_picture(style, f"style {number}") for number, style in enumerate(styles, 1)]
+        styles = [images.as_picture(style, f"style {number}") for number, style in enumerate(styles, 1)]
         start = images.as_picture(self.options.init_image, "init_image") if self.options.init_image else None
         devices = [backends.get(device) for device in listed(self.devices or [])]
         if not devices and self.network is None:
             devices = self.compute.devices(self.options)
         net = load_network(*files, devices[0], **self.options.convention) if files else self.network
-        return Setup(net, content, found, start, self.options, devices)
+        return Setup(net, content, styles, start, self.options, devices)
 
     def _styles(self):
-        """The styles one by one: a comma list of paths is several, anything else that is no list is one."""
+        """The styles as a list, from a list, one style, or a comma list of paths."""
         if isinstance(self.styles, str):
             return style_paths(self.styles)
         return listed(self.styles)
 
 
 def embedded_network(backend="auto") -> Network:
-    """The network that comes with cvstyle: a small one, distilled from a trained one (docs/embedded-network.md)."""
+    """The small network that comes with cvstyle, distilled from a trained network (docs/embedded-network.md)."""
     return load_network(*zoo.embedded_files(), backend)

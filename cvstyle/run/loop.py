@@ -1,4 +1,4 @@
-"""The iterations of one scale: iterate, look at the losses, average, report."""
+"""The iterations of one scale: iterate, check the losses, average, report."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from ..errors import NumericalError
 from ..images import Picture
 from .scale import Scale
 
-CHECK = 50  # iterations after which the losses of a device are looked at for NaN and infinity
+CHECK = 50  # iterations between checks of a device's losses for NaN and infinity
 
 
 @dataclass
 class RunState:
-    """What changes in a run; pictures are arrays (1, 3, H, W) of its home backend.
+    """The variables of a run; pictures are arrays (1, 3, H, W) of the picture backend.
 
-    x: what the optimiser works on. optimizer: its state. latest: the last iterate; last_finite: the last one whose loss
-    is known to be finite. average: of the scale's iterates, before its division; averaged: of how many. scale: index.
-    done: iterations, through all scales. losses: the last that were looked at. evaluated: whether the scale's objective
-    was. checkpointed_at: the iteration of the checkpoint; None where there is none.
+    x: the picture that the optimiser changes. optimizer: the optimiser's state. latest: the last iterate. last_finite:
+    the last iterate whose loss is known to be finite. average: the running average of the scale's iterates, without
+    bias correction; averaged: the number of iterates in it. scale: index. done: iterations of all scales together.
+    losses: the last checked losses. evaluated: True after an evaluation of the scale's objective. checkpointed_at: the
+    iteration of the checkpoint; None without a checkpoint.
     """
 
     x: Any = None
@@ -39,49 +40,49 @@ class RunState:
     checkpointed_at: int | None = None
 
     def result(self, ops, decay: float) -> Any:
-        """What the run has come to: the last iterate, or the average. Changes in the state do not change it."""
-        return averaged(ops, decay, self.latest, self.average, self.averaged)
+        """The last iterate, or the average; later changes of the state do not change it."""
+        return bias_corrected(ops, decay, self.latest, self.average, self.averaged)
 
 
-def averaged(ops, decay: float, latest, average, count: int):
-    """The last iterate where there is no average; else a_t / (1 − d^t) (Kingma and Ba 2015, section 7.2)."""
+def bias_corrected(ops, decay: float, latest, average, count: int):
+    """The average of `count` iterates, a_t / (1 − d^t) (Kingma and Ba 2015, section 7.2); without one, `latest`."""
     return latest if average is None else ops.scale(ops.copy(average), 1 / (1 - decay**count))
 
 
 @dataclass
 class Iterate:
-    """What one iteration reports; to be looked at before the next one is asked for.
+    """The report of one iteration, to be read before the next iterate is requested.
 
-    Losses that were read, or fetched, stay.
+    Losses that were read, or fetched, remain readable.
     """
 
     iteration: int
     num_iterations: int
     share: float
-    """Of the run's work that is done, by iterations and pixels, 0 to 1."""
+    """The completed share of the run's work, by iterations and pixels, 0 to 1."""
     asynchronous: bool
-    """Whether a device goes on by itself: losses fetched now and read after the next iteration cost nothing."""
-    _read: Callable = field(repr=False)
+    """True on a device that computes ahead: losses fetched now and read after the next iteration cost nothing."""
+    _losses_async: Callable = field(repr=False)
     _render: Callable = field(default=None, repr=False)
 
     def fetch(self) -> None:
-        """Start to copy the losses from the device."""
-        self._arriving  # noqa: B018
+        """Start copying the losses from the device."""
+        self._future  # noqa: B018
 
     def expire(self) -> None:
-        """Let go of the objective and the picture, whose memory the run needs."""
-        self._read = self._render = _expired
+        """Release the objective and the picture, whose memory the run needs."""
+        self._losses_async = self._render = _expired
         if "losses" in self.__dict__:
-            del self._arriving
+            del self._future
 
     @cached_property
-    def _arriving(self):
-        return self._read()
+    def _future(self):
+        return self._losses_async()
 
     @cached_property
     def losses(self) -> dict[str, float]:
-        """The weighted parts, evaluated where the iteration began; a device is waited for when this is first read."""
-        return self._arriving()
+        """The weighted parts at the start of the iteration; the first read waits for the device."""
+        return self._future()
 
     @property
     def loss(self) -> float:
@@ -89,11 +90,11 @@ class Iterate:
         return math.fsum(self.losses.values())
 
     def picture(self) -> Picture:
-        """The picture that the iteration ended in, as the result would be."""
+        """The picture after the iteration, in the form of the result."""
         return self._render()
 
     def _repr_png_(self) -> bytes:
-        """What a notebook shows."""
+        """The picture, for notebooks."""
         return self.picture()._repr_png_()
 
 
@@ -105,78 +106,88 @@ def _expired():
 
 
 class Loop:
-    """The iterations of a scale, which change a state; a device's losses are looked at every `check` (CHECK) of them.
+    """The iterations of a scale. A loop changes the run's state and checks a device's losses every `check` iterations.
 
-    Raises NumericalError where a loss is not finite: `last_finite` of the state is then the last good picture.
+    Raises NumericalError for a loss that is not finite; `last_finite` of the state is then the last good picture.
     """
 
     def __init__(self, scale: Scale, state: RunState, check: int | None = None):
-        self.scale, self.state, self.check = scale, state, check or CHECK
+        self.scale = scale
+        self.state = state
+        self.check = check or CHECK
         self.ops = scale.objective.ops
-        self._pending = None
+        self._pending_check = None
 
     def __iter__(self) -> Iterator[Iterate]:
-        scale, state, setup = self.scale, self.state, self.scale.setup
-        before = scale.end - scale.iterations
-        if state.done == scale.end:
+        scale = self.scale
+        state = self.state
+        if state.done == scale.last_iteration:
             return
-        settings = setup.optimizer_settings
-        state.optimizer = state.optimizer or setup.optimizer.start(self.ops, state.x, scale.iterations, **settings)
-        steps = setup.optimizer.iterates(
-            scale.objective, state.x, scale.iterations, state=state.optimizer, done=state.done - before, **settings
+        optimizer = scale.setup.optimizer
+        settings = scale.setup.optimizer_settings
+        state.optimizer = state.optimizer or optimizer.initial_state(self.ops, state.x, scale.iterations, **settings)
+        done = state.done - scale.last_iteration + scale.iterations
+        pictures = optimizer.iterates(
+            scale.objective, state.x, scale.iterations, state=state.optimizer, done=done, **settings
         )
-        with closing(steps):
-            for x in steps:
-                iterate = self._after(x)
+        with closing(pictures):
+            for x in pictures:
+                iterate = self._finish_iteration(x)
                 try:
                     yield iterate
                 finally:
                     iterate.expire()
-        state.done = scale.end  # SciPy may find nothing more to gain before that
+        state.done = scale.last_iteration  # SciPy may stop early, without further improvement
 
-    def _after(self, x):
-        """Take what an iteration ended in."""
-        state, ops = self.state, self.ops
-        self.finish_check()  # of the iteration before: the device has gone on meanwhile
+    def _finish_iteration(self, x):
+        """Update the state with an iteration's picture; returns the iterate."""
+        state = self.state
+        ops = self.ops
+        self.finish_check()  # of the previous iteration, while the device has computed the current one
         iteration = state.done + 1
-        last = iteration == self.scale.end
+        last = iteration == self.scale.last_iteration
         setup = self.scale.setup
-        share = setup.share(state.scale, iteration)
-        iterate = Iterate(iteration, setup.num_iterations, share, ops.asynchronous, self.scale.objective.read_losses)
+        share = setup.work_share(state.scale, iteration)
+        iterate = Iterate(iteration, setup.num_iterations, share, ops.asynchronous, self.scale.objective.losses_async)
         if not ops.asynchronous or iteration < 3 or iteration % self.check == 0 or last:
             iterate.fetch()
-            self._pending = iterate, state.latest
+            self._pending_check = iterate, state.latest
         if not ops.asynchronous or iteration < 3 or last:
             self.finish_check()
-        average = self._average(x)
+        average = self._updated_average(x)
         state.latest = ops.copy(x)
         state.average = average
         state.averaged += 1
         state.done = iteration
         state.evaluated = True
-        decay, snapshot = setup.options.average_iterates, (state.latest, average, state.averaged)
-        iterate._render = lambda: self.scale.render(ops.to_host(averaged(ops, decay, *snapshot)))
+        snapshot = setup.options.avg_decay, state.latest, average, state.averaged
+        iterate._render = lambda: self.scale.render(ops.to_host(bias_corrected(ops, *snapshot)))
         return iterate
 
-    def _average(self, x):
-        """The average with one iterate more, or None where there is none."""
-        state, ops, decay = self.state, self.ops, self.scale.setup.options.average_iterates
+    def _updated_average(self, x):
+        """The average with x included; None without averaging."""
+        ops = self.ops
+        average = self.state.average
+        decay = self.scale.setup.options.avg_decay
         if not decay:
             return None
-        before = ops.zeros(x.shape) if state.average is None else ops.copy(state.average)
-        return ops.add_scaled(ops.scale(before, decay), 1 - decay, x)
+        average = ops.zeros(x.shape) if average is None else ops.copy(average)
+        return ops.add_scaled(ops.scale(average, decay), 1 - decay, x)
 
     def finish_check(self) -> None:
-        """Look at the losses that were fetched, if any are."""
-        if self._pending is None:
+        """Check the losses of the pending check, if there is one."""
+        if self._pending_check is None:
             return
-        (iterate, picture), self._pending = self._pending, None
-        losses, loss = iterate.losses, iterate.loss
+        iterate, picture = self._pending_check
+        self._pending_check = None
+        losses = iterate.losses
+        loss = iterate.loss
         if not math.isfinite(loss):
             bad = ", ".join(name for name, value in losses.items() if not math.isfinite(value))
             raise NumericalError(
                 f"the loss became {loss} at iteration {iterate.iteration} ({bad}); smaller weights, optimizer adam or "
                 "lbfgsb, or normalize_gradients may help"
             )
-        # The losses belong to the picture before this step, so that one is known to be good.
-        self.state.last_finite, self.state.losses = picture, losses
+        # The losses belong to the picture before the step, so that picture is known to be good.
+        self.state.last_finite = picture
+        self.state.losses = losses

@@ -1,8 +1,8 @@
-"""What a run will need, before it starts: memory, tiles, time.
+"""Plans: the memory, tiles and time of a run before it starts.
 
-A device's memory is known by a dry run: a few iterations of the run itself, on a backend that computes nothing and
-counts what is allocated. Of the host's memory and of times nothing is assumed: the objective is evaluated on two small
-pictures, and what their peaks differ by is what a pixel costs. The rest is arithmetic over the sizes of the run.
+A device's memory comes from a dry run: a few iterations of the run itself, on a backend that counts allocations and
+computes nothing. The host's memory and the times are measured: the objective is evaluated on two small pictures, and
+the difference of their peaks gives the cost of a pixel. The rest is arithmetic over the sizes of the run.
 """
 
 from __future__ import annotations
@@ -17,25 +17,26 @@ import numpy as np
 
 from .. import backends, images, process
 from ..errors import OptionError
+from ..formatting import byte_size, duration
 from ..graph import tiling
-from ..losses import made
-from ..words import duration, gigabytes
+from ..losses import create
 from . import dry_run
 from .probes import measure
 from .setup import Setup
 
 _TILES = (4096, 3072, 2048, 1536, 1280, 1024, 768, 640, 512, 448, 384, 320, 256, 192, 128, 96, 64)
 _PICTURE = 12  # bytes per pixel: three channels of float32
-_PROBED = 4  # pictures that a window was measured to take, of its own size: x, its gradient, content and style
-_STRIPS = 3  # of features, of the gradient, and what comes of them
-_SPARE = 0.9  # of what is free is planned for
-_SHORT = 5  # pairs of an L-BFGS history that is advised
-_LARGE = 2_000_000  # pixels from which a plan is made without being asked for
+_PROBED = 4  # pictures of the window's size within a probe's memory: x, its gradient, content and style
+_STRIPS = 3  # strips at a time: of features, of the gradient, and of the result
+_USABLE = 0.9  # the share of free memory that a plan may use
+_SHORT = 5  # pairs of the short L-BFGS history in advice
+_LARGE = 2_000_000  # pixels above which a run is planned before it starts
 
 
 @dataclass(frozen=True)
 class Need:
-    """place: "memory" (the host's) or "device N". size, free: bytes; free is None where nobody knows."""
+    """The memory that a run needs in one place: "memory" (the host's) or "device N". size, free: bytes; free is None
+    where unknown."""
 
     place: str
     size: float
@@ -48,9 +49,9 @@ class Need:
 
 @dataclass(frozen=True)
 class Plan:
-    """size: (height, width). tile_size: None for the whole picture at once. windows: number of tiles; window: their
-    shape. needs: of every device beside the host, in their order, and of the host, where CPU backends compute as well.
-    seconds: of an iteration. total: of the whole run."""
+    """The plan of a run. size: (height, width). tile_size: None for the whole picture at once. windows: the number of
+    tiles; window: their shape. needs: one per device, in order, and last the host's, CPU backends included. seconds:
+    per iteration. total: seconds of the whole run."""
 
     size: tuple[int, int]
     tile_size: int | None
@@ -62,247 +63,268 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether there is enough memory, as far as that is known."""
+        """True where there is enough memory, as far as known."""
         return all(need.fits for need in self.needs)
 
     @property
     def memory(self) -> float:
-        """Bytes in all places together."""
+        """Bytes of all places together."""
         return sum(need.size for need in self.needs)
 
     def __str__(self):
         height, width = self.size
         cut = f"{self.windows} tiles of {self.window[1]}×{self.window[0]}" if self.tile_size else "no tiles"
-        *devices, host = (f"{gigabytes(need.size)} of {need.place}" for need in self.needs)
+        *devices, host = (f"{byte_size(need.size)} of {need.place}" for need in self.needs)
         where = ", ".join([*(text.replace(" of ", " on ") for text in devices), host])
         return f"{width}×{height}, {cut}: {where}, {self.seconds:.3g} s an iteration, about {duration(self.total)}"
 
 
 class Planner:
-    """Plans for a setup on its backends. Making one takes a few evaluations of small pictures."""
+    """Plans for a setup on its backends. Construction evaluates a few small pictures."""
 
     def __init__(self, setup: Setup):
         self.setup = setup
         self.program = setup.program()
-        self.sharing = setup.devices or [setup.net.ops]
+        self.tile_devices = setup.devices or [setup.net.ops]
         self.devices = [ops for ops in setup.devices or self.program.devices if not backends.is_host(ops.name)]
         self.on_host = backends.is_host(setup.net.ops.name)
-        self._cuts: dict[tuple, list[tiling.Tile]] = {}
-        self._pictures_kept: dict[str, float] = {}
+        self._tiles: dict[tuple, list[tiling.Tile]] = {}
+        self._state_pictures_of: dict[str, float] = {}
         self.costs = measure(setup, self.program, self.devices)
 
     def plan(self, setup: Setup | None = None) -> Plan:
-        """The plan of the run, or of a setup that differs in tiles, optimiser and home; the last scale decides.
+        """The plan of the run, or of a setup with other tiles, optimiser and picture backend; the last scale decides.
 
         A tile size of "auto" becomes the largest that fits.
         """
         setup = setup or self.setup
         if setup.tile_size != "auto":
             return self._plan(setup, setup.tile_size)
-        size, least = setup.padded_sizes[-1], max(map(self._least, setup.padded_sizes))
-        most = max(size)
-        sides = [None, *(t for t in _TILES if t < most and t >= least), *([least] if least < most else [])]
-        found = {}
+        size = setup.padded_sizes[-1]
+        smallest = max(map(self._min_tile_size, setup.padded_sizes))
+        longest = max(size)
+        sides = [None, *(side for side in _TILES if smallest <= side < longest)]
+        sides += [smallest] if smallest < longest else []
+        trials = {}
 
         def fits(side):
-            window = self._cut(size, side)[0].window.shape if side is None else tuple(min(n, side) for n in size)
-            found[side] = window, self._needs(setup, side, window)
-            return all(need.fits for need in found[side][1])
+            window = self._split(size, side)[0].window.shape if side is None else tuple(min(n, side) for n in size)
+            needs = self._needs(setup, side, window)
+            trials[side] = window, needs
+            return all(need.fits for need in needs)
 
-        first = bisect_left(sides, True, key=fits)  # smaller tiles never need more
+        first = bisect_left(sides, True, key=fits)  # smaller tiles never need more memory
         if first < len(sides):
             return self._plan(setup, sides[first])
-        return Plan(images.widened(size, -setup.margin), sides[-1], 0, *found[sides[-1]], math.nan, math.nan)
+        return Plan(images.padded_size(size, -setup.margin), sides[-1], 0, *trials[sides[-1]], math.nan, math.nan)
 
     @property
-    def tiled(self) -> bool:
-        """Whether the network can be computed in tiles."""
-        return self._least() < math.inf
+    def tileable(self) -> bool:
+        """True where the network can be computed in tiles."""
+        return self._min_tile_size() < math.inf
 
-    def _least(self, size=(2048, 2048)):
-        """The least tile size for a picture; infinite where the network cannot be computed in tiles."""
+    def _min_tile_size(self, size=(2048, 2048)):
+        """The smallest tile size for a picture; infinite where the network cannot be computed in tiles."""
         try:
             return tiling.min_tile_size([self.program.footprint(size, axis) for axis in (0, 1)])
         except OptionError:
             return math.inf
 
     def largest(self) -> int:
-        """The longest side of a picture of this shape that fits with the smallest tiles that the network allows."""
-        setup, least = self.setup, self._least()
-        size, all_styles = setup.sizes[-1], setup.style_sizes(len(setup.sizes) - 1)
+        """The longest side of a picture of the same proportions that fits with the network's smallest tiles."""
+        setup = self.setup
+        smallest = self._min_tile_size()
+        longest = max(setup.sizes[-1])
 
-        def scaled(side, sizes):
-            return [tuple(max(1, round(n * side / max(size))) for n in each) for each in sizes]
+        def scaled(size, side):
+            return tuple(max(1, round(n * side / longest)) for n in size)
 
-        def widened(side):
-            return images.widened(*scaled(side, [size]), setup.margin)
+        def padded(side):
+            return images.padded_size(scaled(setup.sizes[-1], side), setup.margin)
 
-        def on_devices(side):
-            at = widened(side)
-            tile_size = None if least == math.inf else max(least, self._least(at))
-            return np.array(self._on_devices(setup.changed(tile_size=tile_size), at, scaled(side, all_styles)), float)
+        def styles(side):
+            return [scaled(size, side) for size in setup.style_sizes(len(setup.sizes) - 1)]
 
-        # What devices need grows by so much for each pixel: of what is kept, or of all where there can be no tiles.
-        known = max(2 * least, max(size)) if least < math.inf else max(size)
-        pixels, needed = math.prod(widened(known)), on_devices(known)
-        if least < math.inf:
-            more = self._kept_per_pixel(widened(known))
+        def device_bytes(side):
+            size = padded(side)
+            tile_size = None if smallest == math.inf else max(smallest, self._min_tile_size(size))
+            return np.array(self._device_bytes(setup.changed(tile_size=tile_size), size, styles(side)), float)
+
+        # Devices' memory is linear in the pixels: with tiles, only resident pictures grow; without, everything does.
+        base_side = max(2 * smallest, longest) if smallest < math.inf else longest
+        base_pixels = math.prod(padded(base_side))
+        base = device_bytes(base_side)
+        if smallest < math.inf:
+            slope = self._resident_per_pixel(padded(base_side))
         else:
-            more = (on_devices(2 * known) - needed) / (math.prod(widened(2 * known)) - pixels)
-        low, high = 64, 1 << 17
+            slope = (device_bytes(2 * base_side) - base) / (math.prod(padded(2 * base_side)) - base_pixels)
+
+        def fits(side):
+            size = padded(side)
+            window = tuple(min(n, smallest) for n in size)
+            host = self._host_need(setup, size, window, styles(side), smallest)
+            devices = self._device_needs(base + slope * (math.prod(size) - base_pixels))
+            return all(need.fits for need in (*devices, host))
+
+        low = 64
+        high = 1 << 17
         while high - low > 16:
             side = (low + high) // 2
-            at = widened(side)
-            window = tuple(min(n, least) for n in at)
-            host = self._host_need(setup, at, window, scaled(side, all_styles), least)
-            devices = self._device_needs(needed + more * (math.prod(at) - pixels))
-            low, high = (side, high) if all(need.fits for need in (*devices, host)) else (low, side)
+            if fits(side):
+                low = side
+            else:
+                high = side
         return low
 
     def advice(self, plan: Plan) -> str:
-        """The options with which a run that does not fit would, for the end of an error message."""
-        good = []
+        """The end of an error message: options with which the run would fit."""
+        fitting = []
         for text, setup in self._alternatives(plan).items():
-            if not any(set(text.split()) >= set(known.split()) for known in good):
+            if not any(set(text.split()) >= set(shorter.split()) for shorter in fitting):
                 try:
                     if self.plan(setup).fits:
-                        good.append(text)
+                        fitting.append(text)
                 except OptionError:
                     continue
-        smaller = f"--image-size {self.largest()}" + (" --tile-size auto" if self.tiled else "")
-        return " or ".join([*good, smaller]) + " would fit"
+        smaller = f"--image-size {self.largest()}" + (" --tile-size auto" if self.tileable else "")
+        return " or ".join([*fitting, smaller]) + " would fit"
 
     def _alternatives(self, plan):
-        """{"--offload FOLDER": the setup with that option, ...}."""
+        """{"--offload disk:FOLDER": the setup with that option, ...}."""
         settings = self.setup.optimizer_settings
         short = {**settings, "history": min(settings["history"], _SHORT)} if "history" in settings else settings
-        files = {"home": backends.host(), "options": dataclasses.replace(self.setup.options, offload=".")}
-        cut, auto = (self.setup.changed(tile_size=size) for size in (plan.tile_size, "auto"))
+        offloaded = {
+            "picture_backend": backends.host(), "options": dataclasses.replace(self.setup.options, offload="disk:."),
+        }  # fmt: skip
+        planned, auto = (self.setup.changed(tile_size=size) for size in (plan.tile_size, "auto"))
         return {
             "--tile-size auto": auto,
-            f"--lbfgs-num-correction {_SHORT}": cut.changed(optimizer_settings=short),
+            f"--lbfgs-num-correction {_SHORT}": planned.changed(optimizer_settings=short),
             f"--tile-size auto --lbfgs-num-correction {_SHORT}": auto.changed(optimizer_settings=short),
-            "--offload FOLDER": cut.changed(**files),
-            "--tile-size auto --offload FOLDER": auto.changed(**files),
+            "--offload disk:FOLDER": planned.changed(**offloaded),
+            "--tile-size auto --offload disk:FOLDER": auto.changed(**offloaded),
         }
 
     def _plan(self, setup, tile_size):
-        size = setup.padded_sizes[-1]
-        cut = self._cut(size, tile_size)
-        window = cut[0].window.shape
+        split = self._split(setup.padded_sizes[-1], tile_size)
+        window = split[0].window.shape
         needs = self._needs(setup, tile_size, window)
-        seconds = [self._seconds(s, tile_size) for s in setup.padded_sizes]
+        seconds = [self._seconds(size, tile_size) for size in setup.padded_sizes]
         total = sum(s * count for s, (_, count) in zip(seconds, setup.schedule))
-        tile_size = (tile_size or max(window)) if len(cut) > 1 else None
-        return Plan(setup.sizes[-1], tile_size, len(cut), window, needs, seconds[-1], total)
+        tile_size = (tile_size or max(window)) if len(split) > 1 else None
+        return Plan(setup.sizes[-1], tile_size, len(split), window, needs, seconds[-1], total)
 
-    def _cut(self, size, tile_size):
-        if (size, tile_size) not in self._cuts:
-            self._cuts[size, tile_size] = tiling.split(self.program, size, tile_size, len(self.sharing))
-        return self._cuts[size, tile_size]
+    def _split(self, size, tile_size):
+        if (size, tile_size) not in self._tiles:
+            self._tiles[size, tile_size] = tiling.split(self.program, size, tile_size, len(self.tile_devices))
+        return self._tiles[size, tile_size]
 
     def _needs(self, setup, tile_size, window):
-        """What is needed of every device and of the host. window: what is computed at a time."""
-        size, styles = setup.padded_sizes[-1], setup.style_sizes(len(setup.sizes) - 1)
-        taken = self._on_devices(setup.changed(tile_size=tile_size), size, styles)
+        """The needs of the devices and the host. window: the (height, width) computed at a time."""
+        size = setup.padded_sizes[-1]
+        styles = setup.style_sizes(len(setup.sizes) - 1)
+        reserved = self._device_bytes(setup.changed(tile_size=tile_size), size, styles)
         side = max(window) if tile_size is None and window != tuple(size) else tile_size
         host = self._host_need(setup, size, window, styles, side or math.inf)
-        return (*self._device_needs(taken), host)
+        return (*self._device_needs(reserved), host)
 
-    def _device_needs(self, taken):
-        names = [f"device {number}" if len(taken) > 1 else "device" for number in range(len(taken))]
-        return map(Need, names, taken, (_SPARE * ops.device.memory for ops in self.devices))
+    def _device_needs(self, reserved):
+        names = [f"device {number}" if len(reserved) > 1 else "device" for number in range(len(reserved))]
+        return map(Need, names, reserved, (_USABLE * ops.device.memory for ops in self.devices))
 
-    def _on_devices(self, setup, size, styles):
-        """Bytes that every device is asked for."""
+    def _device_bytes(self, setup, size, styles):
+        """Bytes reserved on each device."""
         if not self.devices:
             return []
-        taken, computed = dry_run.device_memory(_deciding(setup), self.devices, size, styles)
-        if setup.home is not setup.net.ops:
-            return taken
-        return [n + more for n, more in zip(taken, self._content_bytes(size, computed)[:-1], strict=True)]
+        reserved, computed = dry_run.device_memory(_with_most_memory(setup), self.devices, size, styles)
+        if setup.picture_backend is not setup.net.ops:
+            return reserved
+        return [n + rest for n, rest in zip(reserved, self._content_bytes(size, computed)[:-1], strict=True)]
 
     def _host_need(self, setup, size, window, styles, side):
-        """side: the most that is computed of a style at a time.
+        """The host's need. side: the longest side of a style that is computed at a time.
 
-        The styles' targets are computed before a scale's first iteration, where the optimiser has nothing yet.
+        Style targets are measured before a scale's first iteration, when the optimiser has no state yet.
         """
-        strip = self._strip(window) if window != tuple(size) else 0
-        wholes = [math.prod(style) for style in styles]
-        first = max([math.prod(window), *(math.prod(min(n, side) for n in style) for style in styles)])
+        strip = self._strip_bytes(window) if window != tuple(size) else 0
+        style_pixels = [math.prod(style) for style in styles]
+        largest = max([math.prod(window), *(math.prod(min(n, side) for n in style) for style in styles)])
         picture = _PICTURE * math.prod(size)
-        scipy = self._kept(setup).host
-        *features, hosted = self._content_bytes(size)
-        workers = len(self.sharing) if self.on_host else 1
-        host = self.costs.base + workers * (self.costs.host(math.prod(window)) + _STRIPS * strip)
-        # The content twice, all styles at once, and once more the one that is read.
-        before = 2 * picture + _PICTURE * (sum(wholes) + max(wholes, default=0))
-        before += self.costs.base + self.costs.host_before(first) + strip + hosted
+        optimizer = self._optimizer_memory(setup).host
+        *device_targets, host_targets = self._content_bytes(size)
+        workers = len(self.tile_devices) if self.on_host else 1
+        iterating = self.costs.baseline + workers * (self.costs.host_cost(math.prod(window)) + _STRIPS * strip)
+        # The content twice, all styles at once, and the style being read a second time.
+        measuring = 2 * picture + _PICTURE * (sum(style_pixels) + max(style_pixels, default=0))
+        measuring += self.costs.baseline + self.costs.target_cost(largest) + strip + host_targets
         if setup.options.offload:
-            host += 2 * picture  # files need none, but for what comes and goes
-        elif self.on_host or setup.home is not setup.net.ops:
-            # What a window was measured to take had four pictures of its own size.
-            host += (self._pictures(setup) + 2 + scipy) * picture + hosted + sum(features)
-            host -= _PROBED * _PICTURE * math.prod(window) if self.on_host else 0
+            iterating += 2 * picture  # mapped files need only the pages in use
+        elif self.on_host or setup.picture_backend is not setup.net.ops:
+            iterating += (self._state_pictures(setup) + 2 + optimizer) * picture + host_targets + sum(device_targets)
+            # The window's measured cost includes pictures of its size.
+            iterating -= _PROBED * _PICTURE * math.prod(window) if self.on_host else 0
         else:
-            host += scipy * picture
-            # Several devices that share the tiles read the picture from the host and add the gradients up there.
-            host += (3 if len(self.sharing) == 1 else 6) * picture + hosted
-        return Need("memory", max(host, before), (usable := process.usable()) and _SPARE * usable)
+            iterating += optimizer * picture
+            # Devices that share the tiles read the picture from the host and add their gradients up there.
+            iterating += (3 if len(self.tile_devices) == 1 else 6) * picture + host_targets
+        return Need("memory", max(iterating, measuring), (usable := process.usable()) and _USABLE * usable)
 
     @staticmethod
-    def _kept(setup, itemsize=None):
-        """What the optimiser keeps, in pictures of the last scale, where it keeps most."""
-        count = _deciding(setup).schedule[-1][1]
-        return setup.optimizer.kept(count, itemsize or setup.home.history_itemsize, **setup.optimizer_settings)
+    def _optimizer_memory(setup, itemsize=None):
+        """The optimiser's memory at the scale with the most, in pictures of the last scale."""
+        count = _with_most_memory(setup).schedule[-1][1]
+        itemsize = itemsize or setup.picture_backend.history_itemsize
+        return setup.optimizer.memory(count, itemsize, **setup.optimizer_settings)
 
-    def _pictures(self, setup):
-        """What a run keeps where the picture is, in pictures."""
+    def _state_pictures(self, setup):
+        """The memory of a run's state on the picture backend, in pictures."""
         key = repr(setup.optimizer_settings.get("history"))
-        if key not in self._pictures_kept:
-            found = dry_run.pictures_kept(_deciding(setup), setup.home.asynchronous)
-            itemsize = np.dtype(np.float32).itemsize  # of the history in the dry run
-            self._pictures_kept[key] = found + self._kept(setup).state - self._kept(setup, itemsize).state
-        return self._pictures_kept[key]
+        if key not in self._state_pictures_of:
+            pictures = dry_run.state_pictures(_with_most_memory(setup), setup.picture_backend.asynchronous)
+            pictures += self._optimizer_memory(setup).state
+            pictures -= self._optimizer_memory(setup, np.dtype(np.float32).itemsize).state  # in the dry run
+            self._state_pictures_of[key] = pictures
+        return self._state_pictures_of[key]
 
-    def _kept_per_pixel(self, size):
-        """Bytes per pixel that stay on every device while tiles of a large picture come and go."""
+    def _resident_per_pixel(self, size):
+        """Bytes per pixel that remain on each device from tile to tile of a large picture."""
         setup = self.setup
-        if setup.home is not setup.net.ops:
+        if setup.picture_backend is not setup.net.ops:
             return np.zeros(len(self.devices))
-        kept = np.array(self._content_bytes(size)[:-1]) / math.prod(size)
+        resident = np.array(self._content_bytes(size)[:-1]) / math.prod(size)
         if not self.on_host:
             # The gradient is on the host where several devices share the tiles.
-            kept[0] += _PICTURE * (self._pictures(setup) - (len(self.sharing) > 1))
-        return kept
+            resident[0] += _PICTURE * (self._state_pictures(setup) - (len(self.tile_devices) > 1))
+        return resident
 
-    def _strip(self, window):
-        """Bytes of what a window cuts out of its largest map at a time."""
+    def _strip_bytes(self, window):
+        """Bytes of the largest strip that is cut out of a window's map."""
         return 4 * min(tiling.STRIP, max(map(math.prod, self.program.shapes(window).values())))
 
-    def _content_bytes(self, size, but=()):
-        """Bytes of what losses keep of the content on every device, and at last on the host; without some tiles'."""
-        shapes, found = self.program.shapes(size), dict.fromkeys(self.devices, 0)
-        for loss in made(self.setup.loss_settings):
+    def _content_bytes(self, size, excluded=()):
+        """Bytes of the content targets on each device and, last, on the host. excluded: tiles that do not count."""
+        shapes = self.program.shapes(size)
+        totals = dict.fromkeys(self.devices, 0)
+        for loss in create(self.setup.loss_settings):
             if loss.target_from != "content" or loss.layer is None:
                 continue
             positions = math.prod(shapes[loss.layer][2:])
-            done = sum(math.prod(tile.owned[loss.layer].shape) if tile.owned else positions for tile in but)
-            holders = self.sharing if len(self.sharing) > 1 else [self.program.backend_of(loss.layer)]
+            done = sum(math.prod(tile.owned[loss.layer].shape) if tile.owned else positions for tile in excluded)
+            holders = self.tile_devices if len(self.tile_devices) > 1 else [self.program.backend_of(loss.layer)]
             for ops in holders:
-                found[ops] = found.get(ops, 0) + 4 * shapes[loss.layer][1] * (positions - done) / len(holders)
-        return [*(found[ops] for ops in self.devices), sum(n for ops, n in found.items() if ops not in self.devices)]
+                totals[ops] = totals.get(ops, 0) + 4 * shapes[loss.layer][1] * (positions - done) / len(holders)
+        return [*(totals[ops] for ops in self.devices), sum(n for ops, n in totals.items() if ops not in self.devices)]
 
     def _seconds(self, size, tile_size):
-        cut = self._cut(size, tile_size)
-        relative_cost = tiling.relative_cost(-(-len(cut) // len(self.sharing)))
-        return self.costs.seconds * math.prod(cut[0].window.shape) * relative_cost
+        split = self._split(size, tile_size)
+        per_device = -(-len(split) // len(self.tile_devices))
+        return self.costs.seconds * math.prod(split[0].window.shape) * tiling.relative_cost(per_device)
 
 
-def plan_where_worth_it(setup: Setup, planned: Callable[[Plan], None] | None = None) -> None:
-    """Plan large pictures and automatic tiles, whose size the setup then has. planned is called with the plan.
+def plan_if_large(setup: Setup, planned: Callable[[Plan], None] | None = None) -> None:
+    """Plan runs of large pictures or automatic tiles, set the setup's tile size, and call planned(plan).
 
-    Raises OptionError for a run that does not fit, naming options that would.
+    Raises OptionError for a run that does not fit, with options that would fit.
     """
     last = len(setup.sizes) - 1
     largest = max(map(math.prod, [setup.padded_sizes[last], *setup.style_sizes(last)]))
@@ -315,7 +337,7 @@ def plan_where_worth_it(setup: Setup, planned: Callable[[Plan], None] | None = N
         where = "memory" if need.place == "memory" else f"the memory of {need.place}"
         height, width = plan.size
         raise OptionError(
-            f"a picture of {width}×{height} needs about {gigabytes(need.size)} of {where} and {gigabytes(need.free)} "
+            f"a picture of {width}×{height} needs about {byte_size(need.size)} of {where} and {byte_size(need.free)} "
             f"can be used; {planner.advice(plan)}"
         )
     setup.tile_size = plan.tile_size if setup.tile_size == "auto" else setup.tile_size
@@ -323,15 +345,16 @@ def plan_where_worth_it(setup: Setup, planned: Callable[[Plan], None] | None = N
         planned(plan)
 
 
-def _deciding(setup):
-    """The setup with so many iterations at its last scale that the optimiser keeps as much as at any scale."""
+def _with_most_memory(setup):
+    """The setup with enough iterations at the last scale for the optimiser's largest memory at any scale."""
+    itemsize = setup.picture_backend.history_itemsize
     pixels = list(map(math.prod, setup.padded_sizes))
 
-    def kept(count):
-        return setup.optimizer.kept(count, setup.home.history_itemsize, **setup.optimizer_settings).state
+    def pictures(count):
+        return setup.optimizer.memory(count, itemsize, **setup.optimizer_settings).state
 
-    needed = max(kept(count) * n for (_, count), n in zip(setup.schedule, pixels)) / pixels[-1]
-    longest, count = setup.schedule[-1]
+    largest = max(pictures(count) * n for (_, count), n in zip(setup.schedule, pixels)) / pixels[-1]
+    side, count = setup.schedule[-1]
     most = max(count for _, count in setup.schedule)
-    count = next((n for n in range(count, most) if kept(n) >= needed), most)
-    return setup.changed(schedule=[*setup.schedule[:-1], (longest, count)])
+    count = next((n for n in range(count, most) if pictures(n) >= largest), most)
+    return setup.changed(schedule=[*setup.schedule[:-1], (side, count)])

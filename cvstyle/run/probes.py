@@ -1,4 +1,4 @@
-"""What evaluations cost on this machine, measured on two small pictures: memory of the host, and time."""
+"""The host memory and time of evaluations on the machine, measured on two small pictures."""
 
 from __future__ import annotations
 
@@ -16,66 +16,67 @@ PROBES = (192, 384)  # sides of the small pictures
 
 
 class Costs(NamedTuple):
-    """seconds: of an evaluation, for each pixel of a window. base: bytes of the host's memory in any case; host: those
-    of a window, by its pixels; host_before: likewise, while targets are computed."""
+    """seconds: per evaluation and pixel of a window. baseline: bytes of host memory before any evaluation. host_cost:
+    pixels of a window → additional bytes of an evaluation. target_cost: the same for the computation of targets."""
 
     seconds: float
-    base: float
-    host: Callable[[float], float]
-    host_before: Callable[[float], float]
+    baseline: float
+    host_cost: Callable[[float], float]
+    target_cost: Callable[[float], float]
 
 
 def measure(setup, program, devices) -> Costs:
-    """The costs of a setup. Of devices that share the tiles the first one is measured."""
-    peaks, before, seconds, base = [], [], [], process.resident()
+    """The costs of a setup; where devices share the tiles, the first device's."""
+    target_peaks = []
+    peaks = []
+    baseline = process.resident()
     tuned = [ops for ops in devices if ops.autotune]
     for ops in tuned:
-        ops.autotune = False  # these shapes do not come again
-    hosts = any(backends.is_host(ops.name) for ops in program.devices)
-    # The first packs filters, which it need not do again; of the host's memory a line is found from two sizes.
-    for side in (PROBES[0], *PROBES) if hosts else PROBES[1:]:
+        ops.autotune = False  # the shapes of probes do not recur
+    on_host = any(backends.is_host(ops.name) for ops in program.devices)
+    # The first probe packs filters once and for all; a line through two sizes gives the host memory.
+    for side in (PROBES[0], *PROBES) if on_host else PROBES[1:]:
         gc.collect()
         for ops in program.devices:
             ops.trim()
-        found = _probe(setup, side)
-        before.append(found[0] - base)
-        peaks.append(found[1] - base)
-        seconds.append(found[2])
+        target_peak, peak, seconds = _probe(setup, side)
+        target_peaks.append(target_peak - baseline)
+        peaks.append(peak - baseline)
     for ops in program.devices:
         ops.trim()
     for ops in tuned:
         ops.autotune = True
-    each = seconds[-1] / PROBES[1] ** 2
-    if not hosts:
-        return Costs(each, process.resident(), _nothing, _nothing)
-    return Costs(each, base, _line(*peaks[1:]), _line(*before[1:]))
+    seconds /= PROBES[1] ** 2
+    if not on_host:
+        return Costs(seconds, process.resident(), _zero, _zero)
+    return Costs(seconds, baseline, _line(*peaks[1:]), _line(*target_peaks[1:]))
 
 
 def _probe(setup, side):
-    """(peak while the objective is made, peak of an evaluation, its seconds) on pictures of this side."""
+    """(peak memory while the objective is made, peak and seconds of an evaluation) on square pictures."""
     process.reset_peak()
     pictures = np.random.default_rng(0).uniform(-100, 100, (2, 3, side, side)).astype(np.float32)
     objective = Objective(
         setup.net, pictures[0], [pictures[1]], pooling=setup.options.pooling,
         normalize_gradients=setup.options.normalize_gradients, **setup.loss_settings,
     )  # fmt: skip
-    before = process.peak()
+    target_peak = process.peak()
     process.reset_peak()
     x = setup.net.ops.asarray(pictures[:1])
     for _ in range(2):
-        begin = time.perf_counter()
+        start = time.perf_counter()
         objective.evaluate(x)
         float(objective.loss)
-        seconds = time.perf_counter() - begin
-    return before, process.peak(), seconds
+        seconds = time.perf_counter() - start
+    return target_peak, process.peak(), seconds
 
 
 def _line(small, large):
-    """Bytes by the number of pixels, from what two windows were measured to cost."""
+    """The function pixels → bytes through the measurements of two windows."""
     per_pixel = max(0.0, (large - small) / (PROBES[1] ** 2 - PROBES[0] ** 2))
     fixed = max(0.0, large - per_pixel * PROBES[1] ** 2)
     return lambda pixels: fixed + per_pixel * pixels
 
 
-def _nothing(pixels):
+def _zero(pixels):
     return 0

@@ -1,4 +1,4 @@
-"""A run that can be stepped: its scales one after the other."""
+"""A run as an iterator: the scales one after the other."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ..errors import NumericalError
 from ..images import Picture
 from . import checkpoint as contents
 from .loop import Iterate, Loop, RunState
-from .planner import Plan, plan_where_worth_it
+from .planner import Plan, plan_if_large
 from .scale import Scale
 from .setup import Setup
 
 
 @dataclass
 class Result:
-    """The outcome of a run. stopped: "" for a whole run, else why it ended early. checkpoint: the iteration that the
-    checkpoint is at; None where there is none."""
+    """The outcome of a run. stopped: why the run ended early; "" for a complete run. checkpoint: the iteration of the
+    checkpoint; None without a checkpoint."""
 
     picture: Picture
     losses: dict[str, float]
@@ -35,32 +35,34 @@ class Result:
     checkpoint: int | None = None
 
     def _repr_png_(self) -> bytes:
-        """What a notebook shows."""
+        """The picture, for notebooks."""
         return self.picture._repr_png_()
 
 
 class Run:
-    """An iterator of a run's `Iterate`s, counted through all scales.
+    """An iterator over a run's `Iterate`s, numbered through all scales.
 
-    It ends by itself, by `stop`, and early where a loss is not finite. An iteration works while `next` does, in the
-    thread that calls it. Ctrl-C in it ends the run with its last iterate; before there is one, KeyboardInterrupt is
-    raised as elsewhere. A run that is dropped leaves nothing behind.
+    The run ends by itself, by `stop`, or early at a loss that is not finite. Each call of `next` computes one iteration
+    in the calling thread. Ctrl-C during a call ends the run with its last iterate, or raises KeyboardInterrupt before
+    the first one. A dropped run frees its memory at once.
     """
 
     def __init__(self, setup: Setup, planned: Callable[[Plan], None] | None = None):
-        """Plans where that is worth its time (see `planned` of `stylize`), refuses what cannot be done, and sets up the
-        first scale."""
-        self.setup, self.state, self.stopped = setup, RunState(), ""
+        """Plans large runs (see `planned` of `stylize`), checks the setup, and prepares the first scale."""
+        self.setup = setup
+        self.state = RunState()
+        self.stopped = ""
         self._result: Result | None = None
-        self._between: Picture | None = None  # the result of a scale, until the next one has its start
+        self._carried_result: Picture | None = None  # a scale's result, until the next scale has started
         with setup.net.ops.lock:
-            self._set_up(planned)
-        # In a circle with its generator, a run that is dropped would stay until the garbage collector comes.
+            self._prepare(planned)
+        # A proxy, since a reference cycle with the generator would keep a dropped run until garbage collection.
         self._iterates = Run._all(weakref.proxy(self))
 
-    def _set_up(self, planned):
+    def _prepare(self, planned):
         setup = self.setup
-        plan_where_worth_it(setup, planned)
+        ops = setup.picture_backend
+        plan_if_large(setup, planned)
         setup.check_tiles()
         resumed = None
         if setup.options.resume and os.path.exists(setup.options.checkpoint):
@@ -69,41 +71,42 @@ class Run:
             contents.restore(setup, self.state, *resumed)
         self.scale: Scale | None = Scale(setup, self.state.scale)
         if not resumed:
-            self.state.x = setup.home.asarray(self.scale.start())
-            self.state.latest = setup.home.copy(self.state.x)
-        setup.start = None  # its memory
+            self.state.x = ops.asarray(self.scale.start())
+            self.state.latest = ops.copy(self.state.x)
+        setup.start = None  # frees its memory
         self._loop = Loop(self.scale, self.state)
 
     def __iter__(self) -> Iterator[Iterate]:
         return self
 
     def __next__(self) -> Iterate:
-        with self._ended_early():
+        with self._ending_early():
             return next(self._iterates)
         raise StopIteration
 
     def stop(self, reason: str = "") -> None:
-        """End the run after its last iteration, with a checkpoint where one is kept; of a run that has ended, nothing.
+        """End the run after the last iteration and write the checkpoint, if any; no effect on a run that has ended.
 
-        reason: that of `Result.stopped`.
+        reason: the value of `Result.stopped`.
         """
         if self._iterates.gi_frame is None:
             return
         self._iterates.close()
         self.stopped = reason
-        with self._ended_early():
+        with self._ending_early():
             if self.state.done:
                 self._save()
             if not reason:
                 self._finish()
 
     def close(self) -> None:
-        """End the run without a checkpoint or a result, and let go of its memory; a result that was asked for stays."""
+        """End the run without a checkpoint or a result, and free its memory; an earlier `result` remains."""
         self._iterates.close()
-        self.state, self.scale, self._loop, self._between = RunState(), None, None, None
+        self.state = RunState()
+        self.scale = self._loop = self._carried_result = None
 
     def result(self) -> Result:
-        """What the run has come to; it ends with that, if it has not. Raises RuntimeError if it was closed before."""
+        """End the run and return its result. Raises RuntimeError after `close`."""
         if self._result is None:
             self.stop()
             if self.scale is None:
@@ -112,9 +115,9 @@ class Run:
         return self._result
 
     @contextmanager
-    def _ended_early(self):
-        """Within it, Ctrl-C ends the run with its last iterate, and NumericalError with the last good picture; where
-        there is none, they are raised."""
+    def _ending_early(self):
+        """A context in which Ctrl-C ends the run with its last iterate and NumericalError with the last good picture;
+        without such a picture the exception propagates."""
         try:
             yield
         except KeyboardInterrupt:
@@ -128,26 +131,29 @@ class Run:
             self.state.latest = self.state.last_finite
 
     def _conclude(self):
-        state, ops, self._loop = self.state, self.setup.home, None
-        good, latest = state.last_finite, state.latest
-        final = None if latest is None else latest if latest is good else state.result(ops, self._decay)
-        scale, self.scale = self.scale, None
-        state.optimizer = state.x = state.average = scale.objective = None
-        ops.trim()  # what follows works on the host, with some pictures more
-        picture = self._between if final is None else scale.render(ops.to_host(final))
+        self._loop = None
+        state = self.state
+        ops = self.setup.picture_backend
+        scale = self.scale
+        last_finite = state.last_finite
+        latest = state.latest
+        final = None if latest is None else latest if latest is last_finite else state.result(ops, self._decay)
+        state.optimizer = state.x = state.average = scale.objective = self.scale = None
+        ops.trim()  # rendering takes memory for a few more pictures on the host
+        picture = self._carried_result if final is None else scale.render(ops.to_host(final))
         stopped = self.stopped
         if not np.isfinite(picture.rgb).all():
             stopped = stopped or "the last step gave values that are not finite"
-            picture = scale.render(ops.to_host(good))
+            picture = scale.render(ops.to_host(last_finite))
         loss = math.fsum(state.losses.values()) if state.done else math.nan
         return Result(picture, state.losses, loss, state.done, self.setup.seed, stopped, state.checkpointed_at)
 
     @property
     def _decay(self):
-        return self.setup.options.average_iterates
+        return self.setup.options.avg_decay
 
     def _all(self):
-        """The iterates of every scale that is left."""
+        """The iterates of all remaining scales."""
         while True:
             for iterate in self._loop:
                 if iterate.iteration % self.setup.options.checkpoint_iter == 0:
@@ -159,12 +165,13 @@ class Run:
         self._finish()
 
     def _finish(self):
-        """Look at the losses of the last iteration: the run may have ended between two checks."""
-        if not self.state.evaluated:
+        """Read the losses of the last iteration, since the run may have ended between two checks."""
+        state = self.state
+        if not state.evaluated:
             return
-        told = self.state.losses
-        self.state.losses = self.scale.objective.losses
-        if (self.state.checkpointed_at, told) != (self.state.done, self.state.losses):
+        checked = state.losses
+        state.losses = self.scale.objective.losses
+        if (state.checkpointed_at, checked) != (state.done, state.losses):
             self._save()
 
     def _save(self):
@@ -173,20 +180,23 @@ class Run:
             contents.save(self.setup, self.state)
 
     def _enlarge(self):
-        """Go to the next scale from the result of this one, with what the optimiser carries along."""
-        state, ops, optimizer = self.state, self.setup.home, self.setup.optimizer
+        """Start the next scale from the current result, with the optimiser's resized state."""
+        state = self.state
+        ops = self.setup.picture_backend
+        optimizer = self.setup.optimizer
         x = ops.to_host(state.result(ops, self._decay))
-        self._between = self.scale.render(x)
-        carried = state.optimizer and optimizer.carried(state.optimizer, ops.to_host)
-        # The memory of a scale is free before the next one's is taken.
+        self._carried_result = self.scale.render(x)
+        carried = state.optimizer and optimizer.resize_state(state.optimizer, ops.to_host)
+        # A scale's memory is freed before the next scale allocates.
         state.x = state.optimizer = state.latest = state.last_finite = state.average = None
-        state.averaged, state.evaluated = 0, False
+        state.averaged = 0
+        state.evaluated = False
         self._loop = self.scale.objective = None
         state.scale += 1
         self.scale = Scale(self.setup, state.scale)
         state.x = ops.asarray(self.scale.enlarged(x))
         state.last_finite = state.latest = ops.copy(state.x)
-        self._between = None
+        self._carried_result = None
         if carried:
-            state.optimizer = optimizer.carried(carried, lambda m: ops.asarray(self.scale.enlarged(m)))
+            state.optimizer = optimizer.resize_state(carried, lambda m: ops.asarray(self.scale.enlarged(m)))
         self._loop = Loop(self.scale, state)

@@ -1,4 +1,4 @@
-"""One size of a run: its pictures, its objective, and how what comes of it is shown."""
+"""One scale of a run: the pictures at one size, their objective, and the rendering of results."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ _NOISE = 0.001  # neural_style.lua starts from noise of this standard deviation,
 class Scale:
     """The scale `index` of a setup.
 
-    size: (height, width) of its picture, without the margin. end: iterations until it has ended, counted through all
-    scales; iterations: its own. objective: of arrays (3, H, W) that have the margin.
+    size: (height, width) of the picture without the margin. iterations: the scale's own; last_iteration: the number of
+    the last one, counted through all scales. objective: a function of arrays (3, H, W) with the margin.
     """
 
     def __init__(self, setup: Setup, index: int, objective=None):
-        """objective: in place of that of the setup's pictures, of which then nothing can be shown."""
-        self.setup, self.size = setup, setup.sizes[index]
-        self.iterations, self.end = setup.schedule[index][1], setup.end(index)
+        """objective: given instead of made from the setup's pictures; such a scale cannot render."""
+        self.setup = setup
+        self.size = setup.sizes[index]
+        self.iterations = setup.schedule[index][1]
+        self.last_iteration = setup.last_iteration(index)
         if objective is None:
             self._content_rgb = self._resize(setup.content.rgb)
             sizes = setup.style_sizes(index)
@@ -35,23 +37,23 @@ class Scale:
         self.objective = objective
 
     def start(self) -> np.ndarray:
-        """The picture that the run starts from, (1, 3, H, W) on the host."""
+        """The initial picture, (1, 3, H, W) on the host."""
         setup = self.setup
         if setup.start is not None:
             return self._with_margin(setup.preprocess(self._resize(setup.start.rgb)))[None]
         if setup.value("init") == "image":
             return self._with_margin(setup.preprocess(self._content_rgb))[None]
-        size = images.widened(self.size, setup.margin)
+        size = images.padded_size(self.size, setup.margin)
         noise = np.random.default_rng(setup.seed).standard_normal((3, *size), dtype=np.float32)
-        # About the colour that is 0 to most networks, whatever this one's mean.
+        # The noise lies about ImageNet's mean colour, whatever the network's mean.
         convention = setup.net.convention
         middle = np.float32(imagenet_mean(convention.channels)) - np.float32(convention.mean)
         return noise[None] * np.float32(_NOISE) + middle[:, None, None]
 
     def enlarged(self, x: np.ndarray) -> np.ndarray:
-        """A host array (1, 3, H, W) of another scale at this size, with its margin made anew.
+        """A host array (1, 3, H, W) of another scale, resized to the scale's size and with a new margin.
 
-        Linear, so that Adam's second moments stay positive.
+        Linear interpolation keeps Adam's second moments positive.
         """
         planes = np.ascontiguousarray(self._without_margin(x[0]).transpose(1, 2, 0))
         height, width = self.size
@@ -62,8 +64,8 @@ class Scale:
         """The picture of a host array (1, 3, H, W)."""
         setup = self.setup
         rgb = setup.deprocess(self._without_margin(x[0]))
-        # A network of one channel leaves colours undecided; its gradient, along the luminance, would turn them green
-        # where it brightens and purple where it darkens.
+        # A network of one channel does not determine colours; its gradient, along the luminance, would tint bright
+        # places green and dark places purple.
         if setup.options.original_colors or setup.net.convention.luminance:
             rgb = images.original_colors(self._content_rgb, rgb)
         alpha = setup.content.alpha
@@ -75,7 +77,7 @@ class Scale:
         return images.resize(rgb, size or self.size, compat=self.setup.options.compat)
 
     def _with_margin(self, x):
-        """(C, H, W) with the margin, which begins as its mirror image."""
+        """(C, H, W) with the margin, at first a mirror image of the border."""
         ends = (self.setup.margin, self.setup.margin)
         return np.pad(x, ((0, 0), ends, ends), "symmetric") if self.setup.margin else x
 

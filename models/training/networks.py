@@ -12,20 +12,22 @@ from torch.nn import functional
 from cvstyle.caffe import read_net
 from cvstyle.netdef import LayerDef, NetDef
 
-SCALE = 60.0  # about the standard deviation of a picture's pixels, by which the student's first layer divides
+SCALE = 60.0  # divisor of the student's input, about the standard deviation of pixels
 _PLAIN = {"ReLU": functional.relu, "Eltwise": torch.add}
 
 
 class Teacher(nn.Module):
     """The convolutional part of a Caffe network with fixed weights: BatchNorm and Scale folded into convolutions.
 
-    layers: names of those whose features `forward` returns, in this order.
+    layers: names of the layers whose features `forward` returns, in this order.
     """
 
     def __init__(self, proto, model, layers: list[str]):
         super().__init__()
-        self.layers, self.steps = list(layers), []
-        net, missing = read_net(proto, model), set(layers)
+        self.layers = list(layers)
+        self.steps = []
+        net = read_net(proto, model)
+        missing = set(layers)
         for definition in net.layers:
             if not missing:
                 break
@@ -36,7 +38,9 @@ class Teacher(nn.Module):
         self.requires_grad_(False)
 
     def _add(self, definition, blobs):
-        bottoms, top, params = definition.bottoms, definition.tops[0], definition.params
+        bottoms = definition.bottoms
+        top = definition.tops[0]
+        params = definition.params
         conv = self.steps[-1][0] if self.steps else None
         if definition.type == "BatchNorm":
             mean, variance, factor = (b.flatten().double() for b in blobs)
@@ -61,7 +65,8 @@ class Teacher(nn.Module):
 
     def forward(self, x):
         """x: (N, 3, H, W), BGR less ImageNet's mean. Returns the features of `layers`."""
-        blobs, found = {"data": x}, {}
+        blobs = {"data": x}
+        found = {}
         for function, bottoms, top, name in self.steps:
             found[name] = blobs[top] = function(*[blobs[bottom] for bottom in bottoms])
         return [found[name] for name in self.layers]
@@ -78,46 +83,50 @@ def _scale(conv, factor, shift):
 
 
 class Unit(nn.Sequential):
-    """A convolution, in training with batch normalisation after it."""
+    """A convolution, followed by batch normalisation during training."""
 
     def __init__(self, channels, out, kernel, stride=1):
         super().__init__(nn.Conv2d(channels, out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(out))
 
     def folded(self) -> nn.Conv2d:
-        """One convolution that computes the same in evaluation."""
+        """An equivalent convolution for evaluation."""
         if len(self) == 1:
             return self[0]
         old, norm = self
         conv = nn.Conv2d(old.in_channels, old.out_channels, old.kernel_size, old.stride, old.padding)
-        conv.weight.data, conv.bias.data = old.weight.data.clone(), torch.zeros(old.out_channels)
+        conv.weight.data = old.weight.data.clone()
+        conv.bias.data = torch.zeros(old.out_channels)
         factor = norm.weight.data.double() / torch.sqrt(norm.running_var.double() + norm.eps)
         _scale(conv, factor, norm.bias.data.double() - norm.running_mean.double() * factor)
         return conv.to(memory_format=torch.channels_last)
 
 
 class Block(nn.Module):
-    """A residual block: 3×3, ReLU, 3×3 and the sum with its input; `middle` channels between."""
+    """A residual block: 3×3, ReLU, 3×3 and sum with the input. middle: channels between the convolutions."""
 
     def __init__(self, channels, middle):
         super().__init__()
-        self.first, self.second = Unit(channels, middle, 3), Unit(middle, channels, 3)
+        self.first = Unit(channels, middle, 3)
+        self.second = Unit(middle, channels, 3)
 
     def forward(self, x):
-        """x: (N, C, H, W), rectified; the sum is as well."""
+        """x: (N, C, H, W), rectified. Returns the rectified sum."""
         return functional.relu(x + self.second(functional.relu(self.first(x))))
 
 
 class Student(nn.Module):
-    """A small network of a form, as `models/train.py` has it; its features are of the entries marked with `=name`."""
+    """A small network. form: entries as in `models/train.py`; `=name` marks the layers whose features are returned."""
 
     def __init__(self, form: str):
         super().__init__()
-        self.form, self.parts, self.names = form, nn.ModuleList(), []
+        self.form = form
+        self.parts = nn.ModuleList()
+        self.names = []
         channels = 3
         for entry in form.split():
-            what, _, name = entry.partition("=")
-            kind, *numbers = what[0], *what[1:].split(",")
-            numbers = [int(n) for n in numbers]
+            part, _, name = entry.partition("=")
+            kind = part[0]
+            numbers = [int(n) for n in part[1:].split(",")]
             if kind == "c":
                 kernel, out, stride = numbers
                 self.parts.append(nn.Sequential(Unit(channels, out, kernel, stride), nn.ReLU()))
@@ -131,7 +140,8 @@ class Student(nn.Module):
 
     def forward(self, x):
         """x: (N, 3, H, W), BGR less ImageNet's mean. Returns {name: features}."""
-        x, found = x / SCALE, {}
+        x = x / SCALE
+        found = {}
         for part, name in zip(self.parts, self.names, strict=True):
             x = part(x)
             if name:
@@ -139,7 +149,7 @@ class Student(nn.Module):
         return found
 
     def folded(self) -> Student:
-        """A copy without batch normalisation, which computes what this one does in evaluation."""
+        """An equivalent copy for evaluation, without batch normalisation."""
         new = copy.deepcopy(self)
         for module in new.modules():
             if isinstance(module, Unit) and len(module) == 2:
@@ -149,7 +159,7 @@ class Student(nn.Module):
         return new
 
     def net_def(self, title: str, levels: int | None = None) -> NetDef:
-        """As a Caffe network; levels: see `rounded`."""
+        """The student as a Caffe network. levels: see `rounded`."""
         out = _Writer(levels)
         for part, name in zip(self.folded().parts, self.names, strict=True):
             if isinstance(part, nn.Sequential):
@@ -162,17 +172,21 @@ class Student(nn.Module):
 
 
 class _Writer:
-    """Caffe layers one after the other."""
+    """Builds a sequence of Caffe layers."""
 
     def __init__(self, levels):
-        self.layers, self.weights, self.top, self.number, self.levels = [], {}, "data", 1, levels
+        self.layers = []
+        self.weights = {}
+        self.top = "data"
+        self.number = 1
+        self.levels = levels
 
     def add(self, kind, name, bottoms=None, top=None, **params):
         self.layers.append(LayerDef(name, kind, tuple(bottoms or [self.top]), (top or name,), params))
         self.top = top or name
 
     def conv(self, conv, name="", first=False):
-        """A convolution and, under the name, its ReLU."""
+        """Add a convolution and its ReLU, which gets the name."""
         label = f"conv{self.number}"
         self.number += 1
         weights = conv.weight.data.double() / (SCALE if first else 1)
@@ -187,15 +201,15 @@ class _Writer:
         self.conv(block.first[0])
         label = f"conv{self.number}"
         self.conv(block.second[0])
-        self.layers.pop()  # of the second, the sum is rectified
+        self.layers.pop()  # the second convolution has no ReLU before the sum
         self.add("Eltwise", f"sum_{label}", [start, label], operation="SUM")
         self.add("ReLU", name or f"relu_sum_{label}", top=f"sum_{label}")
 
 
 def rounded(weights: np.ndarray, levels: int | None) -> np.ndarray:
-    """Those of each output channel as multiples of a power of two, at most levels of them on either side of 0.
+    """Weights rounded to multiples of a power of two per output channel, at most `levels` of them on each side of 0.
 
-    float32 still, but with few bits set: a wheel, which is a zip file, holds them in little more than a byte each.
+    They are float32 with few significant bits, which a wheel (a zip file) compresses to about a byte each.
     """
     if levels is None:
         return weights

@@ -10,13 +10,13 @@ import hashlib
 import json
 from pathlib import Path
 
-from ... import folders
+from ... import paths
 
 
 def path(kind: str, identity: dict, folder: Path | None = None) -> Path:
     """The file of this kind ("tuning", "wgmma") for an identity; folder: the user's cache by default."""
     name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
-    return (folder or folders.cache()) / f"{kind}-{name}.json"
+    return (folder or paths.cache()) / f"{kind}-{name}.json"
 
 
 def read(file: Path, name: str, identity: dict) -> dict[str, str]:
@@ -32,4 +32,4 @@ def read(file: Path, name: str, identity: dict) -> dict[str, str]:
 def add(file: Path, name: str, identity: dict, entries: dict[str, str]) -> None:
     """Add entries to the file, which keeps those of other processes; a file that cannot be written is left."""
     content = {"for": identity, name: {**read(file, name, identity), **entries}}
-    folders.write(file, json.dumps(content, indent=0).encode())
+    paths.write(file, json.dumps(content, indent=0).encode())

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 
-from ... import folders
+from ... import paths
 
 _MAGIC = b"cvstyle kernel 1\n"  # before a binary's SHA-256 and the binary
 
@@ -26,12 +26,12 @@ class KernelCache:
         key: everything that the binary depends on: source, options, architecture, the compiler's version.
         """
         name = hashlib.sha256(json.dumps(list(key)).encode()).hexdigest()[:40]
-        path = folders.cache() / "kernels" / name
+        path = paths.cache() / "kernels" / name
         binary = self._unwritten.get(name) or _read(path)
         if binary is not None:
             return binary, False
         binary = make()
-        if not folders.write(path, _MAGIC + hashlib.sha256(binary).digest() + binary):
+        if not paths.write(path, _MAGIC + hashlib.sha256(binary).digest() + binary):
             self._unwritten[name] = binary
         return binary, True
 

@@ -505,5 +505,5 @@ def _library():
 @cache
 def _path():
     """The library that setup.py built, or None."""
-    paths = (Path(__file__).with_name("_engine" + suffix) for suffix in EXTENSION_SUFFIXES)
+    paths = (Path(__file__).with_name("_engine" + suffix) for suffix in reversed(EXTENSION_SUFFIXES))
     return next((str(path) for path in paths if path.exists()), None)

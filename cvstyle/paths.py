@@ -1,4 +1,4 @@
-"""Where cvstyle keeps things for a user, and files that are written whole or not at all."""
+"""The user's cache folder, and atomic writes of files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 
 def cache() -> Path:
-    """cvstyle's folder in the user's cache; it need not exist."""
+    """cvstyle's folder in the user's cache; it may not exist yet."""
     if sys.platform == "win32":
         found = os.environ.get("LOCALAPPDATA") or os.path.expanduser(r"~\AppData\Local")
     else:
@@ -21,8 +21,8 @@ def cache() -> Path:
 
 
 @contextmanager
-def replacing(path: str | os.PathLike, prefix: str = "", suffix: str = ".tmp") -> Iterator[BinaryIO]:
-    """A new file beside `path` that takes its place when the context ends: whole, or not at all. Raises OSError."""
+def atomic_write(path: str | os.PathLike, prefix: str = "", suffix: str = ".tmp") -> Iterator[BinaryIO]:
+    """A temporary file beside `path` that replaces it when the context ends without an exception. Raises OSError."""
     handle, name = tempfile.mkstemp(dir=os.path.dirname(path) or ".", prefix=prefix, suffix=suffix)
     try:
         os.close(handle)
@@ -36,10 +36,10 @@ def replacing(path: str | os.PathLike, prefix: str = "", suffix: str = ".tmp") -
 
 
 def write(path: Path, content: bytes) -> bool:
-    """Write a file in one step, and make its folder if need be; returns whether that succeeded."""
+    """Write a file atomically, creating its folder if necessary; returns True on success."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as file:
+        with atomic_write(path) as file:
             file.write(content)
     except OSError:
         return False
