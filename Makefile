@@ -81,7 +81,7 @@ gpu-run:
 	$(GPU) -m cvstyle info --timings --backend cuda
 
 gpu-cudnn:
-	$(GPU_PYTHON) -c "from cvstyle.backends import cudnn; print(cudnn.problem()); exit(bool(cudnn.problem()))" || exit 0; \
+	$(GPU_PYTHON) -c "from cvstyle.backends import cudnn; print(cudnn.Backend.unavailable_because()); exit(bool(cudnn.Backend.unavailable_because()))" || exit 0; \
 		CVSTYLE_TEST_BACKEND=cudnn $(GPU) $(PYTEST) tests/test_opencl.py -k "objective or whole_net"
 
 # Hopper's wgmma, which has never run: in a process of its own, so that what hangs or breaks the context breaks nothing
@@ -121,7 +121,7 @@ $(VENV)/installed: $(BIN)/python $(SOURCES)
 	touch $@
 
 $(VENV)/installed-gpu: $(VENV)/installed-test
-	extra=$$($(BIN)/python -c "from cvstyle.backends import cuda, cudnn; print(cudnn.extra() or exit(cuda.problem()))") && \
+	extra=$$($(BIN)/python -c "from cvstyle.backends import cuda, cudnn; print(cudnn.extra() or exit(cuda.Backend.unavailable_because()))") && \
 		$(BIN)/pip install --quiet --disable-pip-version-check ".[$$extra]"
 	touch $@
 

@@ -20,11 +20,12 @@ from common import network_files, where
 from cvstyle import load_network, zoo
 from cvstyle.backends import native
 from cvstyle.backends.base import RELU
+from cvstyle.backends.native import general, winograd
 from cvstyle.layers.convolution import Convolution
 from cvstyle.losses import parse_layer
 
 ENGINES = ("Winograd", "product", "few")
-_RULE = native._FEW, native._LEAST
+_RULE = general._MAX_FEW, winograd._MIN_CHANNELS
 
 
 def main():
@@ -98,12 +99,13 @@ def filters(layer, shape):
 def best(layer, shape, backward, engine, rounds):
     """The least milliseconds of the engine, or None where the engine cannot compute the convolution."""
     ops = layer.ops
-    native._FEW = native._FEW if engine == "few" else 0
-    native._LEAST = 1 if engine == "Winograd" else 1 << 30
+    general._MAX_FEW = _RULE[0] if engine == "few" else 0
+    winograd._MIN_CHANNELS = 1 if engine == "Winograd" else 1 << 30
     try:
         own = filters(layer, shape)
-        outputs = own.channels if backward else own.outputs
-        if (engine == "Winograd") != own.winograd or (engine == "few" and outputs > _RULE[0]):
+        outputs = (own.inputs if backward else own.outputs) // own.group
+        is_winograd = isinstance(own, winograd.WinogradConvolution)
+        if (engine == "Winograd") != is_winograd or (engine == "few" and outputs > _RULE[0]):
             return None
         x = ops.asarray(np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
         y, mask = own.forward(x, layer.pad, RELU)
@@ -116,7 +118,7 @@ def best(layer, shape, backward, engine, rounds):
             del result
         return 1e3 * min(times)
     finally:
-        native._FEW, native._LEAST = _RULE
+        general._MAX_FEW, winograd._MIN_CHANNELS = _RULE
 
 
 if __name__ == "__main__":

@@ -96,9 +96,8 @@ def work(args):
 
 
 def _device(backend, number, threads):
-    if not backends.is_host(backend):
-        return backends.get(backend, number)
-    return type(backends.get(backend))(threads=threads)
+    cls = type(backends.get(backend))
+    return cls(threads=threads) if cls.on_host else backends.get(backend, number)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def vgg(narrow):
 def converge(definition, p, modes, count):
     """Print losses of L-BFGS for each mode; rounding applies to the loss as to the gradient."""
     from cvstyle import optimize
-    from cvstyle.backends.numpy import Backend
+    from cvstyle.backends.reference import Backend
     from cvstyle.optimize import lbfgs
 
     for mode in modes:

@@ -99,8 +99,8 @@ def make(folder: Path, only: str) -> int:
     for name, options in _RUNS.items():
         if not fnmatch(name, only):
             continue
-        if "opencl" in options and opencl.problem():
-            print(f"{name}: left out: {opencl.problem()}")
+        if "opencl" in options and opencl.Backend.unavailable_because():
+            print(f"{name}: left out: {opencl.Backend.unavailable_because()}")
             continue
         for old in folder.glob(f"{name}.*"):
             old.unlink()

@@ -8,12 +8,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from itertools import zip_longest
+from itertools import chain, islice, zip_longest
 
 import numpy as np
 
 from . import losses
-from .backends import numpy as reference
+from .backends import reference
+from .backends.base import copy_to_host_async
 from .backends.threads import one_thread_each
 from .errors import ImageError, OptionError
 from .fields import INT, PIXELS, argument
@@ -52,7 +53,7 @@ class Objective:
     home: the backend of the picture, its gradient and the content targets; None: the network's.
     most_tiles: compute only the first tiles, of the styles too, for a measurement of memory; None: all.
 
-    Objectives on one CPU backend may be evaluated in several threads, which take turns. A device serves one thread.
+    Objectives on one network may be evaluated in several threads at once; on a device they take turns.
 
     Raises OptionError for unknown layers and settings, contradictory weights, and networks that cannot be computed in
     tiles; ImageError for pictures of the wrong shape or too small for the network.
@@ -114,8 +115,8 @@ class Objective:
         for each in self._passes:
             each.measure_content(content, None if self.ops is self.net.ops else self.ops)
         self._threads = [ThreadPoolExecutor(1) for _ in nets if len(nets) > 1]
-        if self._threads and not isinstance(self.ops, reference.Backend):
-            # Several devices read the picture at once, which only the host allows.
+        # Several devices read the picture at once, so they read it on the host.
+        if self._threads and not self.ops.on_host:
             self._accumulator = reference.Backend(self.ops.dtype, threads=1)
         if not isinstance(styles, StyleTargets):
             net = self._passes[0].net
@@ -161,7 +162,7 @@ class Objective:
         self._values = defaultdict(list)
         with self.net.ops.lock, one_thread_each() if self._threads else nullcontext():
             gradient = self._gradient(x) if self._passes else self.ops.zeros(x.shape)
-        self._picture_pass.add(x, gradient, self._values)
+            self._picture_pass.add(x, gradient, self._values)
         return gradient
 
     @property
@@ -183,14 +184,11 @@ class Objective:
     def losses_async(self):
         """Start copying the parts to the host; returns a function that waits for the copies and returns `losses`."""
         parts = {name: list(self._values[name]) for name in self._names if name in self._values}
-        on_devices = defaultdict(list)
-        for value in (value for values in parts.values() for value in values if hasattr(value, "ops")):
-            on_devices[value.ops].append(value)
-        futures = [(values, ops.copy_to_host_async(values)) for ops, values in on_devices.items()]
+        future = copy_to_host_async(chain.from_iterable(parts.values()))
 
         def wait():
-            numbers = {id(v): n for values, future in futures for v, n in zip(values, future.result(), strict=True)}
-            return {name: math.fsum(numbers.get(id(v), v) for v in values) for name, values in parts.items()}
+            numbers = iter(future())
+            return {name: math.fsum(islice(numbers, len(values))) for name, values in parts.items()}
 
         return wait
 

@@ -42,4 +42,4 @@ def _address_space():
 
 
 def _status(key):
-    return memory.stated("/proc/self/status", key) or 0
+    return memory.field_bytes("/proc/self/status", key) or 0

@@ -65,7 +65,7 @@ def measure(net, content_layers, style_layers, size, rounds=5) -> tuple[list[Row
     A device is waited for after each step, which adds some microseconds to it, and keeps style gradients out of the
     convolutions that they would be part of.
     """
-    wait = net.ops.finish if net.ops.asynchronous else lambda arrays: None
+    wait = net.ops.finish
     pictures = np.random.default_rng(0).uniform(-100, 100, (2, 3, *size)).astype(np.float32)
     objective = Objective(net, pictures[0], [pictures[1]], content_layers=content_layers, style_layers=style_layers)
     x = net.ops.asarray(pictures[:1])

@@ -12,7 +12,7 @@ import types
 
 import numpy as np
 
-from cvstyle.backends.numpy import Backend
+from cvstyle.backends.reference import Backend
 
 
 class cudnnGraphNotSupportedError(RuntimeError):

@@ -84,7 +84,9 @@ def install(patch, device, **properties):
     patch.setattr(cuda.Device, "autotunes", False)
     patch.setattr(cuda.Device, "single_pass_reductions", device.single_pass_reductions)
     patch.setenv("CVSTYLE_WGMMA", os.environ.get("CVSTYLE_WGMMA", "0"))
-    patch.setattr(cuda, "problem", getattr(cuda.problem, "__wrapped__", cuda.problem))  # not what was found before
+    uncached = getattr(cuda.Backend.unavailable_because.__func__, "__wrapped__", None)
+    if uncached is not None:  # the reason that was found before does not count
+        patch.setattr(cuda.Backend, "unavailable_because", classmethod(uncached))
     return module
 
 

@@ -18,7 +18,7 @@ import ptx
 from cvstyle import Objective, backends, optimize
 from cvstyle.backends.device import conv_tensor_cores, convolution, mma
 from cvstyle.backends.device.algorithms import GEMM_BLOCKS, Algorithm
-from cvstyle.backends.numpy import Backend
+from cvstyle.backends.reference import Backend
 from cvstyle.graph import Network
 
 # Precision, height and width, tile size, deepest layer, how far losses and gradients may be from those of float64.

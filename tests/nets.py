@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from cvstyle.backends import native, opencv
-from cvstyle.backends.numpy import Backend
+from cvstyle.backends.reference import Backend
 from cvstyle.caffe.write import write_caffemodel, write_prototxt
 from cvstyle.graph import Network
 from cvstyle.layers import layer_class
@@ -22,7 +22,7 @@ from cvstyle.netdef import LayerDef, NetDef
 
 # Every CPU engine in float32, by name: a function that makes its backend.
 ENGINES = {"numpy": Backend, "opencv": opencv.Backend}
-if native.problem() is None:
+if native.Backend.unavailable_because() is None:
     ENGINES.update({f"native-{v}": partial(native.Backend, variant=v) for v in native.variants()})
 
 

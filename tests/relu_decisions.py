@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cvstyle.backends import numpy as reference
+from cvstyle.backends import reference
+from cvstyle.backends.reference import pooling
 
 
 class ReplayBackend(reference.Backend):
@@ -40,7 +41,7 @@ class ReplayBackend(reference.Backend):
         # A maximum that is not positive lies behind a ReLU that is off, so its gradient is zero either way.
         replayed = super().max_pool(np.array(self.maps[self._next - 1], x.dtype), kernel, stride, pad, output)[1]
         self.flips += np.count_nonzero((replayed != winner) & (y > 0))
-        windows = reference._windows(self._padded(x, kernel, stride, pad, output, -np.inf), kernel, stride, output)
+        windows = pooling.windows(self._padded(x, kernel, stride, pad, output, -np.inf), kernel, stride, output)
         return np.choose(replayed, list(windows)), replayed
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 import cvstyle
 from cvstyle import images
 from cvstyle.backends import threads
-from cvstyle.backends.numpy import Backend
+from cvstyle.backends.reference import Backend
 from cvstyle.errors import ImageError, OptionError
 from cvstyle.graph import Network
 

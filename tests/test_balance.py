@@ -10,7 +10,7 @@ import pytest
 
 import cvstyle
 from cvstyle import Objective, Stop, checkpoint, losses, stylize, zoo
-from cvstyle.backends.numpy import Backend
+from cvstyle.backends.reference import Backend
 from cvstyle.errors import CheckpointError, OptionError
 from cvstyle.graph import Network
 from cvstyle.losses import UNIT

@@ -31,7 +31,9 @@ from cvstyle.optimize import Stop, adam
 from cvstyle.run.loop import Loop
 from cvstyle.run.scale import Scale
 
-needs_opencl = pytest.mark.skipif(opencl.problem() is not None, reason=f"no OpenCL here: {opencl.problem()}")
+needs_opencl = pytest.mark.skipif(
+    opencl.Backend.unavailable_because() is not None, reason=f"no OpenCL here: {opencl.Backend.unavailable_because()}"
+)
 LAYERS = {"content_layers": ["relu2_2"], "style_layers": ["relu1_1", "relu3_1"]}
 
 
@@ -120,8 +122,8 @@ def test_an_interrupt_writes_a_checkpoint(files, tmp_path, number):
 @pytest.mark.parametrize("optimizer, backend", [("lbfgs", "numpy"), ("adam", "numpy"), ("lbfgs", "native")])
 def test_resuming_within_a_process(files, tmp_path, optimizer, backend):
     """Also further than the first run was meant to go, which had room for a shorter history."""
-    if backend == "native" and native.problem():
-        pytest.skip(f"the native backend does not work here: {native.problem()}")
+    if backend == "native" and native.Backend.unavailable_because():
+        pytest.skip(f"the native backend does not work here: {native.Backend.unavailable_because()}")
     settings = {"optimizer": optimizer, "checkpoint_iter": 100, "lbfgs_num_correction": 8, "backend": backend}
     whole = run(files, num_iterations=12, **settings)
     path = str(tmp_path / "run.npz")
@@ -141,7 +143,10 @@ def test_resuming_within_a_process(files, tmp_path, optimizer, backend):
     assert again.losses == rest.losses
 
 
-@pytest.mark.skipif(native.problem() is not None, reason=f"the native backend does not work here: {native.problem()}")
+@pytest.mark.skipif(
+    native.Backend.unavailable_because() is not None,
+    reason=f"the native backend does not work here: {native.Backend.unavailable_because()}",
+)
 def test_a_history_of_another_kind_is_refused(files, tmp_path):
     """The native backend's is bfloat16."""
     path = str(tmp_path / "run.npz")

@@ -14,7 +14,7 @@ from pictures import write
 
 import cvstyle
 from cvstyle import Objective, Options, checkpoint, images, load_network, stylize
-from cvstyle.backends.numpy import Backend
+from cvstyle.backends.reference import Backend
 from cvstyle.caffe import read_net
 from cvstyle.caffe.write import write_caffemodel, write_prototxt
 from cvstyle.cli import main

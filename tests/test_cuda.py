@@ -22,7 +22,7 @@ from cvstyle.backends.device import CompilerError, compiler, conv_few_channels, 
 from cvstyle.backends.device.algorithms import GEMM_BLOCKS
 from cvstyle.backends.device.conv_problem import EpilogueCode, PrologueCode
 from cvstyle.backends.device.pool import DevicePool
-from cvstyle.backends.numpy import Backend
+from cvstyle.backends.reference import Backend
 from cvstyle.errors import DeviceError, OptionError
 from cvstyle.graph import Network
 from cvstyle.objective import Objective
@@ -527,4 +527,4 @@ def test_what_is_missing_is_said(fake, monkeypatch, driver, change, message):
         monkeypatch.setattr(fake.cuda.runtime, "getDeviceCount", lambda: 0)
     with pytest.raises(OptionError, match=f"backend 'cuda' cannot be used here: {message}"):
         backends.get("cuda")
-    assert cuda.devices() == []
+    assert cuda.Backend.list_devices() == []

@@ -99,7 +99,7 @@ def test_tensor_cores_where_they_are_asked_for(fake, monkeypatch):
 
 def test_auto_prefers_our_kernels(fake):
     assert backends.get("auto").name == "cuda"
-    assert [name for name, problem, _ in backends.survey() if not problem][:2] == ["cuda", "cudnn"]
+    assert [name for name, problem, _ in backends.list_backends() if not problem][:2] == ["cuda", "cudnn"]
 
 
 @pytest.mark.parametrize("options, used, autotunes", [

@@ -15,7 +15,7 @@ from test_tiles import DEEP, evaluate, graphs, noise, vgg
 
 from cvstyle import Objective, images, optimize
 from cvstyle.backends import cuda, native, opencl
-from cvstyle.backends.numpy import Backend
+from cvstyle.backends.reference import Backend
 from cvstyle.cli import main
 from cvstyle.errors import CvstyleError, OptionError
 from cvstyle.graph import Network
@@ -23,8 +23,13 @@ from cvstyle.graph.placement import balanced_cuts
 from cvstyle.netdef import NetDef
 from cvstyle.run import setup as run_setup
 
-needs_opencl = pytest.mark.skipif(opencl.problem() is not None, reason=f"no OpenCL here: {opencl.problem()}")
-needs_native = pytest.mark.skipif(native.problem() is not None, reason=f"{native.problem()}; numpy runs the same")
+needs_opencl = pytest.mark.skipif(
+    opencl.Backend.unavailable_because() is not None, reason=f"no OpenCL here: {opencl.Backend.unavailable_because()}"
+)
+needs_native = pytest.mark.skipif(
+    native.Backend.unavailable_because() is not None,
+    reason=f"{native.Backend.unavailable_because()}; numpy runs the same",
+)
 
 
 def double():
@@ -68,10 +73,9 @@ def test_every_cut_of_vgg_gives_the_same():
 
 def test_layers_and_picture_apart(tmp_path):
     """Where the picture lives in files."""
-    from cvstyle.backends.files import FilePool
+    from cvstyle.backends.mapped import MappedPool
 
-    home = double()
-    home.pool = FilePool(str(tmp_path))
+    home = Backend("float64", pool=MappedPool(str(tmp_path)))
     split = vgg(double()).partition([double(), double()], ["pool2"])
     for tile, size in ((None, (51, 67)), (200, (211, 230))):
         found = evaluate(split, size, tile, home=home, **DEEP)
@@ -253,7 +257,7 @@ def test_splits_from_the_command_line(files, tmp_path):  # noqa: F811
     shallow = ["--style-layers", "relu2_1", "--content-layers", "relu2_1"]
     alone = stylized(files, tmp_path, "--backend", "numpy", *shallow)
     for backend, split in (("numpy", "tiles"), ("opencl", "tiles"), ("opencl", "layers")):
-        if backend == "numpy" or not opencl.problem():
+        if backend == "numpy" or not opencl.Backend.unavailable_because():
             found = stylized(files, tmp_path, "--backend", backend, "--gpu", "0,1", "--split", split, *shallow)
             assert np.abs(found - alone).mean() < 0.5
 
@@ -301,8 +305,8 @@ def test_offloading_from_a_device(files, tmp_path):  # noqa: F811
     (["--gpu", "0,7", "--backend", "opencl"], ["7", "there is 0"]),
 ], ids=lambda v: " ".join(v[2:4]) if v[0] == "--gpu" else "")  # fmt: skip
 def test_bad_splits_are_one_clear_line(files, tmp_path, capsys, more, named):  # noqa: F811
-    if "opencl" in more and opencl.problem():
-        pytest.skip(f"no OpenCL here: {opencl.problem()}")
+    if "opencl" in more and opencl.Backend.unavailable_because():
+        pytest.skip(f"no OpenCL here: {opencl.Backend.unavailable_because()}")
     backend = [] if "--backend" in more else ["--backend", "numpy"]
     assert main(command(files, tmp_path / "out.png", *backend, *more)) == 2
     message = capsys.readouterr().err.strip()

@@ -13,8 +13,7 @@ from pictures import write
 from PIL import Image
 
 import cvstyle
-from cvstyle import backends
-from cvstyle.backends import threads
+from cvstyle.backends import registry, threads
 
 PAGE = Path(__file__).parents[1] / "docs" / "python.md"
 
@@ -106,8 +105,8 @@ def test_the_page_does_what_it_says(tmp_path, monkeypatch, capsys):
     display.display = lambda iterate: shown.append(iterate._repr_png_())
     monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
     monkeypatch.setitem(sys.modules, "IPython.display", display)
-    best = backends.best
-    monkeypatch.setattr(backends, "best", lambda kind: best("cpu" if kind == "auto" else kind))
+    pick = registry.pick
+    monkeypatch.setattr(registry, "pick", lambda kind: pick("cpu" if kind == "auto" else kind))
     monkeypatch.chdir(tmp_path)
     here = {"__name__": "__main__", "shown": shown}
     assert list(blocks()) == list(CHECKS)

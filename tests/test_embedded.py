@@ -11,7 +11,7 @@ import pytest
 
 import cvstyle
 from cvstyle import Objective, embedded_network, images, load_network, stylize, zoo
-from cvstyle.backends.numpy import Backend
+from cvstyle.backends.reference import Backend
 from cvstyle.caffe import read_net
 from cvstyle.caffe.caffe_pb2 import NetParameter
 

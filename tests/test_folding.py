@@ -12,7 +12,7 @@ from test_network import Projection, graph, picture
 from test_tiles import check_features, noise
 
 from cvstyle import Objective
-from cvstyle.backends.numpy import Backend
+from cvstyle.backends.reference import Backend
 from cvstyle.graph import Network
 
 BN, SCALE = ("BatchNorm", "bn", "conv", "conv"), ("Scale", "scale", "conv", "conv")

@@ -21,7 +21,7 @@ import scipy.optimize
 from test_optimize import MINIMUM, Function, quadratic, rosenbrock, run, start
 
 from cvstyle import optimize
-from cvstyle.backends.numpy import Backend
+from cvstyle.backends.reference import Backend
 from cvstyle.optimize import lbfgs
 
 # Generators: the caller owns the loop

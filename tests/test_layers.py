@@ -17,7 +17,7 @@ import nets
 import numpy as np
 import pytest
 
-from cvstyle.backends.numpy import Backend
+from cvstyle.backends.reference import Backend
 from cvstyle.errors import ModelError
 from cvstyle.layers import Context, layer_class, layer_types
 from cvstyle.netdef import LayerDef, NetDef

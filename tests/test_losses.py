@@ -10,7 +10,7 @@ from test_tiles import noise, vgg
 
 from cvstyle import Objective
 from cvstyle.backends import opencl
-from cvstyle.backends.numpy import Backend
+from cvstyle.backends.reference import Backend
 from cvstyle.errors import OptionError
 from cvstyle.graph import Network
 from cvstyle.losses import Loss, create
@@ -200,7 +200,10 @@ def test_normalized_gradients(name):
     assert np.linalg.norm(plain) != pytest.approx(np.linalg.norm(normal), rel=1e-2)
 
 
-@pytest.mark.skipif(opencl.problem() is not None, reason=f"no OpenCL here: {opencl.problem()}; NumPy shows the logic")
+@pytest.mark.skipif(
+    opencl.Backend.unavailable_because() is not None,
+    reason=f"no OpenCL here: {opencl.Backend.unavailable_because()}; NumPy shows the logic",
+)
 @pytest.mark.parametrize("tile_size", [None, 128])
 @pytest.mark.parametrize("name", EXTRA)
 def test_on_a_device(name, tile_size):

@@ -11,7 +11,7 @@ import pytest
 from cvstyle import cli
 from cvstyle.backends import memory
 from cvstyle.backends.memory import HostPool
-from cvstyle.backends.numpy import Backend
+from cvstyle.backends.reference import Backend
 
 MB = 1 << 20
 

@@ -20,14 +20,16 @@ import cvstyle
 from cvstyle import backends
 from cvstyle.backends import native
 from cvstyle.backends.base import RELU, BlockGrid, Epilogue
-from cvstyle.backends.numpy import Backend
+from cvstyle.backends.native import library
+from cvstyle.backends.reference import Backend
 from cvstyle.errors import OptionError
 from cvstyle.graph import Network
 
 needs_engine = pytest.mark.skipif(
-    native.problem() is not None, reason=f"the native backend does not work here: {native.problem()}"
+    native.Backend.unavailable_because() is not None,
+    reason=f"the native backend does not work here: {native.Backend.unavailable_because()}",
 )
-VARIANTS = native.variants() if native.problem() is None else ()
+VARIANTS = native.variants() if native.Backend.unavailable_because() is None else ()
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
 
 
@@ -35,15 +37,15 @@ def test_an_installation_where_there_is_a_compiler_has_the_engine():
     compiler = shutil.which((sysconfig.get_config_var("CC") or "cc").split()[0])
     installed = cvstyle.__file__.startswith(sysconfig.get_path("purelib"))
     if compiler and installed:
-        assert native.problem() is None
+        assert native.Backend.unavailable_because() is None
         assert backends.get("native").name == "native"
     else:  # a source tree that may not be built
-        assert native.problem() is None or "library" in native.problem()
+        assert native.Backend.unavailable_because() is None or "library" in native.Backend.unavailable_because()
 
 
 def test_without_the_library_another_backend_serves(monkeypatch):
-    monkeypatch.setattr(native, "_path", lambda: None)
-    assert "compiler" in native.problem()
+    monkeypatch.setattr(library, "_path", lambda: None)
+    assert "compiler" in native.Backend.unavailable_because()
     with pytest.raises(OptionError, match=r"backend 'native' cannot be used here.*compiler"):
         backends.get("native")
     assert backends.get("auto").name != "native"
@@ -52,11 +54,11 @@ def test_without_the_library_another_backend_serves(monkeypatch):
 def test_a_damaged_library_is_a_reason_not_a_crash(monkeypatch, tmp_path):
     path = tmp_path / "_engine.so"
     path.write_bytes(b"no library")
-    monkeypatch.setattr(native, "_path", lambda: str(path))
-    native._library.cache_clear()
-    assert "cannot be loaded" in native.problem()
+    monkeypatch.setattr(library, "_path", lambda: str(path))
+    library._library.cache_clear()
+    assert "cannot be loaded" in native.Backend.unavailable_because()
     assert backends.get("auto").name != "native"
-    native._library.cache_clear()
+    library._library.cache_clear()
 
 
 @needs_engine
@@ -364,7 +366,7 @@ def test_filters_of_few_outputs_are_read_where_floats_may_lie():
     """Those for one output are in the engine's order already; they are copied where the file has them elsewhere."""
     memory = np.zeros(4 * 9 * 8 + 3, np.uint8)[3:]
     weight = memory.view(np.float32).reshape(1, 8, 3, 3)
-    part = native.Backend().convolution(weight, None, (1, 1), (1, 1), 1)._forward_part((1, 1, 1, 1))
+    part = native.Backend().convolution(weight, None, (1, 1), (1, 1), 1)._forward_sum((1, 1, 1, 1))
     assert part.few and not weight.flags.aligned and part.weight.flags.aligned
 
 

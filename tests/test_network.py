@@ -16,8 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cvstyle import Objective, backends, load_network
+from cvstyle.backends import registry
 from cvstyle.backends.base import BIAS, UNPLACED
-from cvstyle.backends.numpy import Backend, Convolution
+from cvstyle.backends.choose import choose
+from cvstyle.backends.reference import Backend, Convolution
 from cvstyle.caffe import read_net
 from cvstyle.errors import ModelError, OptionError, ShapeError
 from cvstyle.graph import Network
@@ -766,6 +768,22 @@ def test_backends_by_name():
     assert backends.get(ops) is ops
     with pytest.raises(OptionError, match=r"unknown backend 'opencvv'.*opencv"):
         backends.get("opencvv")
+
+
+def test_a_backend_of_the_callers_own(monkeypatch):
+    monkeypatch.setattr(registry, "_registered", {})
+
+    @backends.register
+    class Own(Backend):
+        name = "own"
+        priority = 99
+
+    assert "own" in backends.names() and type(backends.get("own")) is type(backends.host()) is Own
+    assert backends.pick("cpu") is Own and backends.list_backends()[0].name == "own"
+    (ops,) = choose("own", None, "1", "fp32", False, print)
+    assert type(ops) is Own
+    with pytest.raises(OptionError, match="'numpy' already"):
+        backends.register(type("Another", (Backend,), {"name": "numpy"}))
 
 
 def test_layer_names_are_those_with_an_output():

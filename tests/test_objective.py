@@ -13,7 +13,7 @@ import scipy.optimize
 from reference import make_reference
 
 from cvstyle import Objective
-from cvstyle.backends.numpy import Backend
+from cvstyle.backends.reference import Backend
 from cvstyle.errors import ImageError, OptionError
 from cvstyle.graph import Network
 from cvstyle.losses import parse_layer

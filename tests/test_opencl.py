@@ -28,7 +28,7 @@ from cvstyle.backends.base import RELU, BlockGrid, Epilogue
 from cvstyle.backends.device import algorithms, convolution
 from cvstyle.backends.device.algorithms import Algorithm
 from cvstyle.backends.device.conv_few_channels import FewChannelsConvolution
-from cvstyle.backends.numpy import Backend
+from cvstyle.backends.reference import Backend
 from cvstyle.errors import DeviceError, OptionError
 from cvstyle.graph import Network
 from cvstyle.layers import Context
@@ -335,7 +335,7 @@ def test_copy_block(device, shapes):
 @pytest.mark.gpu
 def test_arrays_go_from_one_backend_to_another(device):
     """To the second device where there is one; without the host where the devices can, and in the order of the work."""
-    number = min(1, len({name: found for name, _, found in all_backends.survey()}[device.name]) - 1)
+    number = min(1, len({name: found for name, _, found in all_backends.list_backends()}[device.name]) - 1)
     other, host = all_backends.get(device.name, number), noise(3, 50_000)
     array = device.asarray(host)
     before = device.downloads + other.downloads

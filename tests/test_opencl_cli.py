@@ -53,7 +53,7 @@ def test_a_run_on_a_device_reports_its_memory_and_agrees_with_numpy(files, tmp_p
 
 
 def test_devices_lists_what_there_is_and_why_not(capsys, monkeypatch):
-    monkeypatch.setattr(cuda, "problem", lambda: "no NVIDIA driver was found")
+    monkeypatch.setattr(cuda.Backend, "unavailable_because", lambda: "no NVIDIA driver was found")
     assert main(["devices"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("cuda") and "not used: no NVIDIA driver was found" in line for line in lines)
@@ -85,8 +85,8 @@ def test_spellings_choose_the_gpu(files, tmp_path, capsys, gpus, options, used):
 
 
 def test_without_a_gpu_the_references_command_line_runs_on_the_cpu(files, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(cuda, "problem", lambda: "no NVIDIA driver was found")
-    monkeypatch.setattr(opencl, "problem", lambda: "PyOpenCL is not installed")
+    monkeypatch.setattr(cuda.Backend, "unavailable_because", lambda: "no NVIDIA driver was found")
+    monkeypatch.setattr(opencl.Backend, "unavailable_because", lambda: "PyOpenCL is not installed")
     for backend in ("nn", "cudnn", "clnn"):
         command = arguments(files, tmp_path / "out.png", "--num-iterations", 1, "-gpu", 0, "-backend", backend)
         assert main(command) == 0
@@ -105,16 +105,17 @@ def test_without_a_gpu_the_references_command_line_runs_on_the_cpu(files, tmp_pa
     (["--backend", "cuda"], "backend 'cuda' cannot be used here: no NVIDIA driver was found"),
 ], ids=str)  # fmt: skip
 def test_devices_that_are_not_there(files, tmp_path, capsys, monkeypatch, options, message):
-    monkeypatch.setattr(cuda, "problem", lambda: "no NVIDIA driver was found")
-    monkeypatch.setattr(opencl, "automatic", lambda: False)
+    monkeypatch.setattr(cuda.Backend, "unavailable_because", lambda: "no NVIDIA driver was found")
+    monkeypatch.setattr(opencl.Backend, "auto_selectable", lambda: False)
     assert main(arguments(files, tmp_path / "out.png", "--num-iterations", 1, *options)) == 2
     assert message in capsys.readouterr().err
 
 
 def test_auto_never_takes_a_cpu_through_opencl(monkeypatch):
-    monkeypatch.setattr(cuda, "problem", lambda: "no NVIDIA driver was found")
+    monkeypatch.setattr(cuda.Backend, "unavailable_because", lambda: "no NVIDIA driver was found")
     for kind in ("cpu", "gpu"):
-        monkeypatch.setattr(opencl, "devices", lambda kind=kind: [SimpleNamespace(kind=kind, name="one", tunes=False)])
+        found = [SimpleNamespace(kind=kind, name="one", tunes=False)]
+        monkeypatch.setattr(opencl.Backend, "list_devices", staticmethod(lambda found=found: found))
         assert (backends.get("auto").name == "opencl") == (kind == "gpu")
 
 

@@ -11,7 +11,7 @@ import pytest
 import scipy.optimize
 
 from cvstyle import optimize
-from cvstyle.backends.numpy import Backend
+from cvstyle.backends.reference import Backend
 from cvstyle.errors import OptionError
 from cvstyle.optimize import lbfgs, preconditioner
 

@@ -49,8 +49,8 @@ def test_predicted_peak_is_the_measured_one(pictures, tmp_path, backend, more):
     if backend == "native":
         from cvstyle.backends import native
 
-        if native.problem():
-            pytest.skip(f"{native.problem()}; the other backends are measured in the same way")
+        if native.Backend.unavailable_because():
+            pytest.skip(f"{native.Backend.unavailable_because()}; the other backends are measured in the same way")
     # One thread: how many temporary arrays live at once is otherwise up to the scheduler.
     options = [*pictures, "--backend", backend, "--threads", 1, "--image-size", 560, "--num-iterations", 2, *more]
     options = [str(o) for o in options]
@@ -70,7 +70,9 @@ def test_predicted_peak_is_the_measured_one(pictures, tmp_path, backend, more):
     assert predicted == pytest.approx(int(ran.stdout) * 1024, rel=0.15)
 
 
-@pytest.mark.skipif(opencl.problem() is not None, reason=f"no OpenCL here: {opencl.problem()}")
+@pytest.mark.skipif(
+    opencl.Backend.unavailable_because() is not None, reason=f"no OpenCL here: {opencl.Backend.unavailable_because()}"
+)
 @pytest.mark.parametrize("split, tile, width, offload", [
     (None, None, 16, None), ("layers", None, 16, None), ("tiles", None, 16, None), (None, 272, 16, None),
     (None, None, 4, None), (None, 272, 4, None), (None, 272, 4, ""),
@@ -97,7 +99,9 @@ def test_predicted_peak_of_devices(split, tile, width, offload, pictures, monkey
         assert need.size == pytest.approx(ops.pool.max_reserved, rel=0.1)
 
 
-@pytest.mark.skipif(opencl.problem() is not None, reason=f"no OpenCL here: {opencl.problem()}")
+@pytest.mark.skipif(
+    opencl.Backend.unavailable_because() is not None, reason=f"no OpenCL here: {opencl.Backend.unavailable_because()}"
+)
 @pytest.mark.parametrize("chosen, pairs, more", [
     ({"compat": True}, 100, 0), ({"lbfgs_smooth": 0}, 20, 0), ({}, 20, 4 / 3), ({"lbfgs_num_correction": 7}, 7, 4 / 3),
     ({"compat": True, "scales": [160, 320], "scale_iterations": [40, 30]}, 30, 0),

@@ -19,12 +19,14 @@ from PIL import Image
 import cvstyle
 from cvstyle import Compute, Job, Objective, Options, images, load_network, measure_styles, plan, preprocess, stylize
 from cvstyle.backends import native, threads
-from cvstyle.backends.numpy import Backend
+from cvstyle.backends.reference import Backend
 from cvstyle.errors import ImageError, OptionError
 from cvstyle.graph import Network
 from cvstyle.netdef import LayerDef, NetDef
 
-needs_native = pytest.mark.skipif(native.problem() is not None, reason=f"no engine here: {native.problem()}")
+needs_native = pytest.mark.skipif(
+    native.Backend.unavailable_because() is not None, reason=f"no engine here: {native.Backend.unavailable_because()}"
+)
 BACKENDS = ["numpy", pytest.param("native", marks=needs_native)]
 LAYERS = {"content_layers": ["relu2_2"], "style_layers": ["relu1_1", "relu3_1"]}
 SETTINGS = {"image_size": 48, "seed": 3, "init": "random", "num_iterations": 6, **LAYERS}

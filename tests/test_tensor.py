@@ -519,8 +519,8 @@ def test_ampere_runs_them_too(name, defines):
     ("opencl", "fp8", "unknown precision 'fp8'.*fp16"),
 ])  # fmt: skip
 def test_precisions_that_cannot_be_had_are_refused(backend, precision, message):
-    if backend == "opencl" and opencl.problem():
-        pytest.skip(opencl.problem())
+    if backend == "opencl" and opencl.Backend.unavailable_because():
+        pytest.skip(opencl.Backend.unavailable_because())
     with pytest.raises(OptionError, match=message):
         all_backends.get(backend, None, precision)
 

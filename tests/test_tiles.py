@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from cvstyle import Objective
-from cvstyle.backends.files import FilePool
-from cvstyle.backends.numpy import Backend
+from cvstyle.backends.mapped import MappedPool
+from cvstyle.backends.reference import Backend
 from cvstyle.errors import OptionError
 from cvstyle.graph import Network, Program, Region
 from cvstyle.graph.tiling import Rect, split
@@ -337,8 +337,8 @@ def test_more_devices_than_tiles():
 @pytest.mark.parametrize("tile", [None, 200])
 def test_a_picture_in_files(tmp_path, tile, devices):
     """Large arrays are files; the numbers are the same to the last bit."""
-    net, home = vgg(Backend("float64")), Backend("float64")
-    home.pool = FilePool(str(tmp_path))
+    net = vgg(Backend("float64"))
+    home = Backend("float64", pool=MappedPool(str(tmp_path)))
     devices = [Backend("float64", threads=1) for _ in range(devices)] if devices else None
     expected = evaluate(net, (211, 307), tile, devices=devices, **DEEP)
     objective = evaluate(net, (211, 307), tile, devices=devices, home=home, **DEEP)
@@ -355,7 +355,7 @@ def test_a_folder_without_room(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(MemoryError, match="No space left"):
-        FilePool(str(tmp_path)).empty((1 << 20,), "float32")
+        MappedPool(str(tmp_path)).empty((1 << 20,), "float32")
 
 
 # Refusals

@@ -50,7 +50,7 @@ def ops(folder, monkeypatch):
     """A backend that tunes, on the first OpenCL device, among few ways, since PoCL takes seconds to compile each."""
     ranked = convolution.ranked_algorithms
     monkeypatch.setattr(convolution, "ranked_algorithms", lambda *shape, **options: ranked(*shape, **options)[:2])
-    backend = common.Backend(opencl.devices()[0])
+    backend = common.Backend(opencl.Backend.list_devices()[0])
     assert not backend.autotune  # a CPU does not by itself
     backend.autotune = True
     return backend

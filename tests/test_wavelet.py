@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cvstyle import load_network, zoo
-from cvstyle.backends.numpy import Backend
+from cvstyle.backends.reference import Backend
 from cvstyle.caffe import read_net
 
 MODELS = Path(__file__).resolve().parent.parent / "models"

@@ -240,7 +240,7 @@ def test_slabs_on_gpus(memory, cache, size, launches, room):
     assert total <= launches
 
 
-@pytest.mark.skipif(opencl.problem() is not None, reason=str(opencl.problem()))
+@pytest.mark.skipif(opencl.Backend.unavailable_because() is not None, reason=str(opencl.Backend.unavailable_because()))
 def test_what_was_tried_and_not_taken_is_forgotten(ops, monkeypatch):
     """Both directions share one copy of transformed filters; the direct kernel's are given back, and the other way."""
     weight, x, pads = noise(128, 128, 3, 3), ops.asarray(noise(1, 128, 16, 16)), (1, 1, 1, 1)

@@ -18,7 +18,7 @@ from common import VGG19, distance, objective, problem, versions, vgg19
 from cvstyle import Objective, backends, images, optimize, zoo
 from cvstyle.backends.base import RELU
 from cvstyle.backends.device import dry_run
-from cvstyle.backends.numpy import Backend as Reference
+from cvstyle.backends.reference import Backend as Reference
 from cvstyle.errors import CvstyleError
 from cvstyle.graph import Network, load_network
 from cvstyle.layers.convolution import Convolution

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..errors import OptionError
-from . import best, get, is_host, survey
+from .registry import backend_class, get, list_backends, names, pick
 
 _REFERENCE = {"nn": "gpu", "cudnn": "cudnn", "clnn": "opencl"}  # neural_style.lua's names -> ours
 
@@ -25,30 +25,35 @@ def choose(
     wanted = [number for number in numbers if number != "-1"]
     if wanted and device:
         raise OptionError("--gpu and --device both choose a device; give one of them")
-    name, device = backend, device or next(iter(wanted), None)
+    name = backend
+    device = device or next(iter(wanted), None)
     if name in _REFERENCE or (name == "auto" and numbers):
         name = _best_for(name, numbers, wanted, say)
         device = None if name == "cpu" else device
     if len(set(wanted)) < len(wanted):
         raise OptionError(f"--gpu {gpu}: each device can be named once")
     if len(wanted) < 2 or (name == "cpu" and backend != "cpu"):
-        all_threads = len(wanted) == 1 and is_host(name)
+        all_threads = len(wanted) == 1 and _on_host(name)
         return [get(name, None if all_threads else device, precision)]
-    if not is_host(name):
+    if not _on_host(name):
         return [get(name, number, precision) for number in wanted]
     first = get(name, None, precision)
-    threads = first.workers.count  # of layers one device works at a time
+    threads = first.workers.count  # where layers are split, one device works at a time
     if share_tiles:
         threads = max(1, threads // len(wanted))
     return [type(first)(threads=threads) for _ in wanted]
 
 
+def _on_host(name):
+    return name == "cpu" or (name in names() and backend_class(name).on_host)
+
+
 def _best_for(name, numbers, wanted, say):
-    """The name of the backend that serves one of the reference's names, or "auto" where GPUs are named by number."""
+    """The backend for one of neural_style.lua's names, or for "auto" where GPUs are chosen by number."""
     if numbers and not wanted:
         return "cpu"
-    surveyed = survey()
-    gpus = {backend for backend, _, devices in surveyed for found in devices if found.kind == "gpu"}
+    surveyed = list_backends()
+    gpus = {info.name for info in surveyed for device in info.devices if device.kind == "gpu"}
     if not gpus:
         if wanted:
             say("no GPU can be used ('cvstyle devices' says why); using the CPU")
@@ -57,6 +62,6 @@ def _best_for(name, numbers, wanted, say):
     if served in gpus:
         return served
     if name == "cudnn":
-        reason = next(problem for backend, problem, _ in surveyed if backend == name)
-        say(f"backend 'cudnn' cannot be used: {reason}; using {best('gpu').Backend.name}")
+        reason = next(info.unavailable_because for info in surveyed if info.name == name)
+        say(f"backend 'cudnn' cannot be used: {reason}; using {pick('gpu').name}")
     return "gpu"

@@ -13,31 +13,9 @@ from . import device as devices_in_common
 from .device.graph_capture import gc_paused
 from .device.kernel_cache import KernelCache
 
-PRIORITY = 30
-
 _ROUNDS = 3  # of a timed function
 _TENSOR_CORES = (8, 0)  # compute capability of the first with TF32 and BF16 (Ampere)
 _WGMMA = (9, 0)  # the one compute capability with the instruction wgmma (Hopper)
-
-
-@cache
-def problem() -> str | None:
-    """Why this backend cannot be used here, or None."""
-    if extra() is None:
-        return "no NVIDIA driver was found"
-    command = f"pip install 'cvstyle[{extra()}]'"
-    if importlib.util.find_spec("cupy") is None:
-        return f"CuPy is not installed ({command})"
-    try:
-        import cupy
-
-        count = cupy.cuda.runtime.getDeviceCount()
-        # Whether there is a compiler shows when it is first asked for anything.
-        cupy.cuda.nvrtc.getVersion()
-    except Exception as error:  # CuPy raises errors of many kinds while it loads CUDA's libraries
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        return f"CuPy cannot use the GPU: {reason} (the installation that fits this driver: {command})"
-    return None if count else "the NVIDIA driver reports no GPU"
 
 
 def extra() -> str | None:
@@ -46,23 +24,43 @@ def extra() -> str | None:
     return None if version is None else "cuda13" if version >= 13000 else "cuda12"
 
 
-def devices() -> list[Device]:
-    """All GPUs; `--device N` and `--gpu N` count in this order, which is CUDA's."""
-    if problem():
-        return []
-    import cupy
-
-    return [Device(i) for i in range(cupy.cuda.runtime.getDeviceCount())]
-
-
 class Backend(devices_in_common.Backend):
     """Operations on one NVIDIA GPU."""
 
     name = "cuda"
+    priority = 30
+
+    @classmethod
+    @cache
+    def unavailable_because(cls):
+        if extra() is None:
+            return "no NVIDIA driver was found"
+        command = f"pip install 'cvstyle[{extra()}]'"
+        if importlib.util.find_spec("cupy") is None:
+            return f"CuPy is not installed ({command})"
+        try:
+            import cupy
+
+            count = cupy.cuda.runtime.getDeviceCount()
+            # Whether there is a compiler shows when it is first asked for anything.
+            cupy.cuda.nvrtc.getVersion()
+        except Exception as error:  # CuPy raises errors of many kinds while it loads CUDA's libraries
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            return f"CuPy cannot use the GPU: {reason} (the installation that fits this driver: {command})"
+        return None if count else "the NVIDIA driver reports no GPU"
+
+    @classmethod
+    def list_devices(cls):
+        """All GPUs; `--device N` and `--gpu N` count in this order, which is CUDA's."""
+        if cls.unavailable_because():
+            return []
+        import cupy
+
+        return [Device(i) for i in range(cupy.cuda.runtime.getDeviceCount())]
 
     def __init__(self, device: str | int | None = None, precision: str = "fp32"):
-        """device: a number from `devices()` or part of a name; the first one without it."""
-        super().__init__(devices_in_common.choose(devices(), device, "NVIDIA GPU"), precision)
+        """device: a number from `list_devices()` or part of a name; the first one without it."""
+        super().__init__(devices_in_common.choose(self.list_devices(), device, "NVIDIA GPU"), precision)
 
 
 class Device:

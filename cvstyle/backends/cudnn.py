@@ -15,43 +15,14 @@ from .base import BIAS, UNPLACED, ReluMask
 from .device.arrays import strides_of
 from .device.convolution import Convolution
 
-PRIORITY = 25  # below cuda, which works wherever this does
-
 _PRECISIONS = ("fp32", "tf32-fast")
 _WORKSPACE = 128 << 20  # most bytes of a plan's workspace
 _OPERANDS = {"conv_fprop": ("image", "weight"), "conv_dgrad": ("loss", "filter")}
 
 
-def problem() -> str | None:
-    """Why this backend cannot be used here, or None."""
-    if cuda.problem():
-        return cuda.problem()
-    command = f"pip install 'cvstyle[{extra()}]'"
-    if importlib.util.find_spec("cudnn") is None:
-        return f"cuDNN's frontend is not installed ({command})"
-    try:
-        import cudnn
-
-        cudnn.backend_version()
-    except Exception as error:  # of many kinds, while it loads cuDNN's libraries
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        return f"cuDNN cannot be loaded: {reason} ({command})"
-    return None
-
-
 def extra() -> str | None:
     """The extra of cvstyle that fits the NVIDIA driver; None without a driver."""
     return {"cuda12": "cudnn12", "cuda13": "cudnn", None: None}[cuda.extra()]
-
-
-def automatic() -> bool:
-    """Whether "auto" may choose this backend: it is there for who asks for it."""
-    return False
-
-
-def devices() -> list[cuda.Device]:
-    """All GPUs, as `cuda.devices`."""
-    return [] if problem() else cuda.devices()
 
 
 class Backend(cuda.Backend):
@@ -62,9 +33,32 @@ class Backend(cuda.Backend):
     """
 
     name = "cudnn"
+    priority = 25  # below cuda, which works wherever this does
+
+    @classmethod
+    def unavailable_because(cls):
+        reason = cuda.Backend.unavailable_because()
+        if reason:
+            return reason
+        command = f"pip install 'cvstyle[{extra()}]'"
+        if importlib.util.find_spec("cudnn") is None:
+            return f"cuDNN's frontend is not installed ({command})"
+        try:
+            import cudnn
+
+            cudnn.backend_version()
+        except Exception as error:  # of many kinds, while it loads cuDNN's libraries
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            return f"cuDNN cannot be loaded: {reason} ({command})"
+        return None
+
+    @classmethod
+    def auto_selectable(cls):
+        """Only where it is asked for."""
+        return False
 
     def __init__(self, device: str | int | None = None, precision: str = "fp32"):
-        """device: a number from `devices()` or part of a name; the first one without it."""
+        """device: a number from `list_devices()` or part of a name; the first one without it."""
         if precision not in _PRECISIONS:
             raise OptionError(
                 f"precision {precision} cannot be had with backend 'cudnn', which has {' and '.join(_PRECISIONS)}; use "
@@ -220,11 +214,11 @@ class CudnnConvolution(Convolution):
 
     @cached_property
     def _filters(self):
-        return self.ops.upload_filters(np.ascontiguousarray(self._weight, np.float32))
+        return self.ops.upload_filters(np.ascontiguousarray(self._source, np.float32))
 
     def _by_cudnn(self, kind, x, shape, pad):
         ops = self.ops
-        geometry = kind, x.shape, self._weight.shape, shape, tuple(pad), self.stride, self.dilation
+        geometry = kind, x.shape, self._source.shape, shape, tuple(pad), self.stride, self.dilation
         y = ops.empty(shape)
         run = lambda plan, index: ops.execute(plan, x, self._filters, y, index)  # noqa: E731
         plan = ops.plan(geometry, run)

@@ -1,9 +1,9 @@
-"""A heap of host memory for arrays: an array that is dropped leaves its place to the next ones.
+"""A heap of host memory for arrays: the memory of a dropped array is reused by later ones.
 
 An iteration asks for the same sizes in the same order as the one before it, so after the first nothing is allocated and
 no page is touched for the first time (page faults of fresh arrays cost as much as a layer). Arrays of different sizes
 share memory: blocks are cut from one contiguous range, at the lowest place that has room, and freed neighbours join.
-The range is address space only; what is resident is what was used (`HostPool.reserved`).
+The range is address space only; resident are the parts that were used (`HostPool.reserved`).
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ import numpy as np
 
 _ALIGN = 64  # a cache line, and the widest vector
 _PAGE = 2 << 20  # a large page
-_LEAST = 64 << 20  # of address space worth reserving
-_CHECK = 32 << 20  # a step of growth at which the system is asked whether there is so much
+_MIN_RANGE = 64 << 20  # bytes of address space worth reserving
+_CHECKED_GROWTH = 32 << 20  # bytes from which on the system is asked whether so much memory is free
 
 
 class _Block:
-    """Memory under one array; NumPy keeps it alive as the array's base, and its end returns the memory."""
+    """Memory of one array; NumPy keeps it alive as the array's base, and its end returns the memory."""
 
     __slots__ = ("__array_interface__", "_place", "_range")
 
     def __init__(self, memory: _Range, place: tuple[int, int], shape: tuple[int, ...], dtype: np.dtype):
-        self._range, self._place = memory, place
+        self._range = memory
+        self._place = place
         self.__array_interface__ = {
             "version": 3, "shape": shape, "typestr": dtype.str, "data": (memory.address + place[0], False),
         }  # fmt: skip
@@ -42,7 +43,7 @@ class _Block:
 
 
 class _Range:
-    """Contiguous address space, and which of it is free: sorted (start, size) holes below `top`, all above it."""
+    """Contiguous address space and its free parts: sorted (start, size) holes below `top`, and everything above it."""
 
     def __init__(self, size: int):
         self._map = mmap.mmap(-1, size + _PAGE, **_PRIVATE)
@@ -53,7 +54,8 @@ class _Range:
         self.address = -(-start // _PAGE) * _PAGE
         self._offset = self.address - start
         self.size = size
-        self.top = self.peak = 0
+        self.top = 0
+        self.peak = 0
         self.holes: list[tuple[int, int]] = []
         self.returned: deque[tuple[int, int]] = deque()
 
@@ -74,7 +76,7 @@ class _Range:
         return self.top - size, size
 
     def collect(self) -> None:
-        """Make holes of what was returned."""
+        """Turn returned memory into holes."""
         while self.returned:
             start, size = self.returned.popleft()
             i = bisect_left(self.holes, (start, size))
@@ -83,7 +85,8 @@ class _Range:
             if i and sum(self.holes[i - 1]) == start:
                 i -= 1
                 before = self.holes.pop(i)
-                start, size = before[0], before[1] + size
+                start = before[0]
+                size += before[1]
             if start + size == self.top:
                 self.top = start
             else:
@@ -93,7 +96,8 @@ class _Range:
         """Give pages that no array uses back to the system."""
         self.collect()
         for start, size in [*self.holes, (self.top, self.peak - self.top)]:
-            first, last = -(-(start + self._offset) // mmap.PAGESIZE), (start + size + self._offset) // mmap.PAGESIZE
+            first = -(-(start + self._offset) // mmap.PAGESIZE)
+            last = (start + size + self._offset) // mmap.PAGESIZE
             if last > first and hasattr(mmap, "MADV_DONTNEED"):
                 self._map.madvise(mmap.MADV_DONTNEED, first * mmap.PAGESIZE, (last - first) * mmap.PAGESIZE)
         self.peak = self.top
@@ -114,7 +118,7 @@ class HostPool:
     def empty(self, shape: tuple[int, ...], dtype) -> np.ndarray:
         """A C-contiguous array of this shape and dtype, aligned to a cache line, contents undefined.
 
-        Raises MemoryError where the system has not so much.
+        Raises MemoryError where the system has less.
         """
         dtype = np.dtype(dtype)
         size = -(-max(1, math.prod(shape)) * dtype.itemsize // _ALIGN) * _ALIGN
@@ -137,8 +141,8 @@ class HostPool:
 
 
 def _reserve(size):
-    """Address space for at least `size` bytes: as much as there is memory, where that is free of charge."""
-    wanted = max(size, _LEAST)
+    """Address space for at least `size` bytes: as much as there is memory, where unused address space costs nothing."""
+    wanted = max(size, _MIN_RANGE)
     if os.name == "posix":
         import resource
 
@@ -155,8 +159,8 @@ def _reserve(size):
 
 
 def _check_available(growth):
-    """Raises MemoryError where the system has not so much: touching the pages would end the process instead."""
-    if growth < _CHECK:
+    """Raises MemoryError where the system has less: touching the pages would end the process instead."""
+    if growth < _CHECKED_GROWTH:
         return
     free = available()
     if free is not None and growth > free:
@@ -164,12 +168,12 @@ def _check_available(growth):
 
 
 def available() -> int | None:
-    """Bytes that the system, or the container that this runs in, has left; None where it does not say."""
+    """Bytes that are free in the system, or in the container of this process; None where that is unknown."""
     return min((n for n in (_meminfo(), _control_group()) if n is not None), default=None)
 
 
-def stated(path: str, key: str) -> int | None:
-    """The bytes that a file such as /proc/meminfo states behind a key; None where it does not."""
+def field_bytes(path: str, key: str) -> int | None:
+    """The bytes that a file like /proc/meminfo states for a key; None where it states none."""
     with suppress(OSError):
         for line in Path(path).read_text().splitlines():
             if line.startswith(key + ":"):
@@ -178,11 +182,11 @@ def stated(path: str, key: str) -> int | None:
 
 
 def _meminfo():
-    return stated("/proc/meminfo", "MemAvailable")
+    return field_bytes("/proc/meminfo", "MemAvailable")
 
 
 def _control_group():
-    """What a container's limit (control groups, version 2) leaves."""
+    """Bytes below a container's limit (control groups, version 2); None without a limit."""
     try:
         limit, used = (Path(f"/sys/fs/cgroup/memory.{name}").read_text().strip() for name in ("max", "current"))
         return None if limit == "max" else int(limit) - int(used)

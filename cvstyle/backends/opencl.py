@@ -10,44 +10,42 @@ import numpy as np
 
 from . import device as devices_in_common
 
-PRIORITY = 20
-
 _ROUNDS = 10  # of a timed function
-
-
-def problem() -> str | None:
-    """Why this backend cannot be used here, or None."""
-    if importlib.util.find_spec("pyopencl") is None:
-        return "PyOpenCL is not installed (pip install 'cvstyle[opencl]')"
-    found, reason = _platforms()
-    if reason:
-        return reason
-    if not any(devices for _, devices in found):
-        return "no OpenCL device was found (a driver of the GPU's maker, or PoCL for a CPU, provides one)"
-    return None
-
-
-def automatic() -> bool:
-    """Whether "auto" may choose this backend: not for a CPU, where others are faster."""
-    return any(d.kind == "gpu" for d in devices())
-
-
-def devices() -> list[Device]:
-    """All devices, GPUs first; `--device N` counts in this order."""
-    if problem():
-        return []
-    found = [Device(d) for _, devices in _platforms()[0] for d in devices]
-    return sorted(found, key=lambda d: d.kind != "gpu")
 
 
 class Backend(devices_in_common.Backend):
     """Operations on one OpenCL device."""
 
     name = "opencl"
+    priority = 20
+
+    @classmethod
+    def unavailable_because(cls):
+        if importlib.util.find_spec("pyopencl") is None:
+            return "PyOpenCL is not installed (pip install 'cvstyle[opencl]')"
+        found, reason = _platforms()
+        if reason:
+            return reason
+        if not any(devices for _, devices in found):
+            return "no OpenCL device was found (a driver of the GPU's maker, or PoCL for a CPU, provides one)"
+        return None
+
+    @classmethod
+    def list_devices(cls):
+        """All devices, GPUs first; `--device N` counts in this order."""
+        if cls.unavailable_because():
+            return []
+        found = [Device(d) for _, devices in _platforms()[0] for d in devices]
+        return sorted(found, key=lambda d: d.kind != "gpu")
+
+    @classmethod
+    def auto_selectable(cls):
+        """Not for a CPU, where others are faster."""
+        return any(d.kind == "gpu" for d in cls.list_devices())
 
     def __init__(self, device: str | int | None = None, precision: str = "fp32"):
-        """device: a number from `devices()` or part of a name; the first one without it."""
-        super().__init__(devices_in_common.choose(devices(), device, "OpenCL device"), precision)
+        """device: a number from `list_devices()` or part of a name; the first one without it."""
+        super().__init__(devices_in_common.choose(self.list_devices(), device, "OpenCL device"), precision)
 
 
 class Device:

@@ -1,7 +1,7 @@
-"""Host threads: one pool, and a BLAS that keeps to the thread that called it.
+"""Host threads: a pool of them, and a BLAS without threads of its own.
 
 A BLAS with threads of its own spins while it waits for them; where OpenCV's threads or another program hold a core,
-one product can then take a hundred times as long (measured: 12 ms → 4.8 s). Work is therefore cut here, and each
+one product can then take a hundred times as long (measured: 12 ms → 4.8 s). Work is therefore split here, and each
 piece calls a BLAS of one thread.
 """
 
@@ -16,7 +16,7 @@ import threadpoolctl
 
 
 def limit(count: int | None) -> None:
-    """Let backends that are made from now on use `count` threads unless they are told otherwise; None: no limit."""
+    """Limit backends made from now on to `count` threads, unless their constructor names a number; None: no limit."""
     global _limit
     _limit = count
 
@@ -56,7 +56,9 @@ class _OneThreadEach:
     """The first of all threads that enters sets the limit, and the last that leaves lifts it."""
 
     def __init__(self):
-        self._lock, self._within, self._limit = threading.Lock(), 0, None
+        self._lock = threading.Lock()
+        self._within = 0
+        self._limit = None
 
     def __enter__(self):
         with self._lock:

@@ -19,10 +19,10 @@ def execute(args) -> int:
     from .. import backends
     from ..backends.device import wgmma_verdict
 
-    best = backends.best("auto")
+    chosen = backends.pick("auto")
     rows = [("backend", "device", "memory", "")]
-    for name, problem, devices in backends.survey():
-        default = best is not None and best.Backend.name == name
+    for name, reason, devices in backends.list_backends():
+        default = chosen is not None and chosen.name == name
         for i, device in enumerate(devices):
             notes = ["the default"] if default and i == 0 else []
             if device.kind == "cpu":
@@ -31,8 +31,8 @@ def execute(args) -> int:
                 verdicts = sorted(wgmma_verdict.known_verdicts(device).items())
                 notes += [f"wgmma with {operand_format}: {verdict}" for operand_format, verdict in verdicts]
             rows.append((name, f"{i}: {device.name}", f"{device.memory / 1e9:.1f} GB", ", ".join(notes)))
-        if problem:
-            rows.append((name, "none", "", f"not used: {problem}"))
+        if reason:
+            rows.append((name, "none", "", f"not used: {reason}"))
         elif not devices:
             rows.append((name, "CPU", "", "the default" if default else ""))
     print(table(rows))

@@ -110,7 +110,7 @@ def _timings(args):
     rows.append(("losses", "", f"{1e3 * (whole - sum(both)):.2f} ms", "", ""))
     total = 4 * sum(step.operations for step in steps) / 2 / whole / 1e9
     rows.append(("in all", *(f"{1e3 * s:.2f} ms" for s in both), f"{total:.0f}", f"{1e3 * whole:.1f} ms an evaluation"))
-    device = ops.device.name if ops.asynchronous else f"{ops.workers.count} threads"
+    device = f"{ops.workers.count} threads" if ops.on_host else ops.device.name
     print(f"{net.definition.name}: {width}×{height}, {ops.name} backend, {device}")
     print(table(rows))
     if ops.autotune:

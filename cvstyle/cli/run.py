@@ -140,6 +140,6 @@ def _conclude(request, result, devices):
     if not request.reports.quiet:
         print(f"{output}: {result.iterations} iterations, loss {result.loss:.6g}, seed {result.seed}")
         for backend in devices:
-            if hasattr(backend, "device"):
+            if not backend.on_host:
                 print(f"{backend.device.name}: {backend.memory_used()}")
     return 0

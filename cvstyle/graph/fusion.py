@@ -61,7 +61,7 @@ def fuse(layer: Layer, following: Layer) -> Layer | None:
         return FusedConvolution(layer, following)
     if following.by_channel:
         if following not in layer.folded:
-            layer.folded[following] = FoldedConvolution(layer, following)
+            layer.folded.setdefault(following, FoldedConvolution(layer, following))  # another thread may be here too
         return layer.folded[following]
     return None
 

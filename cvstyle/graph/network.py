@@ -175,7 +175,7 @@ class Network:
             except ModelError as error:
                 raise ModelError(f"{self.definition.source}: {error}") from None
             layer.replace_max_pooling(self.pooling)
-            self._layers[index] = layer
+            self._layers.setdefault(index, layer)  # another thread may have made it meanwhile
         return self._layers[index]
 
     def prepare(self, index: int, bottoms: list[tuple[int, ...]]) -> None:

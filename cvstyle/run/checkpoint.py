@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 
-from .. import backends, checkpoint, optimize
+from .. import checkpoint, optimize
 from ..errors import CheckpointError, CheckpointWarning
 from ..options import identity
 
@@ -35,7 +35,7 @@ def save(setup, state) -> None:
         entries["average"] = state.average
     entries |= {f"{_STATE}{name}": array for name, array in arrays.items()}
     try:
-        checkpoint.save(path, header, entries, np.asarray if backends.is_host(ops.name) else ops.to_host)
+        checkpoint.save(path, header, entries, np.asarray if ops.on_host else ops.to_host)
         state.checkpointed_at = state.done
     except CheckpointError as error:
         warnings.warn(f"{error}; the run goes on", CheckpointWarning, stacklevel=2)

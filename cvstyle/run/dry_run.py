@@ -8,8 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from ..backends import is_host
-from ..backends import numpy as reference
+from ..backends import reference
 from ..backends.device.dry_run import DryRunBackend
 from ..objective import Objective
 from .loop import Loop, RunState
@@ -29,7 +28,7 @@ def device_memory(setup: Setup, devices: list, size, styles) -> tuple[list[int],
     """
     gc.collect()
     used = {setup.net.ops, *(setup.devices or ()), *setup.program().devices}
-    counting = {ops: DryRunBackend(devices[0] if is_host(ops.name) else ops) for ops in used}
+    counting = {ops: DryRunBackend(devices[0] if ops.on_host else ops) for ops in used}
     on_network = setup.picture_backend is setup.net.ops
     picture_backend = counting[setup.net.ops] if on_network else DryRunBackend(devices[0])
     setup = _resized(setup.on(counting.get, picture_backend), size)

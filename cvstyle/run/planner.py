@@ -86,8 +86,8 @@ class Planner:
         self.setup = setup
         self.program = setup.program()
         self.tile_devices = setup.devices or [setup.net.ops]
-        self.devices = [ops for ops in setup.devices or self.program.devices if not backends.is_host(ops.name)]
-        self.on_host = backends.is_host(setup.net.ops.name)
+        self.devices = [ops for ops in setup.devices or self.program.devices if not ops.on_host]
+        self.on_host = setup.net.ops.on_host
         self._tiles: dict[tuple, list[tiling.Tile]] = {}
         self._state_pictures_of: dict[str, float] = {}
         self.costs = measure(setup, self.program, self.devices)

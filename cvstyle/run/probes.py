@@ -5,11 +5,12 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import NamedTuple
 
 import numpy as np
 
-from .. import backends, process
+from .. import process
 from ..objective import Objective
 
 PROBES = (192, 384)  # sides of the small pictures
@@ -27,13 +28,17 @@ class Costs(NamedTuple):
 
 def measure(setup, program, devices) -> Costs:
     """The costs of a setup; where devices share the tiles, the first device's."""
+    with ExitStack() as stack:
+        for ops in devices:
+            stack.enter_context(ops.without_autotune())  # the shapes of probes do not recur
+        return _costs(setup, program)
+
+
+def _costs(setup, program):
     target_peaks = []
     peaks = []
     baseline = process.resident()
-    tuned = [ops for ops in devices if ops.autotune]
-    for ops in tuned:
-        ops.autotune = False  # the shapes of probes do not recur
-    on_host = any(backends.is_host(ops.name) for ops in program.devices)
+    on_host = any(ops.on_host for ops in program.devices)
     # The first probe packs filters once and for all; a line through two sizes gives the host memory.
     for side in (PROBES[0], *PROBES) if on_host else PROBES[1:]:
         gc.collect()
@@ -44,8 +49,6 @@ def measure(setup, program, devices) -> Costs:
         peaks.append(peak - baseline)
     for ops in program.devices:
         ops.trim()
-    for ops in tuned:
-        ops.autotune = True
     seconds /= PROBES[1] ** 2
     if not on_host:
         return Costs(seconds, process.resident(), _zero, _zero)

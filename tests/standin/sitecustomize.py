@@ -26,4 +26,4 @@ else:
 
     from cvstyle.backends import opencl
 
-    fake_cupy.install(pytest.MonkeyPatch(), opencl.devices()[0])
+    fake_cupy.install(pytest.MonkeyPatch(), opencl.Backend.list_devices()[0])

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from ...errors import DeviceError, OptionError, nearest
+from .. import base
 from . import operands, wgmma_verdict
 from .array import Array, Scalar
 from .arrays import Arrays
@@ -21,13 +22,12 @@ from .reductions import GROUP, Reductions
 from .tuning import Choices
 
 
-class Backend(Arrays, Reductions, Layers, Losses, Optimizers):
-    """The operations that `numpy.Backend` defines, in float32, on one device."""
+class Backend(Arrays, Reductions, Layers, Losses, Optimizers, base.Backend):
+    """Operations in float32 on one device."""
 
     name = "device"
     fuses_pooling = True
     asynchronous = True
-    history_itemsize = 4
     dtype = np.dtype(np.float32)
 
     def __init__(self, device, precision="fp32"):

@@ -42,14 +42,14 @@ class FewChannelsConvolution(Convolution):
     @cached_property
     def _filters(self):
         """(blocks of outputs, channels, side, side, outputs of a block)"""
-        w = self._weight.reshape(-1, _OUTPUTS, *self._weight.shape[1:])
+        w = self._source.reshape(-1, _OUTPUTS, *self._source.shape[1:])
         return self.ops.upload_filters(np.ascontiguousarray(w.transpose(0, 2, 3, 4, 1), np.float32))
 
     @cached_property
     def _rotated_filters(self):
         """(outputs, side, side, channels rounded up to 4), rotated by 180°"""
         w = np.zeros((self.outputs, *self.kernel, 4), np.float32)
-        w[..., : self.inputs] = np.flip(self._weight, (2, 3)).transpose(0, 2, 3, 1)
+        w[..., : self.inputs] = np.flip(self._source, (2, 3)).transpose(0, 2, 3, 1)
         return self.ops.upload_filters(w)
 
     def _forward(self, x, size, pad, epilogue, prologue):

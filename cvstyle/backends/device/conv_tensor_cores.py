@@ -55,11 +55,11 @@ class TensorCoreConvolution(Convolution):
 
     @cached_property
     def _packed_filters(self):
-        return self._uploaded(self._weight, self.ops.split_operands)
+        return self._uploaded(self._source, self.ops.split_operands)
 
     @cached_property
     def _packed_backward_filters(self):
-        return self._uploaded(np.flip(self._weight, (2, 3)).transpose(1, 0, 2, 3), False)
+        return self._uploaded(np.flip(self._source, (2, 3)).transpose(1, 0, 2, 3), False)
 
     def _uploaded(self, weight, split):
         words, abs_max = pack_filters(weight, self.ops.operand_format, split)

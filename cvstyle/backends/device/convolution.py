@@ -7,6 +7,7 @@ from functools import cache, cached_property
 
 import numpy as np
 
+from .. import base
 from ..base import BIAS, RELU, UNPLACED, PoolWinners, ReluMask
 from . import winograd
 from .algorithms import best_algorithm, ranked_algorithms
@@ -16,22 +17,14 @@ _SLACK = 128  # floats after the filters that a block may read
 _TRIAL_SIZE = 8 << 20  # most floats of a map on which orders of sums are timed: enough to fill a device
 
 
-class Convolution:
-    """Convolution with fixed filters on a device; see `numpy.Convolution` for the arguments and methods."""
+class Convolution(base.Convolution):
+    """Convolution with fixed filters on a device."""
 
     supports_offset = True
 
     def __init__(self, ops, weight, bias, stride, dilation, group):
-        self.ops = ops
-        self.stride = stride
-        self.dilation = dilation
-        self.group = group
-        self.kernel = weight.shape[2:]
-        self.extent = tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, dilation, strict=True))
-        self.outputs = weight.shape[0]
-        self.inputs = weight.shape[1] * group
+        super().__init__(ops, weight, bias, stride, dilation, group)
         self.winograd = winograd.fits(weight.shape, stride, dilation, group)
-        self._weight = weight
         self._bias = None if bias is None else ops.asarray(bias)
         self._algorithms = {}  # by direction (1: backward): the algorithm of the last call
         self._used_filters = set()
@@ -40,10 +33,6 @@ class Convolution:
     @property
     def block_size(self):
         return 4 if self.winograd else 1
-
-    def output_size(self, size, pad):
-        """(height, width) of the output for an input of this (height, width)."""
-        return tuple((n + pad[i] + pad[i + 2] - self.extent[i]) // self.stride[i] + 1 for i, n in enumerate(size))
 
     def engine(self, backward=False):
         """Description of the last call's algorithm in this direction, "" before any."""
@@ -79,7 +68,7 @@ class Convolution:
 
     def _grouped(self):
         """(group, outputs, inputs, taps)"""
-        return self._weight.reshape(self.group, self.outputs // self.group, self.inputs // self.group, -1)
+        return self._source.reshape(self.group, self.outputs // self.group, self.inputs // self.group, -1)
 
     def _packed(self, weight):
         """Filters (group, taps, channels, outputs) on the device: channels and outputs rounded up, slack at the end."""

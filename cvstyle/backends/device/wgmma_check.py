@@ -17,7 +17,7 @@ import numpy as np
 from ...errors import DeviceError
 from .. import get
 from ..base import RELU, Epilogue
-from ..numpy import Backend as Exact
+from ..reference import Backend as Exact
 from ..threads import cpu_count
 from .algorithms import Algorithm
 from .conv_problem import PrologueCode

@@ -1,4 +1,4 @@
-/* Gram matrices, reductions, and what else passes over whole arrays. */
+/* Gram matrices, reductions and other passes over whole arrays. */
 
 enum { BLOCK = 1 << 14 };
 
@@ -283,7 +283,7 @@ void NAME(symmetric_panels)(const float *matrix, int64_t size, float factor, flo
     cvstyle_parallel(threads, up(size, LINE), panels_item, &a);
 }
 
-/* Total variation, a row at a time; see numpy.Backend.total_variation */
+/* Total variation, a row at a time; see base/losses.py */
 
 struct variation {
     const float *x;

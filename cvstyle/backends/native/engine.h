@@ -1,21 +1,21 @@
-/* What the engine's parts share: the arguments of its operations and the thread pool.
+/* The interface among the engine's parts: arguments of operations, and the thread pool.
 
    Arrays are float32, feature maps (channels, height, width), contiguous unless strides are given. Every result is
-   computed in one order whatever the number of threads, so it does not depend on it. */
+   computed in one order, independent of the number of threads. */
 
 #ifndef CVSTYLE_ENGINE_H
 #define CVSTYLE_ENGINE_H
 
 #include <stdint.h>
 
-/* A 3×3 convolution of stride 1, with what surrounds it, by Winograd's F(4×4, 3×3). */
+/* A 3×3 convolution of stride 1, with the operations around it, by Winograd's F(4×4, 3×3). */
 struct winograd {
     const float *x;              /* the source; see `source` */
     int64_t channels, height, width;
-    int64_t source;              /* 0: x is the map; 1: masked by `saved`, bits as `keep` writes them; 2: x is the
+    int64_t source;              /* 0: x is the map; 1: masked by `saved`, bits as in `bits_out`; 2: x is the
                                     gradient of a 2×2 max pool of the map, `saved` its winners */
     const void *saved;
-    int64_t saved_y, saved_x;    /* shift_y and shift_x of what wrote `saved`, where source is 1 */
+    int64_t saved_y, saved_x;    /* shift_y and shift_x of the call that wrote `saved`; source 1 */
     int64_t pooled_height, pooled_width; /* of x where source is 2 */
     const float *weight;         /* filter (k, c) is 9 floats at k * output_step + c * input_step; any alignment */
     int64_t outputs, output_step, input_step, flip;
@@ -24,8 +24,8 @@ struct winograd {
     int64_t shift_y, shift_x;    /* how far before the outputs their tiles start; even with a pool */
     float *y;                    /* (outputs, out_height, out_width), or pooled */
     int64_t relu;
-    int64_t pool_height, pool_width; /* 0: no pool; else that of a 2×2 max pool of stride 2 after the ReLU */
-    void *keep;                  /* NULL; or bits of y > 0, (outputs, 4, ⌈tiles/48⌉ · 24 bytes): for each row of
+    int64_t pool_height, pool_width; /* 0: no pool; else the output size of a 2×2 max pool of stride 2 after the ReLU */
+    void *bits_out;              /* NULL; or bits of y > 0, (outputs, 4, ⌈tiles/48⌉ · 24 bytes): for each row of
                                     the 4×4 tiles, in the tiles' order, so that a row of the map is a run of bits;
                                     or, with a pool, uint8 per output: the winner 0..3, 4 where it is not above 0 */
     float *work;
@@ -47,8 +47,8 @@ struct general {
     int64_t plane, row, column;  /* strides of y in floats */
     int64_t out_height, out_width;
     int64_t relu, accumulate;
-    uint8_t *keep;               /* NULL or, per output plane, bits of y > 0 packed into bytes */
-    const uint8_t *mask;         /* NULL or such bits for x; `few` only */
+    uint8_t *bits_out;           /* NULL or, per output plane, bits of y > 0 packed into bytes */
+    const uint8_t *mask;         /* NULL, or bits of this layout for x; `few` only */
     float *work;
     int64_t threads;
 };

@@ -74,9 +74,9 @@ INLINE void product_store(const struct general *a, int64_t output, int64_t first
         y += splat(a->bias[output]);
     if (a->relu)
         y = rectified(y);
-    if (a->keep) {
+    if (a->bits_out) {
         uint32_t bits = positive(y);
-        uint8_t *at = a->keep + output * up(a->out_height * a->out_width, 8) + first / 8;
+        uint8_t *at = a->bits_out + output * up(a->out_height * a->out_width, 8) + first / 8;
         if (VL < 8 && first % 8)
             *at |= bits << 4;
         else
@@ -234,7 +234,7 @@ INLINE void few_taps(int outputs, int nv, int64_t taps, const int64_t *at, const
             store(out + k * out_stride + v * VL, acc[k][v]);
 }
 
-/* The same for one output whose taps fill a grid, FEW_ROWS rows at once, so that what is loaded serves up to `tall`
+/* The same for one output whose taps fill a grid, FEW_ROWS rows at once, so that a vector, once loaded, serves up to `tall`
    rows: loads that are not aligned take longer than the arithmetic. grid: (wide, tall). */
 INLINE void few_grid(int tall, const struct few_run *run, const float *grid, const float *in, float *out)
 {

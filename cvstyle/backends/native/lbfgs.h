@@ -1,6 +1,6 @@
-/* L-BFGS (see optimize/lbfgs.py and numpy.Backend). Pairs are bfloat16, the upper half of a float, in rows of n; behind
-   the rows of changes stands the last gradient, float, since a difference of rounded ones would be noise. Sums are those
-   of PARTS parts of the vectors, whatever the threads. */
+/* L-BFGS (see optimize/lbfgs.py, reference/optimizers.py). Pairs are bfloat16, the upper half of a float, in rows of n;
+   behind the rows of changes stands the last gradient, float, since a difference of rounded ones would be noise. Sums
+   have PARTS parts of the vectors, whatever the threads. */
 
 enum { STRETCH = 2048, PARTS = 64 };
 
@@ -141,7 +141,7 @@ static void history_advance_item(void *context, int64_t part, int64_t thread)
     (void)thread;
 }
 
-/* See numpy.Backend.lbfgs_products. products: (2, rows, 2); work: PARTS · 4 · rows doubles. */
+/* See lbfgs_products in base/optimizers.py. products: (2, rows, 2); work: PARTS · 4 · rows doubles. */
 void NAME(lbfgs_products)(const float *g, const uint16_t *steps, uint16_t *changes, int64_t slot, int64_t rows,
                           int64_t capacity, int64_t n, double *products, double *work, int64_t threads)
 {
@@ -157,9 +157,9 @@ void NAME(lbfgs_products)(const float *g, const uint16_t *steps, uint16_t *chang
     }
 }
 
-/* See numpy.Backend.lbfgs_step. work: PARTS doubles. */
+/* See lbfgs_step in base/optimizers.py. work: PARTS doubles. */
 void NAME(lbfgs_step)(float *x, const float *g, uint16_t *steps, uint16_t *changes, const float *coefficients,
-                      int64_t slot, int64_t rows, int64_t capacity, int64_t n, double longest, double *work,
+                      int64_t slot, int64_t rows, int64_t capacity, int64_t n, double max_norm, double *work,
                       int64_t threads)
 {
     struct history a = history_of((struct history){
@@ -170,7 +170,7 @@ void NAME(lbfgs_step)(float *x, const float *g, uint16_t *steps, uint16_t *chang
     cvstyle_parallel(threads, parts, history_combine_item, &a);
     for (int64_t part = 0; part < parts; part++)
         squares += work[part];
-    if (squares > longest * longest)
-        a.share = longest / __builtin_sqrt(squares);
+    if (squares > max_norm * max_norm)
+        a.share = max_norm / __builtin_sqrt(squares);
     cvstyle_parallel(threads, parts, history_advance_item, &a);
 }

@@ -1,5 +1,5 @@
-/* Pooling over windows of any size that are clipped at the border; see numpy.Backend.max_pool and avg_pool. A plane is
-   an item.
+/* Pooling over windows of any size that are clipped at the border; see max_pool and avg_pool in base/layers.py. A plane
+   is an item.
 
    Each row is split into as many lines as the step is wide, or the kernel where that is narrower: line p has every
    step-th input from p - pad on. So the inputs at one place of the windows of neighbouring outputs are neighbours in a

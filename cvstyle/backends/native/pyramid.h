@@ -1,5 +1,5 @@
-/* Maps at half and at twice the size; see numpy.Backend.halve and add_doubled. A row is an item, in strips of STRIP
-   columns of the smaller map. */
+/* Maps at half and at twice the size; see reference/optimizers.py. A row is an item, in strips of STRIP columns of
+   the smaller map. */
 
 enum { STRIP = 512 };
 

@@ -1,4 +1,4 @@
-/* The engine's threads, and what the processor can do. */
+/* The engine's threads, and the instruction sets of the processor. */
 
 #include <pthread.h>
 #include <sched.h>
@@ -43,7 +43,7 @@ static struct {
 
 static const int64_t OPEN = (int64_t)1 << 32;
 
-/* A thread's own part first, which is the same part of the maps in every layer, then what others have left. */
+/* A thread's own part first, which is the same part of the maps in every layer, then the rest of the others' parts. */
 static void work(int64_t thread)
 {
     for (int64_t i = 0; i < pool.threads; i++) {

@@ -65,7 +65,7 @@ INLINE void filter_column(const vf g[3], vf t[6])
 }
 
 /* The transform of VL filters, frequency f at u + f · stride; flip: of the filters turned by 180°. Where `next` is given,
-   only PANEL lanes lie there, and what a vector has beyond them lies `next` further on. */
+   only PANEL lanes lie there, and further lanes of a vector `next` further on. */
 INLINE void filter_transform(const vf g[9], int64_t flip, float *u, int64_t stride, int64_t next)
 {
     vf t[3][6];
@@ -180,7 +180,7 @@ INLINE void load_row(const struct winograd *a, int64_t c, int64_t y, int64_t x0,
         row[i] = 0;
 }
 
-/* Ask for what load_row will read: a channel's rows are too short for the processor to foresee. */
+/* Prefetch the input of load_row: a channel's rows are too short for the processor to foresee. */
 INLINE void prefetch_row(const struct winograd *a, int64_t c, int64_t y, int64_t x, int64_t n)
 {
     int64_t scale = a->source == 2 ? 2 : 1, rows = a->source == 2 ? a->pooled_height : a->height;
@@ -229,7 +229,7 @@ static void transform_inputs(const struct winograd_run *run, int64_t panel, int6
 {
     const struct winograd *a = run->a;
     enum { AHEAD = 3 };
-    /* Finite, also where nothing is loaded. Aligned here, since Windows starts what threads have of their own at 16. */
+    /* Finite, also where nothing is loaded. Aligned here, since Windows aligns thread-local memory to 16 bytes. */
     static _Thread_local float room[6 * (VL + ROW) + LINE];
     float(*buffer)[VL + ROW] = (void *)(((uintptr_t)room + 63) & ~(uintptr_t)63);
     int64_t first = panel * NR, last = MIN(first + NR, run->tiles);
@@ -297,7 +297,7 @@ INLINE void output_transform(const vf m[6], vf o[4])
     o[3] = splat(AA * A) * difference + splat(BB * B) * outer_difference + m[5];
 }
 
-/* Where up to VL tiles in a row of tiles, or in several, go. */
+/* The places of up to VL tiles, in a row of tiles or in several. */
 struct segment {
     int64_t lane, count, ty, tx;
 };
@@ -314,7 +314,7 @@ INLINE int segments_of(const struct winograd_run *run, int64_t tile, int64_t cou
     return n;
 }
 
-/* Ask for the rows that store_tiles will write. */
+/* Prefetch the rows that store_tiles will write. */
 INLINE void prefetch_tiles(const struct winograd *a, int64_t k, const struct segment *segments, int count)
 {
     for (int s = 0; s < count; s++) {
@@ -342,11 +342,11 @@ INLINE void store_tiles(const struct winograd *a, int64_t k, int64_t tile, vf o[
         };
         UNROLL for (int j = 0; j < 4; j++)
             store(rows[i] + j * VL, row[j]);
-        if (a->keep) {
+        if (a->bits_out) {
             uint64_t bits = 0;
             UNROLL for (int j = 0; j < 4; j++)
                 bits |= (uint64_t)positive(row[j]) << (j * VL);
-            memcpy((uint8_t *)a->keep + (4 * k + i) * line + tile / 2, &bits, VL / 2); /* little-endian */
+            memcpy((uint8_t *)a->bits_out + (4 * k + i) * line + tile / 2, &bits, VL / 2); /* little-endian */
         }
     }
     for (int s = 0; s < count; s++) {
@@ -364,7 +364,7 @@ INLINE void store_tiles(const struct winograd *a, int64_t k, int64_t tile, vf o[
     }
 }
 
-/* The maximum of each 2×2 window, and who won. */
+/* The maximum of each 2×2 window, and its winner. */
 INLINE void store_pooled(const struct winograd *a, int64_t k, vf o[4][4], const struct segment *segments, int count)
 {
     int64_t plane = k * a->pool_height * a->pool_width;
@@ -383,7 +383,7 @@ INLINE void store_pooled(const struct winograd *a, int64_t k, vf o[4][4], const 
         }
         store(rows[i], SHUFFLE(best[0], best[1], LOW));
         store(rows[i] + VL, SHUFFLE(best[0], best[1], HIGH));
-        if (a->keep) {
+        if (a->bits_out) {
             store_bytes(codes[i], SHUFFLE(code[0], code[1], LOW), VL);
             store_bytes(codes[i] + VL, SHUFFLE(code[0], code[1], HIGH), VL);
         }
@@ -395,8 +395,8 @@ INLINE void store_pooled(const struct winograd *a, int64_t k, vf o[4][4], const 
         for (int64_t i = MAX(0, -y); i < height && width > 0; i++) {
             int64_t at = plane + (y + i) * a->pool_width + x + from;
             memcpy(a->y + at, rows[i] + lane, width * sizeof(float));
-            if (a->keep)
-                memcpy((uint8_t *)a->keep + at, codes[i] + lane, width);
+            if (a->bits_out)
+                memcpy((uint8_t *)a->bits_out + at, codes[i] + lane, width);
         }
     }
 }
@@ -453,7 +453,7 @@ static void transform_outputs(const struct winograd_run *run, int64_t panel, int
     }
 }
 
-/* The two ways */
+/* The two schedules */
 
 static void filters_item(void *context, int64_t item, int64_t thread)
 {
@@ -520,7 +520,7 @@ static void outputs_item(void *context, int64_t item, int64_t thread)
     (void)thread;
 }
 
-/* All of a group of outputs by one thread, so that its filters, most of what is read, stay in the caches of one core. */
+/* A group of outputs by one thread, so that its filters, most of the memory read, stay in the caches of one core. */
 static void group_item(void *context, int64_t item, int64_t thread)
 {
     struct winograd_run run = *(const struct winograd_run *)context;

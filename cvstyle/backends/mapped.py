@@ -1,4 +1,4 @@
-"""Host memory that is backed by files: what a picture and its optimiser keep may then be larger than the memory."""
+"""Host memory backed by files: the state of a picture and its optimiser may be larger than the memory."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import numpy as np
 
 from .memory import HostPool
 
-_LEAST = 1 << 20  # bytes of an array for which a file is worth it
+_MIN_SIZE = 1 << 20  # bytes of an array from which on a file is worth it
 
 
-class FilePool(HostPool):
-    """Large arrays are nameless temporary files in a folder, mapped into memory, where the system keeps what fits."""
+class MappedPool(HostPool):
+    """Large arrays are nameless temporary files in a folder, mapped into memory; the system keeps as much as fits."""
 
     def __init__(self, folder: str):
         super().__init__()
         self.folder = folder
 
     def empty(self, shape, dtype):
-        """An array as `HostPool.empty` gives. Raises MemoryError where the folder has not so much room."""
+        """An array as `HostPool.empty` gives. Raises MemoryError where the folder has less room."""
         dtype = np.dtype(dtype)
         size = math.prod(shape) * dtype.itemsize
-        if size < _LEAST:
+        if size < _MIN_SIZE:
             return super().empty(shape, dtype)
         try:
             with tempfile.TemporaryFile(dir=self.folder) as file:

@@ -1,4 +1,4 @@
-"""What a backend promises: the records that layers, fusion and backends exchange about a convolution."""
+"""The records that layers, fusion and backends exchange about a convolution."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Size = tuple[int, int]  # (height, width)
 
 
 class BlockGrid(NamedTuple):
-    """The place of a window's map in that of the picture, by which a convolution rounds as it does for the picture.
+    """The place of a window's map in the picture's map, by which a convolution rounds as it does for the picture.
 
     offset: number of positions, (vertical, horizontal), by which the first block of outputs starts before the map.
     full_map: (height, width) of the picture's map, which decides the order of sums; None: no order is prescribed.
@@ -40,7 +40,7 @@ RELU = Epilogue(relu=True, saves=True)
 class ReluMask(NamedTuple):
     """Prologue of a gradient: one bit per output of the ReLU, set where it was positive.
 
-    bits: an array in the backend's own layout. offset: that of the block grid, where the layout is by blocks.
+    bits: an array in the backend's own layout. offset: of the block grid, where the layout is by blocks.
     """
 
     bits: Any
