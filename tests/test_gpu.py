@@ -18,7 +18,7 @@ from cvstyle.backends.device.tuning import Choices
 
 
 class Nothing:
-    name, driver, units, errors = "no device", "1", 1, ()
+    name, driver, multiprocessors, errors = "no device", "1", 1, ()
     synchronize = staticmethod(lambda: None)
 
 
