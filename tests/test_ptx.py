@@ -287,7 +287,7 @@ def test_gram(device, monkeypatch, shape):
 def test_replays_find_the_counters_as_they_were(device, monkeypatch):
     """Launches whose last group finishes: the bytes of a second launch for the rest, also when they are replayed."""
     x, y, target = (device.asarray(noise(*shape)) for shape in ((1, 3, 90, 101), (1, 3, 90, 101), (3, 3)))
-    monkeypatch.setattr(device.device, "units", 132)
+    monkeypatch.setattr(device.device, "multiprocessors", 132)
     results = []
 
     def work():
