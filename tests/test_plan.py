@@ -43,7 +43,8 @@ print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM"
 @pytest.mark.parametrize("backend, more", [
     ("numpy", []), ("opencv", ["--tile-size", 448]), ("native", ["--optimizer", "adam"]),
     ("native", ["--style-scale", 1.7]),
-    ("native", ["--gpu", "0,1", "--tile-size", 448, "--model", "wavelet"]), ("numpy", ["--gpu", "0,1", "--split", "layers"]),
+    ("native", ["--gpu", "0,1", "--tile-size", 448, "--model", "wavelet"]),
+    ("numpy", ["--gpu", "0,1", "--split", "layers"]),
 ], ids=str)  # fmt: skip
 def test_predicted_peak_is_the_measured_one(pictures, tmp_path, backend, more):
     """Of a process of its own, within 15 %."""
