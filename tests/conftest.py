@@ -10,7 +10,9 @@ import atexit
 import json
 import os
 import shutil
+import signal
 import tempfile
+import threading
 import time
 
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
@@ -25,8 +27,13 @@ import pytest  # noqa: E402
 
 from cvstyle.backends import threads  # noqa: E402
 
-pocl.prepare(optimized=False)  # first, since it keeps PoCL's own cache where it is
+KEPT = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+KEPT = os.environ.setdefault("CVSTYLE_TEST_KEPT", os.path.join(KEPT, "cvstyle-tests"))
+"""What compilers make for tests, which stays between runs."""
+pocl.prepare(os.path.join(KEPT, "pocl"))
 threads.limit(SHARE)  # before test modules make backends
+if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # workers ignore it, and so would programs of theirs
 
 
 def use_a_cache_of_its_own():

@@ -1,18 +1,26 @@
-"""CUDA's run-time compiler through ctypes: compiles a source for a GPU that is not there, and says what it uses."""
+"""CUDA's run-time compiler through ctypes: compiles a source for a GPU that is not there, and says what it uses.
+
+What it makes is kept between runs in the folder that CVSTYLE_TEST_KEPT names, and removed after a month without use.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import importlib.util
+import os
 import re
 import struct
+import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import pytest
+
+from cvstyle import paths
 
 
 @dataclass
@@ -37,11 +45,9 @@ def library(version=None):
     return ctypes.CDLL(str(paths[0])) if paths else None
 
 
-def each(function, jobs):
-    """function(*job) for all of them, in two threads, since the compiler leaves the interpreter alone."""
-    with ThreadPoolExecutor(2) as threads:
-        for _ in threads.map(lambda job: function(*job), jobs):
-            pass
+def in_turn(number: int) -> int | None:
+    """The version of CUDA to compile job `number` with: the newest for every other one, where it is installed."""
+    return NEWEST if number % 2 and library(NEWEST) else None
 
 
 def compile_source(source: str, options: tuple[str, ...], architecture: str, version=None) -> dict[str, Usage]:
@@ -61,11 +67,43 @@ def compile_to_ptx(source: str, options: tuple[str, ...], architecture: str) -> 
 
 
 def _compiled(source, options, architecture, form="CUBIN", version=None):
-    """(log, what was made: machine code as an ELF file)"""
-    nvrtc, program = library(version), ctypes.c_void_p()
+    """(log, what was made: machine code as an ELF file), from an earlier run where it is kept."""
+    nvrtc = library(version)
     if nvrtc is None:
         name = f"CUDA {version}'s compiler" if version else "CUDA's compiler"
         pytest.skip(f"{name} is not installed (it comes with the extra 'test' on Linux on x86-64)")
+    kept, compiler = _kept(), os.stat(nvrtc._name)
+    key = repr((nvrtc._name, compiler.st_size, compiler.st_mtime, source, options, architecture, form))
+    path = kept and kept / hashlib.sha256(key.encode()).hexdigest()
+    if path is None or not path.exists():
+        log, image = _newly_compiled(nvrtc, source, options, architecture, form)
+        if path:
+            paths.write(path, log.encode() + _END + image)
+        return log, image
+    os.utime(path)
+    log, _, image = path.read_bytes().partition(_END)
+    return log.decode(), image
+
+
+_END = b"\0end of the log\0"
+
+
+@cache
+def _kept():
+    """The folder of what was made, without what has not been used for a month; None where nothing is kept."""
+    if "CVSTYLE_TEST_KEPT" not in os.environ:
+        return None
+    folder = Path(os.environ["CVSTYLE_TEST_KEPT"], "nvrtc")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        with suppress(OSError):  # another worker may have been faster
+            if path.stat().st_mtime < time.time() - 30 * 24 * 3600:
+                path.unlink()
+    return folder
+
+
+def _newly_compiled(nvrtc, source, options, architecture, form):
+    program = ctypes.c_void_p()
     nvrtc.nvrtcGetErrorString.restype = ctypes.c_char_p
     result = nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None)
     assert result == 0, nvrtc.nvrtcGetErrorString(result)

@@ -23,12 +23,15 @@ import platform
 from pathlib import Path
 
 
-def prepare(optimized: bool = True) -> None:
-    """Choose PoCL's devices, its compiler's options and its cache, and name a processor that it does not know."""
+def prepare(tests: str | None = None) -> None:
+    """Choose PoCL's devices, its compiler's options and its cache, and name a processor that it does not know.
+
+    tests: the folder for kernels that are compiled without optimisations; None: with them, to where PoCL keeps others.
+    """
     os.environ.setdefault("POCL_DEVICES", "basic basic")
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    os.environ.setdefault("POCL_CACHE_DIR", os.path.join(cache, "pocl", "kcache" if optimized else "cvstyle-tests"))
-    if not optimized:
+    os.environ.setdefault("POCL_CACHE_DIR", tests or os.path.join(cache, "pocl", "kcache"))
+    if tests:
         os.environ.setdefault("POCL_EXTRA_BUILD_FLAGS", "-cl-opt-disable")
     spec = importlib.util.find_spec("pyopencl")
     found = sorted(Path(spec.origin).parent.glob(".libs/libpocl*.so*")) if spec else []

@@ -91,6 +91,7 @@ LONG = 4095  # needs two words of every kind
 @pytest.mark.parametrize("tile, split, shape, outputs", [
     (on_gpu if i in (0, 3, 4) and j == 0 else pytest.param)(*way, *SHAPES[(i + j) % 5])
     for i, way in enumerate([*zip(mma.MMA_BLOCKS, (1, 2, 1, 2, 2)), (mma.MMA_BLOCKS[1], 1)]) for j in (0, 2)
+    if i < 2 or j == 0
 ], ids=str)  # fmt: skip
 def test_convolution_is_exact_on_integers(backends, monkeypatch, tile, split, shape, outputs):
     check_integers(backends["tf32-fast"], monkeypatch, tile, split, shape, outputs)
@@ -403,7 +404,7 @@ def test_windows_have_the_bits_of_the_picture(backends, monkeypatch, precision):
 
     monkeypatch.setattr(conv_tensor_cores, "best_algorithm", chosen)
     net = Network(nets.vgg(19, 4, (64, 64), classifier=False), backends[precision])
-    check_features(net, ["relu1_2", "relu2_1", "relu3_1"], (76, 33), 56)
+    check_features(net, ["relu1_2", "relu2_1"], (56, 21), 40)
 
 
 @pytest.mark.gpu
@@ -430,7 +431,7 @@ KERNELS = [
 
 
 def name_of(value):
-    return value if isinstance(value, str) else "-".join(str(number) for _, number in value)
+    return "-".join(str(number) for _, number in value) if isinstance(value, tuple) else None
 
 
 HOPPER_KERNELS = [
@@ -461,9 +462,14 @@ def check_compiled(name, defines, architecture, version=None):
             assert usage.registers * 128 * 4 <= 65536
 
 
-@pytest.mark.parametrize("name, defines", KERNELS, ids=name_of)
-def test_hopper_runs_every_kernel_on_tensor_cores(name, defines):
-    check_compiled(name, defines, "sm_90")
+@pytest.mark.parametrize("turn, name, defines", [
+    (number, *kernel) for number, kernel in enumerate(KERNELS)
+], ids=name_of)  # fmt: skip
+def test_hopper_runs_every_kernel_on_tensor_cores(turn, name, defines):
+    """By one compiler; every third kernel for Ampere by the other."""
+    check_compiled(name, defines, "sm_90", nvrtc.in_turn(turn))
+    if turn % 3 == 0:
+        check_compiled(name, defines, "sm_80", nvrtc.in_turn(turn + 1))
 
 
 def check_wgmma(defines, version=None):
@@ -484,19 +490,9 @@ def check_wgmma(defines, version=None):
     assert codes[BARRIER] == 6 + reduction + 2 * values["PLUS"]
 
 
-@pytest.mark.parametrize("defines", HOPPER_KERNELS, ids=name_of)
-def test_hoppers_instruction_is_what_the_compiler_makes(defines):
-    check_wgmma(defines)
-
-
-@pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_90a"])
-def test_the_newest_compiler_makes_the_same_of_them(architecture):
-    """Of every kernel for Hopper; for Ampere of some."""
-    if architecture == "sm_90a":
-        nvrtc.each(check_wgmma, [(defines, nvrtc.NEWEST) for defines in HOPPER_KERNELS])
-    else:
-        kernels = KERNELS if architecture == "sm_90" else KERNELS[1::3]
-        nvrtc.each(check_compiled, [(*kernel, architecture, nvrtc.NEWEST) for kernel in kernels])
+@pytest.mark.parametrize("turn, defines", list(enumerate(HOPPER_KERNELS)), ids=name_of)
+def test_hoppers_instruction_is_what_the_compiler_makes(turn, defines):
+    check_wgmma(defines, nvrtc.in_turn(turn))
 
 
 def test_marks_are_not_waited_for_one_by_one():
@@ -507,11 +503,6 @@ def test_marks_are_not_waited_for_one_by_one():
         codes = nvrtc.compile_to_instructions(compiler.source("cuda/convolution"), options, "sm_90")[1]
         branches.append(codes["convolution"][BRANCH])
     assert max(branches[1:]) <= branches[0] + 8  # 14 and 33 more once
-
-
-@pytest.mark.parametrize("name, defines", KERNELS[::3], ids=name_of)
-def test_ampere_runs_them_too(name, defines):
-    check_compiled(name, defines, "sm_80")
 
 
 @pytest.mark.parametrize("backend, precision, message", [
@@ -535,14 +526,14 @@ def test_half_precision_does_not_overflow(backends, monkeypatch):
     net = nets.vgg(19, 4, (40, 56), classifier=False)
     net.weights["conv1_1"][0] = net.weights["conv1_1"][0] * np.float32(1e3)
     pictures = [noise(3, *size, seed=i) * 60 for i, size in enumerate([(40, 56), (33, 50), (40, 56)])]
-    layers = {"content_layers": ["relu3_1"], "style_layers": ["relu1_1", "relu2_1", "relu3_1"]}
+    layers = {"content_layers": ["relu2_1"], "style_layers": ["relu1_1", "relu2_1"]}
     results = {}
     for name, ops in (("exact", EXACT), *((word, backends[word]) for word in operands.FORMATS)):
         objective = Objective(Network(net, ops), pictures[0], pictures[1:2], tv_weight=0, **layers)
         results[name] = objective(pictures[2].astype(np.float64))
         if name == "exact":
-            features = Network(net, ops).program(["relu3_1"]).forward(ops.asarray(pictures[2][None]), needs_grad=False)
-            assert np.max(features["relu3_1"]) > 65504
+            features = Network(net, ops).program(["relu2_1"]).forward(ops.asarray(pictures[2][None]), needs_grad=False)
+            assert np.max(features["relu2_1"]) > 65504
     loss, exact = results.pop("exact")
     for ours, gradient in results.values():
         assert ours == pytest.approx(loss, rel=2e-3)

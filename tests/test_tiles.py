@@ -255,9 +255,9 @@ def test_a_tile_as_large_as_the_picture_changes_nothing():
 def test_memory_is_that_of_a_tile():
     """What the pool holds for a picture four times as large grows by the picture's own arrays, no more."""
     held = []
-    for size in ((360, 360), (720, 720)):
+    for size in ((270, 270), (540, 540)):
         ops = Backend(threads=1)
-        objective = evaluate(vgg(ops, 8), size, 240, **DEEP | {"content_layers": []})[2]
+        objective = evaluate(vgg(ops, 16), size, 200, **DEEP | {"content_layers": []})[2]
         x = ops.asarray(noise(1, 3, *size))
         ops.trim()
         objective.evaluate(x)

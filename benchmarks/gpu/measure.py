@@ -244,6 +244,8 @@ def largest(s: Settings, emit):
     net = Network(definition, s.ops())
     p = problem(net.layer_names, size, square=True)
     p.style = problem(net.layer_names, min(size, 1024)).style
+    if s.dry:  # windows for the deeper layers would take a CPU a minute
+        p.content_layers, p.style_layers = ["relu2_2"], ["relu1_1", "relu3_1"]
     planned = dry_run.DryRunBackend(net.ops)
     dry = objective(Network(definition, planned), p, tile_size=s.tile)
     dry.evaluate(planned.zeros((1, *p.content.shape)))

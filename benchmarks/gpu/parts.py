@@ -51,8 +51,8 @@ def quick(dry: bool) -> list[Part]:
         part.limit *= 10
     for step in (step for part in parts for step in part.steps if dry):
         step.limit *= 10
-        sizes = {"iterations": [48, 64], "largest": [400]}.get(step.section, [64])
-        step.settings = {**step.settings, "sizes": sizes, "tile": 320}
+        sizes = {"iterations": [48, 64], "largest": [160]}.get(step.section, [64])
+        step.settings = {**step.settings, "sizes": sizes, "tile": 112}
     return parts
 
 
