@@ -93,8 +93,9 @@ class DevicePass:
         program = self.net.program([name for name in self._losses_at if name in layers], same_blocks_as=self.program)
         for tile in self.tiles:
             rows, columns = (slice(a, a + n) for a, n in zip(tile.window.start, tile.window.shape))
-            window = self.ops.asarray(content[None, :, rows, columns])
-            features = program.forward(window, needs_grad=False, region=Region(tile.window.start, self.size))
+            region = Region(tile.window.start, self.size)
+            # No name for the window, which would keep its memory.
+            features = program.forward(self.ops.asarray(content[None, :, rows, columns]), False, region=region)
             for name, feature_map in features.items():
                 for _, view in self._views(tile, name, feature_map):
                     for loss in self._losses_at[name]:

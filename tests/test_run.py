@@ -381,7 +381,8 @@ def test_a_blas_has_one_thread_while_anyone_needs_it_so():
 def test_a_job_in_another_process_has_the_same_bytes(files):
     jobs = [job(files), job(files, optimizer="lbfgsb", init=None, init_image=ARRAY)]
     jobs.append(replace(jobs[0], content=ARRAY, styles=[images.as_picture(ARRAY), Image.fromarray(ARRAY)]))
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, threads.limit, (threads.cpu_count(),)) as pool:
         assert same(pool.map(Job.run, jobs), [job.run() for job in jobs]) == [True] * 3
 
 
