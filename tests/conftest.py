@@ -1,7 +1,8 @@
 """What several tests share: a cache folder that is not the user's, and the device that the kernels run on.
 
-`make test` spreads the tests over one worker per processor (pytest-xdist). Each worker then has its share of the
-processors, so that threads do not wait for each other. `make test-quick` runs the first case of each test.
+`make test` spreads the tests over one worker per processor (pytest-xdist). Each worker, with the programs that it
+starts, keeps to its share of the processors, so that threads do not wait for each other and the bytes are the same in
+all its processes. `make test-quick` runs the first case of each test.
 """
 
 from __future__ import annotations
@@ -16,10 +17,9 @@ import threading
 import time
 
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
-SHARE = max(1, (os.cpu_count() or 1) // WORKERS) if WORKERS > 1 else None
-"""Threads of a worker; None: no limit."""
-if SHARE:
-    os.environ["OPENBLAS_NUM_THREADS"] = str(SHARE)  # read when NumPy is imported
+if WORKERS > 1 and hasattr(os, "sched_setaffinity"):  # before NumPy is imported, whose BLAS counts its threads then
+    share = sorted(os.sched_getaffinity(0))[int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")) :: WORKERS]
+    os.sched_setaffinity(0, share or os.sched_getaffinity(0))
 
 import launches  # noqa: E402
 import pocl  # noqa: E402
@@ -31,7 +31,6 @@ KEPT = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
 KEPT = os.environ.setdefault("CVSTYLE_TEST_KEPT", os.path.join(KEPT, "cvstyle-tests"))
 """What compilers make for tests, which stays between runs."""
 pocl.prepare(os.path.join(KEPT, "pocl"))
-threads.limit(SHARE)  # before test modules make backends
 if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # workers ignore it, and so would programs of theirs
 
@@ -118,7 +117,7 @@ def pytest_runtest_call(item):
 def no_limit_of_threads_stays():
     """A command line's --threads holds for its process, which the tests share."""
     yield
-    threads.limit(SHARE)
+    threads.limit(None)
 
 
 def pytest_terminal_summary(terminalreporter, config):
