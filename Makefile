@@ -1,6 +1,6 @@
 # make demo: install cvstyle into .venv and stylise the bundled photograph into out.png
 # make test: install what the tests need as well, and run them, on all processors (make test WORKERS=0: in one process)
-# make test-quick: the first case of each test, in a minute
+# make test-quick: the first case of each test, without those that take long
 # make smoke: try the wheel in a new environment of every Python from 3.10 on that is on this machine, in about a minute
 # make wheels: for Linux, macOS and Windows, with the engine compiled, into dist/
 # make bench: the benchmarks (PyTorch is used beside cvstyle where it is installed)

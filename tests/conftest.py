@@ -88,8 +88,20 @@ def compile_beforehand(backend):
         CHOSEN.beforehand += f" in {time.perf_counter() - start:.1f} s"
 
 
+LEFT_OUT = {  # of --quick: files of programs for GPUs, and tests that take five seconds or more
+    "test_gpu.py", "test_gpu_report.py", "test_ptx.py", "test_selfcheck.py", "test_wheels.py", "test_smoke.py",
+    "test_a_recorded_iteration_has_the_bits_of_its_launches", "test_an_iteration_is_recorded_once_and_replayed",
+    "test_any_convolution", "test_any_damage_to_a_checkpoint_is_found", "test_half_precision_does_not_overflow",
+    "test_features_that_count_have_the_bits_of_the_whole_picture", "test_memory_is_that_of_a_tile",
+    "test_hoppers_instruction_is_exact_on_integers", "test_numbers_that_are_not_finite_replace_no_checkpoint",
+    "test_predicted_peak_is_the_measured_one", "test_predicted_peak_of_devices", "test_random_graphs",
+    "test_shares_may_be_uneven_or_empty", "test_windows_add_up_in_the_order_that_was_fastest_for_the_picture",
+    "test_tiles_that_a_scale_cannot_be_cut_into_are_refused_before_the_first",
+}  # fmt: skip
+
+
 def pytest_addoption(parser):
-    parser.addoption("--quick", action="store_true", help="the first case of each test, without those marked slow")
+    parser.addoption("--quick", action="store_true", help="the first case of each test, without those that take long")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -97,8 +109,9 @@ def pytest_collection_modifyitems(config, items):
         return
     first = {}
     for item in items:
-        if item.get_closest_marker("slow") is None:
-            first.setdefault((item.path, getattr(item, "originalname", item.name)), item)
+        name = getattr(item, "originalname", item.name)
+        if not {item.path.name, name} & LEFT_OUT:
+            first.setdefault((item.path, name), item)
     chosen = set(first.values())
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = first.values()
