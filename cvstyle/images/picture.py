@@ -15,12 +15,20 @@ PROFILE = 34675  # TIFF tag of the colour profile
 class Picture:
     """A picture. rgb: (H, W, 3) float32, 0..255; alpha: (H, W) float32, 0..1, or None; icc: colour profile, or None.
 
-    Values of rgb outside 0..255 are clipped only in files. Comparison is by identity.
+    full_size: (height, width) in the file, if the picture was reduced on reading. remarks: sentences for the user about
+    decisions made on reading. Values of rgb outside 0..255 are clipped only in files. Comparison is by identity.
     """
 
     rgb: np.ndarray
     alpha: np.ndarray | None = None
     icc: bytes | None = field(default=None, repr=False)
+    full_size: tuple[int, int] | None = None
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def proportions(self) -> tuple[int, int]:
+        """The size to which sizes of a run are proportional: that of the file."""
+        return self.full_size or self.size
 
     @property
     def size(self) -> tuple[int, int]:

@@ -8,25 +8,43 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from ..errors import ImageError
 from .picture import PROFILE, Picture, from_samples
+from .resize import resize
+
+Fit = Callable[[int, int], tuple[int, int]]
+"""(height, width) of a file's picture, upright → the size needed of it."""
 
 _ORIENTATION = 274  # tags of TIFF and EXIF
 _BITS_PER_SAMPLE = 258
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def read(path: str | os.PathLike) -> Picture:
+def read(path: str | os.PathLike, fit: Fit | None = None) -> Picture:
     """Read a picture and apply its EXIF orientation.
 
+    fit: the size needed; a larger picture is reduced to it. None: the picture's own.
     Grey, palette, CMYK, 8-bit, 16-bit and float files are converted without rounding. Raises ImageError.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns about unusual metadata
-        return _read(path)
+        return reduced(_read(path), fit)
+
+
+def reduced(picture: Picture, fit: Fit | None) -> Picture:
+    """The picture, or one reduced to the size needed of it."""
+    size = fit(*picture.size) if fit else picture.size
+    if size == picture.size or any(new > old for new, old in zip(size, picture.size)):
+        return picture
+    alpha = picture.alpha
+    if alpha is not None:
+        alpha = resize(alpha[..., None], size)[..., 0]
+    return replace(picture, rgb=resize(picture.rgb, size), alpha=alpha, full_size=picture.proportions)
 
 
 def _read(path):

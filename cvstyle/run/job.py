@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -85,14 +86,26 @@ class Job:
                 f"a network knows its pictures already; give {' and '.join(given)} to load_network instead"
             )
         files = None if self.network is not None else zoo.files_of(self.proto, self.model)
-        content = images.as_picture(self.content, "content")
-        styles = [images.as_picture(style, f"style {number}") for number, style in enumerate(styles, 1)]
-        start = images.as_picture(self.options.init_image, "init_image") if self.options.init_image else None
+        content, styles, start = self._pictures(styles)
         devices = [backends.get(device) for device in listed(self.devices or [])]
         if not devices and self.network is None:
             devices = self.compute.devices(self.options)
         net = load_network(*files, devices[0], **self.options.convention) if files else self.network
         return Setup(net, content, styles, start, self.options, devices)
+
+    def _pictures(self, styles):
+        """The content, the styles and the picture to start from, at the largest sizes that the run needs."""
+        options = self.options
+        side = options.schedule(1)[-1][0]
+
+        def fit(longest):
+            return lambda height, width: images.target_size(height, width, longest, options.compat)
+
+        content = images.as_picture(self.content, "content", fit(side))
+        style_fit = fit(math.ceil(options.style_scale * side))
+        pictures = [images.as_picture(style, f"style {number}", style_fit) for number, style in enumerate(styles, 1)]
+        start = options.init_image
+        return content, pictures, images.as_picture(start, "init_image", fit(side)) if start else None
 
     def _styles(self):
         """The styles as a list, from a list, one style, or a comma list of paths."""

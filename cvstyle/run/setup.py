@@ -70,7 +70,7 @@ class Setup:
     @property
     def remarks(self) -> list[str]:
         """One line for each decision that may surprise."""
-        remarks = []
+        remarks = [line for picture in (self.content, *self.styles) for line in picture.remarks]
         convention = self.net.convention
         chosen = self.chosen_layers
         if convention != IMAGENET:
@@ -214,7 +214,7 @@ class Setup:
         return True
 
     def _size(self, picture, longest):
-        return images.target_size(*picture.rgb.shape[:2], longest, compat=self.options.compat)
+        return images.target_size(*picture.proportions, longest, compat=self.options.compat)
 
     def _loss_settings(self):
         """The losses' settings from the options or the network; losses have defaults of their own for the rest."""
