@@ -7,8 +7,9 @@ import os
 import numpy as np
 
 from ..errors import ImageError
+from .formats import pillow
 from .picture import Picture, from_samples
-from .read import Fit, from_pillow, read
+from .read import Fit, decoding, picture_of, read
 
 
 def as_picture(thing, role: str = "picture", fit: Fit | None = None) -> Picture:
@@ -33,21 +34,16 @@ def as_picture(thing, role: str = "picture", fit: Fit | None = None) -> Picture:
     from PIL import Image
 
     if isinstance(thing, Image.Image):
-        return _from_pillow(thing, role)
+        return _from_pillow(thing, role, fit)
     kind = type(thing).__name__
     raise ImageError(f"{role}: {kind} is no picture; give a path, a Picture, a Pillow image or an array (H, W, 3)")
 
 
-def _from_pillow(image, role):
+def _from_pillow(image, role, fit):
     if 0 in image.size:
         raise ImageError(f"{role}: the Pillow image is empty; its size is {image.width}×{image.height}")
-    if image.mode in ("I", "F"):
-        raise ImageError(f"{role}: Pillow's mode {image.mode} does not say what is white; convert it to RGB")
-    try:
-        return from_pillow(image)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        cause = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"{role}: Pillow cannot decode its image ({cause}); open it again") from None
+    with decoding(role, "Pillow cannot decode its image ({}); open it again"):
+        return picture_of(pillow.of_image(image, role), role, fit)
 
 
 def _from_array(array, role):
