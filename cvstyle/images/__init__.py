@@ -8,7 +8,7 @@ from __future__ import annotations
 from .accept import as_picture
 from .colour import deprocess, original_colors, preprocess
 from .picture import Picture, png
-from .read import read
+from .read import read, read_size, reading_memory
 from .resize import padded_size, resize, target_size
 from .write import EXTENSIONS, check_writable, read_metadata, write
 
@@ -24,6 +24,8 @@ __all__ = [
     "preprocess",
     "read",
     "read_metadata",
+    "read_size",
+    "reading_memory",
     "resize",
     "target_size",
     "write",

@@ -114,7 +114,7 @@ def _source_of_page(file, page, name, described, remarks):
 
     white = samples.full
     return Source(
-        samples.size, mode, strips, lambda *_: samples.memory, alpha, **numbers, opaque=white,
+        samples.size, mode, strips, samples.memory, alpha, **numbers, opaque=white,
         orientation=_tag(page, _ORIENTATION, 1), icc=_profile(page), remarks=[*remarks, *more],
     )  # fmt: skip
 
