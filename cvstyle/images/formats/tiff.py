@@ -10,6 +10,7 @@ import numpy as np
 from ...errors import ImageError
 from ..picture import PROFILE
 from ..source import Source
+from . import pillow
 from .tiff_samples import Samples
 
 _GREY_INVERTED = 0  # photometric interpretations
@@ -35,6 +36,8 @@ _INK_SET = 332
 _SMIN = 340
 _SMAX = 341
 _DEPTH = 32997
+_OLD_JPEG = 6  # compressions
+_JPEGS = (7, 33005, 34712, 50001)
 _REDUCED = 1  # bits of the subfile's type
 _PART_MASK = 4
 _ASSOCIATED = 1  # kinds of an extra channel
@@ -94,6 +97,12 @@ def _tag(page, code, default=None):
 
 def _source_of_page(file, page, name, described, remarks):
     photometric = int(page.photometric)
+    if (photometric == _YCBCR or int(page.compression) == _OLD_JPEG) and int(page.compression) not in _JPEGS:
+        if page.parent.pages[page.index] is not page:
+            raise ImageError(f"{name}: the largest page of this TIFF cannot be read; save it as RGB of 16 bits")
+        source = pillow.tiff_page(file, name, page.index)
+        source.remarks += remarks
+        return source
     mode, colours = _MODES.get(photometric, ("", 0))
     if not mode:
         kind = getattr(page.photometric, "name", photometric)
