@@ -5,6 +5,7 @@ Each field is an `option(...)` (see `fields`), the record from which parser, che
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -163,9 +164,11 @@ class Options(*reversed(losses.options())):
     """
 
     image_size: int = option(
-        512, "longest side of the result in pixels (default: %(default)s)", PICTURES, metavar="N",
-        limits=POSITIVE, unit="pixels",
+        512, "longest side of the result in pixels (default: %(default)s), or original: the photograph's own", PICTURES,
+        kind=fields.SIZE, metavar="N|original", limits=Limits("a number of pixels, or original, is needed", low=0),
+        unit="pixels",
     )  # fmt: skip
+    """0, or "original": that of the content, which `for_content` sets."""
     style_scale: float = option(
         1, "size of the styles relative to the result (default: %(default)s)", PICTURES, metavar="X",
         limits=POSITIVE, identity=True,
@@ -330,7 +333,13 @@ class Options(*reversed(losses.options())):
         if self.checkpoint:
             checkpoint.check_writable(self.checkpoint, self.resume)
 
+    def for_content(self, size: tuple[int, int]) -> Options:
+        """These options, with the content's (height, width) for an image_size of 0."""
+        return self if self.image_size else dataclasses.replace(self, image_size=max(size))
+
     def _check_sizes(self):
+        if not self.image_size:  # not known yet
+            return
         sizes = self.schedule(1)
         if any(size < 1 for size, _ in sizes) or any(a >= b for (a, _), (b, _) in pairwise(sizes)):
             raise OptionError(f"--scales {','.join(str(s) for s, _ in sizes)} must be above zero and ascend")

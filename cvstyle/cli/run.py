@@ -87,6 +87,7 @@ def execute(args) -> int:
 
 def _stylize(request, devices, stop_requested, command_line):
     """Run the job and write its picture."""
+    from .. import images
     from ..reports.output import Output
     from ..reports.reporter import Reporter, warnings_as_lines
     from ..run import Job
@@ -111,7 +112,13 @@ def _stylize(request, devices, stop_requested, command_line):
 
         job = Job(files.content, files.style, files.proto, files.model, devices=devices, options=options)
         show_plan = None if reports.quiet else lambda plan: print(plan, file=sys.stderr, flush=True)
-        result = job.run(after, show_plan, request.say)
+
+        def prepared(setup):
+            images.check_writable(files.output, files.bits, max(setup.sizes[-1]))
+            for line in setup.remarks:
+                request.say(line)
+
+        result = job.run(after, show_plan, prepared)
         output.save_result(result)
     return result
 
