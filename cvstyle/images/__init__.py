@@ -6,6 +6,7 @@ A picture is RGB, float32, (H, W, 3), 0..255, for every file format.
 from __future__ import annotations
 
 from .accept import as_picture
+from .alpha import composited, filled, is_opaque, resized
 from .colour import deprocess, original_colors, preprocess
 from .picture import Picture, png
 from .read import read
@@ -17,7 +18,10 @@ __all__ = [
     "Picture",
     "as_picture",
     "check_writable",
+    "composited",
     "deprocess",
+    "filled",
+    "is_opaque",
     "original_colors",
     "padded_size",
     "png",
@@ -25,6 +29,7 @@ __all__ = [
     "read",
     "read_metadata",
     "resize",
+    "resized",
     "target_size",
     "write",
 ]  # fmt: skip
