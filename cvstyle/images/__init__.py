@@ -11,7 +11,7 @@ from .colour import deprocess, original_colors, preprocess
 from .picture import Picture, png
 from .read import read
 from .resize import padded_size, resize, target_size
-from .write import EXTENSIONS, check_writable, read_metadata, write
+from .write import EXTENSIONS, check_writable, keeps_alpha, read_metadata, write
 
 __all__ = [
     "EXTENSIONS",
@@ -22,6 +22,7 @@ __all__ = [
     "deprocess",
     "filled",
     "is_opaque",
+    "keeps_alpha",
     "original_colors",
     "padded_size",
     "png",

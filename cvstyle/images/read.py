@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import ImageError
 from . import profiles
+from .alpha import is_opaque
 from .picture import PROFILE, Picture, from_samples
 from .resize import resize
 
@@ -43,10 +44,16 @@ def reduced(picture: Picture, fit: Fit | None) -> Picture:
     size = fit(*picture.size) if fit else picture.size
     if size == picture.size or any(new > old for new, old in zip(size, picture.size)):
         return picture
+    rgb = picture.rgb
     alpha = picture.alpha
-    if alpha is not None:
+    if is_opaque(alpha):
+        rgb = resize(rgb, size)
+        alpha = None if alpha is None else np.ones(size, np.float32)
+    else:
+        rgb = resize(rgb * alpha[..., None], size)
         alpha = resize(alpha[..., None], size)[..., 0]
-    return replace(picture, rgb=resize(picture.rgb, size), alpha=alpha, full_size=picture.proportions)
+        rgb /= np.maximum(alpha, np.finfo(np.float32).tiny)[..., None]
+    return replace(picture, rgb=rgb, alpha=alpha, full_size=picture.proportions)
 
 
 def _read(path):

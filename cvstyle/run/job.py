@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -101,11 +102,15 @@ class Job:
         def fit(longest):
             return lambda height, width: images.target_size(height, width, longest, options.compat)
 
-        content = images.as_picture(self.content, "content", fit(side))
-        style_fit = fit(math.ceil(options.style_scale * side))
-        pictures = [images.as_picture(style, f"style {number}", style_fit) for number, style in enumerate(styles, 1)]
+        def picture(thing, role, longest):
+            name = thing if isinstance(thing, (str, os.PathLike)) else role
+            return images.filled(images.as_picture(thing, role, fit(longest)), name)
+
+        content = picture(self.content, "content", side)
+        style_side = math.ceil(options.style_scale * side)
+        pictures = [picture(style, f"style {number}", style_side) for number, style in enumerate(styles, 1)]
         start = options.init_image
-        return content, pictures, images.as_picture(start, "init_image", fit(side)) if start else None
+        return content, pictures, picture(start, "init_image", side) if start else None
 
     def _styles(self):
         """The styles as a list, from a list, one style, or a comma list of paths."""

@@ -27,11 +27,11 @@ class Scale:
         self.iterations = setup.schedule[index][1]
         self.last_iteration = setup.last_iteration(index)
         if objective is None:
-            self._content_rgb = self._resize(setup.content.rgb)
-            sizes = setup.style_sizes(index)
+            self._content = self._resized(setup.content)
+            styles = map(self._resized, setup.styles, setup.style_sizes(index))
+            styles, masks = zip(*[(setup.preprocess(style.rgb), style.alpha) for style in styles])
             objective = Objective(
-                setup.net, self._with_margin(setup.preprocess(self._content_rgb)),
-                [setup.preprocess(self._resize(style.rgb, size)) for style, size in zip(setup.styles, sizes)],
+                setup.net, self._with_margin(setup.preprocess(self._content.rgb)), styles, style_masks=masks,
                 **setup.objective_settings,
             )  # fmt: skip
         self.objective = objective
@@ -40,9 +40,9 @@ class Scale:
         """The initial picture, (1, 3, H, W) on the host."""
         setup = self.setup
         if setup.start is not None:
-            return self._with_margin(setup.preprocess(self._resize(setup.start.rgb)))[None]
+            return self._with_margin(setup.preprocess(self._resized(setup.start).rgb))[None]
         if setup.value("init") == "image":
-            return self._with_margin(setup.preprocess(self._content_rgb))[None]
+            return self._with_margin(setup.preprocess(self._content.rgb))[None]
         size = images.padded_size(self.size, setup.margin)
         noise = np.random.default_rng(setup.seed).standard_normal((3, *size), dtype=np.float32)
         # The noise lies about ImageNet's mean colour, whatever the network's mean.
@@ -67,14 +67,11 @@ class Scale:
         # A network of one channel does not determine colours; its gradient, along the luminance, would tint bright
         # places green and dark places purple.
         if setup.options.original_colors or setup.net.convention.luminance:
-            rgb = images.original_colors(self._content_rgb, rgb)
-        alpha = setup.content.alpha
-        if alpha is not None:
-            alpha = self._resize(alpha[..., None])[..., 0]
-        return images.Picture(rgb, alpha, setup.content.icc)
+            rgb = images.original_colors(self._content.rgb, rgb)
+        return images.Picture(rgb, self._content.alpha, self._content.icc)
 
-    def _resize(self, rgb, size=None):
-        return images.resize(rgb, size or self.size, compat=self.setup.options.compat)
+    def _resized(self, picture, size=None):
+        return images.resized(picture, size or self.size, self.setup.options.compat)
 
     def _with_margin(self, x):
         """(C, H, W) with the margin, at first a mirror image of the border."""
