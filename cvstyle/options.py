@@ -51,6 +51,21 @@ def _as_path_or_picture(value):
     return images.as_picture(value, "init_image")
 
 
+def _as_colour(value):
+    """(255, 0, 0) from "red", "#ff0000" or another form that Pillow knows; numbers are RGB of 0..255."""
+    if isinstance(value, str):
+        from PIL import ImageColor
+
+        value = ImageColor.getrgb(value.strip())
+    red, green, blue = map(fields.as_int, value)
+    if not all(0 <= number <= 255 for number in (red, green, blue)):
+        raise ValueError
+    return red, green, blue
+
+
+_COLOUR = fields.Kind(
+    _as_colour, "a colour such as white or #ffeedd is needed", "is no colour such as white or #ffeedd"
+)
 _PICTURE = fields.Kind(_as_path_or_picture, "a path or a picture is needed")
 
 
@@ -70,6 +85,10 @@ class Files(Settings):
         flags=("--output-image",),
     )  # fmt: skip
     bits: int = option(8, "bits per channel of a TIFF or PNG (default: %(default)s)", PICTURES, choices=(8, 16))
+    background: tuple[int, int, int] | str | None = option(
+        None, "colour behind what is transparent, by name or as #rrggbb (default: white in JPEG, else none)", PICTURES,
+        kind=_COLOUR, metavar="COLOUR",
+    )  # fmt: skip
     proto: str | None = option(
         None, "deploy.prototxt (default: the embedded network, or the one that --model names)", MODEL,
         kind=fields.PATH, metavar="FILE", flags=("--proto-file",),

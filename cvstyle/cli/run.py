@@ -96,7 +96,7 @@ def _stylize(request, devices, stop_requested, command_line):
     options = request.options
     reports = request.reports
     metadata = {"Software": f"cvstyle {__version__}", "Command": shlex.join(["cvstyle", *command_line])}
-    output = Output(files.output, files.bits, metadata)
+    output = Output(files.output, files.bits, metadata, files.background)
     every = reports.save_interval(options.compat)
     with Reporter(reports.print_iter, reports.quiet, reports.log) as report, warnings_as_lines(report.say):
 
@@ -120,6 +120,8 @@ def _stylize(request, devices, stop_requested, command_line):
 
         result = job.run(after, show_plan, prepared)
         output.save_result(result)
+    if remark := output.remark(result.picture):
+        request.say(remark)
     return result
 
 

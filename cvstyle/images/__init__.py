@@ -6,18 +6,23 @@ A picture is RGB, float32, (H, W, 3), 0..255, for every file format.
 from __future__ import annotations
 
 from .accept import as_picture
+from .alpha import composited, filled, is_opaque, resized
 from .colour import deprocess, original_colors, preprocess
 from .picture import Picture, png
 from .read import read
 from .resize import padded_size, resize, target_size
-from .write import EXTENSIONS, check_writable, read_metadata, write
+from .write import EXTENSIONS, check_writable, keeps_alpha, read_metadata, write
 
 __all__ = [
     "EXTENSIONS",
     "Picture",
     "as_picture",
     "check_writable",
+    "composited",
     "deprocess",
+    "filled",
+    "is_opaque",
+    "keeps_alpha",
     "original_colors",
     "padded_size",
     "png",
@@ -25,6 +30,7 @@ __all__ = [
     "read",
     "read_metadata",
     "resize",
+    "resized",
     "target_size",
     "write",
 ]  # fmt: skip

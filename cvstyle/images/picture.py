@@ -8,15 +8,21 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..errors import ImageError
+from . import profiles
+
 PROFILE = 34675  # TIFF tag of the colour profile
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture. rgb: (H, W, 3) float32, 0..255; alpha: (H, W) float32, 0..1, or None; icc: colour profile, or None.
+    """A picture. rgb: (H, W, 3) float32, sRGB in 0..255; alpha: (H, W) float32, 0..1, or None.
 
-    full_size: (height, width) in the file, if the picture was reduced on reading. remarks: sentences for the user about
-    decisions made on reading. Values of rgb outside 0..255 are clipped only in files. Comparison is by identity.
+    icc: the colour profile of the picture's files, to which colours are converted on writing: of RGB, by a matrix and
+    curves, as `read` gives it; None: sRGB. full_size: (height, width) in the file, if the picture was reduced on
+    reading. remarks: sentences for the user about decisions made on reading. Values of rgb outside 0..255, such as
+    colours outside the gamut of sRGB, are clipped only in files. Comparison is by identity. Raises ImageError for
+    another kind of profile.
     """
 
     rgb: np.ndarray
@@ -24,6 +30,12 @@ class Picture:
     icc: bytes | None = field(default=None, repr=False)
     full_size: tuple[int, int] | None = None
     remarks: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if self.icc is not None and not profiles.is_output(self.icc):
+            raise ImageError(
+                "the colour profile of a Picture must be one of RGB by a matrix and curves; leave it out for sRGB"
+            )
 
     @property
     def proportions(self) -> tuple[int, int]:
@@ -61,12 +73,16 @@ def from_samples(samples: np.ndarray, icc: bytes | None = None, max_value: float
 
 
 def to_samples(picture: Picture, bits: int = 8) -> np.ndarray:
-    """(H, W, 3 or, with alpha, 4) uint8 or uint16, clipped and rounded."""
-    planes = [picture.rgb.clip(0, 255) / 255]
-    if picture.alpha is not None:
-        planes.append(picture.alpha.clip(0, 1)[..., None])
+    """(H, W, 3 or, with alpha, 4) uint8 or uint16, in the picture's profile, clipped and rounded."""
     highest = (1 << bits) - 1
-    return np.rint(np.concatenate(planes, axis=2) * highest).astype(np.uint16 if bits == 16 else np.uint8)
+    channels = 3 if picture.alpha is None else 4
+    samples = np.empty((*picture.size, channels), np.uint16 if bits == 16 else np.uint8)
+    for rows in profiles.strips(*picture.size):
+        rgb = profiles.from_srgb(picture.rgb[rows], picture.icc)
+        samples[rows, :, :3] = np.rint(rgb.clip(0, 255) / 255 * highest)
+        if picture.alpha is not None:
+            samples[rows, :, 3] = np.rint(picture.alpha[rows].clip(0, 1) * highest)
+    return samples
 
 
 def png(picture: Picture, metadata: dict[str, str] | None = None, bits: int = 8) -> bytes:

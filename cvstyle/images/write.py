@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import ImageError, nearest
 from ..paths import atomic_write
+from .alpha import composited
 from .picture import PROFILE, Picture, png, to_samples
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
@@ -56,20 +57,27 @@ def write(
 ) -> None:
     """Write a picture atomically, in the format of the extension.
 
-    rgb: (H, W, 3), clipped to 0..255 and rounded; alpha: (H, W) 0..1, not written to JPEG; metadata: texts by keyword,
-    see `read_metadata`; bits: 8 or, for PNG and TIFF, 16. The bytes are deterministic.
+    rgb: (H, W, 3), sRGB, clipped to 0..255 and rounded; alpha: (H, W) 0..1, in JPEG a white background; icc: the file's
+    profile, see `Picture`; metadata: texts by keyword, see `read_metadata`; bits: 8 or, for PNG and TIFF, 16. The bytes
+    are deterministic.
     """
     path = os.fspath(path)
     check_writable(path, bits, max(rgb.shape[:2]))
     extension = os.path.splitext(path)[1].lower()
     writer = _WRITERS.get(extension, _write_jpeg)
-    picture = Picture(rgb, None if writer is _write_jpeg else alpha, icc)
+    picture = Picture(rgb, alpha, icc)
+    picture = picture if keeps_alpha(path) else composited(picture)
     try:
         with atomic_write(path, f".{os.path.basename(path)}.", extension) as file:
             writer(file, picture, metadata or {}, bits)
             os.chmod(file.name, 0o666 & ~_umask())  # a temporary file is readable by its owner only
     except OSError as error:
         raise ImageError(f"{path}: it could not be written: {error.strerror or error}") from None
+
+
+def keeps_alpha(path: str | os.PathLike) -> bool:
+    """True for the name of a file that can be transparent."""
+    return os.path.splitext(path)[1].lower() not in (".jpg", ".jpeg")
 
 
 def read_metadata(path: str | os.PathLike) -> dict[str, str]:

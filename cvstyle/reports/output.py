@@ -12,10 +12,17 @@ from ..errors import ImageError, OptionError
 
 
 class Output:
-    """The output file of a run. bits: per channel; metadata: texts by keyword, written to every picture."""
+    """The output file of a run.
 
-    def __init__(self, path: str, bits: int, metadata: Mapping[str, str]):
+    bits: per channel; metadata: texts by keyword, written to every picture; background: the colour (RGB, 0..255) on
+    which transparent pictures lie; None: they stay transparent, or lie on white in JPEG.
+    """
+
+    def __init__(
+        self, path: str, bits: int, metadata: Mapping[str, str], background: tuple[int, int, int] | None = None
+    ):
         self.path = path
+        self.background = background
         self.bits = bits
         self.metadata = metadata
 
@@ -41,9 +48,27 @@ class Output:
                 raise
             raise ImageError(f"{error}; the picture is in {path}") from None
 
+    def remark(self, picture) -> str:
+        """A sentence for the user where the file shows a background instead of the picture's transparency; else ""."""
+        from .. import images
+
+        if images.is_opaque(picture.alpha):
+            return ""
+        if self.background is not None:
+            colour = "#{:02x}{:02x}{:02x}".format(*self.background)
+            return f"{self.path}: transparent parts of the picture show the background, {colour}"
+        if not images.keeps_alpha(self.path):
+            return (
+                f"{self.path}: transparent parts of the picture are white, as JPEG has no transparency; --background "
+                "chooses another colour, and .png keeps them"
+            )
+        return ""
+
     def _write(self, path, picture, iteration, seed=None):
         from .. import images
 
+        if self.background is not None:
+            picture = images.composited(picture, self.background)
         metadata = {**self.metadata, "Iterations": str(iteration)}
         if seed is not None:
             metadata["Seed"] = str(seed)

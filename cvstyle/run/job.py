@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -103,7 +104,8 @@ class Job:
                 side = options.for_content((height, width)).schedule(1)[-1][0]
                 return images.target_size(height, width, math.ceil(factor * side), options.compat)
 
-            return images.as_picture(thing, role, fit)
+            name = thing if isinstance(thing, (str, os.PathLike)) else role
+            return images.filled(images.as_picture(thing, role, fit), name)
 
         content = read(self.content, "content")
         if not options.image_size:
