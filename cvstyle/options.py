@@ -69,6 +69,10 @@ class Files(Settings):
         flags=("--output-image",),
     )  # fmt: skip
     bits: int = option(8, "bits per channel of a TIFF or PNG (default: %(default)s)", PICTURES, choices=(8, 16))
+    strip: bool = option(
+        False, "write no metadata: neither the photograph's date, camera, resolution, copyright and description, nor "
+        "the command line", PICTURES,
+    )  # fmt: skip
     proto: str | None = option(
         None, "deploy.prototxt (default: the embedded network, or the one that --model names)", MODEL,
         kind=fields.PATH, metavar="FILE", flags=("--proto-file",),

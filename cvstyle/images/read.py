@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..errors import ImageError
+from . import metadata
 from .picture import PROFILE, Picture, from_samples
 from .resize import resize
 
@@ -65,7 +66,8 @@ def _read(path):
                 if image.format == "PNG":
                     image.load()  # raises for a truncated file, which OpenCV fills with grey
                 icc = image.info.get("icc_profile")
-                return from_samples(_upright(_read_deep(path), image.getexif().get(_ORIENTATION, 1)), icc)
+                picture = from_samples(_upright(_read_deep(path), image.getexif().get(_ORIENTATION, 1)), icc)
+                return replace(picture, metadata=metadata.of_image(image))
             return from_pillow(image)
     except FileNotFoundError:
         raise ImageError(f"{path}: there is no such file") from None
@@ -85,11 +87,12 @@ def from_pillow(image) -> Picture:
 
     # A CMYK profile does not apply to the converted RGB pixels.
     icc = None if image.mode == "CMYK" else image.info.get("icc_profile")
+    kept = metadata.of_image(image)
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):
-        return from_samples(np.asarray(image), icc)
-    has_alpha = "A" in image.getbands() or "transparency" in image.info
-    return from_samples(np.asarray(image.convert("RGBA" if has_alpha else "RGB")), icc)
+    if not image.mode.startswith("I;16"):
+        has_alpha = "A" in image.getbands() or "transparency" in image.info
+        image = image.convert("RGBA" if has_alpha else "RGB")
+    return replace(from_samples(np.asarray(image), icc), metadata=kept)
 
 
 def _damaged(path, cause):
@@ -108,7 +111,7 @@ def _read_tiff(path):
             planar = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
             if kind not in ("RGB", "MINISBLACK", "MINISWHITE") or page.dtype is None or page.dtype.kind not in "uf":
                 raise ImageError(f"{path}: a TIFF of {kind} in {page.dtype} cannot be read; save it as RGB of 16 bits")
-            tags = {code: page.tags[code].value for code in (_ORIENTATION, PROFILE) if code in page.tags}
+            tags = {tag.code: tag.value for tag in page.tags}
             try:
                 pixels = page.asarray()
             except ValueError:  # a compression without support in tifffile, such as LZW
@@ -126,7 +129,8 @@ def _read_tiff(path):
     if kind == "MINISWHITE":
         pixels = (np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1) - pixels
     try:
-        return from_samples(_upright(pixels, tags.get(_ORIENTATION, 1)), tags.get(PROFILE))
+        picture = from_samples(_upright(pixels, tags.get(_ORIENTATION, 1)), tags.get(PROFILE))
+        return replace(picture, metadata=metadata.of_tags(tags))
     except ValueError as error:
         raise _damaged(path, error) from None
 

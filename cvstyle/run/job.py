@@ -47,9 +47,20 @@ class Job:
         """A prepared run before its first iteration. Raises ImageError, ModelError or OptionError."""
         return Run(self.setup(), planned)
 
-    def run(self, callback: Callable[[Iterate], None] | None = None, planned=None, say=None) -> Result:
-        """The result of the whole run. say: called with each line of `Setup.remarks`."""
+    def run(
+        self,
+        callback: Callable[[Iterate], None] | None = None,
+        planned: Callable[[Plan], None] | None = None,
+        say: Callable[[str], None] | None = None,
+        prepared: Callable[[Setup], None] | None = None,
+    ) -> Result:
+        """The result of the whole run.
+
+        prepared: called with the setup before the first iteration. say: called with each line of `Setup.remarks`.
+        """
         with closing(self.start(planned)) as run:
+            if prepared:
+                prepared(run.setup)
             for line in run.setup.remarks if say else ():
                 say(line)
             try:

@@ -71,7 +71,7 @@ class Scale:
         alpha = setup.content.alpha
         if alpha is not None:
             alpha = self._resize(alpha[..., None])[..., 0]
-        return images.Picture(rgb, alpha, setup.content.icc)
+        return images.Picture(rgb, alpha, setup.content.icc, metadata=setup.content.metadata)
 
     def _resize(self, rgb, size=None):
         return images.resize(rgb, size or self.size, compat=self.setup.options.compat)
