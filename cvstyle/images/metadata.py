@@ -53,7 +53,8 @@ def of_image(image) -> Metadata | None:
         values = {}
     for keyword, tag in _KEYWORDS.items():
         values.setdefault(tag, image.info.get(keyword))
-    return _of(values, image.info.get("dpi"))
+    stated = image.info.get("jfif_unit") or image.format not in ("JPEG", "MPO")  # otherwise Pillow guesses 72
+    return _of(values, (stated and image.info.get("dpi")) or _resolution(values))
 
 
 def of_tags(tags: Mapping[int, object]) -> Metadata | None:
@@ -62,8 +63,7 @@ def of_tags(tags: Mapping[int, object]) -> Metadata | None:
     second = values.get(_EXIF)
     if isinstance(second, Mapping):
         values |= {_NAMES[name]: value for name, value in second.items() if name in _NAMES}
-    inch = _INCH.get(values.get(_UNIT, 2), 0)
-    return _of(values, [_number(values.get(tag)) * inch for tag in _RESOLUTION])
+    return _of(values, _resolution(values))
 
 
 def exif(metadata: Metadata, history: str = "") -> bytes:
@@ -111,6 +111,12 @@ def _of(values, dpi):
     elif values.get(_ORIENTATION) in (5, 6, 7, 8):  # rows and columns change places
         dpi = dpi[::-1]
     return Metadata(texts, dpi) if texts or dpi else None
+
+
+def _resolution(values):
+    """Dots per inch by the tags; numbers that are none count as NaN."""
+    inch = _INCH.get(values.get(_UNIT, 2), 0)
+    return [_number(values.get(tag)) * inch for tag in _RESOLUTION]
 
 
 def _text(value):

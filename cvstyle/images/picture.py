@@ -15,7 +15,7 @@ from .metadata import Metadata, exif
 from .png import encode
 
 PROFILE = 34675  # TIFF tag of the colour profile
-_STRIP = 1 << 18  # pixels that are converted at once
+_STRIP = 1 << 16  # pixels that are converted at once
 
 
 @dataclass(frozen=True, eq=False)
