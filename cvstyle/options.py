@@ -89,6 +89,10 @@ class Files(Settings):
         None, "colour behind what is transparent, by name or as #rrggbb (default: white in JPEG, else none)", PICTURES,
         kind=_COLOUR, metavar="COLOUR",
     )  # fmt: skip
+    strip: bool = option(
+        False, "write no metadata: neither the photograph's date, camera, resolution, copyright and description, nor "
+        "the command line", PICTURES,
+    )  # fmt: skip
     proto: str | None = option(
         None, "deploy.prototxt (default: the embedded network, or the one that --model names)", MODEL,
         kind=fields.PATH, metavar="FILE", flags=("--proto-file",),

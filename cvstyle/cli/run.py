@@ -7,7 +7,7 @@ import shlex
 import sys
 from dataclasses import dataclass
 
-from .. import __version__
+from .. import __version__, paths
 from ..errors import ImageError, OptionError
 from ..options import Compute, Files, Options, Reports
 from .common import add_options, say, settings_of
@@ -61,19 +61,21 @@ class Request:
 
 def execute(args) -> int:
     """Run `cvstyle run`; returns the exit status."""
-    from .. import images, zoo
-    from ..reports.output import check_nothing_overwritten
+    from .. import zoo
+    from ..reports.output import Output, check_nothing_overwritten
     from ..reports.signals import handling
 
     request = Request.of(args)
     files = request.files
     options = request.options
     reports = request.reports
-    images.check_writable(files.output, files.bits, options.schedule(1)[-1][0])
+    texts = {"Software": f"cvstyle {__version__}", "Command": shlex.join(["cvstyle", *args.command_line])}
+    every = reports.save_interval(options.compat)
+    output = Output(files.output, files.bits, texts, options.schedule(1)[-1][0], every, files.strip, files.background)
     check_nothing_overwritten(
         {"output": files.output, "log": reports.log, "checkpoint": options.checkpoint},
         [files.content, *files.style, *zoo.files_of(files.proto, files.model)], options.init_image,
-        numbers=reports.save_interval(options.compat) > 0,
+        numbers=every > 0,
     )  # fmt: skip
     devices = request.devices()
     if len(devices) == 1 and (options.split or options.multigpu_strategy):
@@ -81,28 +83,23 @@ def execute(args) -> int:
     with handling(finish_iteration=bool(options.checkpoint), say=request.say) as stop_requested:
         if options.resume:
             _announce_resume(request)
-        result = _stylize(request, devices, stop_requested, args.command_line)
+        result = _stylize(request, devices, stop_requested, output)
         return _conclude(request, result, devices)
 
 
-def _stylize(request, devices, stop_requested, command_line):
+def _stylize(request, devices, stop_requested, output):
     """Run the job and write its picture."""
-    from .. import images
-    from ..reports.output import Output
     from ..reports.reporter import Reporter, warnings_as_lines
     from ..run import Job
 
     files = request.files
     options = request.options
     reports = request.reports
-    metadata = {"Software": f"cvstyle {__version__}", "Command": shlex.join(["cvstyle", *command_line])}
-    output = Output(files.output, files.bits, metadata, files.background)
-    every = reports.save_interval(options.compat)
     with Reporter(reports.print_iter, reports.quiet, reports.log) as report, warnings_as_lines(report.say):
 
         def after(iterate):
             report(iterate)
-            if every > 0 and iterate.iteration % every == 0 and iterate.iteration < iterate.num_iterations:
+            if output.is_due(iterate):
                 try:
                     output.save_iterate(iterate)
                 except ImageError as error:  # the run continues: there may be space at its end
@@ -110,14 +107,15 @@ def _stylize(request, devices, stop_requested, command_line):
             if stop_requested():
                 raise KeyboardInterrupt
 
-        job = Job(files.content, files.style, files.proto, files.model, devices=devices, options=options)
-        show_plan = None if reports.quiet else lambda plan: print(plan, file=sys.stderr, flush=True)
-
         def prepared(setup):
-            images.check_writable(files.output, files.bits, max(setup.sizes[-1]))
+            scale = len(setup.sizes) - 1
+            has_alpha = setup.content.alpha is not None
+            output.begin(setup.seed, setup.sizes[scale], setup.last_iteration(scale), has_alpha)
             for line in setup.remarks:
                 request.say(line)
 
+        job = Job(files.content, files.style, files.proto, files.model, devices=devices, options=options)
+        show_plan = None if reports.quiet else lambda plan: print(plan, file=sys.stderr, flush=True)
         result = job.run(after, show_plan, prepared)
         output.save_result(result)
     if remark := output.remark(result.picture):
@@ -147,8 +145,9 @@ def _conclude(request, result, devices):
         say(f"{result.stopped}; the last good picture is in {output}")
         return 2
     if not request.reports.quiet:
-        print(f"{output}: {result.iterations} iterations, loss {result.loss:.6g}, seed {result.seed}")
+        stream = sys.stderr if paths.is_standard_output(output) else sys.stdout
+        print(f"{output}: {result.iterations} iterations, loss {result.loss:.6g}, seed {result.seed}", file=stream)
         for backend in devices:
             if not backend.on_host:
-                print(f"{backend.device.name}: {backend.memory_used()}")
+                print(f"{backend.device.name}: {backend.memory_used()}", file=stream)
     return 0

@@ -131,7 +131,7 @@ def _read_tiff(path):
             planar = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
             if kind not in ("RGB", "MINISBLACK", "MINISWHITE") or page.dtype is None or page.dtype.kind not in "uf":
                 raise ImageError(f"{path}: a TIFF of {kind} in {page.dtype} cannot be read; save it as RGB of 16 bits")
-            tags = {code: page.tags[code].value for code in (_ORIENTATION, PROFILE) if code in page.tags}
+            tags = {tag.code: tag.value for tag in page.tags}
             try:
                 pixels = page.asarray()
             except ValueError:  # a compression without support in tifffile, such as LZW

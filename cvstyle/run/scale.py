@@ -71,7 +71,8 @@ class Scale:
         # places green and dark places purple.
         if setup.options.original_colors or setup.net.convention.luminance:
             rgb = images.original_colors(self._content.rgb, rgb)
-        return images.Picture(rgb, self._content.alpha, self._content.icc)
+        content = self._content
+        return images.Picture(rgb, content.alpha, content.icc, metadata=content.metadata)
 
     def _resized(self, picture, size=None):
         return images.resized(picture, size or self.size, self.setup.options.compat)
