@@ -9,14 +9,14 @@ import numpy as np
 
 from . import images
 from .errors import ImageError, OptionError
-from .fields import INT, PIXELS, argument, as_items
+from .fields import INT, PIXELS, argument, as_items, as_path
 from .netdef import IMAGENET
 from .style import check_size, checked_picture
 
 
 def read_picture(path: str | os.PathLike) -> images.Picture:
     """Read a picture, with EXIF orientation applied, as RGB 0..255 with alpha and colour profile. Raises ImageError."""
-    return images.read(path)
+    return images.read(as_path(path))
 
 
 def write_picture(path: str | os.PathLike, picture, *, metadata: dict[str, str] | None = None, bits: int = 8) -> None:
@@ -26,6 +26,7 @@ def write_picture(path: str | os.PathLike, picture, *, metadata: dict[str, str] 
     metadata: texts to store in the file. bits: 8 or, for PNG and TIFF, 16.
     The file is written atomically. Raises ImageError.
     """
+    path = as_path(path)
     picture = images.as_picture(picture)
     images.write(path, picture.rgb, picture.alpha, picture.icc, metadata, bits)
 

@@ -47,10 +47,12 @@ class Job:
         """A prepared run before its first iteration. Raises ImageError, ModelError or OptionError."""
         return Run(self.setup(), planned)
 
-    def run(self, callback: Callable[[Iterate], None] | None = None, planned=None, say=None) -> Result:
-        """The result of the whole run. say: called with each line of `Setup.remarks`."""
+    def run(
+        self, callback: Callable[[Iterate], None] | None = None, planned=None, say=None, remarks: Sequence[str] = ()
+    ) -> Result:
+        """The result of the whole run. say: called with each line of `remarks` and of `Setup.remarks`."""
         with closing(self.start(planned)) as run:
-            for line in run.setup.remarks if say else ():
+            for line in (*remarks, *run.setup.remarks) if say else ():
                 say(line)
             try:
                 for iterate in run:
