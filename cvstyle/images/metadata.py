@@ -25,7 +25,7 @@ _NAMES = {  # of the second directory in tifffile
     "DateTimeOriginal": 36867, "DateTimeDigitized": 36868, "OffsetTime": 36880, "OffsetTimeOriginal": 36881,
     "OffsetTimeDigitized": 36882, "LensMake": 42035, "LensModel": 42036,
 }  # fmt: skip
-_KEYWORDS = {"Description": DESCRIPTION, "Author": 315, "Copyright": 33432}  # texts of PNG
+KEYWORDS = {"Description": DESCRIPTION, "Author": 315, "Copyright": 33432}  # texts of PNG
 _LONGEST = 4000  # bytes of a text: all together fit into a JPEG's segment of 65533
 _INCH = {2: 1, 3: 2.54}  # units of resolution, in inches
 _MOST_DPI = 65535  # in a JPEG
@@ -51,7 +51,7 @@ def of_image(image) -> Metadata | None:
         values = {**tags, **tags.get_ifd(_EXIF)}
     except Exception:  # Pillow's errors about damaged metadata have no common class
         values = {}
-    for keyword, tag in _KEYWORDS.items():
+    for keyword, tag in KEYWORDS.items():
         values.setdefault(tag, image.info.get(keyword))
     stated = image.info.get("jfif_unit") or image.format not in ("JPEG", "MPO")  # otherwise Pillow guesses 72
     return _of(values, (stated and image.info.get("dpi")) or _resolution(values))
