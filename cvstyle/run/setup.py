@@ -30,6 +30,7 @@ class Setup:
     content, styles, start: the given `Picture`s. devices: the devices that share the tiles; None for a single one.
     picture_backend: the backend of the picture and the optimiser. sizes: (height, width) at each scale; padded_sizes:
     the same with the margin. schedule: (longest side, iterations) of each scale. pixel_range: the value of white.
+    reading_peak: the bytes that the process had while pictures were read, if that was its peak; else 0.
     """
 
     def __init__(self, net, content, styles, start, options: Options, devices: Sequence | None = None):
@@ -55,6 +56,7 @@ class Setup:
         ends = (self.preprocess(np.full((1, 1, 3), n, np.float32))[None] for n in (0, 255))
         self.optimizer_settings = self.optimizer.settings(options, tuple(ends))
         self.tile_size: int | str | None = options.tile_size
+        self.reading_peak = 0
         self.devices: list | None = None
         if devices and len(devices) > 1:
             self._assign_devices(list(devices))
