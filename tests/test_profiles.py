@@ -411,3 +411,28 @@ def test_a_table_of_srgb_changes_no_bit():
     samples = random_pixels().astype(np.float32)
     rgb, kept, _ = profiles.to_srgb(samples, "RGB", data)
     assert np.array_equal(rgb, samples) and kept == data and images.Picture(rgb, icc=data).icc == data
+
+
+def test_cmyk_files_by_their_profile(tmp_path):
+    """Against Little CMS; the result has no profile, since its pixels are sRGB."""
+    corners = [np.array([100 * (1 - k) * (1 - (c + m + y) / 4), 60 * (m - c) * (1 - k), 60 * (y - c) * (1 - k)])
+               for c in (0, 1) for m in (0, 1) for y in (0, 1) for k in (0, 1)]  # fmt: skip
+    ink = np.full((16, 16, 4), (40, 200, 90, 30), np.uint8)
+    icc = tables("CMYK", corners)
+    for name in ("a.tif", "a.jpg"):
+        Image.frombytes("CMYK", (16, 16), ink.tobytes()).save(tmp_path / name, icc_profile=icc, quality=100)
+        with Image.open(tmp_path / name) as image:
+            transform = ImageCms.buildTransform(
+                io.BytesIO(icc), ImageCms.createProfile("sRGB"), "CMYK", "RGB", 1, ImageCms.Flags.BLACKPOINTCOMPENSATION
+            )
+            expected = np.asarray(transform.apply(image))
+        picture = images.read(tmp_path / name)
+        assert np.array_equal(picture.rgb, expected) and picture.icc is None and not picture.remarks
+
+
+def test_grey_results_are_srgb(tmp_path):
+    data = profile("GRAY", kTRC=curve("curv", 461))
+    Image.fromarray(random_pixels(40, 40, 1)[..., 0]).save(tmp_path / "grey.png", icc_profile=data)
+    photo = images.read(tmp_path / "grey.png")
+    result = cvstyle.stylize(photo, random_pixels(40, 40), image_size=40, num_iterations=1, backend="cpu").picture
+    assert photo.icc is None and result.icc is None and not photo.remarks

@@ -34,7 +34,7 @@ def filled(picture: Picture, role: str) -> Picture:
     weight = (alpha / highest)[..., None]
     rgb = np.where(weight > 0, picture.rgb, 0)
     result = _pulled_and_pushed(rgb, weight)
-    result += (rgb - result) * np.minimum(weight / np.float32(_FAINT), 1)
+    _mix(result, rgb, weight, _FAINT)
     np.copyto(result, rgb, where=weight >= _FAINT)  # without rounding
     return replace(picture, rgb=result)
 
@@ -80,5 +80,11 @@ def _pulled_and_pushed(rgb, weight):
     colour /= np.where(mass > 0, mass, 1)
     coarse = _pulled_and_pushed(colour, np.minimum(4 * mass, 1))  # a visible pixel of four is enough
     result = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
-    result += (rgb - result) * weight
+    _mix(result, rgb, weight)
     return result
+
+
+def _mix(result, rgb, weight, full=1.0):
+    """Replace the result by rgb, in place, to the part weight / full."""
+    for rows in profiles.strips(*weight.shape[:2]):
+        result[rows] += (rgb[rows] - result[rows]) * np.minimum(weight[rows] / np.float32(full), 1)
