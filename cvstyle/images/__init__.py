@@ -8,15 +8,19 @@ from __future__ import annotations
 from .accept import as_picture
 from .alpha import composited, filled, is_opaque, resized
 from .colour import deprocess, original_colors, preprocess
+from .metadata import Metadata
 from .picture import Picture, png
 from .read import read
 from .resize import padded_size, resize, target_size
-from .write import EXTENSIONS, check_writable, keeps_alpha, read_metadata, write
+from .write import EXTENSIONS, RESORTS, check_room, check_writable, keeps_alpha, read_metadata, write
 
 __all__ = [
     "EXTENSIONS",
+    "RESORTS",
+    "Metadata",
     "Picture",
     "as_picture",
+    "check_room",
     "check_writable",
     "composited",
     "deprocess",
