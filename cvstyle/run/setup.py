@@ -38,6 +38,8 @@ class Setup:
         self.content = content
         self.styles = styles
         self.start = start
+        given = [content, *styles, *([start] if start else [])]
+        self._picture_remarks = dict.fromkeys(line for picture in given for line in picture.remarks)
         self.options = options
         self.picture_backend = net.ops if options.offload is None else backends.host(options.offload.folder)
         self.pixel_range = 256.0 if options.compat else 255.0
@@ -72,7 +74,7 @@ class Setup:
     @property
     def remarks(self) -> list[str]:
         """One line for each decision that may surprise."""
-        remarks = [line for picture in (self.content, *self.styles) for line in picture.remarks]
+        remarks = list(self._picture_remarks)
         convention = self.net.convention
         chosen = self.chosen_layers
         if convention != IMAGENET:
