@@ -108,9 +108,10 @@ def _stylize(request, devices, stop_requested, output):
                 raise KeyboardInterrupt
 
         def prepared(setup):
-            scale = len(setup.sizes) - 1
-            has_alpha = setup.content.alpha is not None
-            output.begin(setup.seed, setup.sizes[scale], setup.last_iteration(scale), has_alpha)
+            content = setup.content
+            iterations = setup.last_iteration(len(setup.sizes) - 1)
+            channels = 3 if content.alpha is None else 4
+            output.begin(setup.seed, iterations, setup.sizes[-1], channels, len(content.icc or b""))
 
         job = Job(files.content, files.style, files.proto, files.model, devices=devices, options=options)
         show_plan = None if reports.quiet else lambda plan: print(plan, file=sys.stderr, flush=True)

@@ -37,13 +37,16 @@ class Output:
         if every > 0 and paths.is_stream(path):
             raise OptionError(f"{path}: pictures of --save-iter need a file's name; name one, or add --save-iter 0")
 
-    def begin(self, seed: int, size: tuple[int, int], iterations: int, has_alpha: bool) -> None:
-        """Set the seed, and check what is known when a run is prepared: its size, (height, width), and the number of
-        its iterations. Raises ImageError if the picture, or one of `save_iterate`, would not fit."""
+    def begin(self, seed: int, iterations: int, size: tuple[int, int], channels: int = 3, profile: int = 0) -> None:
+        """Set the seed, and check what is known when a run is prepared.
+
+        iterations: of the whole run. size: (height, width) of the picture. profile: bytes of its colour profile. Raises
+        ImageError if the picture, or one of `save_iterate`, would not fit.
+        """
         from .. import images
 
         self._seed = seed
-        images.check_room(self.path, size, 4 if has_alpha else 3, self.bits)
+        images.check_fits(self.path, size, channels, self.bits, profile)
         if 0 < self.every < iterations:
             last = (iterations - 1) // self.every * self.every
             images.check_writable(numbered(self.path, last), self.bits, max(size))
@@ -80,11 +83,14 @@ class Output:
         from .. import images
 
         stem, extension = os.path.splitext(os.path.basename(self.path))
-        folders = [] if paths.is_stream(self.path) else [os.path.dirname(self.path) or "."]
+        folders = [os.path.dirname(self.path) or "."]
+        if paths.is_stream(self.path):
+            stem = ""
+            folders = []
         for folder in (tempfile.gettempdir, os.getcwd, lambda: os.path.expanduser("~")):
             with suppress(OSError):  # no temporary folder has space, or the current one is gone
                 folders.append(folder())
-        name = f"cvstyle-{os.getpid()}-{stem[:_LONGEST_STEM]}"
+        name = "-".join(filter(None, ("cvstyle", str(os.getpid()), stem[:_LONGEST_STEM])))
         for ending in dict.fromkeys([extension or images.RESORTS[0], *images.RESORTS]):
             for folder in folders:
                 yield _unused(os.path.join(folder, name), ending)
