@@ -42,7 +42,7 @@ def preprocess(picture, size: int | None = None, network=None) -> np.ndarray:
     """The input array of `Objective` and networks: (3, H, W) float32, 0..255 minus a mean.
 
     picture: a path, a Picture, a Pillow image, or an array (H, W, 3) in RGB order, of uint8, uint16 or floats 0..255;
-        alpha is ignored.
+        colours that are hidden by alpha are replaced by those around them, and alpha is left out.
     size: longest side in pixels after resizing; None: unchanged.
     network: its `convention` determines the order of channels and the mean; None: BGR and ImageNet's mean.
 
@@ -53,11 +53,11 @@ def preprocess(picture, size: int | None = None, network=None) -> np.ndarray:
 
     Raises ImageError for an invalid picture, OptionError for a size that is no whole number above zero.
     """
-    rgb = images.as_picture(picture).rgb
+    picture = images.filled(images.as_picture(picture), "picture")
     size = argument("size", size, INT, PIXELS)
     if size is not None:
-        rgb = images.resize(rgb, images.target_size(*rgb.shape[:2], size))
-    return images.preprocess(rgb, convention=_convention_of(network))
+        picture = images.resized(picture, images.target_size(*picture.size, size))
+    return images.preprocess(picture.rgb, convention=_convention_of(network))
 
 
 def deprocess(x: np.ndarray, network=None) -> images.Picture:

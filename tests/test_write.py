@@ -29,7 +29,7 @@ import cvstyle
 from cvstyle import checkpoint, images, paths
 from cvstyle.cli import main
 from cvstyle.errors import CheckpointError, ImageError
-from cvstyle.images import metadata
+from cvstyle.images import metadata, profiles
 from cvstyle.images.picture import to_samples
 from cvstyle.reports.log import Log
 from cvstyle.reports.output import Output
@@ -348,19 +348,21 @@ def test_a_disk_without_room_is_found_before_the_run(command, tmp_path, monkeypa
 
 
 def test_a_profile_that_a_jpeg_cannot_hold_is_found_before_the_run(tmp_path):
-    most = 255 * 65519  # of Pillow too
+    most = 255 * 65519
+    small = profiles.from_chromaticities((0.3127, 0.329), (0.64, 0.33), (0.21, 0.71), (0.15, 0.06), 2.2)
+    profile, larger = (struct.pack(">I", size) + small[4:] + bytes(size - len(small)) for size in (most, most + 1))
     images.check_fits(tmp_path / "a.jpg", (2, 3), profile=most)
-    images.write(tmp_path / "a.jpg", RGB, icc=bytes(most))
+    images.write(tmp_path / "a.jpg", RGB, icc=profile)
     for name in ("a.png", "a.webp", "a.tif"):
         images.check_fits(tmp_path / name, (2, 3), profile=most + 1)
     for refuse in (  # Pillow would write it with wrong numbers of segments
         lambda: images.check_fits(tmp_path / "a.jpg", (2, 3), profile=most + 1),
-        lambda: images.write(tmp_path / "a.jpg", RGB, icc=bytes(most + 1)),
+        lambda: images.write(tmp_path / "a.jpg", RGB, icc=larger),
     ):
         with pytest.raises(ImageError, match=r"jpg cannot hold a colour profile of 16,707,346 bytes; use \.png or"):
             refuse()
     with Image.open(tmp_path / "a.jpg") as image:
-        assert image.info["icc_profile"] == bytes(most)
+        assert image.info["icc_profile"] == profile
 
 
 FAILURES = [

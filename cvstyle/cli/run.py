@@ -71,7 +71,7 @@ def execute(args) -> int:
     reports = request.reports
     texts = {"Software": f"cvstyle {__version__}", "Command": shlex.join(["cvstyle", *args.command_line])}
     every = reports.save_interval(options.compat)
-    output = Output(files.output, files.bits, texts, options.schedule(1)[-1][0], every, files.strip)
+    output = Output(files.output, files.bits, texts, options.schedule(1)[-1][0], every, files.strip, files.background)
     check_nothing_overwritten(
         {"output": files.output, "log": reports.log, "checkpoint": options.checkpoint},
         [files.content, *files.style, *zoo.files_of(files.proto, files.model)], options.init_image,
@@ -110,13 +110,16 @@ def _stylize(request, devices, stop_requested, output):
         def prepared(setup):
             content = setup.content
             iterations = setup.last_iteration(len(setup.sizes) - 1)
-            channels = 3 if content.alpha is None else 4
-            output.begin(setup.seed, iterations, setup.sizes[-1], channels, len(content.icc or b""))
+            output.begin(setup.seed, iterations, setup.sizes[-1], content.alpha is not None, len(content.icc or b""))
+            for line in setup.remarks:
+                request.say(line)
 
         job = Job(files.content, files.style, files.proto, files.model, devices=devices, options=options)
         show_plan = None if reports.quiet else lambda plan: print(plan, file=sys.stderr, flush=True)
-        result = job.run(after, show_plan, request.say, prepared)
+        result = job.run(after, show_plan, prepared)
         output.save_result(result)
+    if remark := output.remark(result.picture):
+        request.say(remark)
     return result
 
 

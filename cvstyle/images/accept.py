@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import numpy as np
 
@@ -44,7 +45,8 @@ def _from_pillow(image, role):
     if image.mode in ("I", "F"):
         raise ImageError(f"{role}: Pillow's mode {image.mode} does not say what is white; convert it to RGB")
     try:
-        return from_pillow(image)
+        picture = from_pillow(image)
+        return replace(picture, remarks=tuple(f"{role}: {remark}" for remark in picture.remarks))
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         cause = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{role}: Pillow cannot decode its image ({cause}); open it again") from None

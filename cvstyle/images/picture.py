@@ -11,6 +11,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from ..errors import ImageError
+from . import profiles
 from .metadata import Metadata, exif
 from .png import encode
 
@@ -20,11 +22,13 @@ _STRIP = 1 << 16  # pixels that are converted at once
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture. rgb: (H, W, 3) float32, 0..255; alpha: (H, W) float32, 0..1, or None; icc: colour profile, or None.
+    """A picture. rgb: (H, W, 3) float32, sRGB in 0..255; alpha: (H, W) float32, 0..1, or None.
 
-    full_size: (height, width) in the file, if the picture was reduced on reading. remarks: sentences for the user about
-    decisions made on reading. metadata: date, camera, copyright and the like, which files keep. Values of rgb outside
-    0..255 are clipped only in files. Comparison is by identity.
+    icc: the colour profile of the picture's files, to which colours are converted on writing: of RGB, by a matrix and
+    curves, as `read` gives it; None: sRGB. full_size: (height, width) in the file, if the picture was reduced on
+    reading. remarks: sentences for the user about decisions made on reading. metadata: date, camera, copyright and the
+    like, which files keep. Values of rgb outside 0..255, such as colours outside the gamut of sRGB, are clipped only in
+    files. Comparison is by identity. Raises ImageError for another kind of profile.
     """
 
     rgb: np.ndarray
@@ -33,6 +37,12 @@ class Picture:
     full_size: tuple[int, int] | None = None
     remarks: tuple[str, ...] = ()
     metadata: Metadata | None = None
+
+    def __post_init__(self):
+        if self.icc is not None and not profiles.is_output(self.icc):
+            raise ImageError(
+                "the colour profile of a Picture must be one of RGB by a matrix and curves; leave it out for sRGB"
+            )
 
     @property
     def proportions(self) -> tuple[int, int]:
@@ -70,13 +80,13 @@ def from_samples(samples: np.ndarray, icc: bytes | None = None, max_value: float
 
 
 def strips(picture: Picture, bits: int = 8) -> Iterator[np.ndarray]:
-    """Samples (rows, W, 3 or, with alpha, 4), uint8 or uint16, clipped and rounded, from top to bottom."""
+    """Samples (rows, W, 3 or, with alpha, 4), uint8 or uint16, in the picture's profile, from top to bottom."""
     highest = np.float32((1 << bits) - 1)
     height, width = picture.size
     rows = max(1, _STRIP // width)
     for top in range(0, height, rows):
         part = slice(top, top + rows)
-        planes = [picture.rgb[part].clip(0, 255) / np.float32(255)]
+        planes = [profiles.from_srgb(picture.rgb[part], picture.icc).clip(0, 255) / np.float32(255)]
         if picture.alpha is not None:
             planes.append(picture.alpha[part].clip(0, 1)[..., None])
         yield np.rint(np.concatenate(planes, axis=2) * highest).astype(np.uint16 if bits == 16 else np.uint8)

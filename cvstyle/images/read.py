@@ -14,7 +14,8 @@ from dataclasses import replace
 import numpy as np
 
 from ..errors import ImageError
-from . import metadata
+from . import profiles
+from .alpha import is_opaque
 from .picture import PROFILE, Picture, from_samples
 from .resize import resize
 
@@ -34,7 +35,8 @@ def read(path: str | os.PathLike, fit: Fit | None = None) -> Picture:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns about unusual metadata
-        return reduced(_read(path), fit)
+        picture = reduced(_read(path), fit)
+    return replace(picture, remarks=tuple(f"{os.fspath(path)}: {remark}" for remark in picture.remarks))
 
 
 def reduced(picture: Picture, fit: Fit | None) -> Picture:
@@ -42,10 +44,16 @@ def reduced(picture: Picture, fit: Fit | None) -> Picture:
     size = fit(*picture.size) if fit else picture.size
     if size == picture.size or any(new > old for new, old in zip(size, picture.size)):
         return picture
+    rgb = picture.rgb
     alpha = picture.alpha
-    if alpha is not None:
+    if is_opaque(alpha):
+        rgb = resize(rgb, size)
+        alpha = None if alpha is None else np.ones(size, np.float32)
+    else:
+        rgb = resize(rgb * alpha[..., None], size)
         alpha = resize(alpha[..., None], size)[..., 0]
-    return replace(picture, rgb=resize(picture.rgb, size), alpha=alpha, full_size=picture.proportions)
+        rgb /= np.maximum(alpha, np.finfo(np.float32).tiny)[..., None]
+    return replace(picture, rgb=rgb, alpha=alpha, full_size=picture.proportions)
 
 
 def _read(path):
@@ -63,11 +71,10 @@ def _read(path):
             if _is_deep(image):
                 if image.format == "TIFF":
                     return _read_tiff(path)
+                icc = profiles.of_image(image)
                 if image.format == "PNG":
                     image.load()  # raises for a truncated file, which OpenCV fills with grey
-                icc = image.info.get("icc_profile")
-                picture = from_samples(_upright(_read_deep(path), image.getexif().get(_ORIENTATION, 1)), icc)
-                return replace(picture, metadata=metadata.of_image(image))
+                return _in_srgb(_upright(_read_deep(path), image.getexif().get(_ORIENTATION, 1)), icc)
             return from_pillow(image)
     except FileNotFoundError:
         raise ImageError(f"{path}: there is no such file") from None
@@ -85,14 +92,27 @@ def from_pillow(image) -> Picture:
     """The Picture of a Pillow image with 8 bits per channel, or 16-bit grey (mode I;16), with orientation applied."""
     from PIL import ImageOps
 
-    # A CMYK profile does not apply to the converted RGB pixels.
-    icc = None if image.mode == "CMYK" else image.info.get("icc_profile")
-    kept = metadata.of_image(image)
+    icc = profiles.of_image(image)
     image = ImageOps.exif_transpose(image)
-    if not image.mode.startswith("I;16"):
-        has_alpha = "A" in image.getbands() or "transparency" in image.info
-        image = image.convert("RGBA" if has_alpha else "RGB")
-    return replace(from_samples(np.asarray(image), icc), metadata=kept)
+    if image.mode.startswith("I;16"):
+        return _in_srgb(np.asarray(image), icc)
+    if image.mode in ("CMYK", "LAB"):
+        pixels = np.asarray(image).astype(np.float32)
+        if image.mode == "LAB":  # Pillow's a* and b* are bytes with a sign
+            pixels = np.stack([pixels[..., 0] * (100 / 255), *((pixels[..., i] + 128) % 256 - 128 for i in (1, 2))], -1)
+        rgb, _, remark = profiles.to_srgb(pixels, image.mode, icc)
+        return Picture(rgb, remarks=(remark,) if remark else ())
+    mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
+    has_alpha = "A" in image.getbands() or "transparency" in image.info
+    return _in_srgb(np.asarray(image.convert(mode + "A" if has_alpha else mode)), icc)
+
+
+def _in_srgb(samples, icc):
+    """The Picture of samples (see `from_samples`) in a colour profile."""
+    picture = from_samples(samples)
+    grey = samples.ndim == 2 or samples.shape[2] < 3
+    rgb, icc, remark = profiles.to_srgb(picture.rgb[..., : 1 if grey else 3], "L" if grey else "RGB", icc)
+    return replace(picture, rgb=rgb, icc=icc, remarks=(remark,) if remark else ())
 
 
 def _damaged(path, cause):
@@ -129,8 +149,7 @@ def _read_tiff(path):
     if kind == "MINISWHITE":
         pixels = (np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1) - pixels
     try:
-        picture = from_samples(_upright(pixels, tags.get(_ORIENTATION, 1)), tags.get(PROFILE))
-        return replace(picture, metadata=metadata.of_tags(tags))
+        return _in_srgb(_upright(pixels, tags.get(_ORIENTATION, 1)), tags.get(PROFILE))
     except ValueError as error:
         raise _damaged(path, error) from None
 

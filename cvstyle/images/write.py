@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import paths
 from ..errors import ImageError
+from .alpha import composited
 from .metadata import DESCRIPTION, HISTORY, Metadata, exif, tags_of
 from .picture import PROFILE, Picture, to_samples, write_png
 
@@ -69,18 +70,24 @@ def write(
 ) -> None:
     """Write a picture atomically, in the format of the extension, or as PNG into a pipe ("-": standard output).
 
-    rgb: (H, W, 3), clipped to 0..255 and rounded; alpha: (H, W) 0..1, not written to JPEG; texts: by keyword, see
-    `read_metadata`; bits: 8 or, for PNG and TIFF, 16; metadata: of the photograph. The bytes are deterministic. Raises
-    ImageError for every failure, lack of memory included.
+    rgb: (H, W, 3), sRGB, clipped to 0..255 and rounded; alpha: (H, W) 0..1, in JPEG a white background; icc: the file's
+    profile, see `Picture`; texts: by keyword, see `read_metadata`; bits: 8 or, for PNG and TIFF, 16; metadata: of the
+    photograph. The bytes are deterministic. Raises ImageError for every failure, lack of memory included.
     """
     path = os.fspath(path)
     kind = _check_format(path, bits, max(rgb.shape[:2]), len(icc or b""))
-    picture = Picture(rgb, alpha if kind.has_alpha else None, icc, metadata=metadata)
+    picture = Picture(rgb, alpha, icc, metadata=metadata)
     try:
+        picture = picture if kind.has_alpha else composited(picture)
         with paths.atomic_write(path, durable=True) as file:
             kind.writer(file, picture, texts or {}, bits)
     except Exception as error:  # the encoders' errors have no common class
         raise _refused(path, error) from None
+
+
+def keeps_alpha(path: str | os.PathLike) -> bool:
+    """True for the name of a file that can be transparent. Raises ImageError for one of another kind."""
+    return _format_of(os.fspath(path)).has_alpha
 
 
 def read_metadata(path: str | os.PathLike) -> dict[str, str]:

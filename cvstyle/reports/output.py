@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import combinations
 
 from .. import paths
@@ -17,17 +17,20 @@ _LONGEST_STEM = 40  # characters, of up to four bytes, kept of a name that need 
 class Output:
     """The output file of a run.
 
-    bits: per channel. texts: by keyword, written to every picture, with its iteration and the seed. strip: write no
-    metadata at all. every: iterations between intermediate pictures; below 1: none. Raises ImageError where it is known
-    that a picture of `longest` pixels cannot be written.
+    bits: per channel. texts: by keyword, written to every picture, with its iteration and the seed. every: iterations
+    between intermediate pictures; below 1: none. strip: write no metadata at all. background: the colour (RGB, 0..255)
+    on which transparent pictures lie; None: they stay transparent, or lie on white in JPEG. Raises ImageError where it
+    is known that a picture of `longest` pixels cannot be written.
     """
 
     def __init__(
-        self, path: str, bits: int, texts: Mapping[str, str], longest: int, every: int = 0, strip: bool = False
-    ):
+        self, path: str, bits: int, texts: Mapping[str, str], longest: int, every: int = 0, strip: bool = False,
+        background: tuple[int, int, int] | None = None,
+    ):  # fmt: skip
         from .. import images
 
         self.path = path
+        self.background = background
         self.bits = bits
         self.texts = texts
         self.every = every
@@ -37,7 +40,7 @@ class Output:
         if every > 0 and paths.is_stream(path):
             raise OptionError(f"{path}: pictures of --save-iter need a file's name; name one, or add --save-iter 0")
 
-    def begin(self, seed: int, iterations: int, size: tuple[int, int], channels: int = 3, profile: int = 0) -> None:
+    def begin(self, seed: int, iterations: int, size: tuple[int, int], has_alpha: bool, profile: int) -> None:
         """Set the seed, and check what is known when a run is prepared.
 
         iterations: of the whole run. size: (height, width) of the picture. profile: bytes of its colour profile. Raises
@@ -46,6 +49,7 @@ class Output:
         from .. import images
 
         self._seed = seed
+        channels = 4 if has_alpha and self.background is None else 3
         images.check_fits(self.path, size, channels, self.bits, profile)
         if 0 < self.every < iterations:
             last = (iterations - 1) // self.every * self.every
@@ -58,10 +62,8 @@ class Output:
     def save_iterate(self, iterate) -> None:
         """Write the picture of an `Iterate` as out_N.png. Raises ImageError if it cannot be written."""
         path = numbered(self.path, iterate.iteration)
-        try:
+        with _lack_of_memory_named(path):
             picture = iterate.picture()
-        except MemoryError:
-            raise ImageError(f"{path}: there is not enough memory for an intermediate picture") from None
         self._write(path, picture, iterate.iteration)
 
     def save_result(self, result) -> None:
@@ -77,6 +79,22 @@ class Output:
             else:
                 raise
             raise ImageError(f"{error}; the picture is in {path}") from None
+
+    def remark(self, picture) -> str:
+        """A sentence for the user where the file shows a background instead of the picture's transparency; else ""."""
+        from .. import images
+
+        if images.is_opaque(picture.alpha):
+            return ""
+        if self.background is not None:
+            colour = "#{:02x}{:02x}{:02x}".format(*self.background)
+            return f"{self.path}: transparent parts of the picture show the background, {colour}"
+        if not images.keeps_alpha(self.path):
+            return (
+                f"{self.path}: transparent parts of the picture are white, as JPEG has no transparency; --background "
+                "chooses another colour, and .png keeps them"
+            )
+        return ""
 
     def _resorts(self):
         """Paths for a picture that `path` does not take: other folders, then formats that take any picture."""
@@ -98,6 +116,9 @@ class Output:
     def _write(self, path, picture, iteration):
         from .. import images
 
+        if self.background is not None:
+            with _lack_of_memory_named(path):
+                picture = images.composited(picture, self.background)
         texts = {**self.texts, "Iterations": str(iteration)}
         if self._seed is not None:
             texts["Seed"] = str(self._seed)
@@ -111,6 +132,14 @@ def numbered(path: str, iteration: int) -> str:
     """out_100.png from out.png."""
     stem, extension = os.path.splitext(path)
     return f"{stem}_{iteration}{extension}"
+
+
+@contextmanager
+def _lack_of_memory_named(path):
+    try:
+        yield
+    except MemoryError:
+        raise ImageError(f"{path}: it could not be written: not enough memory") from None
 
 
 def _unused(stem, ending):

@@ -156,8 +156,8 @@ class Setup:
         values["margin"] = self.margin or None
         values["scales"] = [longest for longest, _ in self.schedule]
         values["network"] = self.net.digest(self.layer_names)
-        values["content picture"] = checkpoint.digest(self.content.rgb)
-        values["style pictures"] = [checkpoint.digest(style.rgb) for style in self.styles]
+        values["content picture"] = _digest(self.content)
+        values["style pictures"] = list(map(_digest, self.styles))
         return values
 
     def check_tiles(self) -> None:
@@ -253,3 +253,8 @@ class Setup:
             return 0
         memory = self.optimizer.memory(self.schedule[-1][1], ops.history_itemsize, **self.optimizer_settings)
         return (_STATE_PICTURES + memory.state) * 12 * math.prod(self.padded_sizes[-1])  # three channels of float32
+
+
+def _digest(picture):
+    """The digest of a picture with its alpha, where something is transparent."""
+    return checkpoint.digest(picture.rgb, *([] if images.is_opaque(picture.alpha) else [picture.alpha]))
