@@ -9,14 +9,14 @@ import numpy as np
 
 from . import images
 from .errors import ImageError, OptionError
-from .fields import INT, PIXELS, argument, as_items
+from .fields import INT, PIXELS, argument, as_items, as_path
 from .netdef import IMAGENET
 from .style import check_size, checked_picture
 
 
 def read_picture(path: str | os.PathLike) -> images.Picture:
     """Read a picture, with EXIF orientation applied, as RGB 0..255 with alpha and colour profile. Raises ImageError."""
-    return images.read(path)
+    return images.read(as_path(path))
 
 
 def write_picture(
@@ -34,6 +34,7 @@ def write_picture(
         has of its photograph.
     The file is written atomically. Raises ImageError.
     """
+    path = as_path(path)
     picture = images.as_picture(picture)
     images.write(path, picture.rgb, picture.alpha, picture.icc, metadata, bits, None if strip else picture.metadata)
 

@@ -74,15 +74,15 @@ class Files(Settings):
     """The files of a run."""
 
     content: str = option(
-        REQUIRED, "the photograph", PICTURES, kind=fields.PATH, metavar="FILE", flags=("--content-image",)
+        REQUIRED, "the photograph", PICTURES, kind=fields.PATH, metavar="FILE", flags=("--content-image", "-c")
     )
     style: Sequence[str] = option(
-        REQUIRED, "the painting or paintings", PICTURES, kind=fields.PATHS, metavar="FILE[,FILE]",
-        flags=("--style-image",),
+        REQUIRED, "the painting, or several: with commas or spaces between them, or --style for each", PICTURES,
+        kind=fields.PATHS, metavar="FILE[,FILE]", flags=("--style-image", "-s"), repeated=True,
     )  # fmt: skip
     output: str = option(
         "out.png", "PNG, JPEG, WebP or TIFF (default: %(default)s)", PICTURES, kind=fields.PATH, metavar="FILE",
-        flags=("--output-image",),
+        flags=("--output-image", "-o"),
     )  # fmt: skip
     bits: int = option(8, "bits per channel of a TIFF or PNG (default: %(default)s)", PICTURES, choices=(8, 16))
     background: tuple[int, int, int] | str | None = option(
@@ -256,7 +256,7 @@ class Options(*reversed(losses.options())):
     """Ascending; the last is the size of the result. "auto" ends with image_size; None: image_size alone."""
     optimizer: str = option(
         "lbfgs", "%(default)s (default), lbfgsb (SciPy, with a line search) or adam", OPTIMISATION,
-        metavar="NAME", identity=True,
+        kind=fields.WORD, metavar="NAME", identity=True,
     )  # fmt: skip
     learning_rate: float = option(
         10, "step size of adam (default: %(default)s)", OPTIMISATION, metavar="X", limits=POSITIVE,
@@ -379,8 +379,12 @@ class Options(*reversed(losses.options())):
             raise OptionError(f"--margin is {self.margin}; {options_of(Options)['margin'].limits.expected}")
 
     def _check_styles(self, styles):
-        if self.style_blend_weights is not None and len(self.style_blend_weights) != styles:
-            raise OptionError(f"{len(self.style_blend_weights)} style blend weights for {styles} style pictures")
+        weights = self.style_blend_weights
+        if weights is not None and len(weights) != styles:
+            count = f"{len(weights)} style blend weights for {styles} style pictures"
+            raise OptionError(f"--style-blend-weights: {count}; give one for each")
+        if weights and not any(weights):
+            raise OptionError("--style-blend-weights: all are 0; give a number above zero for at least one style")
         if not styles:
             raise OptionError("no style picture is given")
 

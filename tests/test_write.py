@@ -533,7 +533,7 @@ def test_deep_files_keep_it_too(tmp_path):
         assert again.metadata.texts == TEXTS and again.metadata.dpi == pytest.approx((300, 300), abs=0.01)
         np.testing.assert_allclose(again.rgb, pixels / 257, atol=1e-3)
     with tifffile.TiffFile(photograph(tmp_path / "photo.tif")) as file:  # with a directory of Exif
-        assert metadata.of_tags({tag.code: tag.value for tag in file.pages[0].tags}) == picture.metadata
+        assert metadata.of_tags(file.pages[0].tags) == picture.metadata
     named = {"photometric": "rgb", "metadata": None, "resolution": (40, 20), "resolutionunit": 3}
     tifffile.imwrite(tmp_path / "b.tif", pixels, **named)
     assert images.read(tmp_path / "b.tif").metadata == metadata.Metadata({}, (101.6, 50.8))  # in centimetres

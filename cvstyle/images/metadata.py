@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -21,11 +22,12 @@ _EXIF = 34665  # the tag that points to the second directory
 _VERSION = 36864
 _FIRST = (DESCRIPTION, 271, 272, 306, 315, 33432)  # description, make, model, date, artist, copyright
 _SECOND = (36867, 36868, 36880, 36881, 36882, 42035, 42036)  # dates, offsets from UTC, make and model of the lens
+_OF_TIFF = {*_FIRST, *_SECOND, _ORIENTATION, *_RESOLUTION, _UNIT, _EXIF}
 _NAMES = {  # of the second directory in tifffile
     "DateTimeOriginal": 36867, "DateTimeDigitized": 36868, "OffsetTime": 36880, "OffsetTimeOriginal": 36881,
     "OffsetTimeDigitized": 36882, "LensMake": 42035, "LensModel": 42036,
 }  # fmt: skip
-_KEYWORDS = {"Description": DESCRIPTION, "Author": 315, "Copyright": 33432}  # texts of PNG
+KEYWORDS = {"Description": DESCRIPTION, "Author": 315, "Copyright": 33432}  # texts of PNG
 _LONGEST = 4000  # bytes of a text: all together fit into a JPEG's segment of 65533
 _INCH = {2: 1, 3: 2.54}  # units of resolution, in inches
 _MOST_DPI = 65535  # in a JPEG
@@ -51,15 +53,19 @@ def of_image(image) -> Metadata | None:
         values = {**tags, **tags.get_ifd(_EXIF)}
     except Exception:  # Pillow's errors about damaged metadata have no common class
         values = {}
-    for keyword, tag in _KEYWORDS.items():
+    for keyword, tag in KEYWORDS.items():
         values.setdefault(tag, image.info.get(keyword))
     stated = image.info.get("jfif_unit") or image.format not in ("JPEG", "MPO")  # otherwise Pillow guesses 72
     return _of(values, (stated and image.info.get("dpi")) or _resolution(values))
 
 
-def of_tags(tags: Mapping[int, object]) -> Metadata | None:
-    """The metadata of a TIFF's page, from the values of its tags as tifffile gives them; None without any."""
-    values = dict(tags)
+def of_tags(tags: Iterable) -> Metadata | None:
+    """The metadata of a TIFF's page, from the tags that tifffile gives it; None without any. Raises nothing."""
+    values = {}
+    for tag in tags:
+        if tag.code in _OF_TIFF:
+            with suppress(Exception):  # tifffile's errors about damaged tags have no common class
+                values[tag.code] = tag.value
     second = values.get(_EXIF)
     if isinstance(second, Mapping):
         values |= {_NAMES[name]: value for name, value in second.items() if name in _NAMES}
