@@ -140,9 +140,9 @@ def _stylize(request, devices, stop_requested, output):
                 raise KeyboardInterrupt
 
         def prepared(setup):
-            scale = len(setup.sizes) - 1
-            has_alpha = setup.content.alpha is not None
-            output.begin(setup.seed, setup.sizes[scale], setup.last_iteration(scale), has_alpha)
+            content = setup.content
+            iterations = setup.last_iteration(len(setup.sizes) - 1)
+            output.begin(setup.seed, iterations, setup.sizes[-1], content.alpha is not None, len(content.icc or b""))
             for line in (*request.all_remarks(), *setup.remarks):
                 request.say(line)
 

@@ -12,7 +12,7 @@ from .metadata import Metadata
 from .picture import Picture, png
 from .read import read
 from .resize import padded_size, resize, target_size
-from .write import EXTENSIONS, RESORTS, check_room, check_writable, keeps_alpha, read_metadata, write
+from .write import EXTENSIONS, RESORTS, check_fits, check_writable, keeps_alpha, read_metadata, write
 
 __all__ = [
     "EXTENSIONS",
@@ -20,7 +20,7 @@ __all__ = [
     "Metadata",
     "Picture",
     "as_picture",
-    "check_room",
+    "check_fits",
     "check_writable",
     "composited",
     "deprocess",

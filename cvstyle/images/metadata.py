@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -21,6 +22,7 @@ _EXIF = 34665  # the tag that points to the second directory
 _VERSION = 36864
 _FIRST = (DESCRIPTION, 271, 272, 306, 315, 33432)  # description, make, model, date, artist, copyright
 _SECOND = (36867, 36868, 36880, 36881, 36882, 42035, 42036)  # dates, offsets from UTC, make and model of the lens
+_OF_TIFF = {*_FIRST, *_SECOND, _ORIENTATION, *_RESOLUTION, _UNIT, _EXIF}
 _NAMES = {  # of the second directory in tifffile
     "DateTimeOriginal": 36867, "DateTimeDigitized": 36868, "OffsetTime": 36880, "OffsetTimeOriginal": 36881,
     "OffsetTimeDigitized": 36882, "LensMake": 42035, "LensModel": 42036,
@@ -57,9 +59,13 @@ def of_image(image) -> Metadata | None:
     return _of(values, (stated and image.info.get("dpi")) or _resolution(values))
 
 
-def of_tags(tags: Mapping[int, object]) -> Metadata | None:
-    """The metadata of a TIFF's page, from the values of its tags as tifffile gives them; None without any."""
-    values = dict(tags)
+def of_tags(tags: Iterable) -> Metadata | None:
+    """The metadata of a TIFF's page, from the tags that tifffile gives it; None without any. Raises nothing."""
+    values = {}
+    for tag in tags:
+        if tag.code in _OF_TIFF:
+            with suppress(Exception):  # tifffile's errors about damaged tags have no common class
+                values[tag.code] = tag.value
     second = values.get(_EXIF)
     if isinstance(second, Mapping):
         values |= {_NAMES[name]: value for name, value in second.items() if name in _NAMES}

@@ -117,7 +117,7 @@ def _source_of_page(file, page, name, described, remarks):
     return Source(
         samples.size, mode, strips, lambda *_: samples.memory, alpha, **numbers, opaque=white,
         orientation=_tag(page, _ORIENTATION, 1), icc=_profile(page), remarks=[*remarks, *more],
-        metadata=metadata.of_tags({tag.code: tag.value for tag in page.tags}),
+        metadata=metadata.of_tags(page.tags),
     )  # fmt: skip
 
 
