@@ -16,8 +16,8 @@ def as_picture(thing, role: str = "picture", fit: Fit | None = None) -> Picture:
     """Convert to a Picture, which shares no memory with the argument unless that is a Picture.
 
     thing: a path (str or os.PathLike; ~ is the home directory); a Picture, returned as it is; a Pillow image; or a
-        NumPy array in RGB order, (H, W, 3), (H, W, 4) with alpha, (H, W, 1) or (H, W). The range, also of alpha, is the type's for uint8 and
-        uint16, and 0..255 for floats.
+        NumPy array in RGB order, (H, W, 3), (H, W, 4) with alpha, (H, W, 1) or (H, W). The range, also of alpha, is
+        the type's for uint8 and uint16, and 0..255 for floats.
     role: the name of the picture in error messages.
     fit: the size needed of a file, which may be reduced on reading (see `read`).
 
