@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -266,10 +267,9 @@ def test_files_come_back_in_their_own_profile(tmp_path, name, bits, space):
 
 
 def _with_profile(png, icc):
-    picture = images.picture
-    import zlib
-
-    return png[:33] + picture._chunk(b"iCCP", b"x\0\0" + zlib.compress(icc)) + png[33:]
+    data = b"x\0\0" + zlib.compress(icc)
+    chunk = struct.pack(">I", len(data)) + b"iCCP" + data + struct.pack(">I", zlib.crc32(b"iCCP" + data))
+    return png[:33] + chunk + png[33:]
 
 
 def in_profile(srgb, icc):
