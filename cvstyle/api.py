@@ -54,7 +54,8 @@ def preprocess(picture, size: int | None = None, network=None) -> np.ndarray:
 
     Raises ImageError for an invalid picture, OptionError for a size that is no whole number above zero.
     """
-    picture = images.filled(images.as_picture(picture), "picture")
+    role = os.fspath(picture) if isinstance(picture, (str, os.PathLike)) else "picture"
+    picture = images.filled(images.as_picture(picture), role)
     size = argument("size", size, INT, PIXELS)
     if size is not None:
         picture = images.resized(picture, images.target_size(*picture.size, size))

@@ -272,6 +272,14 @@ def test_the_command_line_says_what_becomes_of_transparency(name, more, colour, 
     assert not line or (line in lines[0] and str(out) in lines[0])
 
 
+def test_a_background_of_opaque_pictures_is_said_to_be_none(tmp_path, capsys):
+    Image.fromarray(OPAQUE).save(tmp_path / "c.png")
+    words = ["run", "--content", "c.png", "--style", "c.png", "--output", "out.png", "--background", "red"]
+    words = [str(tmp_path / word) if word.endswith(".png") else word for word in words]
+    assert main([*words, "--image-size", "64", "--num-iterations", "1", "--backend", "cpu"]) == 0
+    assert "--background has no effect" in capsys.readouterr().err
+
+
 def test_a_background_is_a_colour(capsys):
     assert main(["run", "--content", "c", "--style", "s", "--background", "sea"]) == 2
     assert "'sea' is no colour such as white or #ffeedd" in capsys.readouterr().err

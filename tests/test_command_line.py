@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import shutil
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pictures
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 import cvstyle
 from cvstyle import cli, zoo
-from cvstyle.cli import main, run
+from cvstyle.cli import devices, info, main, plan, run
 from cvstyle.fields import as_path, as_paths
 
 QUICK = ["--image-size", "32", "--num-iterations", "1", "--backend", "numpy", "--threads", "1", "--seed", "1"]
@@ -155,7 +159,8 @@ def test_paths_by_themselves(box):
     ("run -c c.jpg -s '*.gif'", ["--style *.gif", "no file fits"]), ("run -c '' -s a.png", ["--content", "no file"]),
     ("run -c c.jpg -s ''", ["--style", "no file"]), ("run -c c.jpg -s a.png -o ''", ["--output", "no file"]),
     ("run -c https://example.org/a.jpg -s a.png", ["--content https://example.org/a.jpg", "download"]),
-    ("run -c file://elsewhere/a.jpg -s a.png", ["--content", "file://elsewhere/a.jpg", "another machine"]),
+    ("run -c file://elsewhere/a.jpg -s a.png", ["--content", "file://elsewhere/a.jpg", "no file on this machine"]),
+    ("run -c file:///%00 -s a.png", ["--content", "file:///%00", "no file"]),
     ("run -c photo.jpg -s a.png", ["--content photo.jpg", "is photo.jpeg meant?"]),
     ("run -c C.JPG -s a.png", ["C.JPG", "is c.jpg meant?"]), ("run -c no/c.jpg -s a.png", ["no folder no"]),
     ("run -c c.jpg -s a.png,zzz.tif", ["--style zzz.tif", "check the name"]),
@@ -164,7 +169,7 @@ def test_paths_by_themselves(box):
     ("run -c c.jpg -s a.png --image-size 640x480", ["--image-size", "'640x480'", "is 640 meant?"]),
     ("run -c c.jpg -s a.png --style-scale 0,5", ["--style-scale", "'0,5'", "is 0.5 meant?"]),
     ("run -c c.jpg -s a.png --style-scale 50%", ["--style-scale", "'50%'", "is 0.5 meant?"]),
-    ("run -c c.jpg -s a.png --image-size ''", ["--image-size", "''", "whole number"]),
+    ("run -c c.jpg -s a.png --image-size ''", ["--image-size", "''", "number of pixels"]),
     ("run -c c.jpg -s a.png --pooling mix", ["--pooling", "'mix'", "max, avg"]),
     ("run -c c.jpg -s a.png --precision fp61", ["--precision", "did you mean fp16"]),
     ("run -c c.jpg -s a.png --resume k.npz", ["--resume takes no value", "--checkpoint k.npz --resume"]),
@@ -243,3 +248,55 @@ def test_home_from_python(box):
     result = cvstyle.stylize("~/c.jpg", "~/a.png,~/c.jpg", image_size=16, num_iterations=1, backend="NumPy")
     assert result.iterations == 1
     assert zoo.files_of("~/p", Path("~/m")) == tuple(os.path.join(str(box / "home"), name) for name in "pm")
+
+
+def test_resuming_says_what_comes_from_the_checkpoint(box, capfd):
+    words = ["run", "-c", "c.jpg", "-s", "a.png", "--checkpoint", "k.npz", *QUICK[:-2]]
+    assert main([*words, "--seed", "1"]) == 0
+    for number, (more, said) in enumerate([
+        (["--seed", "7"], ["--seed 7 has no effect: k.npz goes on with seed 1"]), (["--seed", "1"], []), ([], []),
+        (["--init-image", "b.png"], ["--init-image has no effect: the run goes on with the picture in k.npz"]),
+        (["--seed", "-1"], []),
+    ], 2):  # fmt: skip
+        capfd.readouterr()
+        words[words.index("--num-iterations") + 1] = str(number)
+        assert main([*words, "--resume", *more]) == 0
+        lines = capfd.readouterr().err.splitlines()
+        assert [line for line in lines if "has no effect" in line] == [f"cvstyle: {line}" for line in said]
+
+
+_TEXTS = [
+    "c.jpg", "a.png", "x,y.png", "out.png", "-1", "0", "2,3", "auto", "1e400", "nan", "-inf", "1e-400", "²", "1_0", "",
+    " ", ",", "relu1_1:x", "disk:", "host", "~", "~x", "-", "--", "-o", "=", "=x", "a\0b", "\udcff", "x" * 300, "/",
+    "/dev/null/x", "on", "cpu", "LBFGS", "best", "fp16", "http://a/b", "file://[", "file:///%00", "[", "*", "a" * 5000,
+    "–x", "“", "a\nb", "\x1b[31m", "1" * 5000, "1.", "٣", "\ud800", "C:\\x", "1e20", "-5,3", "3,pool2", "8px", "5%",
+]  # fmt: skip
+_options = st.sampled_from([*cli._run_options(), "--bogus", "-x", "—style", "-C", "--dir", "--timings", "fetch"])
+_values = st.one_of(st.sampled_from(_TEXTS), st.text(max_size=6), st.floats().map(str), st.integers().map(str))
+_words = st.one_of(
+    st.tuples(_options, _values).map(list), st.tuples(_options, _values).map(lambda pair: ["=".join(pair)]),
+    _values.map(lambda value: [value]), _options.map(lambda option: [option]),
+)  # fmt: skip
+_verbs = st.sampled_from(
+    [["run", "-c", "c.jpg", "-s", "a.png"], ["plan"], ["info"], ["models", "show"], [], ["devices"]]
+)
+_more = st.lists(_words, max_size=5).map(lambda parts: [word for words in parts for word in words])
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(verb=_verbs, more=_more, last=st.booleans())
+def test_any_words_give_a_status_and_one_line(box, verb, more, last):
+    words = [*more, *verb] if last else [*verb, *more]
+    errors = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stderr(errors), redirect_stdout(io.StringIO()):
+        for module in (run, plan):
+            patch.setattr(module, "_execute", lambda request, *_: len(request.all_remarks()) * 0)
+        patch.setattr(info, "execute", lambda args: 0)
+        patch.setattr(devices, "execute", lambda args: 0)
+        try:
+            status = main(words)
+        except SystemExit as end:
+            status = end.code
+    assert status in (0, 2)
+    message = errors.getvalue()
+    assert not message if status == 0 else message.startswith("cvstyle: ") and message.count("\n") == 1

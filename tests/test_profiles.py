@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -211,7 +212,7 @@ def test_a_profile_of_no_use_is_ignored_with_a_remark(name, tmp_path, capfd):
     assert np.array_equal(picture.rgb, samples) and picture.icc is None
     assert len(picture.remarks) == 1
     assert picture.remarks[0].startswith(f"{path}: its colour profile ")
-    assert picture.remarks[0].endswith(" and is ignored")
+    assert picture.remarks[0].endswith(" and was ignored")
     cvstyle.write_picture(tmp_path / "b.png", picture)
     with Image.open(tmp_path / "b.png") as image:
         assert "icc_profile" not in image.info
@@ -223,10 +224,12 @@ def test_bytes_after_a_profile_are_left_out():
     assert kept == REAL["Adobe RGB"]
 
 
-def test_changed_bytes_never_crash():
+@pytest.mark.filterwarnings("error")
+def test_changed_bytes_never_crash(capfd):
     rng = np.random.default_rng(0)
     pixels = random_pixels().astype(np.float32)
-    for data in (SRGB, REAL["Display P3"], rgb_profile(CURVES["table"])):
+    corners = [(100 * (i == 7), 0, 0) for i in range(8)]
+    for data in (SRGB, REAL["Display P3"], rgb_profile(CURVES["table"]), tables("RGB ", corners)):
         for _ in range(300):
             changed = bytearray(data)
             for place in rng.integers(0, len(data), 3):
@@ -234,6 +237,7 @@ def test_changed_bytes_never_crash():
             rgb, kept, _ = profiles.to_srgb(pixels, "RGB", bytes(changed))
             assert np.isfinite(rgb).all() and rgb.shape == pixels.shape
             assert kept is None or np.isfinite(profiles.from_srgb(rgb, kept)).all()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_picture_has_no_other_profile():
@@ -263,10 +267,9 @@ def test_files_come_back_in_their_own_profile(tmp_path, name, bits, space):
 
 
 def _with_profile(png, icc):
-    picture = images.picture
-    import zlib
-
-    return png[:33] + picture._chunk(b"iCCP", b"x\0\0" + zlib.compress(icc)) + png[33:]
+    data = b"x\0\0" + zlib.compress(icc)
+    chunk = struct.pack(">I", len(data)) + b"iCCP" + data + struct.pack(">I", zlib.crc32(b"iCCP" + data))
+    return png[:33] + chunk + png[33:]
 
 
 def in_profile(srgb, icc):
@@ -314,6 +317,24 @@ def test_chunks_of_png_state_colours(tmp_path):
         assert np.abs(images.read(path).rgb - expected).max() < 0.05, chunks
 
 
+@pytest.mark.parametrize("code", [(9, 16, 0, 1), (9, 18, 0, 1), (1, 13, 1, 1), (1, 13, 0, 0)])
+def test_the_codes_of_hdr_and_video_are_refused(code, tmp_path):
+    png_with(tmp_path / "a.png", random_pixels(), (b"cICP", bytes(code)))
+    with (
+        Image.open(tmp_path / "a.png") as image,
+        pytest.raises(ImageError, match=r"^a.png: .* HDR or video .* in sRGB"),
+    ):
+        profiles.of_image(image, "a.png")
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow, as it opens the file
+@pytest.mark.parametrize("exif", [b"", b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"junk" * 9])
+def test_damaged_exif_says_nothing_about_colours(exif, tmp_path):
+    Image.fromarray(random_pixels()).save(tmp_path / "a.jpg", exif=exif)
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert profiles.of_image(image) is None
+
+
 def test_adobe_rgb_of_cameras_without_a_profile(tmp_path):
     samples = np.full((16, 16, 3), (60, 200, 90), np.uint8)
     exif = Image.Exif()
@@ -343,3 +364,75 @@ def test_a_run_does_not_depend_on_how_colours_are_encoded(tmp_path):
         results[name] = picture.rgb
     for name in REAL:
         assert np.abs(results[name] - results["sRGB"]).max() < 1, name
+
+
+def tables(space, nodes):
+    """A profile of tables of 16 bits: nodes, the Lab colours of pixels on a grid, the last channel fastest."""
+    channels = {"RGB ": 3, "CMYK": 4}[space]
+    points = round(len(nodes) ** (1 / channels))
+    lab = np.rint(np.add(nodes, [0, 128, 128]) * [652.8, 256, 256]).clip(0, 65535).astype(">u2")
+    matrix = struct.pack(">9i", *(65536 * (i % 4 == 0) for i in range(9)))
+    tag = struct.pack(">4sI4B", b"mft2", 0, channels, 3, points, 0) + matrix + struct.pack(">2H", 2, 2)
+    ends = struct.pack(">2H", 0, 65535)
+    return profile(space, pcs=b"Lab ", kind=b"prtr", A2B0=tag + ends * channels + lab.tobytes() + ends * 3)
+
+
+def lab_of(rgb):
+    """CIE 1976 L*, a*, b* under D50 of sRGB colours (n, 3), 0..255."""
+    light = np.where(rgb <= 10.31475, rgb / 255 / 12.92, ((rgb / 255 + 0.055) / 1.055) ** 2.4)
+    matrix = np.array([[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.71410]])
+    xyz = (light @ matrix.T / [0.9642, 1, 0.8249]).T
+    x, y, z = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz * (29 / 6) ** 2 / 3 + 4 / 29)
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+
+
+@pytest.mark.parametrize("space", ["CMYK", "RGB "])
+def test_tables_by_little_cms(space):
+    """Corners against the colours that went into the table."""
+    count = 16 if space == "CMYK" else 8
+    colours = np.random.default_rng(4).uniform(60, 200, (count, 3))
+    white, black = (0, count - 1) if space == "CMYK" else (count - 1, 0)
+    colours[white] = 255
+    labs = lab_of(colours)
+    labs[black] = 0
+    colours[black] = 0
+    bits = reversed(range(count.bit_length() - 1))
+    corners = 255 * np.stack([np.arange(count) >> bit & 1 for bit in bits], axis=-1).astype(np.float32)
+    rgb, kept, remark = profiles.to_srgb(corners[None], space.strip(), tables(space, labs))
+    assert kept is None and remark == ""
+    assert np.abs(rgb[0] - colours).max() <= 3
+
+
+def test_a_table_of_srgb_changes_no_bit():
+    """As the profiles of sRGB v4 by the ICC, which have tables only."""
+    levels = np.linspace(0, 255, 33)
+    grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
+    data = tables("RGB ", lab_of(grid))
+    samples = random_pixels().astype(np.float32)
+    rgb, kept, _ = profiles.to_srgb(samples, "RGB", data)
+    assert np.array_equal(rgb, samples) and kept == data and images.Picture(rgb, icc=data).icc == data
+
+
+def test_cmyk_files_by_their_profile(tmp_path):
+    """Against Little CMS; the result has no profile, since its pixels are sRGB."""
+    corners = [np.array([100 * (1 - k) * (1 - (c + m + y) / 4), 60 * (m - c) * (1 - k), 60 * (y - c) * (1 - k)])
+               for c in (0, 1) for m in (0, 1) for y in (0, 1) for k in (0, 1)]  # fmt: skip
+    ink = np.full((16, 16, 4), (40, 200, 90, 30), np.uint8)
+    icc = tables("CMYK", corners)
+    for name in ("a.tif", "a.jpg"):
+        Image.frombytes("CMYK", (16, 16), ink.tobytes()).save(tmp_path / name, icc_profile=icc, quality=100)
+        with Image.open(tmp_path / name) as image:
+            transform = ImageCms.buildTransform(
+                io.BytesIO(icc), ImageCms.createProfile("sRGB"), "CMYK", "RGB", 1, ImageCms.Flags.BLACKPOINTCOMPENSATION
+            )
+            expected = np.asarray(transform.apply(image))
+        picture = images.read(tmp_path / name)
+        assert np.array_equal(picture.rgb, expected) and picture.icc is None and not picture.remarks
+
+
+def test_grey_results_are_srgb(tmp_path):
+    data = profile("GRAY", kTRC=curve("curv", 461))
+    Image.fromarray(random_pixels(40, 40, 1)[..., 0]).save(tmp_path / "grey.png", icc_profile=data)
+    photo = images.read(tmp_path / "grey.png")
+    result = cvstyle.stylize(photo, random_pixels(40, 40), image_size=40, num_iterations=1, backend="cpu").picture
+    assert photo.icc is None and result.icc is None and not photo.remarks

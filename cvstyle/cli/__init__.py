@@ -13,7 +13,7 @@ import sys
 from .. import __version__
 from ..errors import CvstyleError, OptionError, nearest
 from .common import say, shown
-from .streams import OutputLost, finished, usable_streams
+from .streams import OutputLost, finished, show, usable_streams
 from .words import arranged, option_of
 
 _VERBS = {
@@ -45,6 +45,9 @@ class _Parser(argparse.ArgumentParser):
         namespace.given = line.given
         namespace.remarks = line.remarks
         return namespace, unknown
+
+    def _print_message(self, message, file=None):
+        show(message.rstrip("\n"))  # help and version; argparse would ignore that they cannot be written
 
     def error(self, message):
         raise OptionError(f"{message}; see '{self.prog} --help'")

@@ -111,6 +111,7 @@ def _execute(request, command_line):
     )  # fmt: skip
     with handling(finish_iteration=bool(options.checkpoint), say=request.say) as stop_requested:
         devices = request.devices()
+        _announce_slow_backend(request, devices[0])
         if len(devices) == 1 and (options.split or options.multigpu_strategy):
             request.say("--split and --multigpu-strategy have no effect with one device")
         if options.resume:
@@ -153,6 +154,17 @@ def _stylize(request, devices, stop_requested, output):
     if remark := output.remark(result.picture):
         request.say(remark)
     return result
+
+
+def _announce_slow_backend(request, backend):
+    """Say why the engine is not used, where no backend is asked for by name."""
+    from ..backends import backend_class
+
+    if backend.name not in ("numpy", "opencv") or request.compute.backend.lower() not in ("auto", "cpu"):
+        return
+    reason = backend_class("native").unavailable_because()
+    if reason:
+        request.say(f"backend {backend.name} is used, which is slow; native cannot be used: {reason}")
 
 
 def _announce_resume(request):

@@ -21,6 +21,7 @@ _HYPHENS = str.maketrans(dict.fromkeys(_DASHES[1:], "-"))
 _OPTION = re.compile(rf"[\{_DASHES}]+([^\W\d_][\w\{_DASHES}]*)(?:=(.*))?", re.DOTALL)  # not a negative number
 _QUOTES = "“”„‟«»‘’‚\"'"
 _QUOTED = re.compile(rf"(?:^|(?<=,)) *[{_QUOTES}]([^{_QUOTES}]*)[{_QUOTES}] *(?=,|$)")
+_MOST_PARTS = 20  # words of a name with spaces
 _SYNONYMS = {
     "input": "--content", "i": "--content", "target": "--content", "source": "--content", "iter": "--num-iterations",
     "steps": "--num-iterations", "n": "--num-iterations", "lr": "--learning-rate", "cpu": "--backend cpu",
@@ -191,13 +192,23 @@ def _unknown(word, actions):
 
 def _divided_name(words):
     """The name of a file with spaces that the shell divided into several of these words, or ""."""
+    if all(map(os.path.exists, words)):
+        return ""
     for first in range(len(words)):
-        for last in range(len(words), first + 1, -1):
+        for last in range(min(len(words), first + _MOST_PARTS), first + 1, -1):
             name = " ".join(words[first:last])
-            paths = as_paths(name)
-            if paths and all(map(os.path.exists, paths)) and not all(map(os.path.exists, words[first:last])):
+            if _exist(name) and not all(map(os.path.exists, words[first:last])):
                 return name
     return ""
+
+
+def _exist(names):
+    """True if all of a list of paths exist."""
+    try:
+        paths = as_paths(names)
+    except ValueError:
+        return False
+    return bool(paths) and all(map(os.path.exists, paths))
 
 
 def _unquoted(text):

@@ -33,9 +33,10 @@ def filled(picture: Picture, role: str) -> Picture:
         raise ImageError(f"{role}: the picture is transparent everywhere; give one with something to see")
     weight = (alpha / highest)[..., None]
     rgb = np.where(weight > 0, picture.rgb, 0)
-    own = np.minimum(weight / np.float32(_FAINT), 1)
-    fill = _pulled_and_pushed(rgb, weight)
-    return replace(picture, rgb=np.where(own < 1, own * rgb + (1 - own) * fill, rgb))
+    result = _pulled_and_pushed(rgb, weight)
+    _mix(result, rgb, weight, _FAINT)
+    np.copyto(result, rgb, where=weight >= _FAINT)  # without rounding
+    return replace(picture, rgb=result)
 
 
 def resized(picture: Picture, size: tuple[int, int], compat: bool = False) -> Picture:
@@ -74,9 +75,16 @@ def _pulled_and_pushed(rgb, weight):
     if height == width == 1:
         return rgb
     half = ((height + 1) // 2, (width + 1) // 2)
-    weighted = resize(rgb * weight, half)
+    colour = resize(rgb * weight, half)
     mass = resize(weight, half)
-    colour = weighted / np.where(mass > 0, mass, 1)
+    colour /= np.where(mass > 0, mass, 1)
     coarse = _pulled_and_pushed(colour, np.minimum(4 * mass, 1))  # a visible pixel of four is enough
-    coarse = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
-    return rgb * weight + coarse * (1 - weight)
+    result = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+    _mix(result, rgb, weight)
+    return result
+
+
+def _mix(result, rgb, weight, full=1.0):
+    """Replace the result by rgb, in place, to the part weight / full."""
+    for rows in profiles.strips(*weight.shape[:2]):
+        result[rows] += (rgb[rows] - result[rows]) * np.minimum(weight[rows] / np.float32(full), 1)

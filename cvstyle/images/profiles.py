@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
 
+from ..errors import ImageError
 from . import icc as icc_format
 from .icc import SRGB_CURVE, SRGB_MATRIX, SRGB_PRIMARIES, SRGB_WHITE, ProfileError, luminance, parse
 
@@ -22,10 +24,14 @@ _ALIKE = 1.0  # levels of 255 from sRGB; within them lie its variants by HP, Goo
 _ALIKE_LUT = 3.0  # the same for tables of 8 bits
 _ADOBE_RGB = (SRGB_WHITE, (0.64, 0.33), (0.21, 0.71), (0.15, 0.06), 563 / 256)
 _COLOUR_SPACE = 40961  # tag of EXIF; 1: sRGB, 2: Adobe RGB
+_EXIF = 0x8769
 _INTEROPERABILITY = 0xA005
+_CAMERA_FORMATS = ("JPEG", "MPO", "TIFF", "WEBP")
+_BLACK_POINT = 0x2000  # the flag of Little CMS
 _P3 = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
 _REC2020 = ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046))
 _CICP_PRIMARIES = {1: SRGB_PRIMARIES, 9: _REC2020, 12: _P3}  # ITU-T H.273
+_HDR = (16, 18)  # its transfer functions PQ and HLG
 _CICP_GAMMAS = {1: None, 4: 2.2, 5: 2.8, 6: None, 8: 1.0, 13: None, 14: None, 15: None}
 
 
@@ -43,7 +49,7 @@ def to_srgb(pixels: np.ndarray, mode: str, icc: bytes | None) -> tuple[np.ndarra
         try:
             return _by_profile(pixels, mode, parse(icc))
         except ProfileError as error:
-            remark = f"its colour profile {error} and is ignored"
+            remark = f"its colour profile {error} and was ignored"
     if mode == "CMYK":
         because = remark or "it has no colour profile"
         rgb = _in_strips(pixels, lambda ink: (255 - ink[..., :3]) * (255 - ink[..., 3:]) / 255)
@@ -88,17 +94,22 @@ def from_chromaticities(white, red, green, blue, gamma: float | None = None) -> 
     return icc_format.build(white, primaries, gamma)
 
 
-def of_image(image) -> bytes | None:
+def of_image(image, name: str = "the picture") -> bytes | None:
     """The colour profile of a Pillow image: the one it contains, or one made of what else it says; None: sRGB.
 
     In PNG, a cICP chunk precedes a profile, and a profile an sRGB chunk and gAMA with cHRM, as its specification (third
-    edition) has it; in EXIF, Adobe RGB is marked by R03 (DCF 2.0). Makes no sense of PQ and HLG.
+    edition) has it; in EXIF, Adobe RGB is marked by R03 (DCF 2.0). name: in messages. Raises ImageError for a PNG in
+    the code of HDR or of video.
     """
     info = image.info
     coded = _cicp(image) if image.format == "PNG" else None
     if coded is not None:
-        primaries, transfer = coded
-        return _stated(SRGB_WHITE, _CICP_PRIMARIES[primaries], _CICP_GAMMAS[transfer])
+        primaries, transfer, matrix, full = coded
+        if transfer in _HDR or matrix or not full:
+            code = " ".join(map(str, coded))
+            raise ImageError(f"{name}: its colours are coded as HDR or video (cICP {code}); save it in sRGB")
+        if primaries in _CICP_PRIMARIES and transfer in _CICP_GAMMAS:
+            return _stated(SRGB_WHITE, _CICP_PRIMARIES[primaries], _CICP_GAMMAS[transfer])
     if info.get("icc_profile"):
         return info["icc_profile"]
     if image.format == "PNG" and "srgb" not in info and ("gamma" in info or "chromaticity" in info):
@@ -106,12 +117,19 @@ def of_image(image) -> bytes | None:
         white, *primaries = zip(numbers[::2], numbers[1::2])
         gamma = info.get("gamma") or 1 / 2.2
         return _stated(white, primaries, None if abs(gamma * 2.2 - 1) < 0.02 else 1 / gamma)
-    if image.format in ("JPEG", "MPO", "TIFF", "WEBP", "PNG"):
-        exif = image.getexif()
-        space = exif.get_ifd(0x8769).get(_COLOUR_SPACE)
-        if space == 2 or (space != 1 and str(exif.get_ifd(_INTEROPERABILITY).get(1, "")).startswith("R03")):
-            return from_chromaticities(*_ADOBE_RGB)
-    return None
+    return from_chromaticities(*_ADOBE_RGB) if image.format in _CAMERA_FORMATS and _is_adobe_rgb(image) else None
+
+
+def _is_adobe_rgb(image):
+    """True where EXIF says so."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            exif = image.getexif()
+            space = exif.get_ifd(_EXIF).get(_COLOUR_SPACE)
+            return space == 2 or (space != 1 and str(exif.get_ifd(_INTEROPERABILITY).get(1)).startswith("R03"))
+        except Exception:  # Pillow's errors about damaged EXIF have no common class
+            return False
 
 
 def _stated(white, primaries, gamma):
@@ -124,7 +142,7 @@ def _stated(white, primaries, gamma):
 
 
 def _cicp(image):
-    """(primaries, transfer) of a PNG's cICP chunk, which Pillow passes over; None without one that is known here."""
+    """The four numbers of a PNG's cICP chunk, which Pillow passes over, or None."""
     file = getattr(image, "fp", None)
     if file is None or not file.seekable():
         return None
@@ -134,12 +152,9 @@ def _cicp(image):
         while len(start := file.read(8)) == 8 and start[4:] != b"IDAT":
             size = struct.unpack(">I", start[:4])[0]
             if start[4:] == b"cICP":
-                primaries, transfer = file.read(2)
-                known = primaries in _CICP_PRIMARIES and transfer in _CICP_GAMMAS
-                return (primaries, transfer) if known else None
+                numbers = tuple(file.read(4))
+                return numbers if len(numbers) == 4 else None
             file.seek(size + 4, io.SEEK_CUR)
-        return None
-    except ValueError:
         return None
     finally:
         file.seek(place)
@@ -225,8 +240,10 @@ def _by_little_cms(pixels, profile):
     try:
         transform = ImageCms.buildTransform(
             ImageCms.ImageCmsProfile(io.BytesIO(profile.data)), ImageCms.createProfile("sRGB"), mode, "RGB",
-            ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION,
+            ImageCms.Intent.RELATIVE_COLORIMETRIC, _BLACK_POINT,
         )  # fmt: skip
+    except ImportError:
+        raise ProfileError("needs Little CMS, which this Pillow lacks,") from None
     except (ImageCms.PyCMSError, OSError):
         raise ProfileError("is damaged") from None
 

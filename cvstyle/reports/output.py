@@ -82,11 +82,11 @@ class Output:
             raise ImageError(f"{error}; the picture is in {path}") from None
 
     def remark(self, picture) -> str:
-        """A sentence for the user where the file shows a background instead of the picture's transparency; else ""."""
+        """A sentence for the user about what the file shows of the picture's transparency; "" where it keeps it."""
         from .. import images
 
         if images.is_opaque(picture.alpha):
-            return ""
+            return "--background has no effect, as nothing of the picture is transparent" if self.background else ""
         if self.background is not None:
             colour = "#{:02x}{:02x}{:02x}".format(*self.background)
             return f"{self.path}: transparent parts of the picture show the background, {colour}"
