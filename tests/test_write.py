@@ -273,6 +273,16 @@ def test_devices_are_written_into_and_stay_devices():
 
 
 @linux
+def test_a_log_to_standard_output(command, tmp_path, capfd):
+    assert main([*command, "--output", str(tmp_path / "a.png"), "--log", "-"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0].startswith("iteration,seconds,loss") and len(lines) == 5 and os.listdir(tmp_path) == ["a.png"]
+    assert main([*command, "--output", "-", "--log", "/dev/stdout"]) == 2
+    assert "the log and the output are one file" in capfd.readouterr().err
+    assert main([*command, "--output", "/dev/null", "--log", "/dev/null"]) == 0
+
+
+@linux
 def test_a_terminal_shows_no_picture():
     ours, theirs = os.openpty()
     try:
@@ -328,9 +338,16 @@ def test_a_tiff_of_four_gigabytes_has_long_offsets(tmp_path, monkeypatch):
     for limit, magic in ((9 * 6 * 3 - 1, 43), (9 * 6 * 3, 42)):
         monkeypatch.setattr(writer, "_BIG_TIFF", limit)
         rgb = random_pixels(9, 6).astype(np.float32)
-        images.write(tmp_path / "a.tif", rgb)
+        images.write(tmp_path / "a.tif", rgb, texts={"Seed": "7"}, metadata=metadata.Metadata(TEXTS, (72.0, 72.0)))
         assert struct.unpack("<H", (tmp_path / "a.tif").read_bytes()[2:4]) == (magic,)
-        assert np.array_equal(tifffile.imread(tmp_path / "a.tif"), rgb)
+        with tifffile.TiffFile(tmp_path / "a.tif") as file:
+            assert np.array_equal(file.asarray(), rgb) and len(file.pages) == 1
+            codes = [tag.code for tag in file.pages[0].tags]
+            second = file.pages[0].tags[34665].value
+            assert codes == sorted(codes) and second["LensMake"] == "Zeiss" and second["OffsetTime"] == "+01:00"
+            assert second["UserComment"] == '{"Seed": "7"}' and file.pages[0].tags[270].value == TEXTS[270]
+        if magic == 42:
+            assert tags_in(tmp_path / "a.tif")[0] == TEXTS
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

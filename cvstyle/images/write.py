@@ -13,7 +13,7 @@ import numpy as np
 from .. import paths
 from ..errors import ImageError
 from .alpha import composited
-from .metadata import DESCRIPTION, HISTORY, Metadata, exif, tags_of
+from .metadata import DESCRIPTION, EXIF, Metadata, append_exif, comment_in, exif, texts_of
 from .picture import PROFILE, Picture, to_samples, write_png
 
 _JPEG_QUALITY = 95
@@ -99,9 +99,9 @@ def read_metadata(path: str | os.PathLike) -> dict[str, str]:
             return dict(image.text)
         if image.format == "JPEG":
             text = image.info.get("comment", b"")
-        else:  # a tag of TIFF, or of EXIF in WebP; earlier versions had them in the description
-            tags = image.tag_v2 if image.format == "TIFF" else image.getexif()
-            text = tags.get(HISTORY) or tags.get(DESCRIPTION, "")
+        else:  # earlier versions had them in the description
+            tags = image.getexif()
+            text = comment_in(tags.get_ifd(EXIF)) or tags.get(DESCRIPTION, "")
     try:
         stored = json.loads(text.encode("latin-1", "replace") if isinstance(text, str) else text)
     except ValueError:
@@ -137,14 +137,16 @@ def _write_tiff(file, picture, texts, bits):
 
     samples = to_samples(picture, bits)
     metadata = picture.metadata or Metadata()
-    tags = [(tag, kind, count, value, True) for tag, kind, count, value in tags_of(metadata, _text(texts))]
+    tags = [(*entry, True) for entry in texts_of(metadata)]
     if picture.icc:
         tags.append((PROFILE, 7, len(picture.icc), picture.icc, True))
     tifffile.imwrite(
         file, samples, photometric="rgb", extrasamples=["unassalpha"] if samples.shape[2] == 4 else None,
         compression="zlib", predictor=True, description=None, software=False, metadata=None, extratags=tags,
         resolution=metadata.dpi, resolutionunit=2 if metadata.dpi else None, bigtiff=samples.nbytes > _BIG_TIFF,
+        byteorder="<",
     )  # fmt: skip
+    append_exif(file, metadata, _text(texts))
 
 
 def _write_array(file, picture, texts, bits):

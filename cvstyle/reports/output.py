@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager, suppress
@@ -176,8 +177,9 @@ def check_nothing_overwritten(
 
 
 def _same_file(path, other):
-    if paths.is_stream(path) or paths.is_stream(other):
-        return False
+    numbers = {paths.descriptor(path), paths.descriptor(other)}
+    if numbers != {None}:
+        return len(numbers) == 1
     if os.path.exists(path) and os.path.exists(other):
-        return os.path.samefile(path, other)
+        return os.path.samefile(path, other) and not stat.S_ISCHR(os.stat(path).st_mode)  # such as /dev/null
     return os.path.realpath(path) == os.path.realpath(other)
