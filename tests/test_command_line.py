@@ -178,7 +178,9 @@ def test_paths_by_themselves(box):
     ("run -c c.jpg -s a.png --image-size 128 --scales 32,64", ["--image-size is 128", "ends with 64", "leave one"]),
     ("run -c c.jpg -s a.png --image-size 512 --scales 32,64", ["--image-size is 512", "ends with 64", "leave one"]),
     ("run -c c.jpg -s a.png,b.png --style-blend-weights 0,0", ["--style-blend-weights", "above zero"]),
-    ("models fetch", ["NAME", "'cvstyle models fetch --help'"]), ("models fetch a b", ["'b'"]),
+    ("run -c c.jpg -s a.png -o -", ["--output", "no file"]), ("run -c c.jpg -s a.png --log -", ["--log", "no file"]),
+    ("''", ["unknown command"]), ("--", ["--content FILE"]), ("models fetch", ["NAME", "'cvstyle models fetch --help'"]),
+    ("info --num-iterations 3", ["--num-iterations", "--help"]), ("models fetch a b", ["'b'"]),
     ("info --image-size x", ["--image-size", "'x'"]),
     ("devices now", ["'now'"]), ("models fetch vgg19 --dri x", ["--dri", "--dir"]),
 ])  # fmt: skip
@@ -213,6 +215,7 @@ def test_a_path_of_windows_elsewhere(box, capsys):
     ("--checkpoint-iter 3", "--checkpoint-iter has no effect without --checkpoint"),
     ("--style-blend-weights 3", "--style-blend-weights has no effect with one style"),
     ("--style-weight 0", "the weight of style is 0, so the style pictures have no effect"),
+    ("--content-layers relu1_1 --content-weight 0", "--content-layers has no effect with --content-weight 0"),
     ("--style-layers relu1_1:0,relu2_1:0", "the weight of style is 0"), ("--content-weight 0", ""),
     ("--style-weight 0 --content-weight 0 --tv-weight 0", "all weights are 0, so the result is the picture that"),
 ])  # fmt: skip
@@ -235,7 +238,8 @@ def test_version(words, capsys):
     assert caught.value.code == 0 and capsys.readouterr().out == f"cvstyle {cli.__version__}\n"
 
 
-@pytest.mark.parametrize("words", [["help", "plan"], ["plan", "--help"], ["plan", "-h"], ["plan", "-c", "x", "-help"]])
+@pytest.mark.parametrize("words", [["help", "plan"], ["plan", "--help"], ["plan", "-h"], ["plan", "-c", "x", "-help"],
+                                   ["--help", "plan"], ["plan", "--help", "run"]])  # fmt: skip
 def test_help(words, capsys):
     with pytest.raises(SystemExit) as caught:
         main(words)
@@ -248,6 +252,11 @@ def test_home_from_python(box):
     result = cvstyle.stylize("~/c.jpg", "~/a.png,~/c.jpg", image_size=16, num_iterations=1, backend="NumPy")
     assert result.iterations == 1
     assert zoo.files_of("~/p", Path("~/m")) == tuple(os.path.join(str(box / "home"), name) for name in "pm")
+
+
+@pytest.mark.parametrize("words", ["show VGG19", "Show vgg19", "--dir x show vgg19", "show --dir=x vgg19"])
+def test_actions_of_models(words, capsys):
+    assert main(["models", *words.split()]) == 0 and "VGG_ILSVRC_19" in capsys.readouterr().out
 
 
 def test_resuming_says_what_comes_from_the_checkpoint(box, capfd):

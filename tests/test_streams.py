@@ -19,6 +19,7 @@ from PIL import Image
 
 from cvstyle import images
 from cvstyle.cli import main
+from cvstyle.reports import reporter
 from cvstyle.reports.signals import handling
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="streams are redirected by a shell")
@@ -115,6 +116,13 @@ def test_odd_terminals(settings):
 
 def lines_logged():
     return Path("log.csv").read_text().count("\n") if os.path.exists("log.csv") else 0
+
+
+def test_a_bar_needs_a_terminal_that_redraws(monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    for term, found in (("xterm", True), ("dumb", False)):
+        monkeypatch.setenv("TERM", term)
+        assert reporter._on_terminal() == found
 
 
 def long_run(before=None, **streams):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..errors import OptionError, nearest
+from ..errors import OptionError
 from ..fields import as_paths
 from .common import shown
 
@@ -21,6 +22,7 @@ _HYPHENS = str.maketrans(dict.fromkeys(_DASHES[1:], "-"))
 _OPTION = re.compile(rf"[\{_DASHES}]+([^\W\d_][\w\{_DASHES}]*)(?:=(.*))?", re.DOTALL)  # not a negative number
 _QUOTES = "“”„‟«»‘’‚\"'"
 _QUOTED = re.compile(rf"(?:^|(?<=,)) *[{_QUOTES}]([^{_QUOTES}]*)[{_QUOTES}] *(?=,|$)")
+_ALIKE = 0.7  # of difflib's ratio, from which a known option is suggested
 _MOST_PARTS = 20  # words of a name with spaces
 _SYNONYMS = {
     "input": "--content", "i": "--content", "target": "--content", "source": "--content", "iter": "--num-iterations",
@@ -102,7 +104,9 @@ class _Arrangement:
             if value is not None:
                 raise OptionError(f"{option} takes no value, and {shown(value)} is given; leave it out")
             self.line.words.append(option)
-            if self._value_follows() and not self.operands:
+            if action.dest in ("help", "version"):
+                self.words.clear()
+            elif self._value_follows() and not self.operands:
                 raise self._unexpected(self.words[0], option, [])
             return
         values = self._values(option, action, value)
@@ -187,7 +191,9 @@ def _unknown(word, actions):
     alike = [spelling for spelling in known if spelling.startswith(f"--{name}") or spelling.endswith(f"-{name}")]
     if alike:
         return OptionError(f"unknown option {option}; did you mean {' or '.join(alike[:4])}?")
-    return OptionError(f"unknown option {option}; {nearest(f'--{name}', known)}")
+    alike = difflib.get_close_matches(f"--{name}", known, cutoff=_ALIKE)
+    way_out = f"did you mean {' or '.join(alike)}?" if alike else "--help lists all options"
+    return OptionError(f"unknown option {option}; {way_out}")
 
 
 def _divided_name(words):
