@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -266,10 +267,8 @@ def test_files_come_back_in_their_own_profile(tmp_path, name, bits, space):
 
 
 def _with_profile(png, icc):
-    picture = images.picture
-    import zlib
-
-    return png[:33] + picture._chunk(b"iCCP", b"x\0\0" + zlib.compress(icc)) + png[33:]
+    data = b"iCCPx\0\0" + zlib.compress(icc)
+    return png[:33] + struct.pack(">I", len(data) - 4) + data + struct.pack(">I", zlib.crc32(data)) + png[33:]
 
 
 def in_profile(srgb, icc):
@@ -320,11 +319,8 @@ def test_chunks_of_png_state_colours(tmp_path):
 @pytest.mark.parametrize("code", [(9, 16, 0, 1), (9, 18, 0, 1), (1, 13, 1, 1), (1, 13, 0, 0)])
 def test_the_codes_of_hdr_and_video_are_refused(code, tmp_path):
     png_with(tmp_path / "a.png", random_pixels(), (b"cICP", bytes(code)))
-    with (
-        Image.open(tmp_path / "a.png") as image,
-        pytest.raises(ImageError, match=r"^a.png: .* HDR or video .* in sRGB"),
-    ):
-        profiles.of_image(image, "a.png")
+    with pytest.raises(ImageError, match=r"/a.png: .* HDR or video .* in sRGB"):
+        images.read(tmp_path / "a.png")
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow, as it opens the file

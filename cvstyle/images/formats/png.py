@@ -47,7 +47,7 @@ def source_of(file, name: str) -> Source:
     described = Image.open(chunks.file((b"IHDR", *_DESCRIBING, b"IDAT", b"IEND"), pixels=False), formats=["PNG"])
     described.info |= chunks.info
     described.info.setdefault("exif", b"")  # else Pillow looks for it behind the samples
-    source.icc = profiles.of_image(described)
+    source.icc = profiles.of_image(described, name)
     source.orientation = pillow.orientation(described)
     source.metadata = metadata.of_image(described)
     source.remarks += chunks.remarks
