@@ -17,6 +17,7 @@ from typing import NamedTuple
 from .errors import OptionError, nearest
 
 REQUIRED = dataclasses.MISSING
+_MOST_COMMAS = 30  # parts of a name between commas
 _MAX_SHOWN = 60  # characters of a rejected value in an error message
 
 PICTURES = "pictures"
@@ -73,12 +74,36 @@ def as_name(value: object) -> str:
     return str(value) if isinstance(value, str) else str(as_int(value))
 
 
+def as_word(value: object) -> str:
+    """A name in small letters."""
+    return as_name(value).lower()
+
+
 def as_path(value: object) -> str:
-    """A path as text."""
+    """A path as text: a first part ~ or ~user is the home directory, and file://... the path that it names.
+
+    ./~ is a file of that name.
+    """
     value = os.fspath(value)
     if isinstance(value, bytes):
         raise TypeError
-    return value
+    if value.lower().startswith("file://"):
+        value = _path_of_address(value)
+    if "\0" in value:
+        raise ValueError
+    os.fsencode(value)  # raises UnicodeEncodeError, a ValueError, for characters that no name has
+    return os.path.expanduser(value)
+
+
+def _path_of_address(address):
+    """The path of file:///home/me/a%20b.png. Raises ValueError for another machine's."""
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    parts = urlsplit(address.replace("?", "%3F").replace("#", "%23"))
+    if parts.netloc not in ("", "localhost"):
+        raise ValueError
+    return url2pathname(parts.path)
 
 
 def as_items(value: object) -> list:
@@ -91,10 +116,26 @@ def as_items(value: object) -> list:
 
 
 def as_paths(value: object) -> list[str]:
-    """["a.png", "b.png"] from "a.png,b.png", unless that is the name of a single file."""
-    if isinstance(value, str) and not os.path.exists(value):
-        return [part for part in value.split(",") if part]
-    return [as_path(item) for item in ([value] if isinstance(value, str | os.PathLike) else as_items(value))]
+    """["a.png", "b.png"] from "a.png, b.png".
+
+    A comma within the name of a file that exists does not separate: of all such readings the longest names count.
+    """
+    if isinstance(value, str):
+        return list(_split_paths(value.split(",")))
+    return [as_path(item) for item in ([value] if isinstance(value, os.PathLike) else as_items(value))]
+
+
+def _split_paths(parts):
+    while parts:
+        for count in range(min(len(parts), _MOST_COMMAS), 0, -1):
+            text = ",".join(parts[:count])
+            names = [path for path in map(as_path, (text, text.strip())) if os.path.exists(path)]
+            if names or count == 1:
+                break
+        path = names[0] if names else as_path(text.strip())
+        if path:
+            yield path
+        parts = parts[count:]
 
 
 def as_floats(value: object) -> list[float]:
@@ -152,7 +193,7 @@ def as_offload(value: object) -> Offload:
     if isinstance(value, Offload):
         return value
     value = as_path(value)
-    return Offload(None if value in ("", "host") else value.removeprefix("disk:"))
+    return Offload(None if value in ("", "host") else as_path(value.removeprefix("disk:")))
 
 
 def as_cuts(value: object) -> list[int | str]:
@@ -179,16 +220,23 @@ class Kind(NamedTuple):
     keywords: Mapping[str, object] = {}
 
     def convert(self, value: object) -> object:
-        """The option's value for a text or a Python object."""
-        return self.keywords[value] if isinstance(value, str) and value in self.keywords else self.converter(value)
+        """The option's value for a text or a Python object. Keywords count in small and capital letters."""
+        if isinstance(value, str) and value.lower() in self.keywords:
+            return self.keywords[value.lower()]
+        return self.converter(value)
 
 
 INT = Kind(as_int, "a whole number is needed", "is not a whole number")
+SIZE = Kind(
+    as_int, "a number of pixels, or original, is needed", "is neither a number of pixels nor original", {"original": 0}
+)
 FLOAT = Kind(as_float, "a number is needed", "is not a number")
-BOOL = Kind(as_bool, "True or False is needed", "is not a whole number")
+BOOL = Kind(as_bool, "True or False is needed", "is neither 1 nor 0")
 NAME = Kind(as_name, "a name is needed")
-PATH = Kind(as_path, "a path is needed")
-PATHS = Kind(as_paths, "paths such as a.png,b.png are needed")
+WORD = Kind(as_word, "a name is needed")
+_NO_PATH = "can be no file on this machine; give the path of one"
+PATH = Kind(as_path, "a path is needed", _NO_PATH)
+PATHS = Kind(as_paths, "paths such as a.png,b.png are needed", _NO_PATH)
 LAYERS = Kind(as_layers, "layers such as relu1_1,relu2_1:2 are needed")
 _SIZES = "is not a list of whole numbers such as 256,512"
 BLEND = Kind(as_floats, "numbers such as 3,7 are needed", "is not a list of numbers such as 3,7", {"nil": None})
@@ -203,7 +251,7 @@ TILE = Kind(
     as_count, "auto, or a number of pixels, is needed", "is not a number of pixels such as 1024, nor auto or off",
     {"auto": "auto", "off": None},
 )  # fmt: skip
-OFFLOAD = Kind(as_offload, "host, or disk:FOLDER, is needed")
+OFFLOAD = Kind(as_offload, "host, or disk:FOLDER, is needed", _NO_PATH)
 CUTS = Kind(as_cuts, "layers such as 3,pool2 are needed", "is not a list of ascending positions such as 3,6,12")
 THREADS = Kind(as_count, "a number of threads is needed", "is not a number of threads")
 _KIND_OF_ANNOTATION = {"int": INT, "float": FLOAT, "bool": BOOL, "str": NAME}
@@ -238,7 +286,8 @@ class Option:
     help: text with argparse's placeholders, "%(default)s" and "%%".
     group: one of `GROUPS`.
     metavar: the form of its text. unit: the unit of a number. limits, choices: the valid values.
-    flags: further spellings: the reference's or those of earlier versions. const: the value if given without text.
+    flags: further spellings: short ones, the reference's or those of earlier versions. const: the value if given
+    without text. repeated: True if further uses add to a list; else the last counts.
     switches: spellings without text, and the value that each stands for.
     identity: True if a resumed run must have the same value as its checkpoint. checkpoint_name: the name of the value
     in checkpoints, if it is not the option's.
@@ -253,6 +302,7 @@ class Option:
     flags: tuple[str, ...] = ()
     choices: tuple | None = None
     const: object = None
+    repeated: bool = False
     limits: Limits | None = None
     unit: str = ""
     switches: Mapping[str, object] = dataclasses.field(default_factory=dict)
@@ -268,6 +318,10 @@ class Option:
         """The option's value for a text or a Python object. Raises OptionError for a value of the wrong type."""
         if value is None and self.default is None:
             return None
+        if isinstance(value, str) and self.choices and value.lower() in self.choices:
+            return value.lower()
+        if isinstance(value, str) and self.unit == "pixels":
+            value = value.strip().removesuffix("px").rstrip()
         try:
             return self.kind.convert(value)
         except (ArithmeticError, TypeError, ValueError):
@@ -312,7 +366,7 @@ def options_of(cls: type) -> dict[str, Option]:
 def _aliases(cls: type) -> dict[str, tuple[str, object]]:
     """Keyword -> (option, value or None) of every further spelling; None: the keyword has the option's values."""
     entries = options_of(cls).values()
-    spellings = {flag: (entry.name, None) for entry in entries for flag in entry.flags}
+    spellings = {flag: (entry.name, None) for entry in entries for flag in entry.flags if flag.startswith("--")}
     spellings |= {switch: (entry.name, value) for entry in entries for switch, value in entry.switches.items()}
     return {spelling.strip("-").replace("-", "_"): target for spelling, target in spellings.items()}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..errors import OptionError
-from .registry import backend_class, get, list_backends, names, pick
+from .registry import backend_class, get, list_backends, names, pick, proper_name
 
 _REFERENCE = {"nn": "gpu", "cudnn": "cudnn", "clnn": "opencl"}  # neural_style.lua's names -> ours
 
@@ -19,13 +19,14 @@ def choose(
     several devices work at the same time. say: takes a line where another backend than the wanted one is used.
     Raises OptionError for backends and devices that are not there, and options that contradict each other.
     """
+    backend = proper_name(backend)
     numbers = [number.strip() for number in (gpu or "").split(",") if number.strip()]
     if any(number != "-1" and not number.isdecimal() for number in numbers):
         raise OptionError(f"--gpu {gpu}: a device number, or -1 for the CPU, is needed")
     wanted = [number for number in numbers if number != "-1"]
     if wanted and device:
         raise OptionError("--gpu and --device both choose a device; give one of them")
-    name = backend
+    name = backend.lower() if backend.lower() in _REFERENCE else backend
     device = device or next(iter(wanted), None)
     if name in _REFERENCE or (name == "auto" and numbers):
         name = _best_for(name, numbers, wanted, say)

@@ -39,8 +39,14 @@ def names() -> tuple[str, ...]:
     return tuple(sorted({*_MODULES, *_registered}))
 
 
+def proper_name(name: str) -> str:
+    """A name of a backend, or of a kind of them, as it is registered: "CPU" is "cpu". Others stay as they are."""
+    return name if name in names() else next((n for n in (*_KINDS, *names()) if n.lower() == name.lower()), name)
+
+
 def backend_class(name: str) -> type[Backend]:
     """The class of a backend. Raises OptionError for an unknown name."""
+    name = proper_name(name)
     if name in _registered:
         return _registered[name]
     if name not in _MODULES:
@@ -61,6 +67,7 @@ def get(backend="auto", device=None, precision="fp32") -> Backend:
         if not isinstance(backend, Backend):
             raise OptionError(f"{backend!r} is no backend; give a name ('cpu', 'gpu', 'auto') or a backend object")
         return backend
+    backend = proper_name(backend)
     if backend in _KINDS:
         return _new(_best("gpu" if backend == "auto" and device is not None else backend), device, precision)
     cls = backend_class(backend)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import re
 import sys
-from contextlib import contextmanager, suppress
 
 from .. import __version__
 from ..errors import CvstyleError, OptionError, nearest
+from .common import say, shown
+from .streams import OutputLost, finished, show, usable_streams
+from .words import arranged, option_of
 
 _VERBS = {
     "run": "stylise a picture",
@@ -22,30 +23,37 @@ _VERBS = {
     "models": "list, show and download known models",
     "devices": "list backends and devices",
 }
-_OPTION = re.compile(r"-+([^\W\d_][\w-]+)(=.*)?", re.DOTALL)  # not a negative number
+_WORDS = {
+    "help": "--help", "--help": "--help", "-h": "--help", "-?": "--help", "/?": "--help", "version": "--version",
+    "--version": "--version", "-V": "--version",
+}  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse with suggestions for unknown options."""
-
-    def parse_args(self, args=None, namespace=None):
-        namespace, unknown = self.parse_known_args(args, namespace)
-        if unknown:
-            self.error(f"unexpected word '{unknown[0]}'; a name with spaces in it needs quotes around it")
-        return namespace
+    """argparse with the words of a verb in order (see `words`), and suggestions for unknown ones."""
 
     def parse_known_args(self, args=None, namespace=None):
-        # First, since argparse would report a misspelt option as a missing required one.
-        if self._subparsers is None:
-            for word in args:
-                option = word.partition("=")[0]
-                if option.startswith("--") and len(option) > 2 and option not in self._option_string_actions:
-                    known = [o for o in self._option_string_actions if o.startswith("--")]
-                    self.error(f"unknown option {option}; {nearest(option, known)}")
-        return super().parse_known_args(args, namespace)
+        if self._subparsers is not None:
+            return super().parse_known_args(args, namespace)
+        operands = any(not action.option_strings for action in self._actions)
+        line = arranged(args, self._option_string_actions, operands)
+        wanted = [action for action in self._actions if action.required and action.option_strings]
+        missing = [action for action in wanted if action.dest not in line.given]
+        if missing and not line.given & {"help", "version"}:
+            needed = " and ".join(f"{action.option_strings[0]} {action.metavar}" for action in missing)
+            raise OptionError(f"{needed} must be given; '{self.prog} --help' lists all options")
+        namespace, unknown = super().parse_known_args(line.words, namespace)
+        if unknown:
+            self.error(f"unexpected word {shown(unknown[0])}")
+        namespace.given = line.given
+        namespace.remarks = line.remarks
+        return namespace, unknown
+
+    def _print_message(self, message, file=None):
+        show(message.rstrip("\n"))  # help and version; argparse would ignore that they cannot be written
 
     def error(self, message):
-        raise OptionError(message)
+        raise OptionError(f"{message}; see '{self.prog} --help'")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,37 +62,78 @@ def main(argv: list[str] | None = None) -> int:
     Signal handlers and streams are restored, so it can be called repeatedly and in any thread.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    if argv and argv[0].startswith("-") and argv[0] not in ("-h", "--help", "--version"):
-        argv.insert(0, "run")  # the reference's command line has no verb
-    with _unencodable_replaced():
-        return _run(argv)
+    with usable_streams():
+        try:
+            return finished(_run(argv))
+        except SystemExit as end:  # after --help and --version
+            raise SystemExit(finished(end.code or 0)) from None
 
 
 def _run(argv):
     try:
-        parser = _parser(argv[:1])
-        arguments = parser.parse_args(_modern_spelling(argv))
+        words = _verb_first(argv)
+        parser = _parser(words[:1])
+        arguments = parser.parse_args(words)
         if not arguments.command:
             parser.print_help()
             return 0
         arguments.command_line = argv
         return arguments.execute(arguments) or 0
     except CvstyleError as error:
-        print(f"cvstyle: {error.command_line}", file=sys.stderr)
+        say(error.command_line)
         return 2
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except KeyboardInterrupt:
-        print("cvstyle: interrupted; nothing was written", file=sys.stderr)
+        say("interrupted; nothing was written")
         return 130
+    except OutputLost as error:
+        return error.report()
     except Exception as error:
         if not _is_out_of_memory(error):
             raise
         detail = f" ({' '.join(str(error).split())})" if str(error) else ""
         way_out = "--tile-size auto or a smaller --image-size needs less"
-        print(f"cvstyle: not enough memory{detail}; {way_out}", file=sys.stderr)
+        say(f"not enough memory{detail}; {way_out}")
         return 2
+
+
+def _verb_first(argv):
+    """The words with the verb first. Raises OptionError if the first word is neither a verb nor an option."""
+    if not argv:
+        return argv
+    first = argv[0]
+    if first.lower() in _VERBS:
+        return _action_first(first.lower(), argv[1:])
+    if first in _WORDS:
+        return [*(word.lower() for word in argv[1:2] if word.lower() in _VERBS), _WORDS[first]]
+    actions = _run_options()
+    if not option_of(first, actions) and (first[:1].isalnum() or not first.strip()):
+        if os.path.exists(first) or os.path.splitext(first)[1]:
+            raise OptionError(f"{shown(first)} is no command; cvstyle run --content photo.jpg --style painting.jpg")
+        raise OptionError(f"unknown command {shown(first)}; {nearest(first.lower(), tuple(_VERBS))}")
+    position = 0
+    while position < len(argv):
+        word = argv[position]
+        found = option_of(word, actions)
+        if not found and word.lower() in _VERBS:
+            return _action_first(word.lower(), [*argv[:position], *argv[position + 1 :]])
+        has_value_next = found and found[1] is None and actions[found[0]].nargs is None
+        position += 2 if has_value_next else 1
+    return ["run", *argv]  # the reference's command line has no verb
+
+
+def _action_first(verb, words):
+    """A verb and its words, with the action of `models` before them."""
+    actions = [word for word in words if word.lower() in ("show", "fetch")] if verb == "models" else []
+    if actions:
+        words.remove(actions[0])
+    return [verb, *(action.lower() for action in actions[:1]), *words]
+
+
+def _run_options():
+    """argparse's actions of `cvstyle run` by spelling."""
+    parser = _Parser(allow_abbrev=False)
+    importlib.import_module(f"{__name__}.run").add_arguments(parser)
+    return parser._option_string_actions
 
 
 def _parser(wanted):
@@ -93,36 +142,18 @@ def _parser(wanted):
         prog="cvstyle", description="Neural style transfer with Caffe models, without a deep-learning framework.",
         allow_abbrev=False,
     )  # fmt: skip
-    parser.add_argument("--version", action="version", version=f"cvstyle {__version__}")
+    version = {"action": "version", "version": f"cvstyle {__version__}"}
+    parser.add_argument("--version", **version)
     subparsers = parser.add_subparsers(title="commands", dest="command", parser_class=_Parser)
     for verb, help in _VERBS.items():
         added = subparsers.add_parser(verb, help=help, allow_abbrev=False)
         if verb in wanted:
+            added.add_argument("--version", **version, help=argparse.SUPPRESS)
             importlib.import_module(f"{__name__}.{verb}").add_arguments(added)
     return parser
-
-
-@contextmanager
-def _unencodable_replaced():
-    """Context in which output replaces characters that the terminal's encoding lacks, such as the × of a size."""
-    changed = [(stream, stream.errors) for stream in (sys.stdout, sys.stderr) if hasattr(stream, "reconfigure")]
-    for stream, _ in changed:
-        stream.reconfigure(errors="replace")
-    try:
-        yield
-    finally:
-        for stream, errors in changed:
-            with suppress(OSError, ValueError):  # the stream is closed
-                stream.reconfigure(errors=errors)
 
 
 def _is_out_of_memory(error):
     """True if Python, OpenCV (error -4), the dynamic loader or the start of a thread ran out of memory."""
     in_system = "can't start new thread" in str(error) or "failed to map segment" in str(error)
     return isinstance(error, MemoryError) or getattr(error, "code", None) == -4 or in_system
-
-
-def _modern_spelling(argv):
-    """-style_image and --style_image become --style-image; values are unchanged."""
-    matches = [(word, _OPTION.fullmatch(word)) for word in argv]
-    return [f"--{option[1].replace('_', '-')}{option[2] or ''}" if option else word for word, option in matches]

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+from contextlib import suppress
 from functools import partial
 
-from ..fields import BOOL, GROUPS, INT, REQUIRED, Option, options_of
+from ..errors import OptionError, nearest
+from ..fields import BOOL, GROUPS, REQUIRED, Option, options_of
+
+_MOST_SHOWN = 200  # characters of a word in a message
 
 
 def add_options(parser, classes, groups=GROUPS) -> None:
@@ -21,11 +26,15 @@ def add_options(parser, classes, groups=GROUPS) -> None:
 
 def add_option(group, entry: Option) -> None:
     """Add one option to a parser or one of its groups."""
-    settings = {"help": entry.help, "default": entry.default, "required": entry.default is REQUIRED}
+    required = entry.default is REQUIRED
+    settings = {"help": entry.help, "default": None if required else entry.default, "required": required}
     if entry.kind is BOOL and entry.const is None:
         settings["action"] = "store_true"
     else:
-        settings |= {"type": partial(_parse, entry.kind), "metavar": entry.metavar, "choices": entry.choices}
+        metavar = entry.metavar or "{" + ",".join(map(str, entry.choices)) + "}"
+        settings |= {"type": partial(_parse, entry), "metavar": metavar}
+    if entry.repeated:
+        settings["action"] = "extend"
     if entry.const is not None:
         settings |= {"nargs": "?", "const": entry.const}
     group.add_argument(*entry.spellings, **settings)
@@ -33,12 +42,40 @@ def add_option(group, entry: Option) -> None:
         group.add_argument(switch, action="store_const", dest=entry.name, const=value, help=argparse.SUPPRESS)
 
 
-def _parse(kind, text):
-    """The value of an option's text; argparse adds the option's name to the error."""
+def _parse(entry, text):
+    """The value of an option's text. Raises OptionError."""
+    name = entry.spellings[0]
     try:
-        return (INT if kind is BOOL else kind).convert(text)  # a bool is 0 or 1, like its choices
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' {kind.parse_error}") from None
+        value = entry.convert(text)
+    except OptionError:
+        if not entry.kind.parse_error:
+            raise
+        raise OptionError(f"{name}: {shown(text)} {entry.kind.parse_error}{meant(entry, text)}") from None
+    if entry.choices and value not in entry.choices:
+        choices = list(map(str, entry.choices))
+        raise OptionError(f"{name}: {shown(text)} is not one of {', '.join(choices)}; {nearest(text, choices)}")
+    return value
+
+
+def meant(entry: Option, text: str) -> str:
+    """The end of a message with the number that a text may stand for, such as 0.5 for "0,5", or ""."""
+    number = text.strip().rstrip(",;.").replace(",", ".").removesuffix("%")
+    size = re.fullmatch(r"(\d+) *[x×*] *(\d+)", text.strip().lower())
+    try:
+        if size:
+            number = str(max(map(int, size.groups())))
+        elif text.strip().endswith("%"):
+            number = str(float(number) / 100)
+        entry.check(entry.convert(number))
+    except (OptionError, ValueError):
+        return ""
+    return f"; is {number} meant?"
+
+
+def shown(text: str) -> str:
+    """A word of the command line on one line of a message, in quotes."""
+    text = " ".join(text.split())
+    return f"'{text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + '...'}'"
 
 
 def settings_of(cls, args):
@@ -47,8 +84,14 @@ def settings_of(cls, args):
 
 
 def say(line: str) -> None:
-    """Print a message of the program to standard error."""
-    print(f"cvstyle: {line}", file=sys.stderr, flush=True)
+    """Print a message of the program to standard error, in one line."""
+    note(f"cvstyle: {' '.join(line.splitlines())}")
+
+
+def note(text: str) -> None:
+    """Print a text to standard error, if that still takes any."""
+    with suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def table(rows) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .common import table
+from .streams import show
 
 
 def add_arguments(parser):
@@ -35,5 +36,5 @@ def execute(args) -> int:
             rows.append((name, "none", "", f"not used: {reason}"))
         elif not devices:
             rows.append((name, "CPU", "", "the default" if default else ""))
-    print(table(rows))
+    show(table(rows))
     return 0

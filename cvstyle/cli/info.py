@@ -7,6 +7,7 @@ import argparse
 from ..fields import MODEL, options_of
 from ..options import CONVENTION, Compute, Files, Options
 from .common import add_option, add_options, table
+from .streams import show
 
 
 def add_arguments(parser):
@@ -59,15 +60,15 @@ def execute(args) -> int:
             _field(field),
             _use(shape),
         ))  # fmt: skip
-    print(net.definition.name or net.definition.source)
-    print(table(rows))
+    show(net.definition.name or net.definition.source)
+    show(table(rows))
     if net.convention != IMAGENET:
-        print(f"input: {net.convention}")
+        show(f"input: {net.convention}")
     defaults, automatic = _default_layers(net, (height, width))
     note = f" (chosen from the network for {width}×{height})" if automatic else ""
     for kind in ("content_layers", "style_layers"):
         if defaults[kind]:
-            print(f"default {kind.replace('_', ' ')}: {','.join(defaults[kind])}{note}")
+            show(f"default {kind.replace('_', ' ')}: {','.join(defaults[kind])}{note}")
     return 0
 
 
@@ -111,11 +112,11 @@ def _timings(args):
     total = 4 * sum(step.operations for step in steps) / 2 / whole / 1e9
     rows.append(("in all", *(f"{1e3 * s:.2f} ms" for s in both), f"{total:.0f}", f"{1e3 * whole:.1f} ms an evaluation"))
     device = f"{ops.workers.count} threads" if ops.on_host else ops.device.name
-    print(f"{net.definition.name}: {width}×{height}, {ops.name} backend, {device}")
-    print(table(rows))
+    show(f"{net.definition.name}: {width}×{height}, {ops.name} backend, {device}")
+    show(table(rows))
     if ops.autotune:
-        print(f"Tiles and shares are the fastest of those tried on this device, kept in {ops.choices.path}")
-    print("GFLOP/s are those of a direct convolution; Winograd's multiplies a quarter of that.")
+        show(f"Tiles and shares are the fastest of those tried on this device, kept in {ops.choices.path}")
+    show("GFLOP/s are those of a direct convolution; Winograd's multiplies a quarter of that.")
     return 0
 
 
@@ -136,7 +137,7 @@ def _field(field):
 
 def _size(text):
     """(width, height) from "512" or "640x480"."""
-    parts = text.lower().replace("×", "x").split("x")
+    parts = text.lower().strip().removesuffix("px").replace("×", "x").split("x")
     try:
         width, height = (int(part) for part in (parts * 2 if len(parts) == 1 else parts))
     except ValueError:

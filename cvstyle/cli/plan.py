@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .run import Request, add_run_options
+from .streams import only_errors, show
 
 
 def add_arguments(parser):
@@ -16,14 +17,22 @@ def add_arguments(parser):
 
 def execute(args) -> int:
     """Run `cvstyle plan`; returns the exit status."""
+    request = Request.of(args)
+    request.find_pictures()
+    with only_errors(request.reports.quiet):
+        return _execute(request)
+
+
+def _execute(request):
     from ..formatting import duration
     from ..run import Job
 
-    request = Request.of(args)
     files = request.files
     devices = request.devices()
     job = Job(files.content, files.style, files.proto, files.model, devices=devices, options=request.options)
     plan, largest = job.plan()
+    for line in request.all_remarks():
+        request.say(line)
     rows = [("picture", "{1}×{0}".format(*plan.size))]
     tiles = "{2} windows of {1}×{0}".format(*plan.window, plan.windows) if plan.tile_size else "none"
     rows.append(("tiles", tiles))
@@ -37,7 +46,7 @@ def execute(args) -> int:
         rows.append(("run", duration(plan.total)))
     rows.append(("largest", f"--image-size {largest} would fit with --tile-size auto"))
     for name, text in rows:
-        print(f"{name:<10}{text}")
+        show(f"{name:<10}{text}")
     if not plan.fits:
-        print("This does not fit.")
+        show("This does not fit.")
     return 0 if plan.fits else 1

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
-from .. import __version__
+from .. import __version__, paths
 from ..errors import ImageError, OptionError
+from ..fields import Offload
 from ..options import Compute, Files, Options, Reports
-from .common import add_options, say, settings_of
+from . import inputs
+from .common import add_options, note, say, settings_of, shown
+from .effects import check_sizes, without_effect
+from .streams import only_errors, show
 
 
 def add_arguments(parser):
@@ -36,15 +40,41 @@ class Request:
     options: Options
     compute: Compute
     reports: Reports
+    given: Set[str] = frozenset()
+    remarks: Sequence[str] = ()
 
     @classmethod
     def of(cls, args) -> Request:
         """Create a request from parsed arguments. Raises OptionError for invalid options."""
-        request = cls(*(settings_of(kind, args) for kind in (Files, Options, Compute, Reports)))
+        kinds = (Files, Options, Compute, Reports)
+        words = {name: value for name, value in vars(args).items() if name in ("given", "remarks")}
+        request = cls(*(settings_of(kind, args) for kind in kinds), **words)
         if not request.files.style:
-            raise OptionError("--style names no file")
+            raise OptionError("--style names no file: --style painting.jpg")
         request.options.check(len(request.files.style))
+        check_sizes(request.given, request.options)
         return request
+
+    def find_pictures(self) -> None:
+        """Resolve the names of the pictures (see `inputs`). Raises OptionError."""
+        files = self.files
+        files.content = inputs.picture("--content", files.content)
+        files.style = inputs.pictures("--style", files.style)
+        if self.options.init_image:
+            self.options.init_image = inputs.picture("--init-image", self.options.init_image)
+        for option, path in (
+            ("--output", files.output), ("--log", self.reports.log), ("--checkpoint", self.options.checkpoint)
+        ):  # fmt: skip
+            if path == "-" or (option == "--output" and not path):
+                raise OptionError(f"{option} {shown(path)} names no file: {option} {inputs.EXAMPLES[option]}")
+        named = [files.content, *files.style, self.options.init_image]
+        if named.count(inputs.DEVICE) > 1:
+            raise OptionError("standard input can be only one of the pictures; name files for the others")
+
+    def all_remarks(self) -> list[str]:
+        """Sentences about options that surprise: repeated ones, and those without effect."""
+        styles = len(self.files.style)
+        return [*self.remarks, *without_effect(self.given, self.options, self.reports, styles)]
 
     def say(self, line: str) -> None:
         """Print a message that is not an error."""
@@ -61,47 +91,54 @@ class Request:
 
 def execute(args) -> int:
     """Run `cvstyle run`; returns the exit status."""
-    from .. import images, zoo
-    from ..reports.output import check_nothing_overwritten
+    request = Request.of(args)
+    request.find_pictures()
+    with only_errors(request.reports.quiet):
+        return _execute(request, args.command_line)
+
+
+def _execute(request, command_line):
+    from .. import zoo
+    from ..reports.output import Output, check_nothing_overwritten
     from ..reports.signals import handling
 
-    request = Request.of(args)
     files = request.files
     options = request.options
     reports = request.reports
-    images.check_writable(files.output, files.bits, options.schedule(1)[-1][0])
+    texts = {"Software": f"cvstyle {__version__}", "Command": shlex.join(["cvstyle", *command_line])}
+    every = reports.save_interval(options.compat)
+    output = Output(files.output, files.bits, texts, options.schedule(1)[-1][0], every, files.strip, files.background)
     check_nothing_overwritten(
         {"output": files.output, "log": reports.log, "checkpoint": options.checkpoint},
         [files.content, *files.style, *zoo.files_of(files.proto, files.model)], options.init_image,
-        numbers=reports.save_interval(options.compat) > 0,
+        numbers=every > 0,
     )  # fmt: skip
-    devices = request.devices()
-    if len(devices) == 1 and (options.split or options.multigpu_strategy):
-        request.say("--split and --multigpu-strategy have no effect with one device")
     with handling(finish_iteration=bool(options.checkpoint), say=request.say) as stop_requested:
+        devices = request.devices()
+        _announce_slow_backend(request, devices[0])
+        if len(devices) == 1 and (options.split or options.multigpu_strategy):
+            request.say("--split and --multigpu-strategy have no effect with one device")
+        if options.offload == Offload() and all(backend.on_host for backend in devices):
+            request.say("--offload has no effect on a CPU, where all is in host memory already")
         if options.resume:
             _announce_resume(request)
-        result = _stylize(request, devices, stop_requested, args.command_line)
+        result = _stylize(request, devices, stop_requested, output)
         return _conclude(request, result, devices)
 
 
-def _stylize(request, devices, stop_requested, command_line):
+def _stylize(request, devices, stop_requested, output):
     """Run the job and write its picture."""
-    from ..reports.output import Output
     from ..reports.reporter import Reporter, warnings_as_lines
     from ..run import Job
 
     files = request.files
     options = request.options
     reports = request.reports
-    metadata = {"Software": f"cvstyle {__version__}", "Command": shlex.join(["cvstyle", *command_line])}
-    output = Output(files.output, files.bits, metadata)
-    every = reports.save_interval(options.compat)
     with Reporter(reports.print_iter, reports.quiet, reports.log) as report, warnings_as_lines(report.say):
 
         def after(iterate):
             report(iterate)
-            if every > 0 and iterate.iteration % every == 0 and iterate.iteration < iterate.num_iterations:
+            if output.is_due(iterate):
                 try:
                     output.save_iterate(iterate)
                 except ImageError as error:  # the run continues: there may be space at its end
@@ -109,11 +146,31 @@ def _stylize(request, devices, stop_requested, command_line):
             if stop_requested():
                 raise KeyboardInterrupt
 
+        def prepared(setup):
+            content = setup.content
+            iterations = setup.last_iteration(len(setup.sizes) - 1)
+            output.begin(setup.seed, iterations, setup.sizes[-1], content.alpha is not None, len(content.icc or b""))
+            for line in (*request.all_remarks(), *setup.remarks):
+                request.say(line)
+
         job = Job(files.content, files.style, files.proto, files.model, devices=devices, options=options)
-        show_plan = None if reports.quiet else lambda plan: print(plan, file=sys.stderr, flush=True)
-        result = job.run(after, show_plan, request.say)
+        show_plan = None if reports.quiet else lambda plan: note(str(plan))
+        result = job.run(after, show_plan, prepared)
         output.save_result(result)
+    if remark := output.remark(result.picture):
+        request.say(remark)
     return result
+
+
+def _announce_slow_backend(request, backend):
+    """Say why the engine is not used, where no backend is asked for by name."""
+    from ..backends import backend_class
+
+    if backend.name not in ("numpy", "opencv") or request.compute.backend.lower() not in ("auto", "cpu"):
+        return
+    reason = backend_class("native").unavailable_because()
+    if reason:
+        request.say(f"backend {backend.name} is used, which is slow; native cannot be used: {reason}")
 
 
 def _announce_resume(request):
@@ -138,8 +195,11 @@ def _conclude(request, result, devices):
         say(f"{result.stopped}; the last good picture is in {output}")
         return 2
     if not request.reports.quiet:
-        print(f"{output}: {result.iterations} iterations, loss {result.loss:.6g}, seed {result.seed}")
-        for backend in devices:
-            if not backend.on_host:
-                print(f"{backend.device.name}: {backend.memory_used()}")
+        done = f"{output}: {result.iterations} iterations, loss {result.loss:.6g}, seed {result.seed}"
+        lines = [done, *(f"{ops.device.name}: {ops.memory_used()}" for ops in devices if not ops.on_host)]
+        for line in lines:
+            if paths.is_standard_output(output):  # it has the picture
+                note(line)
+            else:
+                show(line, f"; the picture is in {output}")
     return 0

@@ -7,6 +7,7 @@ import os
 import numpy as np
 
 from ..errors import ImageError
+from ..fields import as_path
 from .formats import pillow
 from .picture import Picture, from_samples
 from .read import Fit, decoding, picture_of, read
@@ -15,9 +16,9 @@ from .read import Fit, decoding, picture_of, read
 def as_picture(thing, role: str = "picture", fit: Fit | None = None) -> Picture:
     """Convert to a Picture, which shares no memory with the argument unless that is a Picture.
 
-    thing: a path (str or os.PathLike); a Picture, returned as it is; a Pillow image; or a NumPy array in RGB order,
-        (H, W, 3), (H, W, 4) with alpha, (H, W, 1) or (H, W). The range, also of alpha, is the type's for uint8 and
-        uint16, and 0..255 for floats.
+    thing: a path (str or os.PathLike; ~ is the home directory); a Picture, returned as it is; a Pillow image; or a
+        NumPy array in RGB order, (H, W, 3), (H, W, 4) with alpha, (H, W, 1) or (H, W). The range, also of alpha, is the
+        type's for uint8 and uint16, and 0..255 for floats.
     role: the name of the picture in error messages.
     fit: the size needed of a file, which may be reduced on reading (see `read`).
 
@@ -27,7 +28,7 @@ def as_picture(thing, role: str = "picture", fit: Fit | None = None) -> Picture:
     if isinstance(thing, Picture):
         return thing
     if isinstance(thing, (str, os.PathLike)):
-        return read(thing, fit)
+        return read(as_path(thing), fit)
     if isinstance(thing, np.ndarray):
         return _from_array(thing, role)
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .metadata import Metadata
+
 STRIP = 1 << 20  # samples of a strip, about
 
 Strips = Callable[[int, int], tuple[tuple[float, float], Iterator[np.ndarray]]]
@@ -38,6 +40,7 @@ class Source:
     orientation: int = 1
     icc: bytes | None = field(default=None, repr=False)
     remarks: list[str] = field(default_factory=list)
+    metadata: Metadata | None = None
 
     @property
     def upright(self) -> tuple[int, int]:

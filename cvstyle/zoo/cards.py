@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .. import paths
 from ..errors import ModelError, OptionError, nearest
+from ..fields import as_path
 
 EMBEDDED = "distilled"
 """The default model."""
@@ -348,13 +349,14 @@ def files_of(proto: str | os.PathLike | None = None, model: str | os.PathLike | 
     """
     if not proto and not model:
         return embedded_files()
-    of_proto, of_model = (path and _card_of(os.fspath(path)) for path in (proto, model))
+    proto, model = (path and as_path(path) for path in (proto, model))
+    of_proto, of_model = (path and _card_of(path) for path in (proto, model))
     if not proto and not of_model:
         raise OptionError(f"{model}: a model needs the prototxt that belongs to it (--proto)")
     proto_card = of_proto or (not proto and of_model)
     model_card = of_model or (not model and of_proto)
-    proto = _downloaded(proto_card, 0) if proto_card else os.fspath(proto)
-    model = _downloaded(model_card, 1) if model_card else os.fspath(model) if model else None
+    proto = _downloaded(proto_card, 0) if proto_card else proto
+    model = _downloaded(model_card, 1) if model_card else model or None
     return proto, model
 
 

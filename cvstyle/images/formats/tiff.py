@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from ...errors import ImageError
+from .. import metadata
 from ..picture import PROFILE
 from ..source import Source
 from . import pillow
@@ -36,6 +37,7 @@ _INK_SET = 332
 _SMIN = 340
 _SMAX = 341
 _DEPTH = 32997
+_SUBSAMPLING = 530
 _OLD_JPEG = 6  # compressions
 _JPEGS = (7, 33005, 34712, 50001)
 _REDUCED = 1  # bits of the subfile's type
@@ -59,7 +61,7 @@ def source_of(file, name: str) -> Source:
 
 def _largest(tiff, name):
     """(the largest page that is neither a preview nor a mask, remarks). Raises ImageError for camera raw."""
-    pages = list(_pages(tiff.pages, _DEPTH_OF_FILES))
+    pages = list(_pages(tiff.pages, _DEPTH_OF_FILES, set()))
     if not pages:
         raise ValueError("no page")
     for page in pages:
@@ -77,12 +79,16 @@ def _largest(tiff, name):
     return chosen, [f"{name}: page {number} of {len(full)}{largest} is used"]
 
 
-def _pages(pages, depth):
+def _pages(pages, depth, seen):
+    """The pages and their subfiles, each once: in damaged files directories lead back to others. seen: offsets."""
     for page in pages:
+        if page.offset in seen:
+            return
+        seen.add(page.offset)
         page = page if hasattr(page, "tags") else page.aspage()
         yield page
         if page.subifds and depth:
-            yield from _pages(page.pages, depth - 1)
+            yield from _pages(page.pages, depth - 1, seen)
 
 
 def _is_preview(page):
@@ -97,9 +103,11 @@ def _tag(page, code, default=None):
 
 def _source_of_page(file, page, name, described, remarks):
     photometric = int(page.photometric)
-    if (photometric == _YCBCR or int(page.compression) == _OLD_JPEG) and int(page.compression) not in _JPEGS:
-        if page.parent.pages[page.index] is not page:
-            raise ImageError(f"{name}: the largest page of this TIFF cannot be read; save it as RGB of 16 bits")
+    compression = int(page.compression)
+    if (photometric == _YCBCR or compression == _OLD_JPEG) and compression not in _JPEGS:
+        subsampled = compression == 1 and tuple(_tag(page, _SUBSAMPLING, (2, 2))) != (1, 1)
+        if subsampled or page.parent.pages[page.index] is not page:
+            raise ImageError(f"{name}: a TIFF of YCbCr in this arrangement cannot be read; save it as RGB")
         source = pillow.tiff_page(file, name, page.index)
         source.remarks += remarks
         return source
@@ -125,6 +133,7 @@ def _source_of_page(file, page, name, described, remarks):
     return Source(
         samples.size, mode, strips, samples.memory, alpha, **numbers, opaque=white,
         orientation=_tag(page, _ORIENTATION, 1), icc=_profile(page), remarks=[*remarks, *more],
+        metadata=metadata.of_tags(page.tags),
     )  # fmt: skip
 
 
