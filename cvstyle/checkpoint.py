@@ -34,7 +34,7 @@ def digest(*arrays) -> str:
 def check_writable(path: str, resume: bool) -> None:
     """Raises CheckpointError where no checkpoint can be written, or where it would replace one without resuming it."""
     folder = os.path.dirname(path) or "."
-    if os.path.isdir(path) or not os.path.isdir(folder):
+    if os.path.isdir(path) or not os.path.isdir(folder) or paths.is_stream(path):
         raise CheckpointError(f"{path}: this is no place for a checkpoint; name a file in a folder that exists")
     try:
         paths.check_writable(path)

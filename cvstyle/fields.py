@@ -17,6 +17,7 @@ from typing import NamedTuple
 from .errors import OptionError, nearest
 
 REQUIRED = dataclasses.MISSING
+_MOST_COMMAS = 30  # parts of a name between commas
 _MAX_SHOWN = 60  # characters of a rejected value in an error message
 
 PICTURES = "pictures"
@@ -88,6 +89,9 @@ def as_path(value: object) -> str:
         raise TypeError
     if value.lower().startswith("file://"):
         value = _path_of_address(value)
+    if "\0" in value:
+        raise ValueError
+    os.fsencode(value)  # raises UnicodeEncodeError, a ValueError, for characters that no name has
     return os.path.expanduser(value)
 
 
@@ -123,7 +127,7 @@ def as_paths(value: object) -> list[str]:
 
 def _split_paths(parts):
     while parts:
-        for count in range(len(parts), 0, -1):
+        for count in range(min(len(parts), _MOST_COMMAS), 0, -1):
             text = ",".join(parts[:count])
             names = [path for path in map(as_path, (text, text.strip())) if os.path.exists(path)]
             if names or count == 1:
@@ -230,9 +234,9 @@ FLOAT = Kind(as_float, "a number is needed", "is not a number")
 BOOL = Kind(as_bool, "True or False is needed", "is neither 1 nor 0")
 NAME = Kind(as_name, "a name is needed")
 WORD = Kind(as_word, "a name is needed")
-_ELSEWHERE = "is on another machine; copy the file to this one"
-PATH = Kind(as_path, "a path is needed", _ELSEWHERE)
-PATHS = Kind(as_paths, "paths such as a.png,b.png are needed", _ELSEWHERE)
+_NO_PATH = "can be no file on this machine; give the path of one"
+PATH = Kind(as_path, "a path is needed", _NO_PATH)
+PATHS = Kind(as_paths, "paths such as a.png,b.png are needed", _NO_PATH)
 LAYERS = Kind(as_layers, "layers such as relu1_1,relu2_1:2 are needed")
 _SIZES = "is not a list of whole numbers such as 256,512"
 BLEND = Kind(as_floats, "numbers such as 3,7 are needed", "is not a list of numbers such as 3,7", {"nil": None})
@@ -247,7 +251,7 @@ TILE = Kind(
     as_count, "auto, or a number of pixels, is needed", "is not a number of pixels such as 1024, nor auto or off",
     {"auto": "auto", "off": None},
 )  # fmt: skip
-OFFLOAD = Kind(as_offload, "host, or disk:FOLDER, is needed", _ELSEWHERE)
+OFFLOAD = Kind(as_offload, "host, or disk:FOLDER, is needed", _NO_PATH)
 CUTS = Kind(as_cuts, "layers such as 3,pool2 are needed", "is not a list of ascending positions such as 3,6,12")
 THREADS = Kind(as_count, "a number of threads is needed", "is not a number of threads")
 _KIND_OF_ANNOTATION = {"int": INT, "float": FLOAT, "bool": BOOL, "str": NAME}

@@ -97,10 +97,10 @@ def check_writable(path: str | os.PathLike) -> None:
 def atomic_write(path: str | os.PathLike, durable: bool = False) -> Iterator[BinaryIO]:
     """A file that replaces `path` once the context ends without an exception; before, nothing changes.
 
-    It is hidden beside `path` until then. Symbolic links are followed, and the mode and owner of a file that exists are
-    kept. Content of a pipe, a device or a descriptor (see `descriptor`), and of a file in a folder that takes no other
-    one, is collected in memory and written into it at the end. durable: wait until the content is on the disk. Raises
-    OSError.
+    It can be written and read, and is hidden beside `path` until then. Symbolic links are followed, and the mode and
+    owner of a file that exists are kept. Content of a pipe, a device or a descriptor (see `descriptor`), and of a file
+    in a folder that takes no other one, is collected in memory and written into it at the end. durable: wait until the
+    content is on the disk. Raises OSError.
     """
     target = _destination(path)
     part = None if is_stream(target) else _create_beside(target)
@@ -111,7 +111,7 @@ def atomic_write(path: str | os.PathLike, durable: bool = False) -> Iterator[Bin
             _copy_into(target, file)
         return
     try:
-        with open(part, "wb") as file:
+        with open(part, "w+b") as file:
             yield file
             if durable:
                 file.flush()

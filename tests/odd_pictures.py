@@ -6,8 +6,11 @@ standards named beside it, never from cvstyle.
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import struct
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +51,32 @@ def odd(name: str, *arguments) -> Callable:
         return function
 
     return register
+
+
+SLOW = 10  # seconds to read any of the files
+
+
+class TooLong(BaseException):
+    """Not an Exception, which a reader may catch."""
+
+
+@contextlib.contextmanager
+def little_time() -> Iterator[None]:
+    """TooLong after SLOW seconds (on POSIX, in the main thread)."""
+    if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_):
+        raise TooLong
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(SLOW)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def load() -> dict[str, Callable[[], tuple]]:

@@ -161,7 +161,11 @@ for _bits in (8, 16):
     odd(f"profile_junk{_end}", profile(bytes(range(200))), _same, _bits, "rgb", "profile")(tagged)
     odd(f"profile_bad_zlib{_end}", profile(b"", b"\x78\x9cjunk junk junk"), _same, _bits)(tagged)
     odd(f"profile_grey_in_rgb{_end}", profile(icc("GRAY")), _same, _bits, "rgb", "profile")(tagged)
-    odd(f"profile_rgb_in_grey{_end}", profile(icc()), _same, _bits, "grey")(tagged)
+    odd(f"profile_rgb_in_grey{_end}", _bits)(
+        lambda bits: (
+            *tagged(profile(icc()), _same, bits, "grey"), tagged(profile(icc()), _adobe, bits, "grey")[1],
+        )
+    )  # fmt: skip
     odd(f"profile_cmyk_in_rgb{_end}", profile(icc("CMYK")), _same, _bits, "rgb", "profile")(tagged)
     odd(f"profile_truncated{_end}", profile(icc()[:300]), _same, _bits, "rgb", "profile")(tagged)
     odd(
@@ -369,7 +373,9 @@ def _(size):
 @odd("size_zero.png", 0, 21)
 @odd("size_negative.png", 0x80000001, 21)
 def _(height, width):
-    return SIGNATURE + header(height, width, 8, "rgb") + png(ramp(13, 21))[33:], Refused("damaged|size|empty|truncated")
+    return SIGNATURE + header(height, width, 8, "rgb") + png(ramp(13, 21))[33:], Refused(
+        "damaged|size|empty|truncated|megapixels"
+    )
 
 
 @odd("bits_3.png")

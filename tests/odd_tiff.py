@@ -203,6 +203,9 @@ odd("lzw_grey_16.tif")(lambda: plain(BLACK_IS_ZERO, 16, rows=4, compress=lzw, co
 odd("lzw_grey_1.tif")(lambda: plain(BLACK_IS_ZERO, 1, rows=4, compress=lzw, code=5))
 
 
+RANGE = "range|between|beyond|outside|values are"
+
+
 def floats(samples, kind, order="<", photometric=RGB, **tags):
     """A page of floats: float16, 32 or 64."""
     array = samples.astype(kind)
@@ -240,7 +243,7 @@ def _():
 def _(top):
     """No range is stated; 0..1 is a guess that the values contradict."""
     samples = ramp(13, 21) / 255 * top
-    return tiff(floats(samples, "float32")), Refused("range|between|beyond|outside|0\\.\\.1")
+    return tiff(floats(samples, "float32")), Refused(RANGE)
 
 
 for _low, _high in ((0, 255), (0, 65535), (-1, 1), (10, 20)):
@@ -258,7 +261,7 @@ for _low, _high in ((0, 255), (0, 65535), (-1, 1), (10, 20)):
 def _(value):
     samples = ramp(13, 21) / 255
     samples[3, 4] = value
-    return tiff(floats(samples, "float32")), Refused("NaN|infinite|not finite|no numbers?")
+    return tiff(floats(samples, "float32")), Refused("NaN|inf|not finite|no numbers?")
 
 
 @odd("float_predictor.tif")
@@ -309,7 +312,7 @@ def _():
     samples = ramp(13, 21, 1, 65535)
     colours = np.random.default_rng(0).integers(0, 65536, (65536, 3))
     data = tiff(page(samples, 16, PALETTE, t320=(SHORT, colours.T.reshape(-1).tolist())))
-    return data, right(colours[samples[..., 0]], 65535), Refused("PALETTE|palette|16")
+    return data, right(colours[samples[..., 0]], 65535, tolerance=1), Refused("PALETTE|palette|16")
 
 
 def with_alpha(kind, channels, extra, order="<", planar=False):
@@ -476,7 +479,7 @@ odd("cielab_8.tif", 8, CIELAB)(lab)
 odd("icclab_8.tif", 8, ICCLAB)(lambda *a: (*lab(*a), Refused("LAB")))
 odd("cielab_16.tif", 16, CIELAB)(lambda *a: (*lab(*a), Refused("LAB")))
 odd("icclab_16.tif", 16, ICCLAB)(lambda *a: (*lab(*a), Refused("LAB")))
-odd("cielab_8_lightness.tif", 8, CIELAB, 1)(lambda *a: (*lab(*a), Refused("LAB")))
+odd("cielab_8_lightness.tif", 8, CIELAB, 1)(lambda *a: (*lab(*a), Refused("LAB|channels")))
 
 
 def ycbcr(subsampling, code=1, compress=None):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import shutil
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pictures
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 import cvstyle
 from cvstyle import cli, zoo
-from cvstyle.cli import main, run
+from cvstyle.cli import devices, info, main, plan, run
 from cvstyle.fields import as_path, as_paths
 
 QUICK = ["--image-size", "32", "--num-iterations", "1", "--backend", "numpy", "--threads", "1", "--seed", "1"]
@@ -155,7 +159,8 @@ def test_paths_by_themselves(box):
     ("run -c c.jpg -s '*.gif'", ["--style *.gif", "no file fits"]), ("run -c '' -s a.png", ["--content", "no file"]),
     ("run -c c.jpg -s ''", ["--style", "no file"]), ("run -c c.jpg -s a.png -o ''", ["--output", "no file"]),
     ("run -c https://example.org/a.jpg -s a.png", ["--content https://example.org/a.jpg", "download"]),
-    ("run -c file://elsewhere/a.jpg -s a.png", ["--content", "file://elsewhere/a.jpg", "another machine"]),
+    ("run -c file://elsewhere/a.jpg -s a.png", ["--content", "file://elsewhere/a.jpg", "no file on this machine"]),
+    ("run -c file:///%00 -s a.png", ["--content", "file:///%00", "no file"]),
     ("run -c photo.jpg -s a.png", ["--content photo.jpg", "is photo.jpeg meant?"]),
     ("run -c C.JPG -s a.png", ["C.JPG", "is c.jpg meant?"]), ("run -c no/c.jpg -s a.png", ["no folder no"]),
     ("run -c c.jpg -s a.png,zzz.tif", ["--style zzz.tif", "check the name"]),
@@ -164,7 +169,7 @@ def test_paths_by_themselves(box):
     ("run -c c.jpg -s a.png --image-size 640x480", ["--image-size", "'640x480'", "is 640 meant?"]),
     ("run -c c.jpg -s a.png --style-scale 0,5", ["--style-scale", "'0,5'", "is 0.5 meant?"]),
     ("run -c c.jpg -s a.png --style-scale 50%", ["--style-scale", "'50%'", "is 0.5 meant?"]),
-    ("run -c c.jpg -s a.png --image-size ''", ["--image-size", "''", "whole number"]),
+    ("run -c c.jpg -s a.png --image-size ''", ["--image-size", "''", "number of pixels"]),
     ("run -c c.jpg -s a.png --pooling mix", ["--pooling", "'mix'", "max, avg"]),
     ("run -c c.jpg -s a.png --precision fp61", ["--precision", "did you mean fp16"]),
     ("run -c c.jpg -s a.png --resume k.npz", ["--resume takes no value", "--checkpoint k.npz --resume"]),
@@ -173,7 +178,9 @@ def test_paths_by_themselves(box):
     ("run -c c.jpg -s a.png --image-size 128 --scales 32,64", ["--image-size is 128", "ends with 64", "leave one"]),
     ("run -c c.jpg -s a.png --image-size 512 --scales 32,64", ["--image-size is 512", "ends with 64", "leave one"]),
     ("run -c c.jpg -s a.png,b.png --style-blend-weights 0,0", ["--style-blend-weights", "above zero"]),
-    ("models fetch", ["NAME", "'cvstyle models fetch --help'"]), ("models fetch a b", ["'b'"]),
+    ("run -c c.jpg -s a.png -o -", ["--output", "no file"]), ("run -c c.jpg -s a.png --log -", ["--log", "no file"]),
+    ("''", ["unknown command"]), ("--", ["--content FILE"]), ("models fetch", ["NAME", "'cvstyle models fetch --help'"]),
+    ("info --num-iterations 3", ["--num-iterations", "--help"]), ("models fetch a b", ["'b'"]),
     ("info --image-size x", ["--image-size", "'x'"]),
     ("devices now", ["'now'"]), ("models fetch vgg19 --dri x", ["--dri", "--dir"]),
 ])  # fmt: skip
@@ -208,6 +215,7 @@ def test_a_path_of_windows_elsewhere(box, capsys):
     ("--checkpoint-iter 3", "--checkpoint-iter has no effect without --checkpoint"),
     ("--style-blend-weights 3", "--style-blend-weights has no effect with one style"),
     ("--style-weight 0", "the weight of style is 0, so the style pictures have no effect"),
+    ("--content-layers relu1_1 --content-weight 0", "--content-layers has no effect with --content-weight 0"),
     ("--style-layers relu1_1:0,relu2_1:0", "the weight of style is 0"), ("--content-weight 0", ""),
     ("--style-weight 0 --content-weight 0 --tv-weight 0", "all weights are 0, so the result is the picture that"),
 ])  # fmt: skip
@@ -230,7 +238,8 @@ def test_version(words, capsys):
     assert caught.value.code == 0 and capsys.readouterr().out == f"cvstyle {cli.__version__}\n"
 
 
-@pytest.mark.parametrize("words", [["help", "plan"], ["plan", "--help"], ["plan", "-h"], ["plan", "-c", "x", "-help"]])
+@pytest.mark.parametrize("words", [["help", "plan"], ["plan", "--help"], ["plan", "-h"], ["plan", "-c", "x", "-help"],
+                                   ["--help", "plan"], ["plan", "--help", "run"]])  # fmt: skip
 def test_help(words, capsys):
     with pytest.raises(SystemExit) as caught:
         main(words)
@@ -243,3 +252,60 @@ def test_home_from_python(box):
     result = cvstyle.stylize("~/c.jpg", "~/a.png,~/c.jpg", image_size=16, num_iterations=1, backend="NumPy")
     assert result.iterations == 1
     assert zoo.files_of("~/p", Path("~/m")) == tuple(os.path.join(str(box / "home"), name) for name in "pm")
+
+
+@pytest.mark.parametrize("words", ["show VGG19", "Show vgg19", "--dir x show vgg19", "show --dir=x vgg19"])
+def test_actions_of_models(words, capsys):
+    assert main(["models", *words.split()]) == 0 and "VGG_ILSVRC_19" in capsys.readouterr().out
+
+
+def test_resuming_says_what_comes_from_the_checkpoint(box, capfd):
+    words = ["run", "-c", "c.jpg", "-s", "a.png", "--checkpoint", "k.npz", *QUICK[:-2]]
+    assert main([*words, "--seed", "1"]) == 0
+    for number, (more, said) in enumerate([
+        (["--seed", "7"], ["--seed 7 has no effect: k.npz goes on with seed 1"]), (["--seed", "1"], []), ([], []),
+        (["--init-image", "b.png"], ["--init-image has no effect: the run goes on with the picture in k.npz"]),
+        (["--seed", "-1"], []),
+    ], 2):  # fmt: skip
+        capfd.readouterr()
+        words[words.index("--num-iterations") + 1] = str(number)
+        assert main([*words, "--resume", *more]) == 0
+        lines = capfd.readouterr().err.splitlines()
+        assert [line for line in lines if "has no effect" in line] == [f"cvstyle: {line}" for line in said]
+
+
+_TEXTS = [
+    "c.jpg", "a.png", "x,y.png", "out.png", "-1", "0", "2,3", "auto", "1e400", "nan", "-inf", "1e-400", "²", "1_0", "",
+    " ", ",", "relu1_1:x", "disk:", "host", "~", "~x", "-", "--", "-o", "=", "=x", "a\0b", "\udcff", "x" * 300, "/",
+    "/dev/null/x", "on", "cpu", "LBFGS", "best", "fp16", "http://a/b", "file://[", "file:///%00", "[", "*", "a" * 5000,
+    "–x", "“", "a\nb", "\x1b[31m", "1" * 5000, "1.", "٣", "\ud800", "C:\\x", "1e20", "-5,3", "3,pool2", "8px", "5%",
+]  # fmt: skip
+_options = st.sampled_from([*cli._run_options(), "--bogus", "-x", "—style", "-C", "--dir", "--timings", "fetch"])
+_values = st.one_of(st.sampled_from(_TEXTS), st.text(max_size=6), st.floats().map(str), st.integers().map(str))
+_words = st.one_of(
+    st.tuples(_options, _values).map(list), st.tuples(_options, _values).map(lambda pair: ["=".join(pair)]),
+    _values.map(lambda value: [value]), _options.map(lambda option: [option]),
+)  # fmt: skip
+_verbs = st.sampled_from(
+    [["run", "-c", "c.jpg", "-s", "a.png"], ["plan"], ["info"], ["models", "show"], [], ["devices"]]
+)
+_more = st.lists(_words, max_size=5).map(lambda parts: [word for words in parts for word in words])
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(verb=_verbs, more=_more, last=st.booleans())
+def test_any_words_give_a_status_and_one_line(box, verb, more, last):
+    words = [*more, *verb] if last else [*verb, *more]
+    errors = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stderr(errors), redirect_stdout(io.StringIO()):
+        for module in (run, plan):
+            patch.setattr(module, "_execute", lambda request, *_: len(request.all_remarks()) * 0)
+        patch.setattr(info, "execute", lambda args: 0)
+        patch.setattr(devices, "execute", lambda args: 0)
+        try:
+            status = main(words)
+        except SystemExit as end:
+            status = end.code
+    assert status in (0, 2)
+    message = errors.getvalue()
+    assert not message if status == 0 else message.startswith("cvstyle: ") and message.count("\n") == 1

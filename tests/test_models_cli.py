@@ -312,6 +312,26 @@ def test_fetch_fails_in_one_line(server, googlenet, tmp_path, capsys):
     assert printed.err.startswith("cvstyle: bvlc_googlenet_deploy.prototxt cannot be downloaded: http://127.0.0.1:")
 
 
+def test_a_fetch_that_fails_leaves_no_empty_folder(server, googlenet, tmp_path, capsys):
+    folder, kept = tmp_path / "new" / "deeper", tmp_path / "kept"
+    kept.mkdir()
+    for place in (folder, kept):
+        command = ["models", "fetch", "googlenet", "--dir", str(place), "--base-url"]
+        assert main([*command, server.url("", "/none")]) == 2  # nothing there
+        assert main([*command, "http://127.0.0.1:9/"]) == 2  # nobody listens
+        assert main([*command, "nowhere"]) == 2
+    wheel = ["--dir", str(folder), "--wheel", str(tmp_path / "absent.whl")]
+    assert main(["models", "fetch", "resnet50-half", *wheel]) == 2
+    assert [p.name for p in tmp_path.rglob("*")] == ["kept"]
+    server.files["/empty/" + googlenet.proto.name] = b""
+    assert main(["models", "fetch", "googlenet", "--dir", str(folder), "--base-url", server.url("", "/empty")]) == 2
+    assert [p.name for p in tmp_path.rglob("*")] == ["kept"]
+    server.files["/half/" + googlenet.proto.name] = server.files["/mirror/" + googlenet.proto.name]
+    assert main(["models", "fetch", "googlenet", "--dir", str(folder), "--base-url", server.url("", "/half")]) == 2
+    assert [p.name for p in folder.iterdir()] == [googlenet.proto.name]  # what came is kept
+    capsys.readouterr()
+
+
 def test_ctrl_c_keeps_what_came(server, tmp_path):
     """In a process of its own: the signal must reach a download under way."""
     server.files["/vgg_normalised.caffemodel"], server.pause_after = DATA, 400_000

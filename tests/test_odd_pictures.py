@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import odd_pictures
 import pytest
-from odd_pictures import Refused, Right
+from odd_pictures import Refused, Right, little_time
 
 from cvstyle import images
 from cvstyle.errors import ImageError
@@ -24,92 +24,20 @@ from cvstyle.errors import ImageError
 ODD = odd_pictures.load()
 MOST = 400 << 20  # bytes of memory for any of these small files
 PIPED = ["rgb_8.png", "rgb_16.png", "ycc_jfif.jpg", "grey_16.tif", "lossless.webp"]
-KNOWN: dict[str, str] = {f"pipe {name}": "a pipe is called empty" for name in PIPED}
+KNOWN: dict[str, str] = {}
 """The symptom of today, by the name of the file."""
 _SYMPTOMS = {
-    "a decision without a remark": """
-        animated.avif animated.gif animated.png animated.webp animated_first_transparent.gif
-        cmyk_rgb_profile.jpg grey_with_rgb_profile.jpg pages_equal_16.tif pages_equal_8.tif
-        profile_cmyk_in_rgb_16.png profile_cmyk_in_rgb_8.png profile_cut.jpg profile_grey_in_rgb_16.png
-        profile_grey_in_rgb_16.tif profile_grey_in_rgb_8.png profile_grey_in_rgb_8.tif profile_junk.webp
-        profile_junk_16.png profile_junk_16.tif profile_junk_8.png profile_junk_8.tif
-        profile_segment_missing.jpg profile_truncated_16.png profile_truncated_8.png volume.tif
+    "a TIFF whose last page leads to its first never ends": """
+        pages_loop_8.tif page_itself_loop_8.tif pages_loop_16.tif page_itself_loop_16.tif
     """,
-    "a decompression bomb ends in MemoryError": """
-        bomb.bmp bomb.gif bomb.jpg bomb.png bomb.ppm bomb.tga bomb.tif bomb_16.png bomb_16.tif bomb_grey.png
-        bomb_run_lengths.bmp bomb_sparse.tif
-    """,
-    "a picture instead of a refusal": """
-        bands_5_16.tif bands_5_8.tif compression_unknown.tif depth_volume.tif idat_short.png no_palette.png
-    """,
-    "a preview of camera raw taken for the picture": """
-        camera.arw camera.dng camera.nef camera.pef camera.srw dng_named.tif linear.dng nef_named.jpg
-    """,
-    "an exception of another class": """
-        bomb.qoi grayscale_alpha_255.pam grayscale_alpha_65535.pam metafile.emf size_negative.png
-        width_negative.bmp
-    """,
-    "associated alpha": """
-        la_float32_associated.tif la_uint16_associated.tif la_uint8_associated.tif rgba_float32_associated.tif
-        rgba_float32_associated_motorola.tif rgba_float32_associated_planar.tif rgba_uint16_associated.tif
-        rgba_uint16_associated_motorola.tif rgba_uint16_associated_planar.tif rgba_uint8_associated_planar.tif
-    """,
-    "bits that are not whole bytes are refused as damage": """
-        grey_12.tif rgb_10.tif rgb_12.tif rgb_12_motorola.tif rgb_14.tif tiles_12.tif white_is_zero_12.tif
-    """,
-    "colours are not converted to sRGB": """
-        cicp_p3_16.png cicp_p3_8.png float_profile_gamma_1.tif gamma_1_16.png gamma_1_8.png
-        gamma_1_but_profile_16.png gamma_1_but_profile_8.png gamma_1_grey_16.png gamma_1_grey_8.png
-        interoperability_adobe.jpg primaries_adobe_16.png primaries_adobe_8.png profile.avif profile.psd
-        profile.webp profile_adobe_16.png profile_adobe_16.tif profile_adobe_8.png profile_adobe_8.tif
-        profile_grey_gamma_1_16.png profile_grey_gamma_1_16.tif profile_grey_gamma_1_8.png
-        profile_grey_gamma_1_8.tif profile_in_pieces.jpg profile_large_16.tif profile_large_8.tif
-        profile_of_4_segments.jpg profile_out_of_order.jpg profile_small.jpg
-    """,
-    "metadata are called damage": """
-        exif_junk_16.png exif_junk_8.png profile_bomb_16.png profile_bomb_8.png profile_large_16.png
-        profile_large_8.png text_bomb_16.png text_bomb_8.png text_compressed_utf8_16.png
-        text_compressed_utf8_8.png text_long_16.png text_long_8.png text_many_16.png text_many_8.png
-    """,
-    "prints to stderr, or logs a warning": """
-        bits_3.png counts_missing_16.tif crc_of_iend_16.png crc_of_text_16.png crc_of_text_8.png
-        directory_missing.tif half_deflate_8.tif idat_short_16.png no_directory.tif no_iend_16.png
-        profile_bad_zlib_16.png profile_rgb_in_grey_16.png size_zero.png text_bad_zlib_16.png time_wrong_16.png
-        unknown_critical_16.png
-    """,
-    "range of values": """
-        cicp_pq_16.png float_negative.tif float_of_2.tif float_of_255.tif float_of_65535.tif
-        float_range_-1_1.tif float_range_0_255.tif float_range_0_65535.tif float_range_10_20.tif
-        float_tiny_overshoot.tif radiance.hdr radiance_bright.hdr values_to_7.pfm
-    """,
-    "refused, though sound": """
-        P5_1023_text.pnm P5_4095_text.pnm P5_65535_text.pnm mask_page_16.tif mask_page_8.tif
-    """,
-    "the refusal does not say what the file is": """
-        archive.zip bits_12.jpg camera.cr2 camera.cr3 camera.crw camera.mrw camera.orf camera.raf camera.rw2
-        camera.x3f camera_s.orf cr2_named.jpg deep.heic document.pdf dos.eps drawing.eps drawing.ps drawing.svg
-        eps_named.jpg error.png film.avi film.mov film.mp4 film.webm heic_named.jpg illustrator.ai iphone.png
-        jxl_named.jpg krita.kra layers.xcf live_photo.jpg medical.dcm metafile.wmf mosaic_only.dng new.jxl
-        new_in_box.jxl office.docx page.jpg page_old.png page_with_comment.jpg pdf_named.jpg photo.heic
-        photo.heif pointer.png raf_named.png rgb_16.psd rgb_16_rle.psd scan.djvu scene.exr stream.mpg
-        svg_gzipped.svgz svg_named.png svg_with_bom.svg ycbcr_2_2.tif zip_named.jpg
-    """,
-    "the wrong page of the file": """
-        full_in_second_subifd_16.tif full_in_second_subifd_8.tif full_in_subifd_16.tif full_in_subifd_8.tif
-        thumbnail_16_full_8.tif thumbnail_8_full_16.tif thumbnail_first_16.tif thumbnail_first_8.tif
-        thumbnail_flagged_16.tif thumbnail_flagged_8.tif thumbnail_wide_16.tif thumbnail_wide_8.tif
-    """,
-    "transparent colour lost or misplaced": """
-        key_grey_16.png key_grey_2.png key_grey_4.png
-    """,
-    "wrong picture": """
-        P5_1023.pnm P5_4095.pnm bitmap.psd cielab_8.tif frame_smaller_than_screen.gif lab_8.psd
-        palette_8_of_8_bits.tif rgb_16.jp2 rgb_255.pam rgb_65535.pam rgb_alpha_255.pam rgb_alpha_65535.pam
-        rgba_and_more_16.tif strip_missing_16.tif
-    """,
-    "a path that is no file": """
-        below_a_file zero_byte endless socket line_feed
-    """,
+    "a PNG is decoded before its size is checked, by Pillow's getexif": "bomb.png bomb_grey.png",
+    "half of the rows, or none of the colours, are silently black": "idat_short.png no_palette.png",
+    "the screen around a frame has colour 0": "frame_smaller_than_screen.gif",
+    "black and white are swapped": "bitmap.psd",
+    "the message does not say what the file is": "rgb_16.psd rgb_16_rle.psd page_with_comment.jpg",
+    "libtiff prints": "half_lzw_16.tif",
+    "4 GB are allocated for what a device or a pipe may give": "null endless",
+    "a line feed in a name makes two lines": "line_feed",
 }  # fmt: skip
 for _symptom, _names in _SYMPTOMS.items():
     KNOWN.update(dict.fromkeys(_names.split(), _symptom))
@@ -145,7 +73,8 @@ def little_memory():
 def outcome(path, fit=None):
     """The picture, or its refusal; whatever else is raised, is not caught."""
     try:
-        return images.read(path, fit)
+        with little_time():
+            return images.read(path, fit)
     except ImageError as error:
         return error
 
@@ -182,6 +111,14 @@ def known(names, prefix=""):
     return [pytest.param(name, marks=mark(prefix + name)) for name in names]
 
 
+def would_print(record):
+    """Whether a record goes to the terminal where nothing is configured: its loggers have no handlers."""
+    logger = logging.getLogger(record.name)
+    while logger.parent and not logger.handlers:
+        logger = logger.parent
+    return record.levelno >= logging.WARNING and logger is logging.root
+
+
 @pytest.mark.parametrize("name", known(ODD))
 def test_odd_picture(name, tmp_path, capfd, caplog):
     data, *accepted = ODD[name]()
@@ -195,7 +132,7 @@ def test_odd_picture(name, tmp_path, capfd, caplog):
     assert "" in complaints, "; or ".join(complaints)
     out, err = capfd.readouterr()
     assert not out + err
-    assert not [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert not [record.getMessage() for record in caplog.records if would_print(record)]
     assert not [str(warning.message) for warning in warned]
 
 
@@ -245,10 +182,10 @@ PLACES = {
     "folder_named.png": (lambda folder: str(os.makedirs(folder / "a.png") or folder / "a.png"), "folder"),
     "missing": (lambda folder: str(folder / "a.png"), "no such file"),
     "missing_folder": (lambda folder: str(folder / "a" / "b.png"), "no such file"),
-    "below_a_file": (lambda folder: named(folder, "a.png") + "/b.png", "no such file|folder"),
+    "below_a_file": (lambda folder: named(folder, "a.png") + "/b.png", "no such file|folder|directory"),
     "nothing": (lambda folder: "", "no such file|empty|path|name"),
     "long_name": (long_name, "too long|no such file"),
-    "zero_byte": (lambda folder: str(folder / "a\0b.png"), "name|path|character|no such file"),
+    "zero_byte": (lambda folder: str(folder / "a\0b.png"), "name|path|character|null byte|no such file"),
     "link_to_nothing": (lambda folder: link(folder, "gone.png"), "no such file|link"),
     "link_to_itself": (lambda folder: link(folder, "link.png"), "link|loop|no such file"),
     "link_to_folder": (lambda folder: link(folder, "."), "folder"),

@@ -267,8 +267,9 @@ def test_files_come_back_in_their_own_profile(tmp_path, name, bits, space):
 
 
 def _with_profile(png, icc):
-    data = b"iCCPx\0\0" + zlib.compress(icc)
-    return png[:33] + struct.pack(">I", len(data) - 4) + data + struct.pack(">I", zlib.crc32(data)) + png[33:]
+    data = b"x\0\0" + zlib.compress(icc)
+    chunk = struct.pack(">I", len(data)) + b"iCCP" + data + struct.pack(">I", zlib.crc32(b"iCCP" + data))
+    return png[:33] + chunk + png[33:]
 
 
 def in_profile(srgb, icc):
@@ -306,8 +307,9 @@ def test_chunks_of_png_state_colours(tmp_path):
     for chunks, stated in (
         ([(b"gAMA", struct.pack(">I", 100000))], (*REC709, 1.0)),
         ([(b"gAMA", struct.pack(">I", 55556))], (*REC709, 1.8)),
-        ([(b"gAMA", gamma), (b"cHRM", chromaticities(*P3))], P3),
+        ([(b"gAMA", gamma), (b"cHRM", chromaticities(*P3))], (*P3, 2.2)),
         ([(b"cHRM", chromaticities(*P3))], P3),
+        ([(b"cHRM", chromaticities(*[(0, 0)] * 4)), (b"gAMA", struct.pack(">I", 100000))], (*REC709, 1.0)),
         ([(b"cICP", bytes([12, 13, 0, 1]))], P3),
     ):
         png_with(path, samples, *chunks)

@@ -29,7 +29,7 @@ import cvstyle
 from cvstyle import checkpoint, images, paths
 from cvstyle.cli import main
 from cvstyle.errors import CheckpointError, ImageError
-from cvstyle.images import metadata
+from cvstyle.images import metadata, profiles
 from cvstyle.images.picture import to_samples
 from cvstyle.reports.log import Log
 from cvstyle.reports.output import Output
@@ -130,11 +130,12 @@ def test_odd_names(tmp_path, name):
 
 def test_names_without_a_known_ending(tmp_path):
     for name, reason in (
-        (".png", "no ending"), ("out", "no ending"), ("out.", "cannot write '.' files; use .png"),
+        (".png", "no ending"), ("out", "no ending"), ("", "is a folder"), ("absent/", "names no file to write; give"),
+        ("out.", "cannot write '.' files; use .png"),
         ("a.gif", "use .png, .jpg, .webp or .tiff"), ("a.bmp", "use .png"), ("a.png ", "cannot write '.png ' files"),
     ):  # fmt: skip
         with pytest.raises(ImageError, match=reason):
-            images.check_writable(tmp_path / name)
+            images.check_writable(os.path.join(tmp_path, name))
     assert not os.listdir(tmp_path)
 
 
@@ -172,7 +173,7 @@ def test_links_of_checkpoints_and_logs_are_followed(tmp_path):
 def test_a_circle_of_links_is_refused(tmp_path):
     (tmp_path / "a.png").symlink_to("b.png")
     (tmp_path / "b.png").symlink_to("a.png")
-    with pytest.raises(ImageError, match=r"a\.png: it could not be written: Too many levels of symbolic links"):
+    with pytest.raises(ImageError, match=r"a\.png: it cannot be written: Too many levels of symbolic links"):
         images.check_writable(tmp_path / "a.png")
     with pytest.raises(CheckpointError, match="Too many levels"):
         checkpoint.check_writable(str(tmp_path / "a.png"), resume=False)
@@ -271,6 +272,27 @@ def test_devices_are_written_into_and_stay_devices():
     assert all(stat.S_ISCHR(os.stat(name).st_mode) for name in ("/dev/null", "/dev/full"))
 
 
+@linux
+def test_a_log_to_standard_output(command, tmp_path, capfd):
+    assert main([*command, "--output", str(tmp_path / "a.png"), "--log", "-"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0].startswith("iteration,seconds,loss") and len(lines) == 5 and os.listdir(tmp_path) == ["a.png"]
+    assert main([*command, "--output", "-", "--log", "/dev/stdout"]) == 2
+    assert "the log and the output are one file" in capfd.readouterr().err
+    assert main([*command, "--output", "/dev/null", "--log", "/dev/null"]) == 0
+
+
+@linux
+def test_a_terminal_shows_no_picture():
+    ours, theirs = os.openpty()
+    try:
+        with pytest.raises(ImageError, match="a terminal shows no picture; redirect the output"):
+            images.check_writable(f"/dev/fd/{theirs}")
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
 @pytest.mark.parametrize("output", ["-", "/dev/stdout", "/dev/fd/1"])
 @pytest.mark.parametrize("to", ["pipe", "file"])
 @linux
@@ -316,9 +338,16 @@ def test_a_tiff_of_four_gigabytes_has_long_offsets(tmp_path, monkeypatch):
     for limit, magic in ((9 * 6 * 3 - 1, 43), (9 * 6 * 3, 42)):
         monkeypatch.setattr(writer, "_BIG_TIFF", limit)
         rgb = random_pixels(9, 6).astype(np.float32)
-        images.write(tmp_path / "a.tif", rgb)
+        images.write(tmp_path / "a.tif", rgb, texts={"Seed": "7"}, metadata=metadata.Metadata(TEXTS, (72.0, 72.0)))
         assert struct.unpack("<H", (tmp_path / "a.tif").read_bytes()[2:4]) == (magic,)
-        assert np.array_equal(tifffile.imread(tmp_path / "a.tif"), rgb)
+        with tifffile.TiffFile(tmp_path / "a.tif") as file:
+            assert np.array_equal(file.asarray(), rgb) and len(file.pages) == 1
+            codes = [tag.code for tag in file.pages[0].tags]
+            second = file.pages[0].tags[34665].value
+            assert codes == sorted(codes) and second["LensMake"] == "Zeiss" and second["OffsetTime"] == "+01:00"
+            assert second["UserComment"] == '{"Seed": "7"}' and file.pages[0].tags[270].value == TEXTS[270]
+        if magic == 42:
+            assert tags_in(tmp_path / "a.tif")[0] == TEXTS
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -333,6 +362,24 @@ def test_a_disk_without_room_is_found_before_the_run(command, tmp_path, monkeypa
     assert main([*command, "--output", str(tmp_path / f"a{ending}")]) == 0
     usage.total = usage.free = 0  # a file system that does not know
     assert main([*command, "--output", str(tmp_path / f"b{ending}")]) == 0
+
+
+def test_a_profile_that_a_jpeg_cannot_hold_is_found_before_the_run(tmp_path):
+    most = 255 * 65519
+    small = profiles.from_chromaticities((0.3127, 0.329), (0.64, 0.33), (0.21, 0.71), (0.15, 0.06), 2.2)
+    profile, larger = (struct.pack(">I", size) + small[4:] + bytes(size - len(small)) for size in (most, most + 1))
+    images.check_fits(tmp_path / "a.jpg", (2, 3), profile=most)
+    images.write(tmp_path / "a.jpg", RGB, icc=profile)
+    for name in ("a.png", "a.webp", "a.tif"):
+        images.check_fits(tmp_path / name, (2, 3), profile=most + 1)
+    for refuse in (  # Pillow would write it with wrong numbers of segments
+        lambda: images.check_fits(tmp_path / "a.jpg", (2, 3), profile=most + 1),
+        lambda: images.write(tmp_path / "a.jpg", RGB, icc=larger),
+    ):
+        with pytest.raises(ImageError, match=r"jpg cannot hold a colour profile of 16,707,346 bytes; use \.png or"):
+            refuse()
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert image.info["icc_profile"] == profile
 
 
 FAILURES = [
@@ -503,7 +550,7 @@ def test_deep_files_keep_it_too(tmp_path):
         assert again.metadata.texts == TEXTS and again.metadata.dpi == pytest.approx((300, 300), abs=0.01)
         np.testing.assert_allclose(again.rgb, pixels / 257, atol=1e-3)
     with tifffile.TiffFile(photograph(tmp_path / "photo.tif")) as file:  # with a directory of Exif
-        assert metadata.of_tags({tag.code: tag.value for tag in file.pages[0].tags}) == picture.metadata
+        assert metadata.of_tags(file.pages[0].tags) == picture.metadata
     named = {"photometric": "rgb", "metadata": None, "resolution": (40, 20), "resolutionunit": 3}
     tifffile.imwrite(tmp_path / "b.tif", pixels, **named)
     assert images.read(tmp_path / "b.tif").metadata == metadata.Metadata({}, (101.6, 50.8))  # in centimetres

@@ -13,7 +13,7 @@ import sys
 from .. import __version__
 from ..errors import CvstyleError, OptionError, nearest
 from .common import say, shown
-from .streams import OutputLost, finished, usable_streams
+from .streams import OutputLost, finished, show, usable_streams
 from .words import arranged, option_of
 
 _VERBS = {
@@ -23,7 +23,10 @@ _VERBS = {
     "models": "list, show and download known models",
     "devices": "list backends and devices",
 }
-_WORDS = {"help": "--help", "version": "--version", "-?": "--help", "/?": "--help", "-V": "--version"}
+_WORDS = {
+    "help": "--help", "--help": "--help", "-h": "--help", "-?": "--help", "/?": "--help", "version": "--version",
+    "--version": "--version", "-V": "--version",
+}  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):
@@ -45,6 +48,9 @@ class _Parser(argparse.ArgumentParser):
         namespace.given = line.given
         namespace.remarks = line.remarks
         return namespace, unknown
+
+    def _print_message(self, message, file=None):
+        show(message.rstrip("\n"))  # help and version; argparse would ignore that they cannot be written
 
     def error(self, message):
         raise OptionError(f"{message}; see '{self.prog} --help'")
@@ -92,15 +98,15 @@ def _run(argv):
 
 def _verb_first(argv):
     """The words with the verb first. Raises OptionError if the first word is neither a verb nor an option."""
-    if not argv or argv[0] in ("-h", "--help", "--version"):
+    if not argv:
         return argv
     first = argv[0]
     if first.lower() in _VERBS:
-        return [first.lower(), *argv[1:]]
+        return _action_first(first.lower(), argv[1:])
     if first in _WORDS:
         return [*(word.lower() for word in argv[1:2] if word.lower() in _VERBS), _WORDS[first]]
     actions = _run_options()
-    if not option_of(first, actions) and first[:1].isalnum():
+    if not option_of(first, actions) and (first[:1].isalnum() or not first.strip()):
         if os.path.exists(first) or os.path.splitext(first)[1]:
             raise OptionError(f"{shown(first)} is no command; cvstyle run --content photo.jpg --style painting.jpg")
         raise OptionError(f"unknown command {shown(first)}; {nearest(first.lower(), tuple(_VERBS))}")
@@ -109,10 +115,18 @@ def _verb_first(argv):
         word = argv[position]
         found = option_of(word, actions)
         if not found and word.lower() in _VERBS:
-            return [word.lower(), *argv[:position], *argv[position + 1 :]]
+            return _action_first(word.lower(), [*argv[:position], *argv[position + 1 :]])
         has_value_next = found and found[1] is None and actions[found[0]].nargs is None
         position += 2 if has_value_next else 1
     return ["run", *argv]  # the reference's command line has no verb
+
+
+def _action_first(verb, words):
+    """A verb and its words, with the action of `models` before them."""
+    actions = [word for word in words if word.lower() in ("show", "fetch")] if verb == "models" else []
+    if actions:
+        words.remove(actions[0])
+    return [verb, *(action.lower() for action in actions[:1]), *words]
 
 
 def _run_options():

@@ -32,8 +32,9 @@ def without_effect(given: Set[str], options: Options, reports: Reports, styles: 
         yield "--num-iterations has no effect with --scale-iterations"
     if options.style_blend_weights is not None and styles == 1:
         yield "--style-blend-weights has no effect with one style"
-    if options.style_scale != 1 and "style_scale" in given and options.style_weight == 0:
-        yield "--style-scale has no effect with --style-weight 0"
+    for name, weight in (("content_layers", "content_weight"), ("style_layers", "style_weight")):
+        if name in given and getattr(options, weight) == 0:
+            yield f"{_spelling(name)} has no effect with {_spelling(weight)} 0"
     yield from _weightless(options)
 
 

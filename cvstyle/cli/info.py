@@ -137,7 +137,7 @@ def _field(field):
 
 def _size(text):
     """(width, height) from "512" or "640x480"."""
-    parts = text.lower().replace("×", "x").split("x")
+    parts = text.lower().strip().removesuffix("px").replace("×", "x").split("x")
     try:
         width, height = (int(part) for part in (parts * 2 if len(parts) == 1 else parts))
     except ValueError:

@@ -13,6 +13,10 @@ from .common import shown
 
 DEVICE = "/dev/stdin"
 """The path of standard input, for which "-" stands."""
+EXAMPLES = {
+    "--content": "photo.jpg", "--style": "painting.jpg", "--init-image": "small.png", "--output": "out.png",
+    "--log": "losses.csv", "--checkpoint": "run.npz",
+}  # fmt: skip
 _MOST_LISTED = 10000  # names of a folder that are compared with a misspelt one
 
 
@@ -38,7 +42,7 @@ def picture(option: str, path: str) -> str:
 
 def _pictures(option, path):
     if not path.strip():
-        raise OptionError(f"{option} names no file: {option} photo.jpg")
+        raise OptionError(f"{option} {shown(path)} names no file: {option} {EXAMPLES[option]}")
     if not _is_missing(path):
         return [path]
     if path == "-":

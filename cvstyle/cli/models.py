@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 
 from ..fields import as_path
 from .common import note, say, table
@@ -143,13 +143,15 @@ class _Progress:
 
     def close(self):
         if self.bar is not None:
-            self.bar.close()
+            with suppress(OSError, ValueError):
+                self.bar.close()
 
     def __call__(self, file, url, done, total):
-        if self.current != url:
-            self._begin(file, url, done, total)
-        if self.bar is not None:
-            self.bar.update(done - self.bar.n)
+        with suppress(OSError, ValueError):  # a lost terminal does not end a download
+            if self.current != url:
+                self._begin(file, url, done, total)
+            if self.bar is not None:
+                self.bar.update(done - self.bar.n)
 
     def _begin(self, file, url, done, total):
         self.close()

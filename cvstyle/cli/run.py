@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from .. import __version__, paths
 from ..errors import ImageError, OptionError
+from ..fields import Offload
 from ..options import Compute, Files, Options, Reports
 from . import inputs
-from .common import add_options, note, say, settings_of
+from .common import add_options, note, say, settings_of, shown
 from .effects import check_sizes, without_effect
 from .streams import only_errors, show
 
@@ -61,8 +62,11 @@ class Request:
         files.style = inputs.pictures("--style", files.style)
         if self.options.init_image:
             self.options.init_image = inputs.picture("--init-image", self.options.init_image)
-        if not files.output:
-            raise OptionError("--output names no file: --output out.png")
+        for option, path in (
+            ("--output", files.output), ("--log", self.reports.log), ("--checkpoint", self.options.checkpoint)
+        ):  # fmt: skip
+            if path == "-" or (option == "--output" and not path):
+                raise OptionError(f"{option} {shown(path)} names no file: {option} {inputs.EXAMPLES[option]}")
         named = [files.content, *files.style, self.options.init_image]
         if named.count(inputs.DEVICE) > 1:
             raise OptionError("standard input can be only one of the pictures; name files for the others")
@@ -111,8 +115,11 @@ def _execute(request, command_line):
     )  # fmt: skip
     with handling(finish_iteration=bool(options.checkpoint), say=request.say) as stop_requested:
         devices = request.devices()
+        _announce_slow_backend(request, devices[0])
         if len(devices) == 1 and (options.split or options.multigpu_strategy):
             request.say("--split and --multigpu-strategy have no effect with one device")
+        if options.offload == Offload() and all(backend.on_host for backend in devices):
+            request.say("--offload has no effect on a CPU, where all is in host memory already")
         if options.resume:
             _announce_resume(request)
         result = _stylize(request, devices, stop_requested, output)
@@ -140,9 +147,9 @@ def _stylize(request, devices, stop_requested, output):
                 raise KeyboardInterrupt
 
         def prepared(setup):
-            scale = len(setup.sizes) - 1
-            has_alpha = setup.content.alpha is not None
-            output.begin(setup.seed, setup.sizes[scale], setup.last_iteration(scale), has_alpha)
+            content = setup.content
+            iterations = setup.last_iteration(len(setup.sizes) - 1)
+            output.begin(setup.seed, iterations, setup.sizes[-1], content.alpha is not None, len(content.icc or b""))
             for line in (*request.all_remarks(), *setup.remarks):
                 request.say(line)
 
@@ -153,6 +160,17 @@ def _stylize(request, devices, stop_requested, output):
     if remark := output.remark(result.picture):
         request.say(remark)
     return result
+
+
+def _announce_slow_backend(request, backend):
+    """Say why the engine is not used, where no backend is asked for by name."""
+    from ..backends import backend_class
+
+    if backend.name not in ("numpy", "opencv") or request.compute.backend.lower() not in ("auto", "cpu"):
+        return
+    reason = backend_class("native").unavailable_because()
+    if reason:
+        request.say(f"backend {backend.name} is used, which is slow; native cannot be used: {reason}")
 
 
 def _announce_resume(request):

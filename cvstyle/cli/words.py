@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..errors import OptionError, nearest
+from ..errors import OptionError
 from ..fields import as_paths
 from .common import shown
 
@@ -21,6 +22,8 @@ _HYPHENS = str.maketrans(dict.fromkeys(_DASHES[1:], "-"))
 _OPTION = re.compile(rf"[\{_DASHES}]+([^\W\d_][\w\{_DASHES}]*)(?:=(.*))?", re.DOTALL)  # not a negative number
 _QUOTES = "“”„‟«»‘’‚\"'"
 _QUOTED = re.compile(rf"(?:^|(?<=,)) *[{_QUOTES}]([^{_QUOTES}]*)[{_QUOTES}] *(?=,|$)")
+_ALIKE = 0.7  # of difflib's ratio, from which a known option is suggested
+_MOST_PARTS = 20  # words of a name with spaces
 _SYNONYMS = {
     "input": "--content", "i": "--content", "target": "--content", "source": "--content", "iter": "--num-iterations",
     "steps": "--num-iterations", "n": "--num-iterations", "lr": "--learning-rate", "cpu": "--backend cpu",
@@ -101,7 +104,9 @@ class _Arrangement:
             if value is not None:
                 raise OptionError(f"{option} takes no value, and {shown(value)} is given; leave it out")
             self.line.words.append(option)
-            if self._value_follows() and not self.operands:
+            if action.dest in ("help", "version"):
+                self.words.clear()
+            elif self._value_follows() and not self.operands:
                 raise self._unexpected(self.words[0], option, [])
             return
         values = self._values(option, action, value)
@@ -186,18 +191,30 @@ def _unknown(word, actions):
     alike = [spelling for spelling in known if spelling.startswith(f"--{name}") or spelling.endswith(f"-{name}")]
     if alike:
         return OptionError(f"unknown option {option}; did you mean {' or '.join(alike[:4])}?")
-    return OptionError(f"unknown option {option}; {nearest(f'--{name}', known)}")
+    alike = difflib.get_close_matches(f"--{name}", known, cutoff=_ALIKE)
+    way_out = f"did you mean {' or '.join(alike)}?" if alike else "--help lists all options"
+    return OptionError(f"unknown option {option}; {way_out}")
 
 
 def _divided_name(words):
     """The name of a file with spaces that the shell divided into several of these words, or ""."""
+    if all(map(os.path.exists, words)):
+        return ""
     for first in range(len(words)):
-        for last in range(len(words), first + 1, -1):
+        for last in range(min(len(words), first + _MOST_PARTS), first + 1, -1):
             name = " ".join(words[first:last])
-            paths = as_paths(name)
-            if paths and all(map(os.path.exists, paths)) and not all(map(os.path.exists, words[first:last])):
+            if _exist(name) and not all(map(os.path.exists, words[first:last])):
                 return name
     return ""
+
+
+def _exist(names):
+    """True if all of a list of paths exist."""
+    try:
+        paths = as_paths(names)
+    except ValueError:
+        return False
+    return bool(paths) and all(map(os.path.exists, paths))
 
 
 def _unquoted(text):

@@ -10,9 +10,9 @@ from .alpha import composited, filled, is_opaque, resized
 from .colour import deprocess, original_colors, preprocess
 from .metadata import Metadata
 from .picture import Picture, png
-from .read import read
+from .read import read, read_size, reading_memory
 from .resize import padded_size, resize, target_size
-from .write import EXTENSIONS, RESORTS, check_room, check_writable, keeps_alpha, read_metadata, write
+from .write import EXTENSIONS, RESORTS, check_fits, check_writable, keeps_alpha, read_metadata, write
 
 __all__ = [
     "EXTENSIONS",
@@ -20,7 +20,7 @@ __all__ = [
     "Metadata",
     "Picture",
     "as_picture",
-    "check_room",
+    "check_fits",
     "check_writable",
     "composited",
     "deprocess",
@@ -33,6 +33,8 @@ __all__ = [
     "preprocess",
     "read",
     "read_metadata",
+    "read_size",
+    "reading_memory",
     "resize",
     "resized",
     "target_size",

@@ -24,7 +24,7 @@ Fit = Callable[[int, int], tuple[int, int]]
 
 _MOST_PIXELS = 1 << 31
 _MOST_PIXELS_OF_A_BYTE = 10_000  # in a picture of 100 megapixels and more; a blank page has fewer in every format
-_STRIPS = 40 * STRIP  # bytes for the strips in work, about
+_STRIPS = 14 * STRIP  # bytes for the strips in work, measured
 _LONGEST_STREAM = 4 << 30  # bytes from a pipe
 
 
@@ -116,13 +116,15 @@ def _needed(source, fit):
 
 
 def _memory(source, size):
-    """Peak bytes beside the result, which is made once more where its colours or its orientation change."""
-    height, width = size
+    """Peak bytes beside the result: of decoding, of reducing, or of converting the colours and turning."""
+    pixels = size[0] * size[1]
     channels = {"L": 1, "CMYK": 4}.get(source.mode, 3) + (source.alpha is not None)
-    result = 4 * height * width * (3 + (source.alpha is not None))
-    samples = 4 * height * width * channels
-    strips = min(_STRIPS, 10 * 4 * source.size[0] * source.size[1])
-    return int(max(source.memory(*size) + strips + samples - result, samples))
+    samples = 4 * pixels * channels
+    result = 4 * pixels * (3 + (source.alpha is not None))
+    decoding, held = source.memory(*size)
+    strips = min(_STRIPS, 48 * source.size[0] * source.size[1])
+    plain = source.mode == "RGB" and source.alpha is None and source.orientation == 1 and not source.icc
+    return int(max(decoding - result, held + strips + samples - result, 0 if plain else samples))
 
 
 def _check_memory(name, source, size):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
@@ -24,39 +25,46 @@ class AreaAverage:
 
     def add(self, strip: np.ndarray) -> None:
         """Add the next rows, (n, W, C) float32."""
-        step = self.step[0]
-        height = len(self.sums)
+        height, width = self.sums.shape[:2]
         above = self._row
         below = self._row = above + len(strip)
-        first = min(height - 1, int(above / step))
-        last = max(first + 1, min(height, math.ceil(below / step)))
-        if step != 1:
-            tops = np.maximum(np.arange(first, last)[:, None] * step, np.arange(above, below))
-            bottoms = np.minimum(np.arange(first + 1, last + 1)[:, None] * step, np.arange(above + 1, below + 1))
-            weights = ((bottoms - tops).clip(0) / step).astype(np.float32)
-            strip = (weights @ strip.reshape(len(strip), -1)).reshape(last - first, *strip.shape[1:])
-        self.sums[first:last] += self._columns(strip[: last - first])
+        first = min(height - 1, int(above / self.step[0]))
+        last = max(first + 1, min(height, math.ceil(below / self.step[0])))
+        edges = (np.arange(first, last + 1) * self.step[0]).clip(above, below) - above
+        rows = strip if self.step[0] == 1 else np.stack([_sum(strip, *ends) for ends in pairwise(edges)])
+        area = self.step[0] * self.step[1]
+        self.sums[first:last] += rows[: last - first, :width] if area == 1 else self._columns(rows) / np.float32(area)
 
     def _columns(self, rows):
-        """(n, W, C) → (n, width of the grid, C)."""
-        step = self.step[1]
-        width = self.sums.shape[1]
-        if step == 1:
-            return rows[:, :width]
-        edges = np.minimum(np.arange(width + 1) * step, rows.shape[1])
-        whole = np.minimum(edges.astype(np.int64), rows.shape[1] - 1)
-        share = (edges - whole)[:, None]
-        integral = np.zeros((len(rows), rows.shape[1] + 1, rows.shape[2]))  # of the samples to the left
-        np.cumsum(rows, axis=1, out=integral[:, 1:])
-        at_edges = integral[:, whole] + share * rows[:, whole]
-        return np.diff(at_edges, axis=1) / step
+        """(n, W, C) → sums (n, width of the grid, C)."""
+        if self.step[1] == 1:
+            return rows
+        count, length, channels = rows.shape
+        edges = np.minimum(np.arange(self.sums.shape[1] + 1) * self.step[1], length)
+        whole = np.minimum(edges.astype(np.int64), length - 1)
+        planes = np.ascontiguousarray(rows.transpose(0, 2, 1)).reshape(-1, length)  # sums are fastest along the memory
+        parts = planes[:, whole] * (edges - whole).astype(np.float32)
+        sums = np.add.reduceat(planes, whole, axis=1)[:, :-1] - parts[:, :-1] + parts[:, 1:]
+        return sums.reshape(count, channels, -1).transpose(0, 2, 1)
+
+
+def _sum(rows, start, end):
+    """The sum of rows from a fraction of one to a fraction of another."""
+    first = int(start)
+    last = int(end)
+    total = np.add.reduce(rows[first:last], axis=0)
+    if start > first:
+        total -= np.float32(start - first) * rows[first]
+    if end > last:
+        total += np.float32(end - last) * rows[last]
+    return total
 
 
 def reduced(source: Source, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray | None, tuple[float, float]]:
     """(samples of the colours (H, W, C) float32, alpha (H, W) 0..1 or None, the lowest and highest sample).
 
     size: (height, width) as stored, at most the source's. Colours are weighted by alpha, so those of invisible pixels
-    do not count; where all are invisible, the reduced colour is 0.
+    do not count; where all are invisible, the reduced colour is 0. The source is used up.
     """
     extent, strips = source.strips(*size)
     area = None
@@ -72,7 +80,7 @@ def reduced(source: Source, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarr
             area = AreaAverage(extent, size, strip.shape[2])
         area.add(samples)
     sums = area.sums
-    del strips, area
+    source.strips = strips = strip = samples = None  # and with them the decoded picture
     if source.alpha is None:
         return sums, None, ends
     alpha = sums[..., -1] / np.float32(source.opaque)

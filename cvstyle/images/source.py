@@ -21,7 +21,8 @@ class Source:
     size: (height, width) as stored; `orientation` (EXIF's, 1 to 8) makes it upright. mode: of the colour channels, "L",
     "RGB", "CMYK" (ink) or "LAB". strips(height, width): for a picture needed at this size, its (height, width) in
     samples, a fraction where the last one is cut, and arrays (rows, width, channels) of the file's own type from the
-    top, which hold all samples together. memory(height, width): peak bytes of decoding for this size, beside strips.
+    top, which hold all samples together. memory(height, width): for this size, the peak bytes of decoding before the
+    first strip, and the bytes that are held while strips are taken.
     alpha: None, "straight" or "premultiplied", of the last channel. black, white: the samples of 0 and 255, one number
     or one for each colour channel. opaque: the sample of full opacity. bounded: samples beyond black and white are an
     error.
@@ -29,8 +30,8 @@ class Source:
 
     size: tuple[int, int]
     mode: str
-    strips: Strips
-    memory: Callable[[int, int], float]
+    strips: Strips | None
+    memory: Callable[[int, int], tuple[float, float]]
     alpha: str | None = None
     black: float | tuple[float, ...] = 0.0
     white: float | tuple[float, ...] = 255.0
@@ -49,6 +50,11 @@ class Source:
     def turned(self, size: tuple[int, int]) -> tuple[int, int]:
         """A size upright from one as stored, or back."""
         return (size[1], size[0]) if self.orientation in (5, 6, 7, 8) else size
+
+
+def nothing(*_) -> tuple[float, float]:
+    """The memory of a decoder that holds no more than a strip."""
+    return 0.0, 0.0
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:

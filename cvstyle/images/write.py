@@ -13,11 +13,12 @@ import numpy as np
 from .. import paths
 from ..errors import ImageError
 from .alpha import composited
-from .metadata import DESCRIPTION, HISTORY, Metadata, exif, tags_of
+from .metadata import DESCRIPTION, EXIF, Metadata, append_exif, comment_in, exif, texts_of
 from .picture import PROFILE, Picture, to_samples, write_png
 
 _JPEG_QUALITY = 95
 _LONGEST_COMMENT = 65533  # bytes in a JPEG
+_MOST_IN_JPEG = 255 * 65519  # bytes of a colour profile, in as many segments
 _BIG_TIFF = (1 << 32) - (1 << 25)  # bytes of samples from which a TIFF has offsets of 64 bits
 _DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{name}{digit}" for name in ("COM", "LPT") for digit in range(1, 10))}
 
@@ -31,15 +32,25 @@ def check_writable(path: str | os.PathLike, bits: int = 8, longest: int = 1) -> 
     _check_format(path, bits, longest)
     if os.name == "nt" and os.path.basename(path).split(".")[0].rstrip().upper() in _DEVICES:
         raise ImageError(f"{path}: Windows has a device of this name; choose another name")
+    number = paths.descriptor(path)
+    if number is not None and os.isatty(number):
+        raise ImageError(f"{path}: a terminal shows no picture; redirect the output to a file or into another program")
     try:
         paths.check_writable(path)
     except (OSError, ValueError) as error:
-        raise _refused(path, error, "; choose another name or folder") from None
+        raise _refused(path, error, "it cannot", "; choose another name or folder") from None
 
 
-def check_room(path: str | os.PathLike, size: tuple[int, int], channels: int = 3, bits: int = 8) -> None:
-    """Raises ImageError if far less is free on the disk than a picture of (height, width) can take."""
-    least = size[0] * size[1] * channels * bits // 8 // _format_of(os.fspath(path)).compression
+def check_fits(
+    path: str | os.PathLike, size: tuple[int, int], channels: int = 3, bits: int = 8, profile: int = 0
+) -> None:
+    """Raises ImageError if a picture of (height, width) does not fit into the format, or is far too large for the disk.
+
+    profile: bytes of the colour profile.
+    """
+    path = os.fspath(path)
+    kind = _check_format(path, bits, max(size), profile)
+    least = size[0] * size[1] * channels * bits // 8 // kind.compression
     free = paths.free(path)
     if free is not None and free < least:
         raise ImageError(
@@ -64,10 +75,10 @@ def write(
     photograph. The bytes are deterministic. Raises ImageError for every failure, lack of memory included.
     """
     path = os.fspath(path)
-    kind = _check_format(path, bits, max(rgb.shape[:2]))
+    kind = _check_format(path, bits, max(rgb.shape[:2]), len(icc or b""))
     picture = Picture(rgb, alpha, icc, metadata=metadata)
-    picture = picture if kind.has_alpha else composited(picture)
     try:
+        picture = picture if kind.has_alpha else composited(picture)
         with paths.atomic_write(path, durable=True) as file:
             kind.writer(file, picture, texts or {}, bits)
     except Exception as error:  # the encoders' errors have no common class
@@ -88,9 +99,9 @@ def read_metadata(path: str | os.PathLike) -> dict[str, str]:
             return dict(image.text)
         if image.format == "JPEG":
             text = image.info.get("comment", b"")
-        else:  # a tag of TIFF, or of EXIF in WebP; earlier versions had them in the description
-            tags = image.tag_v2 if image.format == "TIFF" else image.getexif()
-            text = tags.get(HISTORY) or tags.get(DESCRIPTION, "")
+        else:  # earlier versions had them in the description
+            tags = image.getexif()
+            text = comment_in(tags.get_ifd(EXIF)) or tags.get(DESCRIPTION, "")
     try:
         stored = json.loads(text.encode("latin-1", "replace") if isinstance(text, str) else text)
     except ValueError:
@@ -126,14 +137,16 @@ def _write_tiff(file, picture, texts, bits):
 
     samples = to_samples(picture, bits)
     metadata = picture.metadata or Metadata()
-    tags = [(tag, kind, count, value, True) for tag, kind, count, value in tags_of(metadata, _text(texts))]
+    tags = [(*entry, True) for entry in texts_of(metadata)]
     if picture.icc:
         tags.append((PROFILE, 7, len(picture.icc), picture.icc, True))
     tifffile.imwrite(
         file, samples, photometric="rgb", extrasamples=["unassalpha"] if samples.shape[2] == 4 else None,
         compression="zlib", predictor=True, description=None, software=False, metadata=None, extratags=tags,
         resolution=metadata.dpi, resolutionunit=2 if metadata.dpi else None, bigtiff=samples.nbytes > _BIG_TIFF,
+        byteorder="<",
     )  # fmt: skip
+    append_exif(file, metadata, _text(texts))
 
 
 def _write_array(file, picture, texts, bits):
@@ -160,6 +173,7 @@ class _Format:
     extensions: tuple[str, ...]
     writer: Callable
     max_side: int
+    max_profile: int = (1 << 31) - 1
     is_deep: bool = False
     has_alpha: bool = True
     compression: int = 10
@@ -169,7 +183,7 @@ class _Format:
 _PNG = _Format((".png",), write_png, 1_000_000, is_deep=True)
 _FORMATS = (
     _PNG,
-    _Format((".jpg", ".jpeg", ".jpe", ".jfif"), _write_jpeg, 65500, has_alpha=False, compression=30),
+    _Format((".jpg", ".jpeg", ".jpe", ".jfif"), _write_jpeg, 65500, _MOST_IN_JPEG, has_alpha=False, compression=30),
     _Format((".webp",), _write_webp, 16383),
     _Format((".tif", ".tiff"), _write_tiff, (1 << 32) - 1, is_deep=True),
 )
@@ -185,6 +199,8 @@ def _format_of(path):
     for kind in (*_FORMATS, _ARRAY):
         if extension in kind.extensions:
             return kind
+    if not os.path.basename(path) and not os.path.isdir(path):
+        raise ImageError(f"'{path}' names no file to write; give one such as {os.path.join(path, 'out.png')}")
     if extension:
         raise ImageError(f"{path}: cannot write '{extension}' files; use .png, .jpg, .webp or .tiff")
     if paths.is_stream(path):
@@ -194,7 +210,7 @@ def _format_of(path):
     raise ImageError(f"{path}: the name has no ending, by which the format is chosen; name it {path}.png, for example")
 
 
-def _check_format(path, bits, longest):
+def _check_format(path, bits, longest, profile=0):
     """The format of a path. Raises ImageError if it is not for such a picture."""
     kind = _format_of(path)
     extension = kind.extensions[0]
@@ -202,10 +218,12 @@ def _check_format(path, bits, longest):
         raise ImageError(f"{path}: {extension} has no 16 bits per channel; use .png or .tiff")
     if longest > kind.max_side:
         raise ImageError(f"{path}: {extension} pictures are at most {kind.max_side} pixels wide and high; use .tiff")
+    if profile > kind.max_profile:
+        raise ImageError(f"{path}: {extension} cannot hold a colour profile of {profile:,} bytes; use .png or .tiff")
     return kind
 
 
-def _refused(path, error, way_out=""):
+def _refused(path, error, it="it could not", way_out=""):
     """The ImageError for a failure of writing."""
     folder = os.path.dirname(path) or "."
     number = getattr(error, "errno", None)
@@ -218,4 +236,4 @@ def _refused(path, error, way_out=""):
         return ImageError(f"{path}: there is no folder '{folder}'; create it first")
     if number == errno.ENAMETOOLONG:
         return ImageError(f"{path}: the name is too long for the file system; choose a shorter one")
-    return ImageError(f"{path}: it could not be written: {cause}{way_out}")
+    return ImageError(f"{path}: {it} be written: {cause}{way_out}")

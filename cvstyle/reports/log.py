@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable
 from contextlib import suppress
 
+from .. import paths
 from ..errors import OptionError
 
 
@@ -21,7 +23,9 @@ class Log:
         self.is_open = True
         self._is_empty = True
         try:
-            self._file = open(path, "w", encoding="utf-8", errors="replace", newline="")  # noqa: SIM115 (until `close`)
+            number = paths.descriptor(path)
+            file = path if number is None else os.dup(number)
+            self._file = open(file, "w", encoding="utf-8", errors="replace", newline="")  # noqa: SIM115 (until `close`)
         except (OSError, ValueError) as error:
             cause = getattr(error, "strerror", None) or error
             raise OptionError(f"{path}: the log cannot be written: {cause}; choose another name or folder") from None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import combinations
 
 from .. import paths
@@ -40,15 +41,17 @@ class Output:
         if every > 0 and paths.is_stream(path):
             raise OptionError(f"{path}: pictures of --save-iter need a file's name; name one, or add --save-iter 0")
 
-    def begin(self, seed: int, size: tuple[int, int], iterations: int, has_alpha: bool) -> None:
-        """Set the seed, and check what is known when a run is prepared: its size, (height, width), and the number of
-        its iterations. Raises ImageError if the picture, or one of `save_iterate`, would not fit."""
+    def begin(self, seed: int, iterations: int, size: tuple[int, int], has_alpha: bool, profile: int) -> None:
+        """Set the seed, and check what is known when a run is prepared.
+
+        iterations: of the whole run. size: (height, width) of the picture. profile: bytes of its colour profile. Raises
+        ImageError if the picture, or one of `save_iterate`, would not fit.
+        """
         from .. import images
 
         self._seed = seed
-        images.check_writable(self.path, self.bits, max(size))
         channels = 4 if has_alpha and self.background is None else 3
-        images.check_room(self.path, size, channels, self.bits)
+        images.check_fits(self.path, size, channels, self.bits, profile)
         if 0 < self.every < iterations:
             last = (iterations - 1) // self.every * self.every
             images.check_writable(numbered(self.path, last), self.bits, max(size))
@@ -60,10 +63,8 @@ class Output:
     def save_iterate(self, iterate) -> None:
         """Write the picture of an `Iterate` as out_N.png. Raises ImageError if it cannot be written."""
         path = numbered(self.path, iterate.iteration)
-        try:
+        with _lack_of_memory_named(path):
             picture = iterate.picture()
-        except MemoryError:
-            raise ImageError(f"{path}: there is not enough memory for an intermediate picture") from None
         self._write(path, picture, iterate.iteration)
 
     def save_result(self, result) -> None:
@@ -101,11 +102,14 @@ class Output:
         from .. import images
 
         stem, extension = os.path.splitext(os.path.basename(self.path))
-        folders = [] if paths.is_stream(self.path) else [os.path.dirname(self.path) or "."]
+        folders = [os.path.dirname(self.path) or "."]
+        if paths.is_stream(self.path):
+            stem = ""
+            folders = []
         for folder in (tempfile.gettempdir, os.getcwd, lambda: os.path.expanduser("~")):
             with suppress(OSError):  # no temporary folder has space, or the current one is gone
                 folders.append(folder())
-        name = f"cvstyle-{os.getpid()}-{stem[:_LONGEST_STEM]}"
+        name = "-".join(filter(None, ("cvstyle", str(os.getpid()), stem[:_LONGEST_STEM])))
         for ending in dict.fromkeys([extension or images.RESORTS[0], *images.RESORTS]):
             for folder in folders:
                 yield _unused(os.path.join(folder, name), ending)
@@ -114,7 +118,8 @@ class Output:
         from .. import images
 
         if self.background is not None:
-            picture = images.composited(picture, self.background)
+            with _lack_of_memory_named(path):
+                picture = images.composited(picture, self.background)
         texts = {**self.texts, "Iterations": str(iteration)}
         if self._seed is not None:
             texts["Seed"] = str(self._seed)
@@ -128,6 +133,14 @@ def numbered(path: str, iteration: int) -> str:
     """out_100.png from out.png."""
     stem, extension = os.path.splitext(path)
     return f"{stem}_{iteration}{extension}"
+
+
+@contextmanager
+def _lack_of_memory_named(path):
+    try:
+        yield
+    except MemoryError:
+        raise ImageError(f"{path}: it could not be written: not enough memory") from None
 
 
 def _unused(stem, ending):
@@ -164,8 +177,9 @@ def check_nothing_overwritten(
 
 
 def _same_file(path, other):
-    if paths.is_stream(path) or paths.is_stream(other):
-        return False
+    numbers = {paths.descriptor(path), paths.descriptor(other)}
+    if numbers != {None}:
+        return len(numbers) == 1
     if os.path.exists(path) and os.path.exists(other):
-        return os.path.samefile(path, other)
+        return os.path.samefile(path, other) and not stat.S_ISCHR(os.stat(path).st_mode)  # such as /dev/null
     return os.path.realpath(path) == os.path.realpath(other)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from ..errors import CheckpointWarning
 from ..formatting import duration
@@ -41,7 +42,8 @@ class Reporter:
         if kind is None:
             self._report_pending()
         if self.bar is not None:
-            self.bar.close()
+            with suppress(OSError, ValueError):
+                self.bar.close()
         if self.log is not None:
             self.log.close()
 
@@ -63,12 +65,17 @@ class Reporter:
         self._print(f"cvstyle: {line}")
 
     def _print(self, line):
-        """A closed standard error does not end the run."""
-        try:
+        with self._silent_when_lost():
             if self.bar is not None:
                 self.bar.clear()
             print(line, file=sys.stderr, flush=True)
-        except OSError:
+
+    @contextmanager
+    def _silent_when_lost(self):
+        """A standard error that is closed, full or a lost terminal does not end the run; nothing more is shown then."""
+        try:
+            yield
+        except (OSError, ValueError):
             self.silent = True
 
     def _is_due(self, iterate, now):
@@ -76,7 +83,7 @@ class Reporter:
         if self.silent:
             return False
         last = iterate.iteration == iterate.num_iterations
-        if sys.stderr.isatty():
+        if _on_terminal():
             return last or self.bar is None or now - self.drawn >= self.bar.mininterval
         return self.print_iter > 0 and (iterate.iteration % self.print_iter == 0 or last)
 
@@ -89,8 +96,9 @@ class Reporter:
             self.log.write(iterate, now - self.started)
         if not self._is_due(iterate, now):
             return
-        if sys.stderr.isatty():
-            self._draw_bar(iterate, now)
+        if _on_terminal():
+            with self._silent_when_lost():
+                self._draw_bar(iterate, now)
         else:
             self._print(self._line(iterate, now))
 
@@ -122,6 +130,11 @@ class Reporter:
         self.drawn = now
 
 
+def _on_terminal():
+    """True if standard error is a terminal that can redraw a line."""
+    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
 def summary(iterate, short: bool = False) -> str:
     """The loss and its kinds: "loss 1.2e+05 (content 3e+04, style 9e+04, tv 120)"; short: the kinds alone."""
     kinds = {}
@@ -135,7 +148,7 @@ def summary(iterate, short: bool = False) -> str:
 
 @contextmanager
 def warnings_as_lines(say):
-    """Context in which `say` gets the text of a CheckpointWarning; other warnings are shown as usual."""
+    """Context in which `say` gets the text of a CheckpointWarning; others are treated as before."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", CheckpointWarning)
         show = warnings.showwarning

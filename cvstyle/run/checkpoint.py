@@ -64,6 +64,7 @@ def restore(setup, state, header: dict, arrays: dict[str, np.ndarray]) -> None:
     state.done = state.checkpointed_at = header["done"]
     state.losses = header["losses"]
     setup.seed = header["seed"]
+    setup.resumed = True
     state.x, state.latest, state.last_finite = (ops.asarray(arrays["x"]) for _ in range(3))
     if "average" in arrays:
         state.average = ops.asarray(arrays["average"])

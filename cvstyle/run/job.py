@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import backends, images, zoo
+from .. import backends, images, process, zoo
 from ..errors import OptionError
 from ..graph import Network, load_network
 from ..optimize import Stop
@@ -87,12 +87,16 @@ class Job:
                 f"a network knows its pictures already; give {' and '.join(given)} to load_network instead"
             )
         files = None if self.network is not None else zoo.files_of(self.proto, self.model)
+        peak = process.peak()
         options, content, styles, start = self._pictures(styles)
+        reading_peak = process.peak()
         devices = [backends.get(device) for device in listed(self.devices or [])]
         if not devices and self.network is None:
             devices = self.compute.devices(options)
         net = load_network(*files, devices[0], **options.convention) if files else self.network
-        return Setup(net, content, styles, start, options, devices)
+        setup = Setup(net, content, styles, start, options, devices)
+        setup.reading_peak = reading_peak if reading_peak > peak else 0
+        return setup
 
     def _pictures(self, styles):
         """(the options for the content's size, content, styles, picture to start from), each picture at the largest

@@ -30,6 +30,8 @@ class Setup:
     content, styles, start: the given `Picture`s. devices: the devices that share the tiles; None for a single one.
     picture_backend: the backend of the picture and the optimiser. sizes: (height, width) at each scale; padded_sizes:
     the same with the margin. schedule: (longest side, iterations) of each scale. pixel_range: the value of white.
+    reading_peak: the bytes that the process had while pictures were read, if that was its peak; else 0.
+    resumed: True once the state is a checkpoint's.
     """
 
     def __init__(self, net, content, styles, start, options: Options, devices: Sequence | None = None):
@@ -42,6 +44,7 @@ class Setup:
         self.options = options
         self.picture_backend = net.ops if options.offload is None else backends.host(options.offload.folder)
         self.pixel_range = 256.0 if options.compat else 255.0
+        self.resumed = False
         self.seed = options.seed if options.seed is not None and options.seed >= 0 else random.randrange(2**31)
         self._defaults = zoo.defaults(net.layer_names, options.compat)
         self.schedule = options.schedule(self.value("num_iterations"))
@@ -57,6 +60,7 @@ class Setup:
         ends = (self.preprocess(np.full((1, 1, 3), n, np.float32))[None] for n in (0, 255))
         self.optimizer_settings = self.optimizer.settings(options, tuple(ends))
         self.tile_size: int | str | None = options.tile_size
+        self.reading_peak = 0
         self.devices: list | None = None
         if devices and len(devices) > 1:
             self._assign_devices(list(devices))
@@ -75,6 +79,11 @@ class Setup:
         remarks = list(self._picture_remarks)
         convention = self.net.convention
         chosen = self.chosen_layers
+        options = self.options
+        if self.resumed and options.seed not in (None, self.seed) and options.seed >= 0:
+            remarks.append(f"--seed {options.seed} has no effect: {options.checkpoint} goes on with seed {self.seed}")
+        if self.resumed and options.init_image:
+            remarks.append(f"--init-image has no effect: the run goes on with the picture in {options.checkpoint}")
         if convention != IMAGENET:
             colours = "; the colours stay the content's" if convention.luminance else ""
             remarks.append(f"pictures enter the network as {convention}{colours}")

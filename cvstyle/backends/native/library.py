@@ -21,7 +21,7 @@ def unavailable_because() -> str | None:
     if sys.byteorder != "little":
         return "the engine is for little-endian processors"
     if _path() is None:
-        return "its library was not built (no C compiler at installation): reinstall with gcc or clang present"
+        return _absent_because()
     try:
         _library()
     except OSError as error:
@@ -70,6 +70,27 @@ def _path():
     """The library that setup.py built, or None."""
     paths = (Path(__file__).with_name("_engine" + suffix) for suffix in reversed(EXTENSION_SUFFIXES))
     return next((str(path) for path in paths if path.exists()), None)
+
+
+def _absent_because():
+    """The reason why there is no library: a source tree that is not built, or an installation without it."""
+    source = Path(__file__).parents[3]
+    if (source / "setup.py").exists() and Path(__file__).with_name("engine.h").exists():
+        command = f"'python setup.py build_ext --inplace' in {source}"
+        return f"its library is not built in this source tree: {command} builds it, with a C compiler"
+    return f"its library is not in {_installation()}; reinstall with gcc or clang present, or a wheel for this platform"
+
+
+def _installation():
+    """The name of the installation for a message: the tags of its wheel, if they are known."""
+    from importlib import metadata
+
+    try:
+        wheel = metadata.distribution("cvstyle").read_text("WHEEL") or ""
+    except metadata.PackageNotFoundError:
+        wheel = ""
+    tags = [line.removeprefix("Tag: ") for line in wheel.splitlines() if line.startswith("Tag: ")]
+    return f"the wheel installed here ({', '.join(tags)}), made without a C compiler" if tags else "this installation"
 
 
 def _structure(pointers, names):

@@ -20,8 +20,8 @@ _MODES = {
     "RGBA": ("RGB", "straight"), "RGBa": ("RGB", "premultiplied"), "CMYK": ("CMYK", None), "LAB": ("LAB", None),
 }  # fmt: skip
 _CONVERTED = {"1": "L", "P": "RGB", "PA": "RGBA", "RGBX": "RGB", "YCbCr": "RGB", "HSV": "RGB"}
-# Bytes per pixel at the peak, beside Pillow's image: buffers of the format's library, measured (tests/test_read.py).
-_BUFFERS = {"AVIF": 8, "HEIF": 12, "JPEG2000": 16}
+# Bytes per pixel beside Pillow's image, while it is decoded and afterwards: measured.
+_BUFFERS = {"AVIF": (6, 3), "HEIF": (5, 1), "JPEG2000": (16, 0)}
 _FRAMES = range(0xC0, 0xD0)  # markers of JPEG: start of frame, without the three that are other things
 _NO_FRAMES = (0xC4, 0xC8, 0xCC)
 _USUAL_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)  # baseline, extended, progressive, and the last two by arithmetic coding
@@ -65,9 +65,11 @@ def of_image(image, name: str) -> Source:
         image.load()
         return (height, width), _strips(image, target)
 
-    size = 1 if mode in ("1", "L", "P") else 4
+    decoding, held = (
+        (buffer + (1 if mode in ("1", "L", "P") else 4)) * height * width for buffer in _BUFFERS.get(image.format, (0, 0))
+    )
     return Source(
-        (height, width), colours, strips, lambda *_: (size + _BUFFERS.get(image.format, 0)) * height * width, alpha,
+        (height, width), colours, strips, lambda *_: (decoding, held), alpha,
         **_lab() if colours == "LAB" else {}, orientation=orientation(image), icc=profiles.of_image(image),
         metadata=metadata.of_image(image),
     )  # fmt: skip
@@ -147,9 +149,9 @@ def _sixteen_bits(image):
         grey = (array.astype(np.uint16).reshape(-1, width, 1) for array in arrays)
         return (height, width), (with_key(strip, (key,)) for strip in grey) if isinstance(key, int) else grey
 
-    size = 4 if image.mode == "I" else 2
+    held = (4 if image.mode == "I" else 2) * height * width
     return Source(
-        (height, width), "L", strips, lambda *_: size * height * width, "straight" if isinstance(key, int) else None,
+        (height, width), "L", strips, lambda *_: (held, held), "straight" if isinstance(key, int) else None,
         white=65535.0, opaque=65535.0, orientation=orientation(image), icc=profiles.of_image(image),
         metadata=metadata.of_image(image),
     )  # fmt: skip
@@ -187,7 +189,7 @@ def _jpeg(image, name):
     buffered = image.info.get("progressive", 0) and 2 * height * width * sum(sampling) / max(sampling)
 
     def scale(needed):
-        return next((n for n in (8, 4, 2) if min(height / needed[0], width / needed[1]) >= 2 * n), 1)
+        return next((n for n in (8, 4, 2) if min(height / needed[0], width / needed[1]) >= 4 * n), 1)
 
     def strips(*needed):
         part = scale(needed)
@@ -198,8 +200,13 @@ def _jpeg(image, name):
         return (height / part, width / part), _strips(image, image.mode)
 
     source.strips = strips
-    full = source.memory
-    source.memory = lambda *needed: full() / scale(needed) ** 2 + buffered
+    _, full = source.memory(*source.size)
+
+    def memory(*needed):
+        held = full / scale(needed) ** 2
+        return held + buffered, held
+
+    source.memory = memory
     source.remarks += _stereo(image, name)
     return source
 
@@ -233,10 +240,11 @@ def _by_opencv(image, file):
         return (height, width), cut_rgb(pixels)
 
     channels = 4 if has_alpha else 3
-    per_pixel = 2 * channels + 4 * channels if deep else channels
     white = 65535.0 if deep else 255.0
+    held = (2 if deep else 1) * channels * height * width
+    decoding = 2 * length + (held + 4 * channels * height * width if deep else 2 * held)
     return Source(
-        (height, width), "RGB", strips, lambda *_: per_pixel * height * width + length,
+        (height, width), "RGB", strips, lambda *_: (decoding, held),
         "straight" if has_alpha else None, white=white, opaque=white, orientation=orientation(image),
         icc=profiles.of_image(image), metadata=metadata.of_image(image),
     )  # fmt: skip

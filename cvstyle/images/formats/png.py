@@ -38,15 +38,15 @@ def source_of(file, name: str) -> Source:
         source = _by_opencv(chunks, height, width, kind)
     else:
         image = Image.open(chunks.file((*_CRITICAL, *with_palette_alpha)), formats=["PNG"])
+        image.info["exif"] = b""  # else Pillow looks for it behind the samples, and decodes them
         source = pillow.of_image(image, name)
-        decoded = source.memory
-        length = chunks.length
-        source.memory = lambda *size: decoded(*size) + length
+        held = source.memory(height, width)[1] + chunks.length
+        source.memory = lambda *_: (held, held)
     if chunks.key is not None and kind in (_GREY, _RGB):
         _make_transparent(source, chunks.key, depth)
-    described = Image.open(chunks.file((b"IHDR", *_DESCRIBING, b"IDAT", b"IEND"), pixels=False), formats=["PNG"])
+    described = Image.open(chunks.file((b"IHDR", *_DESCRIBING), pixels=False), formats=["PNG"])
     described.info |= chunks.info
-    described.info.setdefault("exif", b"")  # else Pillow looks for it behind the samples
+    described.info.setdefault("exif", b"")
     source.icc = profiles.of_image(described, name)
     source.orientation = pillow.orientation(described)
     source.metadata = metadata.of_image(described)
@@ -66,6 +66,8 @@ class _Chunks:
         self.info = {}
         self.remarks = []
         self._kept = []
+        self._places = []  # of samples: offset, length
+        self._file = file
         self._name = name
         file.seek(len(kinds.PNG))
         while self._read(file):
@@ -74,7 +76,7 @@ class _Chunks:
             raise kinds.damaged(name, "no header")
         width, height, depth, kind = struct.unpack(">IIBB", self._kept[0][1][:10])
         self.header = (width, height, depth, kind)
-        self.length = sum(len(data) for _, data in self._kept)
+        self.length = sum(length for _, length in self._places)
         if not width or not height or kind not in _CHANNELS:
             raise kinds.damaged(name, "an impossible header")
         transparent = [data for chunk, data in self._kept if chunk == b"tRNS"]
@@ -83,12 +85,14 @@ class _Chunks:
             self.key = values[: _CHANNELS[kind]] if len(values) >= _CHANNELS[kind] else None
 
     def file(self, kept, pixels=True):
-        """A PNG file of these kinds of chunks, the samples last; pixels: with them."""
+        """A PNG file of these kinds of chunks; pixels: with the samples."""
         file = io.BytesIO()
         file.write(kinds.PNG)
-        for kind, data in sorted(self._kept, key=lambda chunk: chunk[0] == b"IDAT"):
+        for kind, data in self._kept:
             if kind in kept:
-                _write(file, kind, data if pixels or kind != b"IDAT" else b"")
+                _write(file, kind, data)
+        for data in self.samples if pixels else [b""]:
+            _write(file, b"IDAT", data)
         _write(file, b"IEND", b"")
         file.seek(0)
         return file
@@ -96,7 +100,9 @@ class _Chunks:
     @property
     def samples(self):
         """The compressed samples, a chunk at a time."""
-        return (data for kind, data in self._kept if kind == b"IDAT")
+        for offset, length in self._places:
+            self._file.seek(offset)
+            yield self._file.read(length)
 
     def _read(self, file):
         """Read a chunk and keep it where it is of use. False at the end."""
@@ -111,6 +117,8 @@ class _Chunks:
         if not (needed or kind in (*_DESCRIBING, b"tRNS", b"iCCP", b"acTL", *_TEXTS)):
             file.seek(length + 4, 1)
             return True
+        if kind == b"IDAT":
+            self._places.append((file.tell(), length))
         data = file.read(length)
         checksum = file.read(4)
         if needed and len(data) < length:
@@ -141,7 +149,7 @@ class _Chunks:
             frames = int.from_bytes(data[:4], "big")
             if frames > 1:
                 self.remarks.append(f"{self._name}: the first of {frames} frames is used")
-        elif kind != b"IEND":
+        elif kind not in (b"IDAT", b"IEND"):
             self._kept.append((kind, data))
 
 
@@ -182,11 +190,11 @@ def _by_opencv(chunks, height, width, kind):
         rgb = pillow.cut_rgb(pixels)
         return (height, width), (strip[..., 2:] for strip in rgb) if channels == 2 else rgb
 
-    decoded = 8 if has_alpha else 6
+    held = (8 if has_alpha else 6) * height * width
+    decoding = 2 * held + chunks.length  # OpenCV decodes into a buffer of its own
     return Source(
-        (height, width), "L" if channels == 2 else "RGB", strips,
-        lambda *_: decoded * height * width + 2 * chunks.length, "straight" if has_alpha else None,
-        white=65535.0, opaque=65535.0,
+        (height, width), "L" if channels == 2 else "RGB", strips, lambda *_: (decoding, held),
+        "straight" if has_alpha else None, white=65535.0, opaque=65535.0,
     )  # fmt: skip
 
 

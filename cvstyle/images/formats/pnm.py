@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...errors import ImageError
-from ..source import Source, rows_of
+from ..source import Source, nothing, rows_of
 
 _PAM = {
     "GRAYSCALE": ("L", 1), "GRAYSCALE_ALPHA": ("L", 2), "RGB": ("RGB", 3), "RGB_ALPHA": ("RGB", 4),
@@ -42,7 +42,7 @@ def source_of(file, name: str) -> Source:
         return pixels[::-1] if floats else pixels
 
     return Source(
-        (height, width), mode, strips, lambda *_: 0, "straight" if channels in (2, 4) else None,
+        (height, width), mode, strips, nothing, "straight" if channels in (2, 4) else None,
         white=abs(white), opaque=abs(white), bounded=True,
     )  # fmt: skip
 

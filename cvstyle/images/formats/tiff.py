@@ -57,7 +57,7 @@ def source_of(file, name: str) -> Source:
 
 def _largest(tiff, name):
     """(the largest page that is neither a preview nor a mask, remarks). Raises ImageError for camera raw."""
-    pages = list(_pages(tiff.pages, _DEPTH_OF_FILES))
+    pages = list(_pages(tiff.pages, _DEPTH_OF_FILES, set()))
     if not pages:
         raise ValueError("no page")
     for page in pages:
@@ -75,12 +75,16 @@ def _largest(tiff, name):
     return chosen, [f"{name}: page {number} of {len(full)}{largest} is used"]
 
 
-def _pages(pages, depth):
+def _pages(pages, depth, seen):
+    """The pages and their subfiles, each once: in damaged files directories lead back to others. seen: offsets."""
     for page in pages:
+        if page.offset in seen:
+            return
+        seen.add(page.offset)
         page = page if hasattr(page, "tags") else page.aspage()
         yield page
         if page.subifds and depth:
-            yield from _pages(page.pages, depth - 1)
+            yield from _pages(page.pages, depth - 1, seen)
 
 
 def _is_preview(page):
@@ -115,9 +119,9 @@ def _source_of_page(file, page, name, described, remarks):
 
     white = samples.full
     return Source(
-        samples.size, mode, strips, lambda *_: samples.memory, alpha, **numbers, opaque=white,
+        samples.size, mode, strips, samples.memory, alpha, **numbers, opaque=white,
         orientation=_tag(page, _ORIENTATION, 1), icc=_profile(page), remarks=[*remarks, *more],
-        metadata=metadata.of_tags({tag.code: tag.value for tag in page.tags}),
+        metadata=metadata.of_tags(page.tags),
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from ...errors import ImageError
 from ..source import STRIP, rows_of
 
+_PIECE = 1 << 18  # bytes
 _NONE = 1
 _DEFLATE = (8, 32946)
 _BYTES = (5, 32773, 34925, 50000)  # LZW, PackBits, LZMA, Zstandard: whatever the bytes mean
@@ -33,7 +34,7 @@ class Samples:
     """The way to a page's samples.
 
     size: (height, width). kind: "u", "i" or "f" as in NumPy, with `bits`. full: the largest number of the type, 1 for
-    floats. memory: peak bytes of decoding.
+    floats.
     """
 
     def __init__(self, file, page, name):
@@ -77,20 +78,18 @@ class Samples:
             kind = f"predictor {self._predictor}"
             raise ImageError(f"{name}: a TIFF with {kind} cannot be read; save it without compression")
 
-    @property
-    def memory(self):
-        """Peak bytes of decoding, beside a strip."""
+    def memory(self, *_) -> tuple[float, float]:
+        """(peak bytes of decoding before a strip, bytes held while strips are taken)."""
         height, width = self._segment
         decoded = height * width * self._page.samplesperpixel * self.bits / 8
         if self._tiled:
-            decoded *= self._across * (2 if self._planes > 1 else 1) + 1
-        elif self._compression == _NONE:
-            decoded = 0
-        elif self._compression in _DEFLATE:
-            decoded = max(self._page.databytecounts, default=0) * self._planes
+            decoded *= self._across * 2
+        elif self._compression in (_NONE, *_DEFLATE):
+            return 0.0, 0.0
         elif self._compression in (_JPEG, *_WHOLE) and self._channels == 3:
             decoded *= 4 / 3
-        return decoded
+        coded = 2 * max(self._page.databytecounts, default=0)
+        return 2 * decoded + coded, decoded  # libtiff decodes into a buffer of its own
 
     def strips(self):
         """Arrays (rows, width, channels), from the top."""
@@ -143,6 +142,15 @@ class Samples:
         data = self._file.read(self._page.databytecounts[segment])
         return _reversed(data) if int(self._page.fillorder) == 2 else data
 
+    def _pieces(self, segment):
+        """The bytes of a segment as stored, a piece at a time."""
+        start = self._page.dataoffsets[segment]
+        end = start + self._page.databytecounts[segment]
+        for offset in range(start, end, _PIECE):
+            self._file.seek(offset)
+            data = self._file.read(min(_PIECE, end - offset))
+            yield _reversed(data) if int(self._page.fillorder) == 2 else data
+
     def _reader(self, segment, rows):
         """A function of a number of bytes that gives the next ones of a segment."""
         if self._compression == _NONE:
@@ -157,10 +165,18 @@ class Samples:
 
             return read
         if self._compression in _DEFLATE:
-            return _inflating(self._raw(segment))
+            return _inflating(self._pieces(segment))
         length = -(-self._segment[1] * self._channels * self.bits // 8)
         tags = {256: length, 257: rows, 258: 8, 259: self._compression, 262: 1, 277: 1}
-        return io.BytesIO(_by_libtiff(self._raw(segment), tags, b"").tobytes()).read
+        image = _by_libtiff(self._raw(segment), tags, b"")  # grey pixels are the bytes
+        top = [0]
+
+        def read_rows(count):
+            above = top[0]
+            below = top[0] = above + count // length
+            return image.crop((0, above, length, below)).tobytes()
+
+        return read_rows
 
     def _dtype(self):
         size = 1 if self.kind == "u" and self.bits <= 8 else 2 if self.bits <= 16 else self.bits // 8
@@ -202,7 +218,7 @@ class Samples:
             for code in (*_FAX_OPTIONS, _SUBSAMPLING):
                 if code in self._page.tags:
                     tags[code] = self._page.tags[code].value
-            pixels = _by_libtiff(self._raw(segment), tags, self._page.jpegtables or b"")
+            pixels = np.asarray(_by_libtiff(self._raw(segment), tags, self._page.jpegtables or b""))
         pixels = pixels.reshape(*pixels.shape[:2], -1)
         if pixels.shape != (rows, width, self._channels):
             raise ValueError(f"strip or tile {segment} decodes to {pixels.shape}")
@@ -213,20 +229,19 @@ def _reversed(data):
     return _REVERSED[np.frombuffer(data, np.uint8)].tobytes()
 
 
-def _inflating(data):
-    """A function of a number of bytes that gives the next ones of a zlib stream."""
+def _inflating(pieces):
+    """A function of a number of bytes that gives the next ones of a zlib stream, fewer at its end."""
     stream = zlib.decompressobj()
-    left = [data]
 
     def read(count):
         found = []
-        while count and left[0] and not stream.eof:
-            part = stream.decompress(left[0], count)
-            left[0] = stream.unconsumed_tail
+        while count and not stream.eof:
+            data = stream.unconsumed_tail or next(pieces, b"")
+            part = stream.decompress(data, count)
+            if not data and not part:
+                break
             count -= len(part)
             found.append(part)
-        if count:
-            found.append(stream.flush())
         return b"".join(found)
 
     return read
@@ -242,11 +257,13 @@ def _undo_floating(rows, shape, size):
 
 
 def _by_libtiff(data, tags, tables):
-    """The pixels of the only strip of a TIFF that is made of these data and tags, (H, W[, C]) uint8 or bool."""
+    """The Pillow image of the only strip of a TIFF that is made of these data and tags."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(_tiff_of(data, tags, tables)), formats=["TIFF"]) as image:
-        return np.asarray(image)
+    with io.BytesIO(_tiff_of(data, tags, tables)) as file:
+        image = Image.open(file, formats=["TIFF"])
+        image.load()
+    return image
 
 
 def _tiff_of(data, tags, tables):
