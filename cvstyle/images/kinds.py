@@ -142,7 +142,11 @@ def _other(head):
         if text.startswith(begin) and _is_text(head):
             inner = begin in (b"<?xml", b"<!doctype html", b"<html") and b"<svg" in text and b"<html" not in text
             return _TEXTS[b"<svg"] if inner else _TEXTS[b"<html"] if b"<html" in text else said
-    return _TEXTS[b"<svg"] if text.startswith((b"<!--", b"<!doctype svg")) and b"<svg" in text else None
+    if not text.startswith((b"<!--", b"<!doctype svg")):
+        return None
+    if b"<html" in text or b"<!doctype html" in text:  # browsers save pages with a comment before them
+        return _TEXTS[b"<html"]
+    return _TEXTS[b"<svg"] if b"<svg" in text else None
 
 
 def _is_text(head):

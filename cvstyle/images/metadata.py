@@ -157,14 +157,14 @@ def _of(values, dpi):
         dpi = ()
     if len(dpi) != 2 or not all(1 <= number <= _MOST_DPI for number in dpi):
         dpi = None
-    elif values.get(_ORIENTATION) in (5, 6, 7, 8):  # rows and columns change places
+    elif _number(values.get(_ORIENTATION)) in (5, 6, 7, 8):  # rows and columns change places
         dpi = dpi[::-1]
     return Metadata(texts, dpi) if texts or dpi else None
 
 
 def _resolution(values):
     """Dots per inch by the tags; numbers that are none count as NaN."""
-    inch = _INCH.get(values.get(_UNIT, 2), 0)
+    inch = _INCH.get(_number(values.get(_UNIT, 2)), 0)
     return [_number(values.get(tag)) * inch for tag in _RESOLUTION]
 
 

@@ -116,7 +116,9 @@ def of_image(image, name: str = "the picture") -> bytes | None:
         numbers = info.get("chromaticity") or (*SRGB_WHITE, *np.ravel(SRGB_PRIMARIES))
         white, *primaries = zip(numbers[::2], numbers[1::2])
         gamma = info.get("gamma") or 1 / 2.2
-        return _stated(white, primaries, None if abs(gamma * 2.2 - 1) < 0.02 else 1 / gamma)
+        # sRGB is written as 1/2.2, which is exact for other primaries (PNG, third edition, 11.3.2.5).
+        is_srgb = abs(gamma * 2.2 - 1) < 0.02 and np.allclose(primaries, SRGB_PRIMARIES, atol=0.005)
+        return _stated(white, primaries, None if is_srgb else 1 / gamma)
     return from_chromaticities(*_ADOBE_RGB) if image.format in _CAMERA_FORMATS and _is_adobe_rgb(image) else None
 
 

@@ -25,6 +25,7 @@ Fit = Callable[[int, int], tuple[int, int]]
 _MOST_PIXELS = 1 << 31
 _MOST_PIXELS_OF_A_BYTE = 10_000  # in a picture of 100 megapixels and more; a blank page has fewer in every format
 _STRIPS = 14 * STRIP  # bytes for the strips in work, measured
+_PIECE = 1 << 20
 _LONGEST_STREAM = 4 << 30  # bytes from a pipe
 
 
@@ -94,18 +95,33 @@ def _reading(name):
         file = open(name, "rb")  # noqa: SIM115
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # a pipe or the standard input, which ends only once
             with file:
-                data = file.read(_LONGEST_STREAM)
-            if len(data) == _LONGEST_STREAM:
-                raise ImageError(f"{name}: more than {_LONGEST_STREAM >> 30} GB come from it; give a picture file")
-            file = io.BytesIO(data)
+                file = _collected(name, file)
     except FileNotFoundError:
         raise ImageError(f"{name}: there is no such file") from None
     except PermissionError:
         raise ImageError(f"{name}: it may not be read; check its permissions") from None
+    except MemoryError:
+        raise ImageError(f"{name}: there is not enough memory for all that comes from it; reduce the picture") from None
     except (OSError, ValueError) as error:
         raise ImageError(f"{name}: it cannot be read: {getattr(error, 'strerror', None) or error}") from None
     with file, decoding(name):
         yield file
+
+
+def _collected(name, stream):
+    """The bytes of a stream as a file."""
+    head = stream.read(kinds.HEAD)
+    kinds.refuse(name, head)
+    if not head.strip(b"\0"):
+        raise kinds.unknown(name, head)
+    file = io.BytesIO(head)
+    file.seek(0, io.SEEK_END)
+    while piece := stream.read(_PIECE):
+        file.write(piece)
+        if file.tell() > _LONGEST_STREAM:
+            raise ImageError(f"{name}: more than {_LONGEST_STREAM >> 30} GB come from it; give a picture file")
+    file.seek(0)
+    return file
 
 
 def _needed(source, fit):

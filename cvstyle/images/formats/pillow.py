@@ -35,12 +35,14 @@ def source_of(file, name: str, head: bytes) -> Source:
     if image.format in ("JPEG", "MPO"):
         return _jpeg(image, name)
     if image.format == "WEBP" and getattr(image, "n_frames", 1) == 1:
-        return _by_opencv(image, file)
+        return _by_opencv(image, name, file)
     if image.format == "JPEG2000" and image.mode.startswith("RGB") and _precision(head) == 16:
-        return _by_opencv(image, file)
+        return _by_opencv(image, name, file)
     if image.format == "PSD":
         return _photoshop(image, name, file)
     source = of_image(image, name)
+    if image.format == "GIF":
+        _uncover(image, source)
     source.remarks += _animation(image, name)
     return source
 
@@ -51,7 +53,7 @@ def of_image(image, name: str) -> Source:
     mode = image.mode
     width, height = image.size
     if mode.startswith("I;16") or (mode == "I" and image.format in ("PPM", "PNG")):
-        return _sixteen_bits(image)
+        return _sixteen_bits(image, name)
     target = _CONVERTED.get(mode, mode)
     if mode == "P" and image.palette is not None and "A" in image.palette.mode:
         target = "RGBA"
@@ -65,12 +67,11 @@ def of_image(image, name: str) -> Source:
         image.load()
         return (height, width), _strips(image, target)
 
-    decoding, held = (
-        (buffer + (1 if mode in ("1", "L", "P") else 4)) * height * width for buffer in _BUFFERS.get(image.format, (0, 0))
-    )
+    own = 1 if mode in ("1", "L", "P") else 4
+    decoding, held = ((buffer + own) * height * width for buffer in _BUFFERS.get(image.format, (0, 0)))
     return Source(
         (height, width), colours, strips, lambda *_: (decoding, held), alpha,
-        **_lab() if colours == "LAB" else {}, orientation=orientation(image), icc=profiles.of_image(image),
+        **_lab() if colours == "LAB" else {}, orientation=orientation(image), icc=profiles.of_image(image, name),
         metadata=metadata.of_image(image),
     )  # fmt: skip
 
@@ -96,14 +97,12 @@ def _opened(file, name, head):
     except UnidentifiedImageError:
         if head.startswith(b"\xff\xd8"):
             raise kinds.damaged(name, "no JPEG header that can be decoded") from None
-        raise kinds.unknown(name, head) from None
-    except KeyError:
-        if head.startswith(b"8BPS"):
-            depth = int.from_bytes(head[22:24], "big")
+        depth = int.from_bytes(head[22:24], "big")
+        if head.startswith(b"8BPS") and depth > 8:
             raise ImageError(
                 f"{name}: this is a Photoshop document with {depth} bits per channel; save it as TIFF"
             ) from None
-        raise
+        raise kinds.unknown(name, head) from None
     return image
 
 
@@ -136,7 +135,7 @@ def _offset_lab(pixels):
     return pixels ^ np.uint8([0, 128, 128])
 
 
-def _sixteen_bits(image):
+def _sixteen_bits(image, name):
     width, height = image.size
     kind = ">u2" if image.mode == "I;16B" else "<u2"
     key = image.info.get("transparency")
@@ -152,7 +151,7 @@ def _sixteen_bits(image):
     held = (4 if image.mode == "I" else 2) * height * width
     return Source(
         (height, width), "L", strips, lambda *_: (held, held), "straight" if isinstance(key, int) else None,
-        white=65535.0, opaque=65535.0, orientation=orientation(image), icc=profiles.of_image(image),
+        white=65535.0, opaque=65535.0, orientation=orientation(image), icc=profiles.of_image(image, name),
         metadata=metadata.of_image(image),
     )  # fmt: skip
 
@@ -208,6 +207,9 @@ def _jpeg(image, name):
 
     source.memory = memory
     source.remarks += _stereo(image, name)
+    parts = [data for marker, data in image.applist if marker == "APP2" and data.startswith(b"ICC_PROFILE")]
+    if parts and not image.info.get("icc_profile"):
+        source.remarks.append(f"{name}: a part of its colour profile is missing, so the profile was ignored")
     return source
 
 
@@ -224,7 +226,34 @@ def _animation(image, name):
     return [f"{name}: the first of {count} {what} is used"] if count > 1 else []
 
 
-def _by_opencv(image, file):
+def _uncover(image, source):
+    """Make transparent what a GIF's first frame leaves of the screen, as browsers do."""
+    left, top, right, bottom = image.tile[0][1] if image.tile else (0, 0, *image.size)
+    if (left, top, right, bottom) == (0, 0, *image.size):
+        return
+    has_alpha = source.alpha is not None
+    whole = source.strips
+
+    def strips(*size):
+        extent, parts = whole(*size)
+        return extent, uncovered(parts)
+
+    def uncovered(parts):
+        row = 0
+        for part in parts:
+            alpha = part[..., -1:].copy() if has_alpha else np.full((*part.shape[:2], 1), 255, np.uint8)
+            rows = np.arange(row, row + len(part))
+            alpha[(rows < top) | (rows >= bottom)] = 0
+            alpha[:, :left] = 0
+            alpha[:, right:] = 0
+            row += len(part)
+            yield np.concatenate([part[..., :-1] if has_alpha else part, alpha], axis=2)
+
+    source.strips = strips
+    source.alpha = "straight"
+
+
+def _by_opencv(image, name, file):
     """A format that OpenCV decodes into fewer bytes, or without loss of depth; Pillow reads its metadata."""
     width, height = image.size
     has_alpha = "A" in image.mode
@@ -246,7 +275,7 @@ def _by_opencv(image, file):
     return Source(
         (height, width), "RGB", strips, lambda *_: (decoding, held),
         "straight" if has_alpha else None, white=white, opaque=white, orientation=orientation(image),
-        icc=profiles.of_image(image), metadata=metadata.of_image(image),
+        icc=profiles.of_image(image, name), metadata=metadata.of_image(image),
     )  # fmt: skip
 
 
@@ -288,6 +317,8 @@ def _photoshop(image, name, file):
                 "or as TIFF"
             )
     source = of_image(image, name)
+    if image.mode == "1":  # 1 is ink
+        source.black, source.white = source.white, source.black
     if source.alpha and not _layers_are_transparent(file):  # a saved selection
         source.alpha = None
         whole = source.strips

@@ -22,6 +22,8 @@ _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _LARGEST_PROFILE = 64 << 20
 _LARGEST_TEXT = 1 << 20
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+_ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))  # passes:
+# the first row and column, and the steps to the next
 _GREY = 0
 _RGB = 2
 _PALETTE = 3
@@ -40,6 +42,7 @@ def source_of(file, name: str) -> Source:
         image = Image.open(chunks.file((*_CRITICAL, *with_palette_alpha)), formats=["PNG"])
         image.info["exif"] = b""  # else Pillow looks for it behind the samples, and decodes them
         source = pillow.of_image(image, name)
+        source.strips = _checked(chunks, source.strips)
         held = source.memory(height, width)[1] + chunks.length
         source.memory = lambda *_: (held, held)
     if chunks.key is not None and kind in (_GREY, _RGB):
@@ -47,7 +50,7 @@ def source_of(file, name: str) -> Source:
     described = Image.open(chunks.file((b"IHDR", *_DESCRIBING), pixels=False), formats=["PNG"])
     described.info |= chunks.info
     described.info.setdefault("exif", b"")
-    source.icc = profiles.of_image(described)
+    source.icc = profiles.of_image(described, name)
     source.orientation = pillow.orientation(described)
     source.metadata = metadata.of_image(described)
     source.remarks += chunks.remarks
@@ -79,6 +82,9 @@ class _Chunks:
         self.length = sum(length for _, length in self._places)
         if not width or not height or kind not in _CHANNELS:
             raise kinds.damaged(name, "an impossible header")
+        self._interlaced = self._kept[0][1][12] == 1
+        if kind == _PALETTE and not any(chunk == b"PLTE" for chunk, _ in self._kept):
+            raise kinds.damaged(name, "no palette")
         transparent = [data for chunk, data in self._kept if chunk == b"tRNS"]
         if transparent and len(transparent[0]) >= 2 and kind in (_GREY, _RGB):
             values = struct.unpack(f">{len(transparent[0]) // 2}H", transparent[0][: len(transparent[0]) // 2 * 2])
@@ -103,6 +109,22 @@ class _Chunks:
         for offset, length in self._places:
             self._file.seek(offset)
             yield self._file.read(length)
+
+    def check_length(self):
+        """Raises ValueError where samples are missing, which decoders would fill with grey or black."""
+        stream = zlib.decompressobj()
+        found = 0
+        for data in self.samples:
+            while data and not stream.eof:
+                found += len(stream.decompress(data, 1 << 20))
+                data = stream.unconsumed_tail
+        found += len(stream.flush())
+        width, height, depth, kind = self.header
+        bits = depth * _CHANNELS[kind]
+        passes = _ADAM7 if self._interlaced else ((0, 0, 1, 1),)
+        sizes = [(-((top - height) // down), -((left - width) // right)) for top, left, down, right in passes]
+        if found < sum(rows * (1 - (-columns * bits // 8)) for rows, columns in sizes if rows > 0 and columns > 0):
+            raise ValueError(f"{found} bytes of samples")
 
     def _read(self, file):
         """Read a chunk and keep it where it is of use. False at the end."""
@@ -180,12 +202,20 @@ def _text(kind, data):
     return keyword.decode("latin-1"), (_inflated(text, _LARGEST_TEXT) or b"") if compressed else text
 
 
+def _checked(chunks, strips):
+    def checked(*size):
+        chunks.check_length()
+        return strips(*size)
+
+    return checked
+
+
 def _by_opencv(chunks, height, width, kind):
     channels = _CHANNELS[kind]
     has_alpha = channels in (2, 4)
 
     def strips(*_):
-        _check_length(chunks, height, width, channels)
+        chunks.check_length()
         pixels = pillow.decoded_by_opencv(chunks.file(_CRITICAL).getbuffer())
         rgb = pillow.cut_rgb(pixels)
         return (height, width), (strip[..., 2:] for strip in rgb) if channels == 2 else rgb
@@ -196,19 +226,6 @@ def _by_opencv(chunks, height, width, kind):
         (height, width), "L" if channels == 2 else "RGB", strips, lambda *_: (decoding, held),
         "straight" if has_alpha else None, white=65535.0, opaque=65535.0,
     )  # fmt: skip
-
-
-def _check_length(chunks, height, width, channels):
-    """Raises ValueError where samples are missing, which OpenCV would fill with grey."""
-    stream = zlib.decompressobj()
-    found = 0
-    for data in chunks.samples:
-        while data and not stream.eof:
-            found += len(stream.decompress(data, 1 << 20))
-            data = stream.unconsumed_tail
-    found += len(stream.flush())
-    if found < height * (1 + 2 * channels * width):  # interlaced ones have some bytes more
-        raise ValueError(f"{found} bytes of samples")
 
 
 def _make_transparent(source, key, depth):

@@ -5,9 +5,14 @@ Deflate is decoded here row by row; libtiff in Pillow decodes the rest, for whic
 
 from __future__ import annotations
 
+import ctypes.util
+import glob
 import io
+import os
 import struct
 import zlib
+from contextlib import suppress
+from functools import cache
 
 import numpy as np
 
@@ -256,10 +261,26 @@ def _undo_floating(rows, shape, size):
     return np.ascontiguousarray(numbers).view(f">f{size}").reshape(shape).astype(f"f{size}")
 
 
+@cache
+def _silence_libtiff():
+    """Let Pillow's libtiff print nothing, which it does about damaged segments, besides returning an error."""
+    import PIL
+
+    package = os.path.dirname(PIL.__file__)
+    libraries = glob.glob(os.path.join(glob.escape(package), ".dylibs", "libtiff*"))
+    libraries += glob.glob(os.path.join(glob.escape(os.path.dirname(package)), "pillow.libs", "libtiff*"))
+    for path in libraries or filter(None, [ctypes.util.find_library("tiff")]):
+        with suppress(OSError, AttributeError):
+            library = ctypes.CDLL(path)
+            library.TIFFSetErrorHandler(None)
+            library.TIFFSetWarningHandler(None)
+
+
 def _by_libtiff(data, tags, tables):
     """The Pillow image of the only strip of a TIFF that is made of these data and tags."""
     from PIL import Image
 
+    _silence_libtiff()
     with io.BytesIO(_tiff_of(data, tags, tables)) as file:
         image = Image.open(file, formats=["TIFF"])
         image.load()
