@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 import zlib
-from functools import cache
 
 import numpy as np
 from odd_pictures import (
@@ -215,12 +214,11 @@ for _name, _chunks in _sound.items():
         odd(f"{_name}_{_bits}.png", _chunks, _bits)(metadata)
 
 
-@cache
 def bomb():
-    """400 MB of zeros in 400 kB."""
-    packer = zlib.compressobj()
-    megabyte = bytes(1 << 20)
-    return b"".join(packer.compress(megabyte) for _ in range(400)) + packer.flush()
+    """600 MB of zeros in 600 kB: a megabyte again and again (RFC 1950, 1951)."""
+    packer = zlib.compressobj(wbits=-15)
+    megabyte = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return b"\x78\x9c" + megabyte * 600 + b"\3\0" + struct.pack(">I", ((600 << 20) % 65521) << 16 | 1)
 
 
 @odd("text_bomb_8.png", 8)

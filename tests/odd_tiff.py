@@ -881,3 +881,17 @@ def _():
     out = bytearray(moved + directory)
     struct.pack_into("<I", out, 4, at + 8 + shift)
     return bytes(out), Right(blocks(COLOURS), tolerance=3), Refused("compression|JPEG|YCbCr|damaged")
+
+
+@odd("pages_many.tif")
+def _():
+    """A scanner's book."""
+    return tiff(*[page(ramp(13, 21, 1), 8, BLACK_IS_ZERO)] * 1000), right(ramp(13, 21, 1), 255, remark="page")
+
+
+@odd("cloud_optimised_8.tif", 8)
+@odd("cloud_optimised_16.tif", 16)
+def _(bits):
+    """A picture, its mask, and smaller copies of both, as GDAL writes them: only one is the picture."""
+    masks = (page(ramp(24, 32, 1, 1), 1, MASK, t254=(LONG, [4])), page(ramp(6, 8, 1, 1), 1, MASK, t254=(LONG, [5])))
+    return pages(bits, full(bits=bits), small(bits, **_reduced), *masks)
