@@ -137,6 +137,9 @@ def _other(head):
         return "a video (MP4 or QuickTime)", "save one of its frames as PNG"
     if head[:4] == b"8BPS" and head[4:6] == b"\0\x02":
         return "a large Photoshop document (PSB)", "save it as PSD or TIFF"
+    depth = int.from_bytes(head[22:24], "big")
+    if head[:4] == b"8BPS" and depth > 8:
+        return f"a Photoshop document with {depth} bits per channel", "save it as TIFF"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     for begin, said in _TEXTS.items():
         if text.startswith(begin) and _is_text(head):

@@ -23,8 +23,7 @@ Fit = Callable[[int, int], tuple[int, int]]
 """(height, width) of a file's picture, upright → the size needed of it."""
 
 _MOST_PIXELS = 1 << 31
-_MOST_PIXELS_OF_A_BYTE = 10_000  # in a picture of 100 megapixels and more; a blank page has fewer in every format
-_STRIPS = 14 * STRIP  # bytes for the strips in work, measured
+_STRIPS = 16 * STRIP  # bytes for the strips in work, measured
 _PIECE = 1 << 20
 _LONGEST_STREAM = 4 << 30  # bytes from a pipe
 
@@ -59,14 +58,14 @@ def picture_of(source: Source, name: str, fit: Fit | None = None) -> Picture:
     size = _needed(source, fit)
     _check_memory(name, source, size)
     samples, alpha, ends = reduced(source, size)
-    _check_numbers(name, source, ends)
+    remarks = [*source.remarks, *_check_numbers(name, source, ends)]
     black, white = (np.asarray(end, np.float32) for end in (source.black, source.white))
     if black.any():
         samples -= black
     if (white - black != 255).any():
         samples *= 255 / (white - black)
     rgb, icc, remark = profiles.to_srgb(samples, source.mode, source.icc)
-    remarks = [*source.remarks, *([f"{name}: {remark}"] if remark else [])]
+    remarks += [f"{name}: {remark}"] if remark else []
     rgb = np.ascontiguousarray(upright(rgb, source.orientation), np.float32)
     if alpha is not None:
         alpha = np.ascontiguousarray(upright(alpha, source.orientation))
@@ -161,17 +160,20 @@ def _check_memory(name, source, size):
 
 
 def _check_numbers(name, source, ends):
-    """Raises ImageError for samples that are no numbers, or outside the range of black and white."""
+    """A list of remarks on samples of more than 8 bits. Raises ImageError for samples that would give no picture."""
     low, high = ends
-    if not low <= high:
-        if low == np.inf:  # 8 bits
-            return
+    if low == np.inf:  # 8 bits
+        return []
+    if not (np.isfinite(low) and np.isfinite(high)):
         raise ImageError(f"{name}: it has values that are NaN or infinite; save it as 16-bit TIFF or PNG")
-    if not source.bounded:
-        return
-    span = source.white - source.black
-    if not (source.black - span / 510 <= low and high <= source.white + span / 510):
-        raise ImageError(
-            f"{name}: its values are {low:.4g} to {high:.4g}, where {source.black:.4g} is black and "
-            f"{source.white:.4g} is white; save it as 16-bit TIFF or PNG"
-        )
+    black, white = (float(np.min(end)) for end in (source.black, source.white))
+    span = white - black
+    found = f"its values are {low:.6g} to {high:.6g}, where {black:.6g} is black and {white:.6g} is white"
+    outside = low < black - span / 510 or high > white + span / 510
+    if source.bounded and outside:
+        raise ImageError(f"{name}: {found}; save it as 16-bit TIFF or PNG")
+    if source.mode not in ("L", "RGB") or not low < high:
+        return []
+    if high < black + span / 255:
+        raise ImageError(f"{name}: {found}, so it would be black; stretch its values and save it again")
+    return [f"{name}: {found}, so it is dark"] if high < black + span / 15.9 else []

@@ -27,8 +27,10 @@ _NO_FRAMES = (0xC4, 0xC8, 0xCC)
 _USUAL_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)  # baseline, extended, progressive, and the last two by arithmetic coding
 
 
-def source_of(file, name: str, head: bytes) -> Source:
+def source_of(file, name: str) -> Source:
     """The source of a file in a format of Pillow."""
+    head = file.read(kinds.HEAD)
+    file.seek(0)
     if head.startswith(b"\xff\xd8"):
         _check_jpeg(file, name)
     image = _opened(file, name, head)
@@ -67,13 +69,23 @@ def of_image(image, name: str) -> Source:
         image.load()
         return (height, width), _strips(image, target)
 
-    own = 1 if mode in ("1", "L", "P") else 4
-    decoding, held = ((buffer + own) * height * width for buffer in _BUFFERS.get(image.format, (0, 0)))
+    stored = 1 if mode in ("1", "L", "P") else 4
+    decoding, held = ((stored + more) * height * width for more in _BUFFERS.get(image.format, (0, 0)))
     return Source(
         (height, width), colours, strips, lambda *_: (decoding, held), alpha,
         **_lab() if colours == "LAB" else {}, orientation=orientation(image), icc=profiles.of_image(image, name),
         metadata=metadata.of_image(image),
     )  # fmt: skip
+
+
+def tiff_page(file, name: str, number: int) -> Source:
+    """The source of a page of a TIFF that Pillow decodes as a whole."""
+    from PIL import Image
+
+    file.seek(0)
+    image = Image.open(file, formats=["TIFF"])
+    image.seek(number)
+    return of_image(image, name)
 
 
 def orientation(image) -> int:
@@ -93,17 +105,11 @@ def _opened(file, name, head):
     if kind and not (kind == "AVIF" and "AVIF" in Image.ID):
         _register_heif(name, kind)
     try:
-        image = Image.open(file, formats=[known for known in Image.ID if known not in _NEVER])
+        return Image.open(file, formats=[known for known in Image.ID if known not in _NEVER])
     except UnidentifiedImageError:
         if head.startswith(b"\xff\xd8"):
             raise kinds.damaged(name, "no JPEG header that can be decoded") from None
-        depth = int.from_bytes(head[22:24], "big")
-        if head.startswith(b"8BPS") and depth > 8:
-            raise ImageError(
-                f"{name}: this is a Photoshop document with {depth} bits per channel; save it as TIFF"
-            ) from None
         raise kinds.unknown(name, head) from None
-    return image
 
 
 def _register_heif(name, kind):
@@ -218,9 +224,16 @@ def _stereo(image, name):
 
 
 def _animation(image, name):
-    count = 1 if image.format in ("ICO", "CUR", "ICNS", "PSD") else getattr(image, "n_frames", 1)
-    what = "pages" if image.format == "DCX" else "frames"
-    return [f"{name}: the first of {count} {what} is used"] if count > 1 else []
+    """A remark where a file has several frames; in icons they are sizes, of which Pillow takes the largest."""
+    if image.format in ("ICO", "CUR", "ICNS", "PSD"):
+        return []
+    try:
+        count = getattr(image, "n_frames", 1)
+    except Exception:  # a later frame is damaged
+        image.seek(0)
+        return [f"{name}: the first of several frames is used, and a later one is damaged"]
+    which = {"DCX": f"the first of {count} pages", "HEIF": f"the main one of {count} pictures"}
+    return [f"{name}: {which.get(image.format, f'the first of {count} frames')} is used"] if count > 1 else []
 
 
 def _uncover(image, source):

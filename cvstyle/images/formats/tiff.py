@@ -11,6 +11,7 @@ from ...errors import ImageError
 from .. import metadata
 from ..picture import PROFILE
 from ..source import Source
+from . import pillow
 from .tiff_samples import Samples
 
 _GREY_INVERTED = 0  # photometric interpretations
@@ -36,6 +37,9 @@ _INK_SET = 332
 _SMIN = 340
 _SMAX = 341
 _DEPTH = 32997
+_SUBSAMPLING = 530
+_OLD_JPEG = 6  # compressions
+_JPEGS = (7, 33005, 34712, 50001)
 _REDUCED = 1  # bits of the subfile's type
 _PART_MASK = 4
 _ASSOCIATED = 1  # kinds of an extra channel
@@ -99,6 +103,14 @@ def _tag(page, code, default=None):
 
 def _source_of_page(file, page, name, described, remarks):
     photometric = int(page.photometric)
+    compression = int(page.compression)
+    if (photometric == _YCBCR or compression == _OLD_JPEG) and compression not in _JPEGS:
+        subsampled = compression == 1 and tuple(_tag(page, _SUBSAMPLING, (2, 2))) != (1, 1)
+        if subsampled or page.parent.pages[page.index] is not page:
+            raise ImageError(f"{name}: a TIFF of YCbCr in this arrangement cannot be read; save it as RGB")
+        source = pillow.tiff_page(file, name, page.index)
+        source.remarks += remarks
+        return source
     mode, colours = _MODES.get(photometric, ("", 0))
     if not mode:
         kind = getattr(page.photometric, "name", photometric)

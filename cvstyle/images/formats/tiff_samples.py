@@ -76,9 +76,6 @@ class Samples:
             raise ImageError(f"{name}: a TIFF with the compression {kind} cannot be read; save it without compression")
         if (self._compression == _JPEG or self._compression in _WHOLE) and self.bits != 8:
             raise ImageError(f"{name}: a TIFF of {self.bits}-bit JPEG cannot be read; save it without compression")
-        subsampled = int(page.photometric) == 6 and self._compression != _JPEG and self._compression not in _WHOLE
-        if subsampled:
-            raise ImageError(f"{name}: a TIFF of YCbCr without JPEG cannot be read; save it as RGB")
         if self._predictor not in (1, _HORIZONTAL, _FLOATING) or (self._predictor == _FLOATING) > (self.kind == "f"):
             kind = f"predictor {self._predictor}"
             raise ImageError(f"{name}: a TIFF with {kind} cannot be read; save it without compression")
