@@ -354,3 +354,18 @@ def _():
     data = encoded()[0]
     where = data.index(b"\xff\xc0") + 5
     return data[:where] + b"\0\0" + data[where + 2 :], Refused("damaged|size|empty|no picture|cannot")
+
+
+@odd("exif_twice.jpg")
+def _():
+    """Programs that append their own EXIF: the first counts."""
+    segments = b"".join(segment(0xE1, b"Exif\0\0" + exif(orientation=turn)) for turn in (6, 1))
+    return jpeg(ycc(oriented(COLOURS, 6)), jfif=False, segments=segments), coloured()[1]
+
+
+@odd("height_after_the_scan.jpg")
+def _():
+    """Height 0 in the frame, and the real one in a DNL segment after the scan."""
+    data = jpeg(ycc(COLOURS), end=segment(0xDC, struct.pack(">H", 24)) + b"\xff\xd9")
+    at = data.index(b"\xff\xc0") + 5
+    return data[:at] + b"\0\0" + data[at + 2 :], coloured()[1], Refused("damaged|height|DNL")

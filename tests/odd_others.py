@@ -11,6 +11,7 @@ import numpy as np
 from odd_jpeg import COLOURS, LOSS, blocks, jpeg, ycc
 from odd_pictures import (
     ADOBE,
+    P3,
     Refused,
     Right,
     encode_srgb,
@@ -870,3 +871,78 @@ def _():
 @odd("tiny_of_blocks.jpg")
 def _():
     return jpeg(ycc(COLOURS)), Right(blocks(COLOURS), tolerance=LOSS)
+
+
+# Opacity that is not meant
+@odd("alpha_all_zero.bmp", 124)
+@odd("alpha_all_zero_v4.bmp", 108)
+def _(size):
+    """An alpha mask, and all alpha 0, as screenshots have it: viewers show the picture opaque."""
+    pixels = np.dstack([ramp(13, 21)[..., ::-1], np.zeros((13, 21), int)])
+    data = bmp(bmp_rows(pixels, 8), 32, 13, 21, compression=3, masks=_MASKS, size=size)
+    return data, Right(ramp(13, 21)), Refused("transparent")
+
+
+@odd("alpha_all_zero.ico")
+def _():
+    """32 bits without opacity: the mask decides."""
+    pixels = ramp(16, 16)
+    hidden = np.hypot(*np.mgrid[-8:8, -8:8]) > 7
+    data = icon([(16, 32, icon_bitmap(np.dstack([pixels, np.zeros((16, 16), int)]), hidden))])
+    return data, Right(pixels, (~hidden).astype(float)), Refused("transparent")
+
+
+@odd("no_alpha_bits.tga", 0)
+@odd("no_alpha_bits_junk.tga", 99)
+def _(fourth):
+    """32 bits, of which the descriptor says that none are opacity."""
+    pixels = np.dstack([ramp(13, 21)[..., ::-1], np.full((13, 21), fourth)])
+    return tga(pack(pixels, 8), 2, 32, 32), Right(ramp(13, 21))
+
+
+@odd("no_alpha_bits_16.tga")
+def _():
+    """5 bits a channel and one that is set, but no opacity by the descriptor."""
+    values = ramp(13, 21, 3, 31)
+    words = 1 << 15 | values[..., 0] << 10 | values[..., 1] << 5 | values[..., 2]
+    return tga(pack(words, 16, "<"), 2, 16, 32), Right(values * 255 / 31, tolerance=1)
+
+
+@odd("line_ends.ppm")
+def _():
+    """Line ends of Windows in the header."""
+    return b"P6\r\n21 13\r\n255\n" + pack(ramp(13, 21), 8), Right(ramp(13, 21)), Refused("damaged|truncated|no picture")
+
+
+@odd("comment_before_pixels.pgm")
+def _():
+    return b"P5\n21 13\n# a comment\n255\n" + pack(ramp(13, 21, 1), 8), Right(grey(ramp(13, 21, 1)))
+
+
+@odd("two_pictures.ppm")
+def _():
+    """Netpbm files may hold several pictures."""
+    one = netpbm(b"P6", ramp(13, 21), 255)
+    return one + netpbm(b"P6", 255 - ramp(13, 21), 255), Right(ramp(13, 21))
+
+
+@odd("top_beyond.pgm")
+def _():
+    return netpbm(b"P5", ramp(13, 21, 1), 65536), Refused("damaged|65536|range|maximum|no picture")
+
+
+if features.check("avif"):
+
+    @odd("coded_p3.avif", 12, 13)
+    @odd("coded_pq.avif", 9, 16)
+    def _(primaries, transfer):
+        """Colours by code points (nclx) instead of a profile: Display P3, and HDR of BT.2100."""
+        pixels = ramp(32, 48) // 4 + 100
+        data = saved(pixels, "AVIF", quality=100, subsampling="4:4:4")
+        at = data.index(b"nclx") + 4
+        data = data[:at] + struct.pack(">HH", primaries, transfer) + data[at + 4 :]
+        if transfer == 16:
+            return data, Refused("HDR|PQ|AVIF|BT.2100")
+        values = pixels / 255
+        linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+        return data, Right(in_srgb(linear, P3, 1), tolerance=8), Refused("AVIF|P3")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 import zlib
-from functools import cache
 
 import numpy as np
 from odd_pictures import (
@@ -215,12 +214,11 @@ for _name, _chunks in _sound.items():
         odd(f"{_name}_{_bits}.png", _chunks, _bits)(metadata)
 
 
-@cache
 def bomb():
-    """400 MB of zeros in 400 kB."""
-    packer = zlib.compressobj()
-    megabyte = bytes(1 << 20)
-    return b"".join(packer.compress(megabyte) for _ in range(400)) + packer.flush()
+    """600 MB of zeros in 600 kB: a megabyte again and again (RFC 1950, 1951)."""
+    packer = zlib.compressobj(wbits=-15)
+    megabyte = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return b"\x78\x9c" + megabyte * 600 + b"\3\0" + struct.pack(">I", ((600 << 20) % 65521) << 16 | 1)
 
 
 @odd("text_bomb_8.png", 8)
@@ -392,3 +390,108 @@ def _():
 @odd("mng.png")
 def _():
     return b"\x8aMNG\r\n\x1a\n" + chunk(b"MHDR", bytes(28)) + chunk(b"MEND"), Refused("MNG|no picture")
+
+
+@odd("exif_after_pixels_8.png", 8)
+@odd("exif_after_pixels_16.png", 16)
+def _(bits):
+    """eXIf may follow the pixels."""
+    samples = ramp(13, 21, 3, 2**bits - 1)
+    return png(oriented(samples, 6), bits, after=chunk(b"eXIf", exif(orientation=6))), right(samples, bits)
+
+
+@odd("key_with_profile_8.png", 8)
+@odd("key_with_profile_16.png", 16)
+def _(bits):
+    """The key is a colour of the file, before its profile is applied."""
+    samples = ramp(13, 21, 3, 2**bits - 1)
+    key = samples[4, 5]
+    data = png(samples, bits, before=profile(icc()) + chunk(b"tRNS", key.astype(">u2").tobytes()))
+    return data, Right(_adobe(samples / (2**bits - 1)), (samples != key).any(axis=2).astype(float), tolerance=0.9)
+
+
+@odd("palette_profile.png")
+def _():
+    indices = ramp(13, 21, 1, 15)
+    colours = np.random.default_rng(4).integers(60, 190, (16, 3))
+    before = profile(icc()) + chunk(b"PLTE", colours.astype(np.uint8).tobytes())
+    return png(indices, 4, "palette", before=before), Right(_adobe(colours[indices[..., 0]] / 255), tolerance=0.9)
+
+
+@odd("cicp_hlg.png")
+def _():
+    return png(ramp(13, 21), before=chunk(b"cICP", bytes([9, 18, 0, 1]))), Refused("HDR|HLG|cICP|BT.2100")
+
+
+@odd("cicp_narrow.png")
+def _():
+    """Video levels, 16 to 235."""
+    samples = 16 + ramp(13, 21, 3, 219)
+    data = png(samples, before=chunk(b"cICP", bytes([1, 13, 0, 0])))
+    return data, Right(ramp(13, 21, 3, 219) * 255 / 219, tolerance=1), Refused("cICP|video|range")
+
+
+@odd("animated_16.png")
+def _():
+    samples = ramp(13, 21, 3, 65535)
+    control = chunk(b"acTL", struct.pack(">II", 2, 0))
+    frame = lambda n: chunk(b"fcTL", struct.pack(">IIIIIHHBB", n, 21, 13, 0, 0, 1, 10, 0, 0))  # noqa: E731
+    after = frame(1) + chunk(b"fdAT", struct.pack(">I", 2) + zlib.compress(scanlines(65535 - samples, 16)))
+    return png(samples, 16, before=control + frame(0), after=after), right(samples, 16, remark="animat|frame")
+
+
+@odd("all_transparent.png")
+def _():
+    samples = ramp(13, 21, 4)
+    samples[..., 3] = 0
+    return png(samples, 8, "rgba"), Right(samples[..., :3], np.zeros((13, 21)))
+
+
+@odd("ancillary_before_header.png")
+def _():
+    return SIGNATURE + chunk(b"tEXt", b"a\0b") + png(ramp(13, 21))[8:], Refused("damaged|IHDR"), Right(ramp(13, 21))
+
+
+@odd("two_headers.png")
+def _():
+    data = png(ramp(13, 21))
+    return data[:33] + header(99, 99, 8, "rgb") + data[33:], Refused("damaged|IHDR|truncated"), Right(ramp(13, 21))
+
+
+@odd("text_between_pixels.png")
+def _():
+    """Chunks of pixels must follow each other; libpng takes what comes after others for lost."""
+    data = zlib.compress(scanlines(ramp(13, 21), 8))
+    parts = chunk(b"IDAT", data[:50]) + chunk(b"tEXt", b"a\0b") + chunk(b"IDAT", data[50:]) + chunk(b"IEND")
+    return SIGNATURE + header(13, 21, 8, "rgb") + parts, Refused(), Right(ramp(13, 21))
+
+
+@odd("filter_5.png", 8)
+@odd("filter_5_16.png", 16)
+def _(bits):
+    """A filter that does not exist in a row."""
+    rows = bytearray(scanlines(ramp(13, 21, 3, 2**bits - 1), bits))
+    rows[5 * (len(rows) // 13)] = 5
+    return SIGNATURE + header(13, 21, bits, "rgb") + chunk(b"IDAT", zlib.compress(bytes(rows))) + chunk(
+        b"IEND"
+    ), Refused()
+
+
+@odd("checksum_of_zlib.png", 8)
+@odd("checksum_of_zlib_16.png", 16)
+def _(bits):
+    """zlib's own checksum is wrong while all chunks are sound: libpng's viewers show it, after a warning."""
+    samples = ramp(13, 21, 3, 2**bits - 1)
+    data = bytearray(zlib.compress(scanlines(samples, bits)))
+    data[-1] ^= 1
+    parts = chunk(b"IDAT", bytes(data)) + chunk(b"IEND")
+    return SIGNATURE + header(13, 21, bits, "rgb") + parts, Refused(), right(samples, bits)
+
+
+@odd("too_many_rows.png", 8)
+@odd("too_many_rows_16.png", 16)
+def _(bits):
+    """More rows than the header says."""
+    samples = ramp(13, 21, 3, 2**bits - 1)
+    data = SIGNATURE + header(10, 21, bits, "rgb") + png(samples, bits)[33:]
+    return data, right(samples[:10], bits), Refused()

@@ -724,3 +724,174 @@ def _():
     return tiff(page(ramp(13, 21, 1), 16, BLACK_IS_ZERO, data=data, t32997=(LONG, [4]))), Refused(
         "dimension|depth|slices|volume"
     )
+
+
+# Directories that lack what readers expect, and what pictures of scanners, faxes and image libraries have besides.
+@odd("photometric_missing.tif", 8)
+@odd("photometric_missing_16.tif", 16)
+def _(bits):
+    """Three channels that do not say that they are RGB: viewers take them for that, none inverts them."""
+    return (
+        tiff(page(ramp(13, 21, 3, 2**bits - 1), bits, t262=None)),
+        right(ramp(13, 21, 3, 2**bits - 1), 2**bits - 1),
+        Refused("photometric|kind|damaged|colours"),
+    )
+
+
+@odd("channels_missing.tif")
+def _():
+    """Three numbers of bits and no SamplesPerPixel."""
+    return tiff(page(ramp(13, 21), t277=None)), right(ramp(13, 21), 255), Refused("channels|damaged")
+
+
+@odd("bits_once_8.tif", 8)
+@odd("bits_once_16.tif", 16)
+def _(bits):
+    """One BitsPerSample for three channels, as many writers have it."""
+    samples = ramp(13, 21, 3, 2**bits - 1)
+    return (
+        tiff(page(samples, bits, t258=(SHORT, [bits]))),
+        right(samples, 2**bits - 1),
+        Refused("bits|damaged|dimensions"),
+    )
+
+
+@odd("palette_with_alpha.tif")
+def _():
+    indices = ramp(13, 21, 1, 15)
+    alpha = 255 - ramp(13, 21, 1)
+    colours = np.random.default_rng(4).integers(0, 256, (256, 3))
+    table = (SHORT, (colours.T * 257).reshape(-1).tolist())
+    data = tiff(page(np.dstack([indices, alpha]), 8, PALETTE, t338=(SHORT, [2]), t320=table))
+    return (
+        data,
+        Right(colours[indices[..., 0]], alpha[..., 0] / 255, tolerance=1),
+        Refused("palette|PALETTE|channels|damaged"),
+    )
+
+
+@odd("white_is_zero_alpha_8.tif", 8)
+@odd("white_is_zero_alpha_16.tif", 16)
+def _(bits):
+    """Only the colour is inverted, not its opacity."""
+    top = 2**bits - 1
+    samples = ramp(13, 21, 2, top)
+    data = tiff(page(samples, bits, WHITE_IS_ZERO, t338=(SHORT, [2])))
+    return (
+        data,
+        Right(grey(top - samples[..., :1], top), samples[..., 1] / top),
+        Refused("MINISWHITE|white|channels|damaged"),
+    )
+
+
+@odd("palette_2.tif", 2, 257)
+def _(bits, scale):
+    return colormap(bits, scale)
+
+
+@odd("rgb_2.tif")
+def _():
+    return (*plain(RGB, 2), Refused("2 bits|2-bit"))
+
+
+@odd("grey_6.tif", 6)
+@odd("grey_10.tif", 10)
+@odd("grey_14.tif", 14)
+def _(bits):
+    return plain(BLACK_IS_ZERO, bits)
+
+
+@odd("grey_64.tif")
+def _():
+    data = [ramp(13, 21, 1).astype("<u8").tobytes()]
+    return (
+        tiff(page(ramp(13, 21, 1), 64, BLACK_IS_ZERO, data=data)),
+        Refused("64"),
+        Right(grey(np.zeros((13, 21))), tolerance=1),
+    )
+
+
+@odd("bits_24_floats.tif")
+def _():
+    data = [bytes(13 * 21 * 9)]
+    return tiff(page(ramp(13, 21), 24, data=data, t339=(SHORT, [3] * 3))), Refused("24")
+
+
+@odd("second_page_turned.tif", 8)
+@odd("second_page_turned_16.tif", 16)
+def _(bits):
+    """Thumbnail and picture have orientations of their own."""
+    samples = ramp(24, 32, 3, 2**bits - 1)
+    parts = small(bits, **_reduced), page(oriented(samples, 6), bits, t274=(SHORT, [6]))
+    return tiff(*parts), right(samples, 2**bits - 1)
+
+
+@odd("orientation_0.tif", 0, 8)
+@odd("orientation_9.tif", 9, 8)
+@odd("orientation_0_16.tif", 0, 16)
+def _(turn, bits):
+    return plain(RGB, bits, t274=(SHORT, [turn]))
+
+
+@odd("premultiplied_beyond_8.tif", 8)
+@odd("premultiplied_beyond_16.tif", 16)
+def _(bits):
+    """Associated colours larger than their alpha, as filters leave them: no more than white."""
+    top = 2**bits - 1
+    samples = np.full((13, 21, 4), top)
+    samples[..., 3] = top // 2
+    samples[3, 4] = 0
+    visible = np.full((13, 21), (top // 2) / top)
+    visible[3, 4] = 0
+    return tiff(page(samples, bits, t338=(SHORT, [1]))), Right(np.full((13, 21, 3), 255), visible, tolerance=1)
+
+
+def scanned(mode, size, **how):
+    """JPEG strips of 16 rows, by libtiff."""
+    pixels = ramp(*size)
+    out = io.BytesIO()
+    image = Image.fromarray(pixels.astype(np.uint8)).convert(mode)
+    image.save(out, "TIFF", compression="jpeg", quality=95, **how)
+    return out.getvalue(), Right(pixels if mode != "L" else grey(np.asarray(image)), tolerance=14)
+
+
+odd("jpeg_strips_ycbcr.tif", "YCbCr", (49, 65))(lambda *a: scanned(*a, tiffinfo={278: 16}))
+odd("jpeg_strips_rgb.tif", "RGB", (49, 65))(lambda *a: scanned(*a, tiffinfo={278: 16}))
+odd("jpeg_grey.tif", "L", (49, 65))(scanned)
+odd("jpeg_ycbcr_odd_size.tif", "YCbCr", (17, 33))(scanned)
+
+
+@odd("jpeg_old_style.tif")
+def _():
+    """Compression 6, withdrawn in 1995: a whole JPEG file behind JPEGInterchangeFormat."""
+    from odd_jpeg import COLOURS, blocks, jpeg, ycc
+
+    data = jpeg(ycc(COLOURS))
+    tags = {"t513": (LONG, [8]), "t514": (LONG, [len(data)]), "t273": (LONG, [8]), "t279": (LONG, [len(data)])}
+    whole = tiff(page(blocks(COLOURS), 8, YCBCR, data=[], code=6, **tags))
+    moved = b"II*\0" + struct.pack("<I", 8 + len(data) + len(data) % 2) + data + bytes(len(data) % 2)
+    shift = len(moved) - 8
+    directory = bytearray(whole[8:])
+    entries = struct.unpack_from("<H", directory, struct.unpack_from("<I", whole, 4)[0] - 8)[0]
+    at = struct.unpack_from("<I", whole, 4)[0] - 8
+    for n in range(entries):
+        _, kind, count, value = struct.unpack_from("<HHII", directory, at + 2 + 12 * n)
+        if count * {1: 1, 2: 1, 3: 2, 4: 4, 5: 8}[kind] > 4:
+            struct.pack_into("<I", directory, at + 10 + 12 * n, value + shift)
+    out = bytearray(moved + directory)
+    struct.pack_into("<I", out, 4, at + 8 + shift)
+    return bytes(out), Right(blocks(COLOURS), tolerance=3), Refused("compression|JPEG|YCbCr|damaged")
+
+
+@odd("pages_many.tif")
+def _():
+    """A scanner's book."""
+    return tiff(*[page(ramp(13, 21, 1), 8, BLACK_IS_ZERO)] * 1000), right(ramp(13, 21, 1), 255, remark="page")
+
+
+@odd("cloud_optimised_8.tif", 8)
+@odd("cloud_optimised_16.tif", 16)
+def _(bits):
+    """A picture, its mask, and smaller copies of both, as GDAL writes them: only one is the picture."""
+    masks = (page(ramp(24, 32, 1, 1), 1, MASK, t254=(LONG, [4])), page(ramp(6, 8, 1, 1), 1, MASK, t254=(LONG, [5])))
+    return pages(bits, full(bits=bits), small(bits, **_reduced), *masks)

@@ -7,7 +7,9 @@ import os
 import shlex
 import shutil
 from contextlib import redirect_stderr, redirect_stdout
+from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pictures
 import pytest
@@ -17,6 +19,7 @@ from PIL import Image
 
 import cvstyle
 from cvstyle import cli, zoo
+from cvstyle.backends.native import library
 from cvstyle.cli import devices, info, main, plan, run
 from cvstyle.fields import as_path, as_paths
 
@@ -178,7 +181,8 @@ def test_paths_by_themselves(box):
     ("run -c c.jpg -s a.png --image-size 128 --scales 32,64", ["--image-size is 128", "ends with 64", "leave one"]),
     ("run -c c.jpg -s a.png --image-size 512 --scales 32,64", ["--image-size is 512", "ends with 64", "leave one"]),
     ("run -c c.jpg -s a.png,b.png --style-blend-weights 0,0", ["--style-blend-weights", "above zero"]),
-    ("run -c c.jpg -s a.png -o -", ["--output", "no file"]), ("run -c c.jpg -s a.png --log -", ["--log", "no file"]),
+    ("run -c c.jpg -s a.png -o - --log -", ["-: the log and the output are one file"]),
+    ("run -c c.jpg -s a.png --checkpoint -", ["-: this is no place for a checkpoint"]),
     ("''", ["unknown command"]), ("--", ["--content FILE"]),
     ("models fetch", ["NAME", "'cvstyle models fetch --help'"]),
     ("info --num-iterations 3", ["--num-iterations", "--help"]), ("models fetch a b", ["'b'"]),
@@ -310,3 +314,42 @@ def test_any_words_give_a_status_and_one_line(box, verb, more, last):
     assert status in (0, 2)
     message = errors.getvalue()
     assert not message if status == 0 else message.startswith("cvstyle: ") and message.count("\n") == 1
+
+
+@pytest.fixture
+def no_engine(tmp_path, monkeypatch):
+    """A function: whether the package lies in a source tree → the reason why the engine does not work."""
+    folder = tmp_path / "tree" / "cvstyle" / "backends" / "native"
+    folder.mkdir(parents=True)
+    (folder / "engine.h").touch()
+    monkeypatch.setattr(library, "__file__", str(folder / "library.py"))
+    library._path.cache_clear()
+
+    def reason(in_source_tree):
+        if in_source_tree:
+            (tmp_path / "tree" / "setup.py").touch()
+        return library.unavailable_because()
+
+    yield reason
+    library._path.cache_clear()
+
+
+def test_an_engine_that_is_not_built(no_engine, tmp_path, monkeypatch):
+    wheel = SimpleNamespace(read_text=lambda name: "Wheel-Version: 1.0\nTag: py3-none-any\n")
+    monkeypatch.setattr(metadata, "distribution", lambda name: wheel)
+    assert "wheel installed here (py3-none-any), made without a C compiler; reinstall" in no_engine(False)
+    wheel.read_text = lambda name: None
+    assert "its library is not in this installation; reinstall" in no_engine(False)
+    reason = no_engine(True)
+    assert f"'python setup.py build_ext --inplace' in {tmp_path / 'tree'} builds it" in reason
+
+
+def test_a_run_without_the_engine_says_so(box, no_engine, capfd):
+    no_engine(True)
+    automatic = [word if word != "numpy" else "auto" for word in QUICK]
+    words = ["run", "-c", "c.jpg", "-s", "a.png"]
+    for backend, count in ((automatic, 1), (QUICK, 0)):
+        assert main([*words, *backend, "--gpu", "-1"]) == 0
+        assert capfd.readouterr().err.count("native, the fastest on a CPU, cannot be used: its library is not") == count
+    assert main([*words, *automatic, "--gpu", "-1", "--style-layers", "absent"]) == 2
+    assert len(capfd.readouterr().err.splitlines()) == 1

@@ -307,8 +307,9 @@ def test_chunks_of_png_state_colours(tmp_path):
     for chunks, stated in (
         ([(b"gAMA", struct.pack(">I", 100000))], (*REC709, 1.0)),
         ([(b"gAMA", struct.pack(">I", 55556))], (*REC709, 1.8)),
-        ([(b"gAMA", gamma), (b"cHRM", chromaticities(*P3))], P3),
+        ([(b"gAMA", gamma), (b"cHRM", chromaticities(*P3))], (*P3, 2.2)),
         ([(b"cHRM", chromaticities(*P3))], P3),
+        ([(b"cHRM", chromaticities(*[(0, 0)] * 4)), (b"gAMA", struct.pack(">I", 100000))], (*REC709, 1.0)),
         ([(b"cICP", bytes([12, 13, 0, 1]))], P3),
     ):
         png_with(path, samples, *chunks)

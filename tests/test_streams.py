@@ -92,6 +92,17 @@ def test_a_reader_that_goes_away(box):
     assert done.stderr in ("0\n", "1\n")
 
 
+def test_a_picture_from_standard_input(box):
+    before = Path("c.png").read_bytes()
+    done = shell(f"CVSTYLE run -c - -s s.png {SHORT} < c.png")
+    assert done.returncode == 0 and is_saved(), done
+    done = shell(f"CVSTYLE run -c - -s s.png {SHORT} -o c.png < c.png")
+    assert done.returncode == 2 and "c.png: the output would overwrite the input /dev/stdin" in done.stderr
+    assert Path("c.png").read_bytes() == before
+    done = shell(f"CVSTYLE run -c - -s - {SHORT} < c.png")
+    assert done.returncode == 2 and "standard input can be only one of the pictures" in done.stderr
+
+
 def test_streams_of_python_that_are_none(box, monkeypatch):
     """As in pythonw. They are None again afterwards."""
     monkeypatch.setattr(sys, "stdout", None)

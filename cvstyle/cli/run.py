@@ -62,11 +62,8 @@ class Request:
         files.style = inputs.pictures("--style", files.style)
         if self.options.init_image:
             self.options.init_image = inputs.picture("--init-image", self.options.init_image)
-        for option, path in (
-            ("--output", files.output), ("--log", self.reports.log), ("--checkpoint", self.options.checkpoint)
-        ):  # fmt: skip
-            if path == "-" or (option == "--output" and not path):
-                raise OptionError(f"{option} {shown(path)} names no file: {option} {inputs.EXAMPLES[option]}")
+        if not files.output:
+            raise OptionError(f"--output {shown(files.output)} names no file: --output {inputs.EXAMPLES['--output']}")
         named = [files.content, *files.style, self.options.init_image]
         if named.count(inputs.DEVICE) > 1:
             raise OptionError("standard input can be only one of the pictures; name files for the others")
@@ -115,18 +112,12 @@ def _execute(request, command_line):
     )  # fmt: skip
     with handling(finish_iteration=bool(options.checkpoint), say=request.say) as stop_requested:
         devices = request.devices()
-        _announce_slow_backend(request, devices[0])
-        if len(devices) == 1 and (options.split or options.multigpu_strategy):
-            request.say("--split and --multigpu-strategy have no effect with one device")
-        if options.offload == Offload() and all(backend.on_host for backend in devices):
-            request.say("--offload has no effect on a CPU, where all is in host memory already")
-        if options.resume:
-            _announce_resume(request)
-        result = _stylize(request, devices, stop_requested, output)
+        remarks = [*request.all_remarks(), *_remarks_on_devices(request, devices), *_remarks_on_resuming(request)]
+        result = _stylize(request, devices, stop_requested, output, remarks)
         return _conclude(request, result, devices)
 
 
-def _stylize(request, devices, stop_requested, output):
+def _stylize(request, devices, stop_requested, output, remarks):
     """Run the job and write its picture."""
     from ..reports.reporter import Reporter, warnings_as_lines
     from ..run import Job
@@ -150,7 +141,7 @@ def _stylize(request, devices, stop_requested, output):
             content = setup.content
             iterations = setup.last_iteration(len(setup.sizes) - 1)
             output.begin(setup.seed, iterations, setup.sizes[-1], content.alpha is not None, len(content.icc or b""))
-            for line in (*request.all_remarks(), *setup.remarks):
+            for line in (*remarks, *setup.remarks):
                 request.say(line)
 
         job = Job(files.content, files.style, files.proto, files.model, devices=devices, options=options)
@@ -162,23 +153,29 @@ def _stylize(request, devices, stop_requested, output):
     return result
 
 
-def _announce_slow_backend(request, backend):
-    """Say why the engine is not used, where no backend is asked for by name."""
+def _remarks_on_devices(request, devices):
+    """Sentences about the engine that is not used, and about options without effect on these devices."""
     from ..backends import backend_class
 
-    if backend.name not in ("numpy", "opencv") or request.compute.backend.lower() not in ("auto", "cpu"):
-        return
-    reason = backend_class("native").unavailable_because()
-    if reason:
-        request.say(f"backend {backend.name} is used, which is slow; native cannot be used: {reason}")
-
-
-def _announce_resume(request):
     options = request.options
+    if devices[0].name in ("numpy", "opencv") and request.compute.backend.lower() in ("auto", "cpu"):
+        reason = backend_class("native").unavailable_because()
+        if reason:
+            yield f"backend {devices[0].name} is used; native, the fastest on a CPU, cannot be used: {reason}"
+    if len(devices) == 1 and (options.split or options.multigpu_strategy):
+        yield "--split and --multigpu-strategy have no effect with one device"
+    if options.offload == Offload() and all(backend.on_host for backend in devices):
+        yield "--offload has no effect on a CPU, where all is in host memory already"
+
+
+def _remarks_on_resuming(request):
+    options = request.options
+    if not options.resume:
+        return
     if not os.path.exists(options.checkpoint):
-        request.say(f"{options.checkpoint} is not there yet; starting from the beginning")
+        yield f"{options.checkpoint} is not there yet; starting from the beginning"
     elif options.optimizer == "lbfgsb":
-        request.say("SciPy keeps lbfgsb's history to itself, so it starts anew from the checkpoint's picture")
+        yield "SciPy keeps lbfgsb's history to itself, so it starts anew from the checkpoint's picture"
 
 
 def _conclude(request, result, devices):

@@ -43,11 +43,13 @@ def show(text: str, otherwise: str = "") -> None:
 def finished(status: int) -> int:
     """The exit status of a command that would have ended with `status`, after its last output was written."""
     try:
-        sys.stdout.flush()
+        if hasattr(sys.stdout, "flush"):
+            sys.stdout.flush()
     except (OSError, ValueError) as error:
         status = OutputLost(error).report() or status
     try:
-        sys.stderr.flush()
+        if hasattr(sys.stderr, "flush"):
+            sys.stderr.flush()
     except (OSError, ValueError):
         _discard(sys.stderr)
     return status
@@ -105,7 +107,7 @@ def only_errors(quiet: bool) -> Iterator[None]:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         if threading.current_thread() is threading.main_thread():
-            with suppress(OSError, ValueError, AttributeError):
+            with suppress(OSError):
                 _divert_libraries(stack)
         yield
 
@@ -113,11 +115,11 @@ def only_errors(quiet: bool) -> Iterator[None]:
 def _divert_libraries(stack):
     """Let descriptor 2 lead nowhere, and sys.stderr, if it writes there, to where it led."""
     stream = sys.stderr
-    written_by_python = stream.fileno() == 2
-    stream.flush()
     kept = os.dup(2)
     stack.callback(os.close, kept)
-    if written_by_python:
+    if _descriptor(stream) == 2:
+        with suppress(OSError, ValueError):
+            stream.flush()
         own = open(os.dup(kept), "w", encoding=stream.encoding, errors="replace", buffering=1)  # noqa: SIM115
         stack.callback(_close, own)
         stack.callback(setattr, sys, "stderr", stream)
@@ -126,6 +128,14 @@ def _divert_libraries(stack):
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     os.close(nowhere)
+
+
+def _descriptor(stream):
+    """The number of a stream's descriptor; None for one without."""
+    try:
+        return stream.fileno()
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def _close(stream):

@@ -27,6 +27,7 @@ _COLOUR_SPACE = 40961  # tag of EXIF; 1: sRGB, 2: Adobe RGB
 _EXIF = 0x8769
 _INTEROPERABILITY = 0xA005
 _CAMERA_FORMATS = ("JPEG", "MPO", "TIFF", "WEBP")
+_ICC_SEGMENT = b"ICC_PROFILE\0"  # begins a part of a profile in JPEG, before its number and their count
 _BLACK_POINT = 0x2000  # the flag of Little CMS
 _P3 = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
 _REC2020 = ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046))
@@ -113,13 +114,23 @@ def of_image(image, name: str = "the picture") -> bytes | None:
     if info.get("icc_profile"):
         return info["icc_profile"]
     if image.format == "PNG" and "srgb" not in info and ("gamma" in info or "chromaticity" in info):
-        numbers = info.get("chromaticity") or (*SRGB_WHITE, *np.ravel(SRGB_PRIMARIES))
-        white, *primaries = zip(numbers[::2], numbers[1::2])
-        gamma = info.get("gamma") or 1 / 2.2
-        # sRGB is written as 1/2.2, which is exact for other primaries (PNG, third edition, 11.3.2.5).
-        is_srgb = abs(gamma * 2.2 - 1) < 0.02 and np.allclose(primaries, SRGB_PRIMARIES, atol=0.005)
-        return _stated(white, primaries, None if is_srgb else 1 / gamma)
+        return _by_png(info)
+    if image.format in ("JPEG", "MPO"):
+        parts = [data for kind, data in image.applist if kind == "APP2" and data.startswith(_ICC_SEGMENT)]
+        if parts:  # some are missing, so that Pillow gives none; `to_srgb` says so
+            return b"".join(data[len(_ICC_SEGMENT) + 2 :] for data in parts)
     return from_chromaticities(*_ADOBE_RGB) if image.format in _CAMERA_FORMATS and _is_adobe_rgb(image) else None
+
+
+def _by_png(info):
+    """The profile of gAMA and cHRM. The gamma of 1 / 2.2 stands for sRGB's curve, unless there are other primaries."""
+    numbers = info.get("chromaticity", ())
+    stated = _stated(numbers[:2], list(zip(numbers[2::2], numbers[3::2])), None) if len(numbers) == 8 else None
+    white, *primaries = zip(numbers[::2], numbers[1::2]) if stated else (SRGB_WHITE, *SRGB_PRIMARIES)
+    gamma = info.get("gamma")
+    if not gamma or (abs(gamma * 2.2 - 1) < 0.02 and stated is None):
+        return stated
+    return _stated(white, primaries, 1 / gamma)
 
 
 def _is_adobe_rgb(image):

@@ -213,9 +213,6 @@ def _jpeg(image, name):
 
     source.memory = memory
     source.remarks += _stereo(image, name)
-    parts = [data for marker, data in image.applist if marker == "APP2" and data.startswith(b"ICC_PROFILE")]
-    if parts and not image.info.get("icc_profile"):
-        source.remarks.append(f"{name}: a part of its colour profile is missing, so the profile was ignored")
     return source
 
 
