@@ -19,23 +19,31 @@ def read_picture(path: str | os.PathLike) -> images.Picture:
     return images.read(as_path(path))
 
 
-def write_picture(path: str | os.PathLike, picture, *, metadata: dict[str, str] | None = None, bits: int = 8) -> None:
+def write_picture(
+    path: str | os.PathLike,
+    picture,
+    *,
+    metadata: dict[str, str] | None = None,
+    bits: int = 8,
+    strip: bool = False,
+) -> None:
     """Write a picture as PNG, JPEG, WebP or TIFF, by the extension, with its alpha and colour profile.
 
     picture: a Picture, a Pillow image, or an array (H, W, 3) in RGB order, of uint8, uint16 or floats 0..255.
-    metadata: texts to store in the file. bits: 8 or, for PNG and TIFF, 16.
+    metadata: texts to store in the file. bits: 8 or, for PNG and TIFF, 16. strip: leave out the metadata that a Picture
+        has of its photograph.
     The file is written atomically. Raises ImageError.
     """
     path = as_path(path)
     picture = images.as_picture(picture)
-    images.write(path, picture.rgb, picture.alpha, picture.icc, metadata, bits)
+    images.write(path, picture.rgb, picture.alpha, picture.icc, metadata, bits, None if strip else picture.metadata)
 
 
 def preprocess(picture, size: int | None = None, network=None) -> np.ndarray:
     """The input array of `Objective` and networks: (3, H, W) float32, 0..255 minus a mean.
 
     picture: a path, a Picture, a Pillow image, or an array (H, W, 3) in RGB order, of uint8, uint16 or floats 0..255;
-        alpha is ignored.
+        colours that are hidden by alpha are replaced by those around them, and alpha is left out.
     size: longest side in pixels after resizing; None: unchanged.
     network: its `convention` determines the order of channels and the mean; None: BGR and ImageNet's mean.
 
@@ -46,11 +54,12 @@ def preprocess(picture, size: int | None = None, network=None) -> np.ndarray:
 
     Raises ImageError for an invalid picture, OptionError for a size that is no whole number above zero.
     """
-    rgb = images.as_picture(picture).rgb
+    role = os.fspath(picture) if isinstance(picture, (str, os.PathLike)) else "picture"
+    picture = images.filled(images.as_picture(picture), role)
     size = argument("size", size, INT, PIXELS)
     if size is not None:
-        rgb = images.resize(rgb, images.target_size(*rgb.shape[:2], size))
-    return images.preprocess(rgb, convention=_convention_of(network))
+        picture = images.resized(picture, images.target_size(*picture.size, size))
+    return images.preprocess(picture.rgb, convention=_convention_of(network))
 
 
 def deprocess(x: np.ndarray, network=None) -> images.Picture:

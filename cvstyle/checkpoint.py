@@ -6,20 +6,18 @@ beside its path and renamed once it is complete and on disk, so a run killed at 
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
 import zipfile
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from . import paths
 from .errors import CheckpointError
-from .paths import atomic_write
 
 _FORMAT = 1
 
@@ -35,11 +33,15 @@ def digest(*arrays) -> str:
 
 def check_writable(path: str, resume: bool) -> None:
     """Raises CheckpointError where no checkpoint can be written, or where it would replace one without resuming it."""
-    folder = os.path.dirname(os.path.abspath(path))
-    if os.path.isdir(path) or not os.path.isdir(folder):
+    folder = os.path.dirname(path) or "."
+    if os.path.isdir(path) or not os.path.isdir(folder) or paths.is_stream(path):
         raise CheckpointError(f"{path}: this is no place for a checkpoint; name a file in a folder that exists")
-    if not os.access(folder, os.W_OK):
-        raise CheckpointError(f"{path}: the folder may not be written to; choose another")
+    try:
+        paths.check_writable(path)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: no checkpoint can be written there ({error.strerror}); choose another name or folder"
+        ) from None
     if os.path.exists(path) and not resume:
         raise CheckpointError(f"{path}: this checkpoint exists; add --resume to continue from it, or remove it")
 
@@ -52,22 +54,16 @@ def save(path: str, header: dict, arrays: dict[str, Any], to_host: Callable[[Any
     header = json.dumps({"format": _FORMAT, "arrays": list(arrays), **header}).encode()
     entries = {"header": lambda: np.frombuffer(header, np.uint8)}
     entries |= {name: partial(to_host, array) for name, array in arrays.items()}
-    folder, name = os.path.split(os.path.abspath(path))
-    prefix = f".{name}.part-"
     try:
-        for left in glob.glob(os.path.join(glob.escape(folder), f"{glob.escape(prefix)}*")):
-            os.remove(left)  # from a run killed while writing
-        with atomic_write(os.path.abspath(path), prefix, "") as file:
-            with zipfile.ZipFile(file, "w") as archive:  # the format of numpy.savez
-                for name, array in entries.items():
-                    with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                        np.lib.format.write_array(entry, array(), allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        _fsync_folder(folder)
-    except OSError as error:
+        paths.remove_left(path)
+        with paths.atomic_write(path, durable=True) as file, zipfile.ZipFile(file, "w") as archive:
+            for name, array in entries.items():  # the format of numpy.savez
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, array(), allow_pickle=False)
+    except (OSError, MemoryError) as error:
+        cause = getattr(error, "strerror", None) or error or "not enough memory"
         raise CheckpointError(
-            f"{path}: the checkpoint cannot be written ({error.strerror or error}); one from before is untouched"
+            f"{path}: the checkpoint cannot be written ({cause}); one from before is untouched"
         ) from None
 
 
@@ -106,13 +102,3 @@ def check_same(path: str, saved: dict, current: dict) -> None:
                 f"{path}: it belongs to a run with another {name} ({saved.get(name)}; here {value}); give the settings "
                 "that it was started with, or another checkpoint"
             )
-
-
-def _fsync_folder(folder):
-    """Make the new file name durable, on systems that can sync a folder."""
-    with suppress(OSError, AttributeError):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

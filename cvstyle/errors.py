@@ -7,6 +7,8 @@ import re
 
 _QUOTED_OR_OPTION = re.compile(r"(?<!\w)'[^']*'|(?<![^\s(])--([a-z][a-z-]*)")
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
 
 class CvstyleError(Exception):
     """Base of all errors that cvstyle raises on purpose.
@@ -20,8 +22,8 @@ class CvstyleError(Exception):
 
     @property
     def command_line(self) -> str:
-        """The message with options as on the command line."""
-        return super().__str__()
+        """The message with options as on the command line, on one line whatever the names of files in it contain."""
+        return _CONTROL.sub(lambda m: repr(m[0])[1:-1], super().__str__())
 
 
 class ModelError(CvstyleError):

@@ -227,6 +227,9 @@ class Kind(NamedTuple):
 
 
 INT = Kind(as_int, "a whole number is needed", "is not a whole number")
+SIZE = Kind(
+    as_int, "a number of pixels, or original, is needed", "is neither a number of pixels nor original", {"original": 0}
+)
 FLOAT = Kind(as_float, "a number is needed", "is not a number")
 BOOL = Kind(as_bool, "True or False is needed", "is neither 1 nor 0")
 NAME = Kind(as_name, "a name is needed")

@@ -43,6 +43,7 @@ class Objective:
         its target, T or A, and total variation by the root of the number of pixels, so that weights mean the same for
         every network, layer and size (`Loss.balance`).
     style_blend_weights: one number per style, normalised to sum 1; None: equal weights.
+    style_masks: for each style the weights of its pixels (H, W), such as its alpha; None: equal weights.
     normalize_gradients: divide each layer's gradient by its L1 norm before multiplying by the weight. The result is not
         the gradient of the loss, so an optimiser with a line search may stop early.
     pooling: "max" (the network's own) or "avg".
@@ -62,7 +63,8 @@ class Objective:
     def __init__(
         self, net, content: np.ndarray, styles: Sequence[np.ndarray] | StyleTargets = (), *,
         more_losses: Sequence[losses.Loss] = (), balance: str = "none",
-        style_blend_weights: Sequence[float] | None = None, normalize_gradients: bool = False, pooling: str = "max",
+        style_blend_weights: Sequence[float] | None = None,
+        style_masks: Sequence[np.ndarray | None] | None = None, normalize_gradients: bool = False, pooling: str = "max",
         tile_size: int | None = None, devices: Sequence | None = None, home=None, most_tiles: int | None = None,
         **settings,
     ):  # fmt: skip
@@ -91,7 +93,7 @@ class Objective:
         self._style_statistics: dict[str, np.ndarray] = {}
         if self._losses:
             with self.net.ops.lock:
-                self._prepare(content, styles, devices, style_blend_weights, most_tiles)
+                self._prepare(content, styles, devices, style_blend_weights, style_masks, most_tiles)
         whole = len(self.tiles) == 1
         self._picture_pass = PicturePass(self.ops, content, picture_losses, normalize_gradients, whole)
         if balance == "targets":
@@ -99,7 +101,7 @@ class Objective:
         for ops in (ops for each in self._passes for ops in each.program.devices):
             ops.trim()  # the buffers of styles of other sizes would lie idle
 
-    def _prepare(self, content, styles, devices, blend_weights, most_tiles):
+    def _prepare(self, content, styles, devices, blend_weights, masks, most_tiles):
         """Cut the picture into tiles, and measure the targets of the layers' losses."""
         program = self.net.program(dict.fromkeys(loss.layer for loss in self._losses))
         check_size(program, content, "content")
@@ -120,7 +122,7 @@ class Objective:
             self._accumulator = reference.Backend(self.ops.dtype, threads=1)
         if not isinstance(styles, StyleTargets):
             net = self._passes[0].net
-            styles = measure_styles(net, self._losses, styles, blend_weights, self.tile_size, most_tiles)
+            styles = measure_styles(net, self._losses, styles, blend_weights, self.tile_size, most_tiles, masks)
         for each in self._passes:
             each.set_style_targets(styles.statistics)
         self._style_statistics = styles.statistics

@@ -5,6 +5,7 @@ Each field is an `option(...)` (see `fields`), the record from which parser, che
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,21 @@ def _as_path_or_picture(value):
     return images.as_picture(value, "init_image")
 
 
+def _as_colour(value):
+    """(255, 0, 0) from "red", "#ff0000" or another form that Pillow knows; numbers are RGB of 0..255."""
+    if isinstance(value, str):
+        from PIL import ImageColor
+
+        value = ImageColor.getrgb(value.strip())
+    red, green, blue = map(fields.as_int, value)
+    if not all(0 <= number <= 255 for number in (red, green, blue)):
+        raise ValueError
+    return red, green, blue
+
+
+_COLOUR = fields.Kind(
+    _as_colour, "a colour such as white or #ffeedd is needed", "is no colour such as white or #ffeedd"
+)
 _PICTURE = fields.Kind(_as_path_or_picture, "a path or a picture is needed")
 
 
@@ -69,6 +85,14 @@ class Files(Settings):
         flags=("--output-image", "-o"),
     )  # fmt: skip
     bits: int = option(8, "bits per channel of a TIFF or PNG (default: %(default)s)", PICTURES, choices=(8, 16))
+    background: tuple[int, int, int] | str | None = option(
+        None, "colour behind what is transparent, by name or as #rrggbb (default: white in JPEG, else none)", PICTURES,
+        kind=_COLOUR, metavar="COLOUR",
+    )  # fmt: skip
+    strip: bool = option(
+        False, "write no metadata: neither the photograph's date, camera, resolution, copyright and description, nor "
+        "the command line", PICTURES,
+    )  # fmt: skip
     proto: str | None = option(
         None, "deploy.prototxt (default: the embedded network, or the one that --model names)", MODEL,
         kind=fields.PATH, metavar="FILE", flags=("--proto-file",),
@@ -163,9 +187,11 @@ class Options(*reversed(losses.options())):
     """
 
     image_size: int = option(
-        512, "longest side of the result in pixels (default: %(default)s)", PICTURES, metavar="N",
-        limits=POSITIVE, unit="pixels",
+        512, "longest side of the result in pixels (default: %(default)s), or original: the photograph's own", PICTURES,
+        kind=fields.SIZE, metavar="N|original", limits=Limits("a number of pixels, or original, is needed", low=0),
+        unit="pixels",
     )  # fmt: skip
+    """0, or "original": that of the content, which `for_content` sets."""
     style_scale: float = option(
         1, "size of the styles relative to the result (default: %(default)s)", PICTURES, metavar="X",
         limits=POSITIVE, identity=True,
@@ -330,7 +356,13 @@ class Options(*reversed(losses.options())):
         if self.checkpoint:
             checkpoint.check_writable(self.checkpoint, self.resume)
 
+    def for_content(self, size: tuple[int, int]) -> Options:
+        """These options, with the content's (height, width) for an image_size of 0."""
+        return self if self.image_size else dataclasses.replace(self, image_size=max(size))
+
     def _check_sizes(self):
+        if not self.image_size:  # not known yet
+            return
         sizes = self.schedule(1)
         if any(size < 1 for size, _ in sizes) or any(a >= b for (a, _), (b, _) in pairwise(sizes)):
             raise OptionError(f"--scales {','.join(str(s) for s, _ in sizes)} must be above zero and ascend")

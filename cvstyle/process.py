@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from .backends import memory
+from . import machine
 
 
 def resident() -> int:
@@ -26,7 +26,7 @@ def reset_peak() -> None:
 
 def usable() -> int | None:
     """Maximum bytes that this process can have in memory; None if unknown."""
-    free = [n for n in (memory.available(), _address_space()) if n is not None]
+    free = [n for n in (machine.available(), _address_space()) if n is not None]
     return min(free) + resident() if free else None
 
 
@@ -42,4 +42,4 @@ def _address_space():
 
 
 def _status(key):
-    return memory.field_bytes("/proc/self/status", key) or 0
+    return machine.field_bytes("/proc/self/status", key) or 0

@@ -10,9 +10,12 @@ import numpy as np
 from .errors import ImageError, OptionError, ShapeError
 from .fields import BLEND, argument
 from .graph import tiling
+from .images import resize
 from .losses import Loss, create
 from .losses.base import checked_weight
 from .passes import DevicePass
+
+_LEAST = 1 / 16  # positions of a layer that must be visible
 
 
 @dataclass(frozen=True)
@@ -27,18 +30,22 @@ class StyleTargets:
 
 def measure_styles(
     net, losses: Sequence[Loss] | Mapping, pictures: Sequence[np.ndarray], blend_weights: Sequence[float] | None = None,
-    tile_size: int | None = None, most_tiles: int | None = None,
+    tile_size: int | None = None, most_tiles: int | None = None, masks: Sequence[np.ndarray | None] | None = None,
 ) -> StyleTargets:  # fmt: skip
     """The style targets of losses on a network, from pictures (3, H, W), BGR, mean-subtracted, of any sizes.
 
     losses: `Loss` objects, or settings of `Objective` by name. pictures: a list, or one picture. blend_weights: one
     number per picture, normalised to sum 1; None: equal weights. tile_size: the longest side, in pixels, computed at a
     time, raised to the network's minimum where necessary. most_tiles: compute only the first tiles of a picture, for a
-    measurement of memory. Raises OptionError and ImageError as `Objective`.
+    measurement of memory. masks: for each picture the weights of its pixels (H, W), such as its alpha; None: equal
+    weights. Raises OptionError and ImageError as `Objective`.
     """
     losses = create(losses) if isinstance(losses, Mapping) else losses
     pictures = listed(pictures)
     weights = _blend_weights(blend_weights, len(pictures))
+    masks = [None] * len(pictures) if masks is None else listed(masks)
+    if len(masks) != len(pictures):
+        raise OptionError(f"{len(masks)} masks for {len(pictures)} style pictures")
     losses = [loss for loss in losses if loss.target_from == "styles" and loss.layer is not None]
     if not (losses and pictures):
         return StyleTargets({})
@@ -46,20 +53,41 @@ def measure_styles(
     with net.ops.lock:
         program = net.program(dict.fromkeys(loss.layer for loss in losses))
         backends = {loss.name: program.backend_of(loss.layer) for loss in losses}
-        for number, (picture, weight) in enumerate(zip(pictures, weights, strict=True), 1):
+        for number, (picture, weight, mask) in enumerate(zip(pictures, weights, masks, strict=True), 1):
             role = f"style {number}"
             check_size(program, checked_picture(picture, role), role)
             size = picture.shape[1:]
             side = tile_size
             if side and side < max(size):  # chosen for the content; a style may need slightly larger tiles
                 side = max(side, tiling.min_tile_size([program.footprint(size, axis) for axis in (0, 1)]))
-            style_pass = DevicePass(net, tiling.split(program, size, side)[:most_tiles], size, losses)
+            weighted = losses if mask is None else _weighted(losses, mask, size, program.shapes(size), role)
+            style_pass = DevicePass(net, tiling.split(program, size, side)[:most_tiles], size, weighted)
             for name, own in style_pass.sum_statistics(net.ops, net.ops.asarray(picture[None]), keep=False).items():
                 ops = backends[name]
                 total = totals.get(name)
                 totals[name] = ops.scale(own, weight) if total is None else ops.add_scaled(total, weight, own)
     # On the host, so that nothing fragments the device memory that the run will need.
     return StyleTargets({name: backends[name].to_host(total) for name, total in totals.items()})
+
+
+def _weighted(losses, mask, size, shapes, role):
+    """The losses with weights of their positions: averages of the mask over each position's part of the picture."""
+    if mask.shape != size or not np.isfinite(mask).all() or mask.min() < 0:
+        height, width = size
+        raise ImageError(f"the mask of {role} must have a number for each pixel of {width}×{height}, none negative")
+    if mask.min() == mask.max() > 0:
+        return losses
+    result = []
+    for loss in losses:
+        weights = resize(np.ascontiguousarray(mask, np.float32)[..., None], shapes[loss.layer][2:])[..., 0]
+        total = weights.sum(dtype=float)
+        if not total >= _LEAST * mask.max() > 0:
+            raise ImageError(
+                f"{role}: too little of the picture is visible for layer '{loss.layer}'; cut off what is transparent, "
+                "or use a larger --style-scale"
+            )
+        result.append(loss.weighted(weights / np.float32(total)))
+    return result
 
 
 def listed(pictures) -> list:

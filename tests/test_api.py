@@ -9,7 +9,7 @@ from pathlib import Path
 import nets
 import numpy as np
 import pytest
-from pictures import random_pixels, write
+from pictures import SRGB, random_pixels, write
 from PIL import Image
 
 import cvstyle
@@ -67,10 +67,10 @@ def test_as_picture_keeps_floats_as_they_are_and_alpha_within_its_range():
 def test_as_picture_takes_pillow_images(mode):
     image = Image.fromarray(random_pixels(channels=4))
     image = image.convert("RGBA" if mode in ("LA", "RGBA") else "RGB").convert(mode)
-    image.info["icc_profile"] = b"a profile"
+    image.info["icc_profile"] = SRGB
     picture = images.as_picture(image)
     assert np.array_equal(picture.rgb, np.asarray(image.convert("RGB")))
-    assert picture.icc == (None if mode == "CMYK" else b"a profile")
+    assert picture.icc == (None if mode == "CMYK" else SRGB)
     if mode in ("LA", "RGBA"):
         assert np.allclose(picture.alpha, np.asarray(image.getchannel("A")) / 255)
 
@@ -188,12 +188,12 @@ def test_deprocess_refuses_what_is_no_such_array(x, message):
 
 def test_pictures_are_written_and_read_again(tmp_path):
     rgb, alpha = random_pixels().astype(np.float32), random_pixels(channels=1)[..., 0] / np.float32(255)
-    picture = cvstyle.Picture(rgb, alpha, b"a profile")
+    picture = cvstyle.Picture(rgb, alpha, SRGB)
     cvstyle.write_picture(tmp_path / "a.tiff", picture, metadata={"Seed": "7"}, bits=16)
     again = cvstyle.read_picture(tmp_path / "a.tiff")
     np.testing.assert_allclose(again.rgb, picture.rgb, atol=1e-2)
     np.testing.assert_allclose(again.alpha, picture.alpha, atol=1e-4)
-    assert again.icc == b"a profile" and images.read_metadata(tmp_path / "a.tiff") == {"Seed": "7"}
+    assert again.icc == SRGB and images.read_metadata(tmp_path / "a.tiff") == {"Seed": "7"}
     pixels = random_pixels()
     cvstyle.write_picture(tmp_path / "a.png", pixels)
     with Image.open(tmp_path / "a.png") as image:

@@ -288,7 +288,7 @@ def test_a_picture_that_its_place_does_not_take_goes_elsewhere(files, tmp_path, 
     elsewhere.mkdir()
 
     def full(path, *rest, **named):
-        if str(path) == str(tmp_path / "out.png"):
+        if Path(path).parent == tmp_path:
             raise ImageError(f"{path}: it could not be written: No space left on device")
         real(path, *rest, **named)
 

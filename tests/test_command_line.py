@@ -172,7 +172,7 @@ def test_paths_by_themselves(box):
     ("run -c c.jpg -s a.png --image-size 640x480", ["--image-size", "'640x480'", "is 640 meant?"]),
     ("run -c c.jpg -s a.png --style-scale 0,5", ["--style-scale", "'0,5'", "is 0.5 meant?"]),
     ("run -c c.jpg -s a.png --style-scale 50%", ["--style-scale", "'50%'", "is 0.5 meant?"]),
-    ("run -c c.jpg -s a.png --image-size ''", ["--image-size", "''", "whole number"]),
+    ("run -c c.jpg -s a.png --image-size ''", ["--image-size", "''", "number of pixels"]),
     ("run -c c.jpg -s a.png --pooling mix", ["--pooling", "'mix'", "max, avg"]),
     ("run -c c.jpg -s a.png --precision fp61", ["--precision", "did you mean fp16"]),
     ("run -c c.jpg -s a.png --resume k.npz", ["--resume takes no value", "--checkpoint k.npz --resume"]),

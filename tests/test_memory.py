@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from cvstyle import cli
+from cvstyle import cli, machine
 from cvstyle.backends import memory
 from cvstyle.backends.memory import HostPool
 from cvstyle.backends.reference import Backend
@@ -90,7 +90,7 @@ def test_more_than_the_reserved_range_is_a_second_one(monkeypatch):
 
 
 def test_too_little_memory_is_an_error_before_it_is_touched(monkeypatch, capsys):
-    monkeypatch.setattr(memory, "_meminfo", lambda: 100 * MB)
+    monkeypatch.setattr(machine, "_meminfo", lambda: 100 * MB)
     ops = Backend()
     held = ops.empty((10 * MB // 4,))
     with pytest.raises(MemoryError, match="200 MB are needed and 100 MB are free"):
@@ -107,6 +107,6 @@ def test_too_little_memory_is_an_error_before_it_is_touched(monkeypatch, capsys)
 
 
 def test_a_container_limit_counts(monkeypatch):
-    monkeypatch.setattr(memory, "_control_group", lambda: 50 * MB)
+    monkeypatch.setattr(machine, "_control_group", lambda: 50 * MB)
     with pytest.raises(MemoryError, match="50 MB are free"):
         HostPool().empty((60 * MB,), np.uint8)

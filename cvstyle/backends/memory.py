@@ -15,9 +15,10 @@ import threading
 from bisect import bisect_left, insort
 from collections import deque
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
+
+from ..machine import available
 
 _ALIGN = 64  # a cache line, and the widest vector
 _PAGE = 2 << 20  # a large page
@@ -165,33 +166,6 @@ def _check_available(growth):
     free = available()
     if free is not None and growth > free:
         raise MemoryError(f"{growth >> 20} MB are needed and {free >> 20} MB are free")
-
-
-def available() -> int | None:
-    """Bytes that are free in the system, or in the container of this process; None where that is unknown."""
-    return min((n for n in (_meminfo(), _control_group()) if n is not None), default=None)
-
-
-def field_bytes(path: str, key: str) -> int | None:
-    """The bytes that a file like /proc/meminfo states for a key; None where it states none."""
-    with suppress(OSError):
-        for line in Path(path).read_text().splitlines():
-            if line.startswith(key + ":"):
-                return int(line.split()[1]) << 10
-    return None
-
-
-def _meminfo():
-    return field_bytes("/proc/meminfo", "MemAvailable")
-
-
-def _control_group():
-    """Bytes below a container's limit (control groups, version 2); None without a limit."""
-    try:
-        limit, used = (Path(f"/sys/fs/cgroup/memory.{name}").read_text().strip() for name in ("max", "current"))
-        return None if limit == "max" else int(limit) - int(used)
-    except (OSError, ValueError):
-        return None
 
 
 _PRIVATE = {}

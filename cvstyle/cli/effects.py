@@ -14,9 +14,8 @@ def check_sizes(given: Set[str], options: Options) -> None:
     """Raises OptionError if an image size is given and is not the last of the scales."""
     longest = options.schedule(1)[-1][0]
     if "image_size" in given and options.image_size != longest:
-        raise OptionError(
-            f"--image-size is {options.image_size} and --scales ends with {longest}; leave one of them out"
-        )
+        size = options.image_size or "original"
+        raise OptionError(f"--image-size is {size} and --scales ends with {longest}; leave one of them out")
 
 
 def without_effect(given: Set[str], options: Options, reports: Reports, styles: int) -> Iterator[str]:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
-from .. import __version__
+from .. import __version__, paths
 from ..errors import ImageError, OptionError
 from ..fields import Offload
 from ..options import Compute, Files, Options, Reports
@@ -98,43 +98,41 @@ def execute(args) -> int:
 
 
 def _execute(request, command_line):
-    from .. import images, zoo
-    from ..reports.output import check_nothing_overwritten
+    from .. import zoo
+    from ..reports.output import Output, check_nothing_overwritten
     from ..reports.signals import handling
 
     files = request.files
     options = request.options
     reports = request.reports
-    images.check_writable(files.output, files.bits, options.schedule(1)[-1][0])
+    texts = {"Software": f"cvstyle {__version__}", "Command": shlex.join(["cvstyle", *command_line])}
+    every = reports.save_interval(options.compat)
+    output = Output(files.output, files.bits, texts, options.schedule(1)[-1][0], every, files.strip, files.background)
     check_nothing_overwritten(
         {"output": files.output, "log": reports.log, "checkpoint": options.checkpoint},
         [files.content, *files.style, *zoo.files_of(files.proto, files.model)], options.init_image,
-        numbers=reports.save_interval(options.compat) > 0,
+        numbers=every > 0,
     )  # fmt: skip
     with handling(finish_iteration=bool(options.checkpoint), say=request.say) as stop_requested:
         devices = request.devices()
         remarks = [*request.all_remarks(), *_remarks_on_devices(request, devices), *_remarks_on_resuming(request)]
-        result = _stylize(request, devices, stop_requested, command_line, remarks)
+        result = _stylize(request, devices, stop_requested, output, remarks)
         return _conclude(request, result, devices)
 
 
-def _stylize(request, devices, stop_requested, command_line, remarks):
+def _stylize(request, devices, stop_requested, output, remarks):
     """Run the job and write its picture."""
-    from ..reports.output import Output
     from ..reports.reporter import Reporter, warnings_as_lines
     from ..run import Job
 
     files = request.files
     options = request.options
     reports = request.reports
-    metadata = {"Software": f"cvstyle {__version__}", "Command": shlex.join(["cvstyle", *command_line])}
-    output = Output(files.output, files.bits, metadata)
-    every = reports.save_interval(options.compat)
     with Reporter(reports.print_iter, reports.quiet, reports.log) as report, warnings_as_lines(report.say):
 
         def after(iterate):
             report(iterate)
-            if every > 0 and iterate.iteration % every == 0 and iterate.iteration < iterate.num_iterations:
+            if output.is_due(iterate):
                 try:
                     output.save_iterate(iterate)
                 except ImageError as error:  # the run continues: there may be space at its end
@@ -142,10 +140,19 @@ def _stylize(request, devices, stop_requested, command_line, remarks):
             if stop_requested():
                 raise KeyboardInterrupt
 
+        def prepared(setup):
+            content = setup.content
+            iterations = setup.last_iteration(len(setup.sizes) - 1)
+            output.begin(setup.seed, iterations, setup.sizes[-1], content.alpha is not None, len(content.icc or b""))
+            for line in (*remarks, *setup.remarks):
+                request.say(line)
+
         job = Job(files.content, files.style, files.proto, files.model, devices=devices, options=options)
         show_plan = None if reports.quiet else lambda plan: note(str(plan))
-        result = job.run(after, show_plan, request.say, remarks)
+        result = job.run(after, show_plan, prepared)
         output.save_result(result)
+    if remark := output.remark(result.picture):
+        request.say(remark)
     return result
 
 
@@ -189,8 +196,10 @@ def _conclude(request, result, devices):
         return 2
     if not request.reports.quiet:
         done = f"{output}: {result.iterations} iterations, loss {result.loss:.6g}, seed {result.seed}"
-        show(done, f"; the picture is in {output}")
-        for backend in devices:
-            if not backend.on_host:
-                show(f"{backend.device.name}: {backend.memory_used()}", f"; the picture is in {output}")
+        lines = [done, *(f"{ops.device.name}: {ops.memory_used()}" for ops in devices if not ops.on_host)]
+        for line in lines:
+            if paths.is_standard_output(output):  # it has the picture
+                note(line)
+            else:
+                show(line, f"; the picture is in {output}")
     return 0

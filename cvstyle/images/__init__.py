@@ -6,25 +6,37 @@ A picture is RGB, float32, (H, W, 3), 0..255, for every file format.
 from __future__ import annotations
 
 from .accept import as_picture
+from .alpha import composited, filled, is_opaque, resized
 from .colour import deprocess, original_colors, preprocess
+from .metadata import Metadata
 from .picture import Picture, png
-from .read import read
+from .read import read, read_size, reading_memory
 from .resize import padded_size, resize, target_size
-from .write import EXTENSIONS, check_writable, read_metadata, write
+from .write import EXTENSIONS, RESORTS, check_fits, check_writable, keeps_alpha, read_metadata, write
 
 __all__ = [
     "EXTENSIONS",
+    "RESORTS",
+    "Metadata",
     "Picture",
     "as_picture",
+    "check_fits",
     "check_writable",
+    "composited",
     "deprocess",
+    "filled",
+    "is_opaque",
+    "keeps_alpha",
     "original_colors",
     "padded_size",
     "png",
     "preprocess",
     "read",
     "read_metadata",
+    "read_size",
+    "reading_memory",
     "resize",
+    "resized",
     "target_size",
     "write",
 ]  # fmt: skip

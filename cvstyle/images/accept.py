@@ -8,16 +8,17 @@ import numpy as np
 
 from ..errors import ImageError
 from ..fields import as_path
+from .formats import pillow
 from .picture import Picture, from_samples
-from .read import Fit, from_pillow, read
+from .read import Fit, decoding, picture_of, read
 
 
 def as_picture(thing, role: str = "picture", fit: Fit | None = None) -> Picture:
     """Convert to a Picture, which shares no memory with the argument unless that is a Picture.
 
     thing: a path (str or os.PathLike; ~ is the home directory); a Picture, returned as it is; a Pillow image; or a
-        NumPy array in RGB order, (H, W, 3), (H, W, 4) with alpha, (H, W, 1) or (H, W). The range, also of alpha, is
-        the type's for uint8 and uint16, and 0..255 for floats.
+        NumPy array in RGB order, (H, W, 3), (H, W, 4) with alpha, (H, W, 1) or (H, W). The range, also of alpha, is the
+        type's for uint8 and uint16, and 0..255 for floats.
     role: the name of the picture in error messages.
     fit: the size needed of a file, which may be reduced on reading (see `read`).
 
@@ -34,21 +35,16 @@ def as_picture(thing, role: str = "picture", fit: Fit | None = None) -> Picture:
     from PIL import Image
 
     if isinstance(thing, Image.Image):
-        return _from_pillow(thing, role)
+        return _from_pillow(thing, role, fit)
     kind = type(thing).__name__
     raise ImageError(f"{role}: {kind} is no picture; give a path, a Picture, a Pillow image or an array (H, W, 3)")
 
 
-def _from_pillow(image, role):
+def _from_pillow(image, role, fit):
     if 0 in image.size:
         raise ImageError(f"{role}: the Pillow image is empty; its size is {image.width}×{image.height}")
-    if image.mode in ("I", "F"):
-        raise ImageError(f"{role}: Pillow's mode {image.mode} does not say what is white; convert it to RGB")
-    try:
-        return from_pillow(image)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        cause = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"{role}: Pillow cannot decode its image ({cause}); open it again") from None
+    with decoding(role, "Pillow cannot decode its image ({}); open it again"):
+        return picture_of(pillow.of_image(image, role), role, fit)
 
 
 def _from_array(array, role):

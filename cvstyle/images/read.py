@@ -1,172 +1,177 @@
-"""Reading of picture files.
-
-Pillow reads files with 8 bits per channel, with orientation and colour profile; OpenCV and tifffile read deeper files,
-which Pillow would reduce to 8 bits.
-"""
+"""Reading of picture files: a decoder's samples, reduced to the size needed, then made sRGB and upright."""
 
 from __future__ import annotations
 
+import io
 import os
+import stat
 import warnings
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
+from .. import machine
 from ..errors import ImageError
-from .picture import PROFILE, Picture, from_samples
-from .resize import resize
+from . import kinds, profiles
+from .formats import source_of
+from .picture import Picture
+from .reduce import reduced
+from .source import STRIP, Source, upright
 
 Fit = Callable[[int, int], tuple[int, int]]
 """(height, width) of a file's picture, upright → the size needed of it."""
 
-_ORIENTATION = 274  # tags of TIFF and EXIF
-_BITS_PER_SAMPLE = 258
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_MOST_PIXELS = 1 << 31
+_MOST_PIXELS_OF_A_BYTE = 10_000  # in a picture of 100 megapixels and more; a blank page has fewer in every format
+_STRIPS = 14 * STRIP  # bytes for the strips in work, measured
+_PIECE = 1 << 20
+_LONGEST_STREAM = 4 << 30  # bytes from a pipe
 
 
 def read(path: str | os.PathLike, fit: Fit | None = None) -> Picture:
     """Read a picture and apply its EXIF orientation.
 
-    fit: the size needed; a larger picture is reduced to it. None: the picture's own.
-    Grey, palette, CMYK, 8-bit, 16-bit and float files are converted without rounding. Raises ImageError.
+    fit: the size needed; a larger picture is reduced to it by area averages, as it is decoded. None: the picture's own.
+    The path may also be that of a pipe. Raises ImageError for all that is no picture, is damaged, takes more memory
+    than there is, or has numbers that do not say what is white.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns about unusual metadata
-        return reduced(_read(path), fit)
+    name = os.fspath(path)
+    with _reading(name) as file:
+        return picture_of(source_of(file, name), name, fit)
 
 
-def reduced(picture: Picture, fit: Fit | None) -> Picture:
-    """The picture, or one reduced to the size needed of it."""
-    size = fit(*picture.size) if fit else picture.size
-    if size == picture.size or any(new > old for new, old in zip(size, picture.size)):
-        return picture
-    alpha = picture.alpha
+def read_size(path: str | os.PathLike) -> tuple[int, int]:
+    """(height, width) of a file's picture, upright, from its header alone. Raises ImageError."""
+    with _reading(os.fspath(path)) as file:
+        return source_of(file, os.fspath(path)).upright
+
+
+def reading_memory(path: str | os.PathLike, fit: Fit | None = None) -> int:
+    """Peak bytes of `read`, without its result, from the file's header alone. Raises ImageError."""
+    with _reading(os.fspath(path)) as file:
+        source = source_of(file, os.fspath(path))
+        return _memory(source, _needed(source, fit))
+
+
+def picture_of(source: Source, name: str, fit: Fit | None = None) -> Picture:
+    """The picture of a source. name: in messages. Raises ImageError, and errors of other classes for damaged files."""
+    size = _needed(source, fit)
+    _check_memory(name, source, size)
+    samples, alpha, ends = reduced(source, size)
+    _check_numbers(name, source, ends)
+    black, white = (np.asarray(end, np.float32) for end in (source.black, source.white))
+    if black.any():
+        samples -= black
+    if (white - black != 255).any():
+        samples *= 255 / (white - black)
+    rgb, icc, remark = profiles.to_srgb(samples, source.mode, source.icc)
+    remarks = [*source.remarks, *([f"{name}: {remark}"] if remark else [])]
+    rgb = np.ascontiguousarray(upright(rgb, source.orientation), np.float32)
     if alpha is not None:
-        alpha = resize(alpha[..., None], size)[..., 0]
-    return replace(picture, rgb=resize(picture.rgb, size), alpha=alpha, full_size=picture.proportions)
+        alpha = np.ascontiguousarray(upright(alpha, source.orientation))
+    return Picture(rgb, alpha, icc, None if size == source.size else source.upright, tuple(remarks), source.metadata)
 
 
-def _read(path):
-    from PIL import Image, UnidentifiedImageError
-
-    path = os.fspath(path)
-    if os.path.isdir(path):
-        raise ImageError(f"{path}: this is a folder; give a picture in it")
-    Image.MAX_IMAGE_PIXELS = None  # no limit
+@contextmanager
+def decoding(name: str, damaged: str = kinds.DAMAGED) -> Iterator[None]:
+    """Turns all that decoders raise into ImageError with this message, and silences their warnings."""
     try:
-        if not os.path.getsize(path):
-            raise ImageError(f"{path}: the file is empty")
-        # Given a path, Pillow maps an uncompressed TIFF, and scrambles a rotated one.
-        with open(path, "rb") as file, Image.open(file) as image:
-            if _is_deep(image):
-                if image.format == "TIFF":
-                    return _read_tiff(path)
-                if image.format == "PNG":
-                    image.load()  # raises for a truncated file, which OpenCV fills with grey
-                icc = image.info.get("icc_profile")
-                return from_samples(_upright(_read_deep(path), image.getexif().get(_ORIENTATION, 1)), icc)
-            return from_pillow(image)
-    except FileNotFoundError:
-        raise ImageError(f"{path}: there is no such file") from None
-    except PermissionError:
-        raise ImageError(f"{path}: it may not be read; check its permissions") from None
-    except UnidentifiedImageError:  # formats unknown to Pillow, such as 16-bit RGB TIFF
-        with open(path, "rb") as file:
-            tiff = file.read(4) in _TIFF
-        return _read_tiff(path) if tiff else from_samples(_read_deep(path))
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise _damaged(path, error) from None
-
-
-def from_pillow(image) -> Picture:
-    """The Picture of a Pillow image with 8 bits per channel, or 16-bit grey (mode I;16), with orientation applied."""
-    from PIL import ImageOps
-
-    # A CMYK profile does not apply to the converted RGB pixels.
-    icc = None if image.mode == "CMYK" else image.info.get("icc_profile")
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):
-        return from_samples(np.asarray(image), icc)
-    has_alpha = "A" in image.getbands() or "transparency" in image.info
-    return from_samples(np.asarray(image.convert("RGBA" if has_alpha else "RGB")), icc)
-
-
-def _damaged(path, cause):
-    cause = " ".join(str(cause).split()) or type(cause).__name__
-    return ImageError(f"{path}: the picture is truncated or damaged ({cause}); get a fresh copy")
-
-
-def _read_tiff(path):
-    """The Picture in the first page of a TIFF with more than 8 bits."""
-    import tifffile
-
-    try:
-        with tifffile.TiffFile(path) as file:
-            page = file.pages[0]
-            kind = page.photometric.name
-            planar = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
-            if kind not in ("RGB", "MINISBLACK", "MINISWHITE") or page.dtype is None or page.dtype.kind not in "uf":
-                raise ImageError(f"{path}: a TIFF of {kind} in {page.dtype} cannot be read; save it as RGB of 16 bits")
-            tags = {code: page.tags[code].value for code in (_ORIENTATION, PROFILE) if code in page.tags}
-            try:
-                pixels = page.asarray()
-            except ValueError:  # a compression without support in tifffile, such as LZW
-                if planar:
-                    raise
-                pixels = _read_deep(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Pillow, about unusual metadata
+            yield
     except (ImageError, MemoryError):
         raise
-    except Exception as error:  # tifffile's errors about damaged files have no common class
-        raise _damaged(path, error) from None
-    if planar and pixels.ndim == 3:
-        pixels = np.moveaxis(pixels, 0, -1)
-    if pixels.ndim not in (2, 3):
-        raise ImageError(f"{path}: a TIFF of {pixels.ndim} dimensions is no picture; save it as RGB of 16 bits")
-    if kind == "MINISWHITE":
-        pixels = (np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1) - pixels
+    except Exception as error:  # those about damaged files have no common class
+        raise kinds.damaged(name, error, damaged) from None
+
+
+@contextmanager
+def _reading(name):
+    """The file, open for reading at any place."""
+    if os.path.isdir(name):
+        raise ImageError(f"{name}: this is a folder; give a picture in it")
     try:
-        return from_samples(_upright(pixels, tags.get(_ORIENTATION, 1)), tags.get(PROFILE))
-    except ValueError as error:
-        raise _damaged(path, error) from None
+        file = open(name, "rb")  # noqa: SIM115
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # a pipe or the standard input, which ends only once
+            with file:
+                file = _collected(name, file)
+    except FileNotFoundError:
+        raise ImageError(f"{name}: there is no such file") from None
+    except PermissionError:
+        raise ImageError(f"{name}: it may not be read; check its permissions") from None
+    except MemoryError:
+        raise ImageError(f"{name}: there is not enough memory for all that comes from it; reduce the picture") from None
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{name}: it cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    with file, decoding(name):
+        yield file
 
 
-def _is_deep(image):
-    """True for a file with more than 8 bits per channel, which Pillow would reduce."""
-    if image.format == "PNG":
-        return any(";16" in str(tile[3]) for tile in image.tile)
-    if image.format == "TIFF":
-        return max(image.tag_v2.get(_BITS_PER_SAMPLE, (8,))) > 8
-    return image.mode[0] in "IF"
+def _collected(name, stream):
+    """The bytes of a stream as a file."""
+    head = stream.read(kinds.HEAD)
+    kinds.refuse(name, head)
+    if not head.strip(b"\0"):
+        raise kinds.unknown(name, head)
+    file = io.BytesIO(head)
+    file.seek(0, io.SEEK_END)
+    while piece := stream.read(_PIECE):
+        file.write(piece)
+        if file.tell() > _LONGEST_STREAM:
+            raise ImageError(f"{name}: more than {_LONGEST_STREAM >> 30} GB come from it; give a picture file")
+    file.seek(0)
+    return file
 
 
-def _read_deep(path):
-    """Pixels (H, W[, C]) decoded by OpenCV, in RGB order, of any depth."""
-    import cv2
+def _needed(source, fit):
+    """The size to read at, as stored: the size needed where it is smaller, else the source's."""
+    size = tuple(fit(*source.upright)) if fit else source.upright
+    larger = any(new > old for new, old in zip(size, source.upright))
+    return source.size if larger else source.turned(size)
 
-    with open(path, "rb") as file:
-        data = np.frombuffer(file.read(), np.uint8)
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        pixels = None
-    finally:
-        cv2.utils.logging.setLogLevel(level)
-    if pixels is None:
+
+def _memory(source, size):
+    """Peak bytes beside the result: of decoding, of reducing, or of converting the colours and turning."""
+    pixels = size[0] * size[1]
+    channels = {"L": 1, "CMYK": 4}.get(source.mode, 3) + (source.alpha is not None)
+    samples = 4 * pixels * channels
+    result = 4 * pixels * (3 + (source.alpha is not None))
+    decoding, held = source.memory(*size)
+    strips = min(_STRIPS, 48 * source.size[0] * source.size[1])
+    plain = source.mode == "RGB" and source.alpha is None and source.orientation == 1 and not source.icc
+    return int(max(decoding - result, held + strips + samples - result, 0 if plain else samples))
+
+
+def _check_memory(name, source, size):
+    """Raises ImageError for a picture that takes too much memory, before it is decoded."""
+    height, width = source.size
+    pixels = height * width
+    if pixels > _MOST_PIXELS:
         raise ImageError(
-            f"{path}: this is no picture that cvstyle can read, or a damaged one (PNG, JPEG, WebP, TIFF, ...)"
+            f"{name}: the picture has {pixels / 1e6:.0f} megapixels and {_MOST_PIXELS / 1e6:.0f} can be read; reduce it"
         )
-    return pixels if pixels.ndim == 2 else pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
+    free = machine.available()
+    needed = _memory(source, size) + 16 * size[0] * size[1]
+    if free is not None and needed > free:
+        raise ImageError(
+            f"{name}: to read {width}×{height} pixels takes {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB "
+            "are free; reduce the picture"
+        )
 
 
-def _upright(pixels, orientation):
-    """Apply an EXIF orientation (1 to 8); other values count as 1."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return pixels
+def _check_numbers(name, source, ends):
+    """Raises ImageError for samples that are no numbers, or outside the range of black and white."""
+    low, high = ends
+    if not low <= high:
+        if low == np.inf:  # 8 bits
+            return
+        raise ImageError(f"{name}: it has values that are NaN or infinite; save it as 16-bit TIFF or PNG")
+    if not source.bounded:
+        return
+    span = source.white - source.black
+    if not (source.black - span / 510 <= low and high <= source.white + span / 510):
+        raise ImageError(
+            f"{name}: its values are {low:.4g} to {high:.4g}, where {source.black:.4g} is black and "
+            f"{source.white:.4g} is white; save it as 16-bit TIFF or PNG"
+        )

@@ -85,6 +85,13 @@ class Loss:
         """`compare` for a view of the whole map."""
         return self.compare(view.ops, self.statistic(view), target)
 
+    def weighted(self, weights: Any) -> Loss:
+        """The loss that gives positions the weights, an array (H, W) of sum 1 over the layer's map, in its statistic.
+
+        A loss that knows no weights is its own.
+        """
+        return self
+
     def gradient(self, view: View, context: Any) -> tuple[Any, Any, Any]:
         """(array, factor, weighted loss of the view or None): array · factor is the gradient of the unweighted loss.
 

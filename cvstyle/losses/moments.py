@@ -10,6 +10,7 @@ Any loss L(M) has the gradient 2/C · w(p) · (∂L/∂M) F'(p), of which the fi
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,6 +47,12 @@ class Moments(Loss):
         super().__init__(name, layer, weight)
         self.weights = weights
         self._maps: dict[tuple, object] = {}
+
+    def weighted(self, weights):
+        loss = copy.copy(self)
+        loss.weights = weights
+        loss._maps = {}
+        return loss
 
     def mean_squares(self, statistic):
         return super().mean_squares(statistic)._replace(features=float(statistic.trace(dtype=float)))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import backends, images, zoo
+from .. import backends, images, process, zoo
 from ..errors import OptionError
 from ..graph import Network, load_network
 from ..optimize import Stop
@@ -47,13 +48,11 @@ class Job:
         """A prepared run before its first iteration. Raises ImageError, ModelError or OptionError."""
         return Run(self.setup(), planned)
 
-    def run(
-        self, callback: Callable[[Iterate], None] | None = None, planned=None, say=None, remarks: Sequence[str] = ()
-    ) -> Result:
-        """The result of the whole run. say: called with each line of `remarks` and of `Setup.remarks`."""
+    def run(self, callback: Callable[[Iterate], None] | None = None, planned=None, prepared=None) -> Result:
+        """The result of the whole run. prepared: called with the `Setup` before the first iteration."""
         with closing(self.start(planned)) as run:
-            for line in (*remarks, *run.setup.remarks) if say else ():
-                say(line)
+            if prepared:
+                prepared(run.setup)
             try:
                 for iterate in run:
                     if callback:
@@ -88,26 +87,36 @@ class Job:
                 f"a network knows its pictures already; give {' and '.join(given)} to load_network instead"
             )
         files = None if self.network is not None else zoo.files_of(self.proto, self.model)
-        content, styles, start = self._pictures(styles)
+        peak = process.peak()
+        options, content, styles, start = self._pictures(styles)
+        reading_peak = process.peak()
         devices = [backends.get(device) for device in listed(self.devices or [])]
         if not devices and self.network is None:
-            devices = self.compute.devices(self.options)
-        net = load_network(*files, devices[0], **self.options.convention) if files else self.network
-        return Setup(net, content, styles, start, self.options, devices)
+            devices = self.compute.devices(options)
+        net = load_network(*files, devices[0], **options.convention) if files else self.network
+        setup = Setup(net, content, styles, start, options, devices)
+        setup.reading_peak = reading_peak if reading_peak > peak else 0
+        return setup
 
     def _pictures(self, styles):
-        """The content, the styles and the picture to start from, at the largest sizes that the run needs."""
+        """(the options for the content's size, content, styles, picture to start from), each picture at the largest
+        size that the run needs of it."""
         options = self.options
-        side = options.schedule(1)[-1][0]
 
-        def fit(longest):
-            return lambda height, width: images.target_size(height, width, longest, options.compat)
+        def read(thing, role, factor=1):
+            def fit(height, width):
+                side = options.for_content((height, width)).schedule(1)[-1][0]
+                return images.target_size(height, width, math.ceil(factor * side), options.compat)
 
-        content = images.as_picture(self.content, "content", fit(side))
-        style_fit = fit(math.ceil(options.style_scale * side))
-        pictures = [images.as_picture(style, f"style {number}", style_fit) for number, style in enumerate(styles, 1)]
-        start = options.init_image
-        return content, pictures, images.as_picture(start, "init_image", fit(side)) if start else None
+            name = thing if isinstance(thing, (str, os.PathLike)) else role
+            return images.filled(images.as_picture(thing, role, fit), name)
+
+        content = read(self.content, "content")
+        if not options.image_size:
+            options = options.for_content(content.proportions)
+            options.check(len(styles))
+        styles = [read(style, f"style {number}", options.style_scale) for number, style in enumerate(styles, 1)]
+        return options, content, styles, options.init_image and read(options.init_image, "init_image")
 
     def _styles(self):
         """The styles as a list, from a list, one style, or a comma list of paths."""

@@ -267,7 +267,8 @@ class Planner:
             iterating += optimizer * picture
             # Devices that share the tiles read the picture from the host and add their gradients up there.
             iterating += (3 if len(self.tile_devices) == 1 else 6) * picture + host_targets
-        return Need("memory", max(iterating, measuring), (usable := process.usable()) and _USABLE * usable)
+        needed = max(iterating, measuring, setup.reading_peak)
+        return Need("memory", needed, (usable := process.usable()) and _USABLE * usable)
 
     @staticmethod
     def _optimizer_memory(setup, itemsize=None):

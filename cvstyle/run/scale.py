@@ -11,6 +11,9 @@ from ..objective import Objective
 from .setup import Setup
 
 _NOISE = 0.001  # neural_style.lua starts from noise of this standard deviation, in its 0..256 units
+# Where a picture is flat, all positions have the same gradient, and edges spread as parallel lines; noise of this
+# standard deviation, in levels, lets strokes begin everywhere.
+_GRAIN = 2.0
 
 
 class Scale:
@@ -27,11 +30,11 @@ class Scale:
         self.iterations = setup.schedule[index][1]
         self.last_iteration = setup.last_iteration(index)
         if objective is None:
-            self._content_rgb = self._resize(setup.content.rgb)
-            sizes = setup.style_sizes(index)
+            self._content = self._resized(setup.content)
+            styles = map(self._resized, setup.styles, setup.style_sizes(index))
+            styles, masks = zip(*[(setup.preprocess(style.rgb), style.alpha) for style in styles])
             objective = Objective(
-                setup.net, self._with_margin(setup.preprocess(self._content_rgb)),
-                [setup.preprocess(self._resize(style.rgb, size)) for style, size in zip(setup.styles, sizes)],
+                setup.net, self._with_margin(setup.preprocess(self._content.rgb)), styles, style_masks=masks,
                 **setup.objective_settings,
             )  # fmt: skip
         self.objective = objective
@@ -39,16 +42,16 @@ class Scale:
     def start(self) -> np.ndarray:
         """The initial picture, (1, 3, H, W) on the host."""
         setup = self.setup
-        if setup.start is not None:
-            return self._with_margin(setup.preprocess(self._resize(setup.start.rgb)))[None]
-        if setup.value("init") == "image":
-            return self._with_margin(setup.preprocess(self._content_rgb))[None]
         size = images.padded_size(self.size, setup.margin)
-        noise = np.random.default_rng(setup.seed).standard_normal((3, *size), dtype=np.float32)
+        noise = np.random.default_rng(setup.seed).standard_normal((1, 3, *size), dtype=np.float32)
+        if setup.start is not None or setup.value("init") == "image":
+            picture = self._content if setup.start is None else self._resized(setup.start)
+            start = self._with_margin(setup.preprocess(picture.rgb))[None]
+            return start if setup.options.compat else start + noise * np.float32(_GRAIN)
         # The noise lies about ImageNet's mean colour, whatever the network's mean.
         convention = setup.net.convention
         middle = np.float32(imagenet_mean(convention.channels)) - np.float32(convention.mean)
-        return noise[None] * np.float32(_NOISE) + middle[:, None, None]
+        return noise * np.float32(_NOISE) + middle[:, None, None]
 
     def enlarged(self, x: np.ndarray) -> np.ndarray:
         """A host array (1, 3, H, W) of another scale, resized to the scale's size and with a new margin.
@@ -67,14 +70,12 @@ class Scale:
         # A network of one channel does not determine colours; its gradient, along the luminance, would tint bright
         # places green and dark places purple.
         if setup.options.original_colors or setup.net.convention.luminance:
-            rgb = images.original_colors(self._content_rgb, rgb)
-        alpha = setup.content.alpha
-        if alpha is not None:
-            alpha = self._resize(alpha[..., None])[..., 0]
-        return images.Picture(rgb, alpha, setup.content.icc)
+            rgb = images.original_colors(self._content.rgb, rgb)
+        content = self._content
+        return images.Picture(rgb, content.alpha, content.icc, metadata=content.metadata)
 
-    def _resize(self, rgb, size=None):
-        return images.resize(rgb, size or self.size, compat=self.setup.options.compat)
+    def _resized(self, picture, size=None):
+        return images.resized(picture, size or self.size, self.setup.options.compat)
 
     def _with_margin(self, x):
         """(C, H, W) with the margin, at first a mirror image of the border."""

@@ -30,6 +30,7 @@ class Setup:
     content, styles, start: the given `Picture`s. devices: the devices that share the tiles; None for a single one.
     picture_backend: the backend of the picture and the optimiser. sizes: (height, width) at each scale; padded_sizes:
     the same with the margin. schedule: (longest side, iterations) of each scale. pixel_range: the value of white.
+    reading_peak: the bytes that the process had while pictures were read, if that was its peak; else 0.
     resumed: True once the state is a checkpoint's.
     """
 
@@ -38,6 +39,8 @@ class Setup:
         self.content = content
         self.styles = styles
         self.start = start
+        given = [content, *styles, *([start] if start else [])]
+        self._picture_remarks = dict.fromkeys(line for picture in given for line in picture.remarks)
         self.options = options
         self.picture_backend = net.ops if options.offload is None else backends.host(options.offload.folder)
         self.pixel_range = 256.0 if options.compat else 255.0
@@ -57,6 +60,7 @@ class Setup:
         ends = (self.preprocess(np.full((1, 1, 3), n, np.float32))[None] for n in (0, 255))
         self.optimizer_settings = self.optimizer.settings(options, tuple(ends))
         self.tile_size: int | str | None = options.tile_size
+        self.reading_peak = 0
         self.devices: list | None = None
         if devices and len(devices) > 1:
             self._assign_devices(list(devices))
@@ -72,7 +76,7 @@ class Setup:
     @property
     def remarks(self) -> list[str]:
         """One line for each decision that may surprise."""
-        remarks = [line for picture in (self.content, *self.styles) for line in picture.remarks]
+        remarks = list(self._picture_remarks)
         convention = self.net.convention
         chosen = self.chosen_layers
         options = self.options
@@ -163,8 +167,8 @@ class Setup:
         values["margin"] = self.margin or None
         values["scales"] = [longest for longest, _ in self.schedule]
         values["network"] = self.net.digest(self.layer_names)
-        values["content picture"] = checkpoint.digest(self.content.rgb)
-        values["style pictures"] = [checkpoint.digest(style.rgb) for style in self.styles]
+        values["content picture"] = _digest(self.content)
+        values["style pictures"] = list(map(_digest, self.styles))
         return values
 
     def check_tiles(self) -> None:
@@ -260,3 +264,8 @@ class Setup:
             return 0
         memory = self.optimizer.memory(self.schedule[-1][1], ops.history_itemsize, **self.optimizer_settings)
         return (_STATE_PICTURES + memory.state) * 12 * math.prod(self.padded_sizes[-1])  # three channels of float32
+
+
+def _digest(picture):
+    """The digest of a picture with its alpha, where something is transparent."""
+    return checkpoint.digest(picture.rgb, *([] if images.is_opaque(picture.alpha) else [picture.alpha]))
