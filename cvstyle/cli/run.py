@@ -62,11 +62,8 @@ class Request:
         files.style = inputs.pictures("--style", files.style)
         if self.options.init_image:
             self.options.init_image = inputs.picture("--init-image", self.options.init_image)
-        for option, path in (
-            ("--output", files.output), ("--log", self.reports.log), ("--checkpoint", self.options.checkpoint)
-        ):  # fmt: skip
-            if path == "-" or (option == "--output" and not path):
-                raise OptionError(f"{option} {shown(path)} names no file: {option} {inputs.EXAMPLES[option]}")
+        if not files.output:
+            raise OptionError(f"--output {shown(files.output)} names no file: --output {inputs.EXAMPLES['--output']}")
         named = [files.content, *files.style, self.options.init_image]
         if named.count(inputs.DEVICE) > 1:
             raise OptionError("standard input can be only one of the pictures; name files for the others")

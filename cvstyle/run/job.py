@@ -116,7 +116,7 @@ class Job:
             options = options.for_content(content.proportions)
             options.check(len(styles))
         styles = [read(style, f"style {number}", options.style_scale) for number, style in enumerate(styles, 1)]
-        return options, content, styles, options.init_image and read(options.init_image, "init_image")
+        return options, content, styles, read(options.init_image, "init_image") if options.init_image else None
 
     def _styles(self):
         """The styles as a list, from a list, one style, or a comma list of paths."""
