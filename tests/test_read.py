@@ -309,7 +309,7 @@ def box(brand, *others):
     (box(b"qt  "), "video"), (b"\xff\x0a\xfa\x7f", "JPEG XL"), (b"#?RADIANCE\n", "Radiance"),
     (b"\x76\x2f\x31\x01\2\0\0\0", "OpenEXR"), (b"PK\x03\x04\x14\0", "zip"), (b"8BPS\0\x02" + bytes(40), "PSB"),
     (b"8BPS\0\x01" + bytes(6) + b"\0\x03\0\0\0\x01\0\0\0\x01\0\x10\0\x03" + bytes(12), "16 bits per channel"),
-    (os.urandom(64).replace(b"\0", b"\1").join([b"\x99\x01", b"\x02"]), "no picture"),
+    (b"\x99\x01" + bytes(range(64, 128)) + b"\x02", "no picture"),
 ])  # fmt: skip
 def test_other_files_are_refused_by_their_names(tmp_path, capfd, data, words):
     path = tmp_path / "photo.jpg"
@@ -350,7 +350,7 @@ def test_large_metadata_are_no_damage(tmp_path, capfd):
     texts = b"".join(chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(2 << 20))) for _ in range(40))
     texts += chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + b"x" * (70 << 20))
     wrong = chunk(b"tEXt", b"a\0b")[:-1] + b"\0"
-    profile = chunk(b"iCCP", b"x\0\0" + zlib.compress(os.urandom(3 << 20)))
+    profile = chunk(b"iCCP", b"x\0\0" + zlib.compress(np.random.default_rng(0).bytes(3 << 20)))
     for depth, before in ((8, texts), (8, wrong), (8, profile), (16, profile), (16, texts)):
         values = RNG.integers(0, 1 << depth, (9, 13, 3))
         path.write_bytes(png(values, 2, depth, before))
