@@ -26,14 +26,7 @@ MOST = 400 << 20  # bytes of memory for any of these small files
 PIPED = ["rgb_8.png", "rgb_16.png", "ycc_jfif.jpg", "grey_16.tif", "lossless.webp"]
 KNOWN: dict[str, str] = {}
 """The symptom of today, by the name of the file."""
-_SYMPTOMS: dict[str, str] = {
-    "alpha that is not meant makes all or some transparent": """
-        alpha_all_zero.bmp alpha_all_zero_v4.bmp alpha_all_zero.ico no_alpha_bits.tga no_alpha_bits_junk.tga
-        no_alpha_bits_16.tga
-    """,
-    "codes of colours (nclx) are taken for sRGB": "coded_p3.avif coded_pq.avif",
-    "libpng prints": "filter_5_16.png too_many_rows_16.png",
-}
+_SYMPTOMS: dict[str, str] = {}
 for _symptom, _names in _SYMPTOMS.items():
     KNOWN.update(dict.fromkeys(_names.split(), _symptom))
 

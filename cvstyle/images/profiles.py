@@ -99,20 +99,22 @@ def of_image(image, name: str = "the picture") -> bytes | None:
     """The colour profile of a Pillow image: the one it contains, or one made of what else it says; None: sRGB.
 
     In PNG, a cICP chunk precedes a profile, and a profile an sRGB chunk and gAMA with cHRM, as its specification (third
-    edition) has it; in EXIF, Adobe RGB is marked by R03 (DCF 2.0). name: in messages. Raises ImageError for a PNG in
-    the code of HDR or of video.
+    edition) has it; in EXIF, Adobe RGB is marked by R03 (DCF 2.0). info["nclx"] is read too: two codes of HEIF's
+    colour box. name: in messages. Raises ImageError for codes of HDR or of video.
     """
     info = image.info
     coded = _cicp(image) if image.format == "PNG" else None
     if coded is not None:
         primaries, transfer, matrix, full = coded
-        if transfer in _HDR or matrix or not full:
-            code = " ".join(map(str, coded))
-            raise ImageError(f"{name}: its colours are coded as HDR or video (cICP {code}); save it in sRGB")
-        if primaries in _CICP_PRIMARIES and transfer in _CICP_GAMMAS:
-            return _stated(SRGB_WHITE, _CICP_PRIMARIES[primaries], _CICP_GAMMAS[transfer])
+        if matrix or not full:
+            raise ImageError(f"{name}: its colours are coded as HDR or video ({primaries} {transfer}); save it in sRGB")
+        profile = _by_codes(primaries, transfer, name)
+        if profile:
+            return profile
     if info.get("icc_profile"):
         return info["icc_profile"]
+    if "nclx" in info:
+        return _by_codes(*info["nclx"], name)
     if image.format == "PNG" and "srgb" not in info and ("gamma" in info or "chromaticity" in info):
         return _by_png(info)
     if image.format in ("JPEG", "MPO"):
@@ -120,6 +122,15 @@ def of_image(image, name: str = "the picture") -> bytes | None:
         if parts:  # some are missing, so that Pillow gives none; `to_srgb` says so
             return b"".join(data[len(_ICC_SEGMENT) + 2 :] for data in parts)
     return from_chromaticities(*_ADOBE_RGB) if image.format in _CAMERA_FORMATS and _is_adobe_rgb(image) else None
+
+
+def _by_codes(primaries, transfer, name):
+    """The profile of two codes of ITU-T H.273, or None. Raises ImageError for those of HDR."""
+    if transfer in _HDR:
+        raise ImageError(f"{name}: its colours are coded as HDR or video ({primaries} {transfer}); save it in sRGB")
+    if primaries in _CICP_PRIMARIES and transfer in _CICP_GAMMAS:
+        return _stated(SRGB_WHITE, _CICP_PRIMARIES[primaries], _CICP_GAMMAS[transfer])
+    return None
 
 
 def _by_png(info):

@@ -34,6 +34,9 @@ def source_of(file, name: str) -> Source:
     if head.startswith(b"\xff\xd8"):
         _check_jpeg(file, name)
     image = _opened(file, name, head)
+    codes = head.find(b"colrnclx")
+    if image.format in ("AVIF", "HEIF") and codes >= 0:
+        image.info["nclx"] = struct.unpack(">HH", head[codes + 8 : codes + 12])  # primaries and transfer function
     if image.format in ("JPEG", "MPO"):
         return _jpeg(image, name)
     if image.format == "WEBP" and getattr(image, "n_frames", 1) == 1:
@@ -45,6 +48,12 @@ def source_of(file, name: str) -> Source:
     source = of_image(image, name)
     if image.format == "GIF":
         _uncover(image, source)
+    if image.format == "TGA" and source.alpha and not head[17] & 15:  # no bits of opacity, says the descriptor
+        source.alpha = None
+        whole = source.strips
+        source.strips = lambda *size: _without_alpha(*whole(*size))
+    if image.format in ("BMP", "DIB", "ICO", "CUR") and source.alpha:
+        _fill_unused_alpha(image, name, source)
     source.remarks += _animation(image, name)
     return source
 
@@ -234,6 +243,21 @@ def _animation(image, name):
         return [f"{name}: the first of several frames is used, and a later one is damaged"]
     which = {"DCX": f"the first of {count} pages", "HEIF": f"the main one of {count} pictures"}
     return [f"{name}: {which.get(image.format, f'the first of {count} frames')} is used"] if count > 1 else []
+
+
+def _fill_unused_alpha(image, name, source):
+    """Make a bitmap opaque whose alpha is 0 everywhere, as viewers do; its writer left the channel empty."""
+    whole = source.strips
+
+    def strips(*size):
+        extent, parts = whole(*size)
+        if image.getextrema()[-1] != (0, 0):
+            return extent, parts
+        if image.format in ("ICO", "CUR"):
+            raise ImageError(f"{name}: the icon is transparent everywhere; save it as PNG in a picture program")
+        return extent, (part | np.uint8([0, 0, 0, 255]) for part in parts)
+
+    source.strips = strips
 
 
 def _uncover(image, source):

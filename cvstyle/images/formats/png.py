@@ -110,21 +110,32 @@ class _Chunks:
             self._file.seek(offset)
             yield self._file.read(length)
 
-    def check_length(self):
-        """Raises ValueError where samples are missing, which decoders would fill with grey or black."""
-        stream = zlib.decompressobj()
-        found = 0
-        for data in self.samples:
-            while data and not stream.eof:
-                found += len(stream.decompress(data, 1 << 20))
-                data = stream.unconsumed_tail
-        found += len(stream.flush())
+    def check_length(self, exactly=False):
+        """Raises ValueError where samples are missing, which decoders would fill with grey or black.
+
+        exactly: also for further samples, and for unknown filters of rows, of which libpng writes to the terminal.
+        """
         width, height, depth, kind = self.header
         bits = depth * _CHANNELS[kind]
         passes = _ADAM7 if self._interlaced else ((0, 0, 1, 1),)
         sizes = [(-((top - height) // down), -((left - width) // right)) for top, left, down, right in passes]
-        if found < sum(rows * (1 - (-columns * bits // 8)) for rows, columns in sizes if rows > 0 and columns > 0):
-            raise ValueError(f"{found} bytes of samples")
+        needed = sum(rows * (1 - (-columns * bits // 8)) for rows, columns in sizes if rows > 0 and columns > 0)
+        row = needed if self._interlaced else needed // height
+        found = 0
+        for part in self._inflated_samples():
+            if exactly and max(part[-found % row :: row], default=0) > 4:
+                raise ValueError("a row has an unknown filter")
+            found += len(part)
+        if found < needed or (exactly and found > needed):
+            raise ValueError(f"{found} bytes of samples instead of {needed}")
+
+    def _inflated_samples(self):
+        stream = zlib.decompressobj()
+        for data in self.samples:
+            while data and not stream.eof:
+                yield stream.decompress(data, 1 << 20)
+                data = stream.unconsumed_tail
+        yield stream.flush()
 
     def _read(self, file):
         """Read a chunk and keep it where it is of use. False at the end."""
@@ -215,7 +226,7 @@ def _by_opencv(chunks, height, width, kind):
     has_alpha = channels in (2, 4)
 
     def strips(*_):
-        chunks.check_length()
+        chunks.check_length(exactly=True)
         pixels = pillow.decoded_by_opencv(chunks.file(_CRITICAL).getbuffer())
         rgb = pillow.cut_rgb(pixels)
         return (height, width), (strip[..., 2:] for strip in rgb) if channels == 2 else rgb

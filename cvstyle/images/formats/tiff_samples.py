@@ -66,7 +66,7 @@ class Samples:
         """Raises ImageError for numbers and compressions that are not decoded."""
         page = self._page
         type_ = {"u": "uint", "i": "int", "f": "float"}.get(self.kind, "complex or mixed numbers of ") + str(self.bits)
-        known = self.bits in {"f": (16, 32, 64), "i": (8, 16, 32, 64)}.get(self.kind, (*range(1, 17), 32, 64))
+        known = self.bits in {"f": (16, 32, 64), "i": (8, 16, 32, 64)}.get(self.kind, (*range(1, 17), 32))
         if not self.kind or not known:
             kind = getattr(page.photometric, "name", page.photometric)
             raise ImageError(f"{name}: a TIFF of {kind} in {type_} cannot be read; save it as 16-bit TIFF")
