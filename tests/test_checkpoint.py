@@ -28,6 +28,7 @@ from cvstyle.errors import CheckpointError, OptionError
 from cvstyle.fields import LAYERS as LAYERS_KIND
 from cvstyle.fields import NETWORK, option
 from cvstyle.optimize import Stop, adam
+from cvstyle.run import scale
 from cvstyle.run.loop import Loop
 from cvstyle.run.scale import Scale
 
@@ -173,7 +174,7 @@ def test_a_checkpoint_from_before_there_was_an_option(files, tmp_path):
 
 
 @pytest.mark.parametrize("name", make_checkpoints.CASES)
-def test_a_checkpoint_of_the_version_before(tmp_path, name):
+def test_a_checkpoint_of_the_version_before(tmp_path, name, monkeypatch):
     """Goes on as the run would have that was not interrupted; another machine may round otherwise."""
     content, style = make_checkpoints.pictures(tmp_path)
     options = make_checkpoints.COMMON | make_checkpoints.CASES[name][0]
@@ -185,6 +186,7 @@ def test_a_checkpoint_of_the_version_before(tmp_path, name):
     done = []
     options["model"] = "wavelet"
     resumed = stylize(content, [style], checkpoint=str(path), resume=True, callback=done.append, **options)
+    monkeypatch.setattr(scale, "_GRAIN", 0)  # it began without noise
     whole = stylize(content, [style], **options)
     assert 0 < len(done) < whole.iterations == resumed.iterations
     assert resumed.losses == pytest.approx(whole.losses, rel=1e-3)
@@ -472,8 +474,9 @@ def test_an_interrupt_between_two_scales_leaves_the_result_of_the_first(files, m
     monkeypatch.setattr(Scale, "__init__", interrupted)
     first = run(files, image_size=24, num_iterations=3, **settings)
     result = run(files, scales=[24, 48], scale_iterations=[3, 3], **settings)
-    assert (result.stopped, result.iterations, result.losses) == ("interrupted", 3, first.losses)
-    np.testing.assert_array_equal(result.picture.rgb, first.picture.rgb)
+    assert (result.stopped, result.iterations) == ("interrupted", 3)
+    assert result.losses == pytest.approx(first.losses, rel=2e-3)  # pictures were reduced to 48 pixels before
+    np.testing.assert_allclose(result.picture.rgb, first.picture.rgb, atol=1)
 
 
 def test_a_scale_that_fails_at_once_leaves_its_start(files, monkeypatch):

@@ -164,7 +164,7 @@ def bad_inputs(files):
     yield ["--optimizer", "sgd"], ["sgd", "lbfgs"]
     yield ["--backend", "opencvv"], ["opencvv", "did you mean opencv"]
     yield ["--pooling", "min"], ["min"]
-    yield ["--image-size", "0"], ["--image-size"]
+    yield ["--image-size", "-1"], ["--image-size"]
     yield ["--image-size", "abc"], ["abc"]
     yield ["--image-size", "2", "--pooling", "avg", "--margin", "0"], ["content picture of 2×2", "pool2", "too small"]
     yield ["--num-iterations", "-3"], ["--num-iterations"]

@@ -65,13 +65,13 @@ def test_what_is_unambiguous_is_accepted(name, given, kept):
 
 
 @pytest.mark.parametrize("name, given, message", [
-    ("image_size", 512.5, "image_size is 512.5; a whole number is needed"),
-    ("image_size", True, "image_size is True; a whole number is needed"),
-    ("image_size", None, "image_size is None; a whole number is needed"),
-    ("image_size", "large", "image_size is 'large'; a whole number is needed"),
-    ("image_size", np.inf, "image_size is inf; a whole number is needed"),
-    ("image_size", [512], "image_size is [512]; a whole number is needed"),
-    ("image_size", 0, "image_size is 0; a number above zero is needed"),
+    ("image_size", 512.5, "image_size is 512.5; a number of pixels, or original, is needed"),
+    ("image_size", True, "image_size is True; a number of pixels, or original, is needed"),
+    ("image_size", None, "image_size is None; a number of pixels, or original, is needed"),
+    ("image_size", "large", "image_size is 'large'; a number of pixels, or original, is needed"),
+    ("image_size", np.inf, "image_size is inf; a number of pixels, or original, is needed"),
+    ("image_size", [512], "image_size is [512]; a number of pixels, or original, is needed"),
+    ("image_size", -1, "image_size is -1; a number of pixels, or original, is needed"),
     ("style_scale", float("nan"), "style_scale is nan; a number above zero is needed"),
     ("learning_rate", 0, "learning_rate is 0.0; a number above zero is needed"),
     ("num_iterations", -3, "num_iterations is -3; a number above zero is needed"),

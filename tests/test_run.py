@@ -73,10 +73,11 @@ def threads_of_scipy():
 def test_a_picture_may_come_as_anything(files, tmp_path):
     pixels = {name: np.asarray(Image.open(files[name])) for name in ("content", "styles")}
     wanted = run(files, num_iterations=3)
-    forms = [lambda a: a, lambda a: a.astype(np.float64), Image.fromarray, images.as_picture, lambda a: a[..., ::1]]
-    for form in forms:
+    for form in (lambda a: a, lambda a: a.astype(np.float64), Image.fromarray, lambda a: a[..., ::1]):
         found = run(files | {name: form(array) for name, array in pixels.items()}, num_iterations=3)
         assert same([found], [wanted]) == [True]
+    found = run(files | {name: images.as_picture(array) for name, array in pixels.items()}, num_iterations=3)
+    np.testing.assert_allclose(found.picture.rgb, wanted.picture.rgb, atol=0.1)  # reduced at each scale, by OpenCV
     for styles in ([pixels["styles"]], (files["styles"],), pixels["styles"], Image.open(files["styles"])):
         assert same([run(files | {"styles": styles}, num_iterations=3)], [wanted]) == [True]
     two = run(files | {"styles": f"{files['styles']},{files['content']}"}, num_iterations=2)
@@ -133,7 +134,7 @@ ARRAY = np.full((20, 30, 3), 99, np.uint8)
     ({"init": None, "init_image": preprocess(ARRAY)}, ImageError, r"init_image: .*\(3, H, W\) is for Objective"),
     ({"init": None, "init_image": [1]}, ImageError, "init_image: list is no picture"),
     ({"init_image": ARRAY}, OptionError, "init random starts from noise and init_image from a picture"),
-    ({"image_size": 48.5}, OptionError, "image_size is 48.5; a whole number is needed"),
+    ({"image_size": 48.5}, OptionError, "image_size is 48.5; a number of pixels, or original"),
     ({"style_layers": [["relu1_1", "much"]]}, OptionError, "style_layers is .* layers such as"),
     ({"style_layers": "relu1_1,relu9"}, OptionError, "no layer 'relu9'; did you mean"),
 ], ids=str)  # fmt: skip
@@ -268,7 +269,8 @@ def test_a_run_that_is_stopped_at_once_is_its_start(files):
     run.stop("no time")
     result = run.result()
     wanted = images.resize(images.read(files["content"]).rgb, result.picture.size)
-    np.testing.assert_allclose(result.picture.rgb, wanted, atol=1e-3)
+    noise = result.picture.rgb - wanted
+    assert abs(noise.mean()) < 0.1 and noise.std() == pytest.approx(2, rel=0.05)
     assert (result.iterations, result.stopped, result.losses) == (0, "no time", {}) and np.isnan(result.loss)
 
 

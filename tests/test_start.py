@@ -116,11 +116,11 @@ def share_of_lines(rgb):
 
 def test_a_white_page_gets_strokes_instead_of_ruled_lines(monkeypatch):
     demo = runs.Path(__file__).parent.parent / "models/demo/style.jpg"
-    page = np.full((96, 128, 3), 255, np.uint8)
+    page = np.full((72, 96, 3), 255, np.uint8)
 
     def lines():
         result = stylize(
-            page, demo, model="wavelet", image_size=128, num_iterations=40, seed=1, backend="numpy", margin=0
+            page, demo, model="wavelet", image_size=96, num_iterations=25, seed=1, margin=0
         )
         return share_of_lines(result.picture.rgb)
 

@@ -9,8 +9,9 @@ import numpy as np
 from ..errors import ImageError
 from ..fields import as_path
 from .formats import pillow
-from .picture import Picture, from_samples
+from .picture import Picture
 from .read import Fit, decoding, picture_of, read
+from .source import Source, cut
 
 
 def as_picture(thing, role: str = "picture", fit: Fit | None = None) -> Picture:
@@ -20,7 +21,7 @@ def as_picture(thing, role: str = "picture", fit: Fit | None = None) -> Picture:
         NumPy array in RGB order, (H, W, 3), (H, W, 4) with alpha, (H, W, 1) or (H, W). The range, also of alpha, is the
         type's for uint8 and uint16, and 0..255 for floats.
     role: the name of the picture in error messages.
-    fit: the size needed of a file, which may be reduced on reading (see `read`).
+    fit: the size needed; all but a Picture is reduced to it (see `read`).
 
     Raises ImageError for other types, for arrays that are empty or contain NaN or infinity, and for arrays of floats
     with a maximum of at most 1, which probably have the range 0..1.
@@ -30,7 +31,7 @@ def as_picture(thing, role: str = "picture", fit: Fit | None = None) -> Picture:
     if isinstance(thing, (str, os.PathLike)):
         return read(as_path(thing), fit)
     if isinstance(thing, np.ndarray):
-        return _from_array(thing, role)
+        return _from_array(thing, role, fit)
 
     from PIL import Image
 
@@ -47,7 +48,7 @@ def _from_pillow(image, role, fit):
         return picture_of(pillow.of_image(image, role), role, fit)
 
 
-def _from_array(array, role):
+def _from_array(array, role, fit):
     shape = array.shape
     kind = array.dtype.kind
     if array.ndim not in (2, 3) or shape[2:] not in ((), (1,), (3,), (4,)):
@@ -57,7 +58,7 @@ def _from_array(array, role):
     if not array.size:
         raise ImageError(f"{role}: the array is empty; its shape is {shape}")
     if kind == "u" and array.itemsize <= 2:
-        return from_samples(array)
+        return _from_samples(array, np.iinfo(array.dtype).max, role, fit)
     if kind != "f":
         raise ImageError(f"{role}: an array of {array.dtype} is no picture; give uint8, uint16, or floats of 0..255")
     with np.errstate(over="ignore"):  # overflow gives infinity, which is rejected below
@@ -71,4 +72,14 @@ def _from_array(array, role):
                 "0..1 by 255, or give them as uint8"
             )
     samples[..., 3:].clip(0, 255, out=samples[..., 3:])
-    return from_samples(samples, max_value=255)
+    return _from_samples(samples, 255, role, fit)
+
+
+def _from_samples(samples, white, role, fit):
+    samples = np.atleast_3d(samples)
+    height, width, channels = samples.shape
+    source = Source(
+        (height, width), "L" if channels == 1 else "RGB", lambda *_: ((height, width), cut(samples)),
+        lambda *_: (0, 0), "straight" if channels == 4 else None, white=float(white), opaque=float(white),
+    )  # fmt: skip
+    return picture_of(source, role, fit)

@@ -59,26 +59,6 @@ class Picture:
         return png(self)
 
 
-def from_samples(samples: np.ndarray, icc: bytes | None = None, max_value: float | None = None) -> Picture:
-    """A Picture of samples (H, W[, 1 to 4]): grey, grey and alpha, RGB, RGB and alpha. No memory is shared.
-
-    max_value: the value of white and of full opacity; None: the maximum of an integer type, 1 for floats.
-    Raises ValueError for NaN and infinity.
-    """
-    if max_value is None:
-        max_value = np.iinfo(samples.dtype).max if samples.dtype.kind in "iu" else 1
-    samples = np.atleast_3d(samples).astype(np.float32, copy=False)
-    has_alpha = samples.shape[2] in (2, 4)
-    colour = samples[..., :3]
-    alpha = samples[..., -1] / np.float32(max_value) if has_alpha else None
-    if samples.shape[2] < 3:
-        colour = np.repeat(samples[..., :1], 3, axis=2)
-    rgb = np.ascontiguousarray(colour * np.float32(255 / max_value))
-    if not np.isfinite(rgb).all():
-        raise ValueError("it has values that are NaN or infinite")
-    return Picture(rgb, alpha, icc)
-
-
 def strips(picture: Picture, bits: int = 8) -> Iterator[np.ndarray]:
     """Samples (rows, W, 3 or, with alpha, 4), uint8 or uint16, in the picture's profile, from top to bottom."""
     highest = np.float32((1 << bits) - 1)

@@ -68,14 +68,14 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels
 
 
-def rows_of(width: int, channels: int) -> int:
-    """The rows of a strip."""
-    return max(1, STRIP // max(1, width * channels))
+def rows_of(width: int) -> int:
+    """The rows of a strip, whatever its channels, so that the same sums are made of the same picture in any format."""
+    return max(1, STRIP // max(1, 4 * width))
 
 
 def cut(pixels: np.ndarray) -> Iterator[np.ndarray]:
     """The strips of decoded pixels (H, W[, C])."""
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]
-    rows = rows_of(*pixels.shape[1:])
+    rows = rows_of(pixels.shape[1])
     for top in range(0, len(pixels), rows):
         yield pixels[top : top + rows]

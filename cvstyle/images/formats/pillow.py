@@ -134,7 +134,7 @@ def _register_heif(name, kind):
 
 def _strips(image, mode) -> Iterator[np.ndarray]:
     width, height = image.size
-    rows = rows_of(width, 4)
+    rows = rows_of(width)
     for top in range(0, height, rows):
         part = image.crop((0, top, width, min(height, top + rows)))
         pixels = np.asarray(part if part.mode == mode else part.convert(mode))
@@ -157,7 +157,7 @@ def _sixteen_bits(image, name):
 
     def strips(*_):
         image.load()
-        rows = rows_of(width, 2)
+        rows = rows_of(width)
         parts = (image.crop((0, top, width, min(height, top + rows))) for top in range(0, height, rows))
         arrays = (np.asarray(part) if part.mode == "I" else np.frombuffer(part.tobytes(), kind) for part in parts)
         grey = (array.astype(np.uint16).reshape(-1, width, 1) for array in arrays)

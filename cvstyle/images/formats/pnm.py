@@ -32,7 +32,7 @@ def source_of(file, name: str) -> Source:
     row = width * channels * kind.itemsize
 
     def strips(*_):
-        rows = rows_of(width, channels)
+        rows = rows_of(width)
         return (height, width), (part(top, min(height, top + rows)) for top in range(0, height, rows))
 
     def part(top, bottom):

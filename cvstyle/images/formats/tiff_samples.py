@@ -105,7 +105,7 @@ class Samples:
                     yield parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
 
     def _cut(self, pixels):
-        rows = rows_of(*pixels.shape[1:])
+        rows = rows_of(pixels.shape[1])
         return (pixels[top : top + rows] for top in range(0, len(pixels), rows))
 
     def _tiles(self, band, rows):
