@@ -117,16 +117,14 @@ def share_of_lines(rgb):
 def test_a_white_page_gets_strokes_instead_of_ruled_lines(monkeypatch):
     demo = runs.Path(__file__).parent.parent / "models/demo/style.jpg"
     page = np.full((72, 96, 3), 255, np.uint8)
+    settings = {"model": "wavelet", "image_size": 96, "num_iterations": 60, "optimizer": "adam", "seed": 1, "margin": 0}
 
     def lines():
-        result = stylize(
-            page, demo, model="wavelet", image_size=96, num_iterations=25, seed=1, margin=0
-        )
-        return share_of_lines(result.picture.rgb)
+        return share_of_lines(stylize(page, demo, **settings).picture.rgb)
 
     with_noise = lines()
     monkeypatch.setattr(scale, "_GRAIN", 0)
-    assert with_noise < 0.8 * lines()
+    assert with_noise < 0.6 * lines()
 
 
 def test_a_photograph_whose_size_cannot_be_read_is_named(files, tmp_path):
