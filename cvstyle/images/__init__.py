@@ -10,7 +10,7 @@ from .alpha import composited, filled, is_opaque, resized
 from .colour import deprocess, original_colors, preprocess
 from .metadata import Metadata
 from .picture import Picture, png
-from .read import read, read_size, reading_memory
+from .read import read, reading_memory
 from .resize import padded_size, resize, target_size
 from .write import EXTENSIONS, RESORTS, check_fits, check_writable, keeps_alpha, read_metadata, write
 
@@ -33,7 +33,6 @@ __all__ = [
     "preprocess",
     "read",
     "read_metadata",
-    "read_size",
     "reading_memory",
     "resize",
     "resized",

@@ -40,12 +40,6 @@ def read(path: str | os.PathLike, fit: Fit | None = None) -> Picture:
         return picture_of(source_of(file, name), name, fit)
 
 
-def read_size(path: str | os.PathLike) -> tuple[int, int]:
-    """(height, width) of a file's picture, upright, from its header alone. Raises ImageError."""
-    with _reading(os.fspath(path)) as file:
-        return source_of(file, os.fspath(path)).upright
-
-
 def reading_memory(path: str | os.PathLike, fit: Fit | None = None) -> int:
     """Peak bytes of `read`, without its result, from the file's header alone. Raises ImageError."""
     with _reading(os.fspath(path)) as file:
