@@ -345,6 +345,27 @@ def test_adobe_rgb_of_cameras_without_a_profile(tmp_path):
     assert np.abs(picture.rgb.clip(0, 255) - expected).max() < 3
 
 
+@pytest.mark.parametrize("method", [1, 2, 3])
+def test_the_profile_of_jpeg_2000(tmp_path, method):
+    """A box "colr" by ISO 15444-1, I.5.3.3, in place of Pillow's (15 bytes, method 1: sRGB)."""
+    icc = REAL["Adobe RGB"]
+    samples = random_pixels(32, 32)
+    with io.BytesIO() as file:
+        Image.fromarray(samples).save(file, "JPEG2000", irreversible=False)
+        data = file.getvalue()
+    at = data.index(b"jp2h") - 4
+    colour = data.index(b"colr") - 4
+    if method > 1:
+        box = struct.pack(">I", 11 + len(icc)) + b"colr" + bytes([method, 0, 0]) + icc
+        size = int.from_bytes(data[at : at + 4], "big") - 15 + len(box)
+        data = data[:at] + struct.pack(">I", size) + data[at + 4 : colour] + box + data[colour + 15 :]
+    (tmp_path / "a.jp2").write_bytes(data)
+    picture = images.read(tmp_path / "a.jp2")
+    assert picture.icc == (icc if method > 1 else None)
+    expected = profiles.to_srgb(samples.astype(np.float32), "RGB", picture.icc)[0]
+    assert np.abs(picture.rgb - expected).max() < 0.05
+
+
 def test_a_run_does_not_depend_on_how_colours_are_encoded(tmp_path):
     """The same painting and photograph, tagged sRGB, Adobe RGB and ProPhoto, in 16 bits, so that they are the same."""
     rng = np.random.default_rng(5)

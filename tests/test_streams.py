@@ -51,6 +51,12 @@ def is_saved():
     return images.read("out.png").rgb.shape == (27, 32, 3)
 
 
+def test_a_picture_for_a_closed_standard_output_is_refused_before_the_run(box):
+    done = shell(f"CVSTYLE run --content c.png --style s.png {SHORT} -o - >&-")
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("cvstyle: -: it cannot be written: ")
+    assert "iteration" not in done.stderr
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("streams, status", [
     ("2>&-", 0), (">&-", 0), ("<&- >&- 2>&-", 0), ("2>/dev/full", 0), (">/dev/full", 1), (">/dev/full 2>/dev/full", 1),

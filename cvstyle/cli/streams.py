@@ -68,7 +68,8 @@ def usable_streams() -> Iterator[None]:
     """Context in which the standard streams exist and take every text.
 
     A closed one leads nowhere. Its descriptor is occupied, or the next file opened would get the number, and with it
-    what C libraries write. Characters that the encoding lacks, such as the × of a size, are replaced.
+    what C libraries write; that of standard output takes nothing, so that a picture is not lost in it. Characters that
+    the encoding lacks, such as the × of a size, are replaced.
     """
     with ExitStack() as stack:
         for number, name in enumerate(_STREAMS):
@@ -76,7 +77,7 @@ def usable_streams() -> Iterator[None]:
                 os.fstat(number)
             except OSError:
                 with suppress(OSError):
-                    os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+                    os.set_inheritable(os.open(os.devnull, os.O_RDONLY if name == "stdout" else os.O_RDWR), True)
             stream = getattr(sys, name)
             if name != "stdin" and (stream is None or getattr(stream, "closed", False)):
                 nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))

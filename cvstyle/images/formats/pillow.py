@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 
@@ -35,7 +36,9 @@ def source_of(file, name: str) -> Source:
         _check_jpeg(file, name)
     image = _opened(file, name, head)
     codes = head.find(b"colrnclx")
-    if image.format in ("AVIF", "HEIF") and codes >= 0:
+    if image.format == "JPEG2000" and "icc_profile" not in image.info:
+        image.info["icc_profile"] = _profile_in(head, file)
+    if image.format in ("AVIF", "HEIF") and 0 <= codes <= len(head) - 12:
         image.info["nclx"] = struct.unpack(">HH", head[codes + 8 : codes + 12])  # primaries and transfer function
     if image.format in ("JPEG", "MPO"):
         return _jpeg(image, name)
@@ -340,6 +343,17 @@ def _precision(head):
     """Bits of the first component of a JPEG 2000 file, by its SIZ marker (ISO 15444-1, A.5.1)."""
     at = head.find(b"\xff\x4f\xff\x51")
     return (head[at + 42] & 0x7F) + 1 if at >= 0 and len(head) > at + 42 else 0
+
+
+def _profile_in(head, file):
+    """The colour profile of a JPEG 2000 file, which Pillow passes over, or None (ISO 15444-1, I.5.3.3)."""
+    found = re.search(b"(?s)(....)colr(.)..", head)
+    if not found or found[2] not in b"\2\3":
+        return None
+    file.seek(found.end())
+    profile = file.read(max(0, int.from_bytes(found[1], "big") - 11))
+    file.seek(0)
+    return profile
 
 
 def _photoshop(image, name, file):
