@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from .. import machine
+from .. import process
 from ..errors import ImageError
 from . import kinds, profiles
 from .formats import source_of
@@ -150,7 +150,8 @@ def _check_memory(name, source, size):
         raise ImageError(
             f"{name}: the picture has {pixels / 1e6:.0f} megapixels and {_MOST_PIXELS / 1e6:.0f} can be read; reduce it"
         )
-    free = machine.available()
+    usable = process.usable()
+    free = None if usable is None else usable - process.resident()
     needed = _memory(source, size) + 16 * size[0] * size[1]
     if free is not None and needed > free:
         raise ImageError(
