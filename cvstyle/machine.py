@@ -11,6 +11,17 @@ def available() -> int | None:
     return min((n for n in (_meminfo(), _control_group()) if n is not None), default=None)
 
 
+def address_space() -> int | None:
+    """Bytes that are free in a limited address space (ulimit -v); None without a limit, or if unknown."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    used = field_bytes("/proc/self/status", "VmSize")
+    return None if limit == resource.RLIM_INFINITY or not used else max(0, limit - used)
+
+
 def field_bytes(path: str, key: str) -> int | None:
     """The bytes that a file like /proc/meminfo states for a key; None where it states none."""
     with suppress(OSError):

@@ -33,19 +33,8 @@ def trim() -> None:
 
 def usable() -> int | None:
     """Maximum bytes that this process can have in memory; None if unknown."""
-    free = [n for n in (machine.available(), _address_space()) if n is not None]
+    free = [n for n in (machine.available(), machine.address_space()) if n is not None]
     return min(free) + resident() if free else None
-
-
-def _address_space():
-    """Free bytes of a limited address space (ulimit -v); None without a limit, or if unknown."""
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return None
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    used = _status("VmSize")
-    return None if limit == resource.RLIM_INFINITY or not used else max(0, limit - used)
 
 
 def _status(key):

@@ -414,9 +414,10 @@ def test_bombs_are_refused_before_they_are_decoded(tmp_path):
     assert "its colour profile is damaged" in images.read(path).remarks[0]
 
 
-def test_a_picture_that_does_not_fit_in_memory_says_so(tmp_path, monkeypatch):
+@pytest.mark.parametrize("free", ["available", "address_space"])
+def test_a_picture_that_does_not_fit_in_memory_says_so(tmp_path, monkeypatch, free):
     Image.fromarray(RGB8).save(tmp_path / "a.bmp")
-    monkeypatch.setattr("cvstyle.machine.available", lambda: 1000)
+    monkeypatch.setattr(f"cvstyle.machine.{free}", lambda: 1000)
     assert "GB of memory" in refusal(tmp_path / "a.bmp")
 
 
