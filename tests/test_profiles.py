@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -345,25 +346,39 @@ def test_adobe_rgb_of_cameras_without_a_profile(tmp_path):
     assert np.abs(picture.rgb.clip(0, 255) - expected).max() < 3
 
 
+def _with_box(data, method, icc):
+    """JPEG 2000 with a profile, in a box "colr" (ISO 15444-1, I.5.3.3), in place of its own of 15 bytes."""
+    at, colour = (data.index(name) - 4 for name in (b"jp2h", b"colr"))
+    box = struct.pack(">I", 11 + len(icc)) + b"colr" + bytes([method, 0, 0]) + icc
+    size = int.from_bytes(data[at : at + 4], "big") - 15 + len(box)
+    return data[:at] + struct.pack(">I", size) + data[at + 4 : colour] + box + data[colour + 15 :]
+
+
 @pytest.mark.parametrize("method", [1, 2, 3])
 def test_the_profile_of_jpeg_2000(tmp_path, method):
-    """A box "colr" by ISO 15444-1, I.5.3.3, in place of Pillow's (15 bytes, method 1: sRGB)."""
+    """Pillow itself writes method 1, sRGB."""
     icc = REAL["Adobe RGB"]
     samples = random_pixels(32, 32)
     with io.BytesIO() as file:
         Image.fromarray(samples).save(file, "JPEG2000", irreversible=False)
         data = file.getvalue()
-    at = data.index(b"jp2h") - 4
-    colour = data.index(b"colr") - 4
     if method > 1:
-        box = struct.pack(">I", 11 + len(icc)) + b"colr" + bytes([method, 0, 0]) + icc
-        size = int.from_bytes(data[at : at + 4], "big") - 15 + len(box)
-        data = data[:at] + struct.pack(">I", size) + data[at + 4 : colour] + box + data[colour + 15 :]
+        data = _with_box(data, method, icc)
     (tmp_path / "a.jp2").write_bytes(data)
     picture = images.read(tmp_path / "a.jp2")
     assert picture.icc == (icc if method > 1 else None)
     expected = profiles.to_srgb(samples.astype(np.float32), "RGB", picture.icc)[0]
     assert np.abs(picture.rgb - expected).max() < 0.05
+
+
+def test_jpeg_2000_keeps_16_bits_behind_a_long_profile(tmp_path):
+    samples = random_pixels(32, 32, dtype=np.uint16)
+    lossless = [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000]
+    data = cv2.imencode(".jp2", samples[..., ::-1], lossless)[1].tobytes()
+    (tmp_path / "a.jp2").write_bytes(_with_box(data, 2, REAL["Adobe RGB"] + bytes(10000)))
+    picture = images.read(tmp_path / "a.jp2")
+    expected = profiles.to_srgb(samples / np.float32(257), "RGB", REAL["Adobe RGB"])[0]
+    assert picture.icc == REAL["Adobe RGB"] and np.abs(picture.rgb - expected).max() < 0.01
 
 
 def test_a_run_does_not_depend_on_how_colours_are_encoded(tmp_path):

@@ -23,6 +23,7 @@ _MODES = {
 _CONVERTED = {"1": "L", "P": "RGB", "PA": "RGBA", "RGBX": "RGB", "YCbCr": "RGB", "HSV": "RGB"}
 # Bytes per pixel beside Pillow's image, while it is decoded and afterwards: measured.
 _BUFFERS = {"AVIF": (6, 3), "HEIF": (5, 1), "JPEG2000": (16, 0)}
+_LONGEST_HEADER = 1 << 22  # bytes of a JPEG 2000 file in which its first marker is looked for
 _FRAMES = range(0xC0, 0xD0)  # markers of JPEG: start of frame, without the three that are other things
 _NO_FRAMES = (0xC4, 0xC8, 0xCC)
 _USUAL_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)  # baseline, extended, progressive, and the last two by arithmetic coding
@@ -44,7 +45,7 @@ def source_of(file, name: str) -> Source:
         return _jpeg(image, name)
     if image.format == "WEBP" and getattr(image, "n_frames", 1) == 1:
         return _by_opencv(image, name, file)
-    if image.format == "JPEG2000" and image.mode.startswith("RGB") and _precision(head) == 16:
+    if image.format == "JPEG2000" and image.mode.startswith("RGB") and _precision(file) == 16:
         return _by_opencv(image, name, file)
     if image.format == "PSD":
         return _photoshop(image, name, file)
@@ -339,8 +340,11 @@ def cut_rgb(pixels: np.ndarray) -> Iterator[np.ndarray]:
     return (strip[..., order] for strip in cut(pixels))
 
 
-def _precision(head):
-    """Bits of the first component of a JPEG 2000 file, by its SIZ marker (ISO 15444-1, A.5.1)."""
+def _precision(file):
+    """Bits of the first component of a JPEG 2000 file, by its SIZ marker (ISO 15444-1, A.5.1), behind its profile."""
+    file.seek(0)
+    head = file.read(_LONGEST_HEADER)
+    file.seek(0)
     at = head.find(b"\xff\x4f\xff\x51")
     return (head[at + 42] & 0x7F) + 1 if at >= 0 and len(head) > at + 42 else 0
 
