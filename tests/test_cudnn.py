@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 import fake_cudnn
@@ -16,7 +15,7 @@ from test_opencl import EXACT, close
 from cvstyle import backends, optimize, paths
 from cvstyle.backends import cuda, cudnn
 from cvstyle.backends.base import RELU
-from cvstyle.cli import _modern_spelling, run
+from cvstyle.cli import _parser, run
 from cvstyle.errors import DeviceError, OptionError
 
 
@@ -125,9 +124,7 @@ def test_the_references_backend_without_cudnn(fake, monkeypatch, capsys):
 
 
 def parsed(options):
-    parser = argparse.ArgumentParser()
-    run.add_arguments(parser)
-    return parser.parse_args(_modern_spelling(["--content", "c", "--style", "s", *options]))
+    return _parser(["run"]).parse_args(["run", "--content", "c", "--style", "s", *options])
 
 
 def test_a_failure_is_one_line(fake, monkeypatch):

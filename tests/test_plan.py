@@ -14,8 +14,8 @@ import pytest
 from pictures import write
 
 import cvstyle
-from cvstyle import Job, Options, optimize, plan, process, stylize
-from cvstyle.backends import memory, opencl
+from cvstyle import Job, Options, machine, optimize, plan, process, stylize
+from cvstyle.backends import opencl
 from cvstyle.cli import main
 from cvstyle.errors import OptionError
 from cvstyle.graph import Network
@@ -144,7 +144,7 @@ def test_automatic_tiles_and_the_summary_of_a_run(pictures, tmp_path, capsys, mo
     whole = capsys.readouterr().out
     assert re.search(r"tiles +none", whole)
     needed = int(re.search(r"memory +([\d,]+) MB", whole).group(1).replace(",", "")) * 1e6
-    monkeypatch.setattr(memory, "available", lambda: int(needed * 0.75) - process.resident())
+    monkeypatch.setattr(machine, "available", lambda: int(needed * 0.75) - process.resident())
     assert main(["plan", *arguments]) == 1
     assert "does not fit" in capsys.readouterr().out
     assert main(["plan", *arguments, "--tile-size", "auto"]) == 0
@@ -181,7 +181,7 @@ def planner_of(pictures, **settings):
 def test_a_margin_is_planned_for(tile_size, pictures, monkeypatch):
     """It costs what as many pixels more of the picture would, and is no part of the sizes that are told."""
     monkeypatch.setattr(probes, "PROBES", (64, 96))
-    monkeypatch.setattr(memory, "available", lambda: 10**10)
+    monkeypatch.setattr(machine, "available", lambda: 10**10)
     layers = {"content_layers": ["relu1"], "style_layers": ["relu2_1"], "style_scale": 0.01}
     maker = planner_of(pictures, image_size=600, margin=20, tile_size=tile_size, **layers)
     found, largest = maker.plan(), maker.largest()
