@@ -120,8 +120,9 @@ def _opened(file, name, head):
     try:
         return Image.open(file, formats=[known for known in Image.ID if known not in _NEVER])
     except UnidentifiedImageError:
-        if head.startswith(b"\xff\xd8"):
-            raise kinds.damaged(name, "no JPEG header that can be decoded") from None
+        kind = "JPEG" if head.startswith(b"\xff\xd8") else kind
+        if kind:
+            raise kinds.damaged(name, f"no {kind} header that can be decoded") from None
         raise kinds.unknown(name, head) from None
 
 
