@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-from contextlib import suppress
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from . import machine
+
+_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 
 
 def resident() -> int:
@@ -25,10 +29,22 @@ def reset_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def trim() -> None:
-    """Return freed memory to the system (glibc)."""
-    with suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
+@contextmanager
+def freed_at_once() -> Iterator[None]:
+    """Context for measurements of memory, in which freed arrays leave the process, also those freed before (glibc).
+
+    Otherwise glibc keeps what is smaller than the largest that was ever freed, up to 32 MB, for later arrays.
+    """
+    allocator = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+    if not hasattr(allocator, "mallopt") or not hasattr(allocator, "malloc_trim"):  # another C library
+        yield
+        return
+    allocator.mallopt(_MMAP_THRESHOLD, 1 << 20)
+    allocator.malloc_trim(0)
+    try:
+        yield
+    finally:
+        allocator.mallopt(_MMAP_THRESHOLD, 32 << 20)  # as after the largest that glibc keeps
 
 
 def usable() -> int | None:

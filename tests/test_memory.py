@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
+import platform
 import threading
 
 import numpy as np
 import pytest
 
-from cvstyle import cli, machine
+from cvstyle import cli, machine, process
 from cvstyle.backends import memory
 from cvstyle.backends.memory import HostPool
 from cvstyle.backends.reference import Backend
@@ -110,3 +111,14 @@ def test_a_container_limit_counts(monkeypatch):
     monkeypatch.setattr(machine, "_control_group", lambda: 50 * MB)
     with pytest.raises(MemoryError, match="50 MB are free"):
         HostPool().empty((60 * MB,), np.uint8)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc; elsewhere plans are measured as they are")
+def test_freed_arrays_leave_the_process_while_memory_is_measured():
+    large = np.ones(30 << 20, np.uint8)
+    del large  # from now on glibc keeps smaller ones
+    with process.freed_at_once():
+        array = np.ones(8 << 20, np.uint8)
+        held = process.resident()
+        del array
+        assert held - process.resident() > 7 << 20

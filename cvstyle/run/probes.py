@@ -31,19 +31,18 @@ def measure(setup, program, devices) -> Costs:
     with ExitStack() as stack:
         for ops in devices:
             stack.enter_context(ops.without_autotune())  # the shapes of probes do not recur
+        stack.enter_context(process.freed_at_once())
         return _costs(setup, program)
 
 
 def _costs(setup, program):
     target_peaks = []
     peaks = []
-    process.trim()  # else a probe may fit into memory that reading has left
     baseline = process.resident()
     on_host = any(ops.on_host for ops in program.devices)
     # The first probe packs filters once and for all; a line through two sizes gives the host memory.
     for side in (PROBES[0], *PROBES) if on_host else PROBES[1:]:
         gc.collect()
-        process.trim()
         for ops in program.devices:
             ops.trim()
         target_peak, peak, seconds = _probe(setup, side)
