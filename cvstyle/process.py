@@ -33,7 +33,8 @@ def reset_peak() -> None:
 def freed_at_once() -> Iterator[None]:
     """Context for measurements of memory, in which freed arrays leave the process, also those freed before (glibc).
 
-    Otherwise glibc keeps what is smaller than the largest that was ever freed, up to 32 MB, for later arrays.
+    Otherwise glibc keeps what is smaller than the largest that was ever freed, up to 32 MB, for later arrays. Even so,
+    arrays that find room between others in the heap stay there.
     """
     allocator = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
     if not hasattr(allocator, "mallopt") or not hasattr(allocator, "malloc_trim"):  # another C library
