@@ -6,6 +6,11 @@ from contextlib import suppress
 from pathlib import Path
 
 
+def free() -> int | None:
+    """Bytes that this process can still take: free in the system and within its address space; None if unknown."""
+    return min((n for n in (available(), address_space()) if n is not None), default=None)
+
+
 def available() -> int | None:
     """Bytes that are free in the system, or in the container of this process; None where that is unknown."""
     return min((n for n in (_meminfo(), _control_group()) if n is not None), default=None)

@@ -50,8 +50,8 @@ def freed_at_once() -> Iterator[None]:
 
 def usable() -> int | None:
     """Maximum bytes that this process can have in memory; None if unknown."""
-    free = [n for n in (machine.available(), machine.address_space()) if n is not None]
-    return min(free) + resident() if free else None
+    free = machine.free()
+    return None if free is None else free + resident()
 
 
 def _status(key):

@@ -12,10 +12,9 @@ from .metadata import Metadata
 from .picture import Picture, png
 from .read import read, reading_memory
 from .resize import padded_size, resize, target_size
-from .write import EXTENSIONS, RESORTS, check_fits, check_writable, keeps_alpha, read_metadata, write
+from .write import RESORTS, check_fits, check_writable, keeps_alpha, read_metadata, write
 
 __all__ = [
-    "EXTENSIONS",
     "RESORTS",
     "Metadata",
     "Picture",

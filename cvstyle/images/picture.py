@@ -17,7 +17,6 @@ from .metadata import Metadata, exif
 from .png import encode
 
 PROFILE = 34675  # TIFF tag of the colour profile
-_STRIP = 1 << 16  # pixels that are converted at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,10 +61,7 @@ class Picture:
 def strips(picture: Picture, bits: int = 8) -> Iterator[np.ndarray]:
     """Samples (rows, W, 3 or, with alpha, 4), uint8 or uint16, in the picture's profile, from top to bottom."""
     highest = np.float32((1 << bits) - 1)
-    height, width = picture.size
-    rows = max(1, _STRIP // width)
-    for top in range(0, height, rows):
-        part = slice(top, top + rows)
+    for part in profiles.strips(*picture.size):
         planes = [profiles.from_srgb(picture.rgb[part], picture.icc).clip(0, 255) / np.float32(255)]
         if picture.alpha is not None:
             planes.append(picture.alpha[part].clip(0, 1)[..., None])

@@ -144,7 +144,7 @@ def _check_memory(name, source, size):
         raise ImageError(
             f"{name}: the picture has {pixels / 1e6:.0f} megapixels and {_MOST_PIXELS / 1e6:.0f} can be read; reduce it"
         )
-    free = min((n for n in (machine.available(), machine.address_space()) if n is not None), default=None)
+    free = machine.free()
     needed = _memory(source, size) + 16 * size[0] * size[1]
     if free is not None and needed > free:
         raise ImageError(

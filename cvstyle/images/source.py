@@ -47,6 +47,17 @@ class Source:
         """(height, width) with the orientation applied."""
         return self.turned(self.size)
 
+    def map_strips(self, change: Callable[[Iterator[np.ndarray]], Iterator[np.ndarray]], alpha: str | None) -> None:
+        """Pass the strips through a function of their iterator, called after decoding. alpha: that of its result."""
+        whole = self.strips
+
+        def strips(*size):
+            extent, parts = whole(*size)
+            return extent, change(parts)
+
+        self.strips = strips
+        self.alpha = alpha
+
     def turned(self, size: tuple[int, int]) -> tuple[int, int]:
         """A size upright from one as stored, or back."""
         return (size[1], size[0]) if self.orientation in (5, 6, 7, 8) else size

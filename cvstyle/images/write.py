@@ -188,8 +188,6 @@ _FORMATS = (
     _Format((".tif", ".tiff"), _write_tiff, (1 << 32) - 1, is_deep=True),
 )
 _ARRAY = _Format((".npy",), _write_array, (1 << 63) - 1, is_deep=True, compression=1)  # the last resort of a run
-EXTENSIONS = tuple(extension for kind in _FORMATS for extension in kind.extensions)
-"""The endings of the formats that can be chosen."""
 RESORTS = tuple(kind.extensions[0] for kind in (_PNG, _FORMATS[-1], _ARRAY))
 """The endings of the formats that take any picture, if writing in another format fails; ".npy" is for NumPy."""
 

@@ -53,9 +53,7 @@ def source_of(file, name: str) -> Source:
     if image.format == "GIF":
         _uncover(image, source)
     if image.format == "TGA" and source.alpha and not head[17] & 15:  # no bits of opacity, says the descriptor
-        source.alpha = None
-        whole = source.strips
-        source.strips = lambda *size: _without_alpha(*whole(*size))
+        source.map_strips(_without_alpha, None)
     if image.format in ("BMP", "DIB", "ICO", "CUR") and source.alpha:
         _fill_unused_alpha(image, name, source)
     source.remarks += _animation(image, name)
@@ -252,17 +250,15 @@ def _animation(image, name):
 
 def _fill_unused_alpha(image, name, source):
     """Make a bitmap opaque whose alpha is 0 everywhere, as viewers do; its writer left the channel empty."""
-    whole = source.strips
 
-    def strips(*size):
-        extent, parts = whole(*size)
+    def filled(parts):
         if image.getextrema()[-1] != (0, 0):
-            return extent, parts
+            return parts
         if image.format in ("ICO", "CUR"):
             raise ImageError(f"{name}: the icon is transparent everywhere; save it as PNG in a picture program")
-        return extent, (part | np.uint8([0, 0, 0, 255]) for part in parts)
+        return (part | np.uint8([0, 0, 0, 255]) for part in parts)
 
-    source.strips = strips
+    source.map_strips(filled, source.alpha)
 
 
 def _uncover(image, source):
@@ -271,11 +267,6 @@ def _uncover(image, source):
     if (left, top, right, bottom) == (0, 0, *image.size):
         return
     has_alpha = source.alpha is not None
-    whole = source.strips
-
-    def strips(*size):
-        extent, parts = whole(*size)
-        return extent, uncovered(parts)
 
     def uncovered(parts):
         row = 0
@@ -288,8 +279,7 @@ def _uncover(image, source):
             row += len(part)
             yield np.concatenate([part[..., :-1] if has_alpha else part, alpha], axis=2)
 
-    source.strips = strips
-    source.alpha = "straight"
+    source.map_strips(uncovered, "straight")
 
 
 def _by_opencv(image, name, file):
@@ -373,26 +363,22 @@ def _photoshop(image, name, file):
     if image.mode == "1":  # 1 is ink
         source.black, source.white = source.white, source.black
     if source.alpha and not _layers_are_transparent(file):  # a saved selection
-        source.alpha = None
-        whole = source.strips
-        source.strips = lambda *size: _without_alpha(*whole(*size))
+        source.map_strips(_without_alpha, None)
     elif source.alpha:  # colours are blended with white
-        source.alpha = "premultiplied"
-        blended = source.strips
-        source.strips = lambda *size: _without_white(*blended(*size))
+        source.map_strips(_without_white, "premultiplied")
     return source
 
 
-def _without_alpha(extent, strips):
-    return extent, (strip[..., :-1] for strip in strips)
+def _without_alpha(strips):
+    return (strip[..., :-1] for strip in strips)
 
 
-def _without_white(extent, strips):
+def _without_white(strips):
     def one(strip):
         white = 255 - strip[..., -1:]
         return np.concatenate([np.maximum(strip[..., :-1], white) - white, strip[..., -1:]], axis=2)
 
-    return extent, map(one, strips)
+    return map(one, strips)
 
 
 def _layers_are_transparent(file):

@@ -242,13 +242,6 @@ def _by_opencv(chunks, height, width, kind):
 def _make_transparent(source, key, depth):
     """Give a source without alpha that of a colour (tRNS), in samples of `depth` bits."""
     factor = 1 if depth == 16 else 255 // ((1 << depth) - 1)
-    whole = source.strips
     key = [value * factor for value in key]
-
-    def strips(*size):
-        extent, parts = whole(*size)
-        return extent, (pillow.with_key(strip, key) for strip in parts)
-
-    source.strips = strips
-    source.alpha = "straight"
+    source.map_strips(lambda parts: (pillow.with_key(strip, key) for strip in parts), "straight")
     source.opaque = source.white
