@@ -7,12 +7,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import numpy as np
 
 from .arrays import ArrayOperations
+from .gathering import GatherOperations
 from .layers import LayerOperations
 from .losses import LossOperations
 from .optimizers import OptimizerOperations
 
 
-class Backend(ArrayOperations, LayerOperations, LossOperations, OptimizerOperations):
+class Backend(ArrayOperations, GatherOperations, LayerOperations, LossOperations, OptimizerOperations):
     """Arrays on one device, and the operations in which layers, losses and optimisers are written.
 
     A backend on the host inherits `reference.Backend` and overrides operations; its constructor takes `threads` and

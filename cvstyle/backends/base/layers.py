@@ -24,11 +24,16 @@ class LayerOperations(ABC):
         """g where the mask is set, else slope · g, in place."""
 
     @abstractmethod
+    def clip(self, x, low, high, closed=True, out=None):
+        """x limited to low..high, and a mask for `relu_backward`: set between the limits, and on them if `closed`."""
+
+    @abstractmethod
     def map(self, function: str, x, parameters=(), out=None):
         """An element-wise function by name, and an array for `map_backward` or None.
 
         Functions and their parameters: "sigmoid", "tanh", "elu" (alpha), "abs", "power" (power, scale, shift), "linear"
-        (factor, shift), "exp" (factor, shift), "log" (factor outside, factor, shift).
+        (factor, shift), "exp" (factor, shift), "log" (factor outside, factor, shift), "bnll" (log (1 + e^x)), "swish"
+        (beta), "step" (threshold; its derivative is 0).
         """
 
     @abstractmethod

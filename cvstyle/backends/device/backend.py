@@ -13,6 +13,7 @@ from . import operands, wgmma_verdict
 from .array import Array, Scalar
 from .arrays import Arrays
 from .compiler import Kernels, digest
+from .gathering import Gathering
 from .graph_capture import CapturedFunction
 from .layers import Layers
 from .losses import Losses
@@ -22,7 +23,7 @@ from .reductions import GROUP, Reductions
 from .tuning import Choices
 
 
-class Backend(Arrays, Reductions, Layers, Losses, Optimizers, base.Backend):
+class Backend(Arrays, Gathering, Reductions, Layers, Losses, Optimizers, base.Backend):
     """Operations in float32 on one device."""
 
     name = "device"

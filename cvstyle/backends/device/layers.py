@@ -37,6 +37,9 @@ class Layers:
             return slope, _plane(x), slope.size
         return self.constant(float(slope)), x.size, 1
 
+    def clip(self, x, low, high, closed=True, out=None):
+        raise NotImplementedError
+
     def map(self, function, x, parameters=(), out=None):
         number, saves = _FUNCTIONS[function]
         y = self.empty(x.shape) if out is None or saves == "x" else out

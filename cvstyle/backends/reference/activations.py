@@ -27,6 +27,10 @@ class Activations(LayerOperations):
         factor = np.where(positive, self.dtype.type(1), np.asarray(slope, self.dtype))
         return np.multiply(g, factor, out=g)
 
+    def clip(self, x, low, high, closed=True, out=None):
+        inside = (x >= low) & (x <= high) if closed else (x > low) & (x < high)
+        return np.clip(x, low, high, out=self.empty(x.shape) if out is None else out), np.packbits(inside)
+
     def map(self, function, x, parameters=(), out=None):
         f, _, saves = _FUNCTIONS[function]
         y = self.empty(x.shape) if out is None or saves == "x" else out
@@ -51,13 +55,22 @@ class Activations(LayerOperations):
         return g
 
 
+def _sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def _swish_slope(x, beta):
+    sigmoid = _sigmoid(beta * x)
+    return sigmoid * (1 + beta * x * (1 - sigmoid))
+
+
 def _power(x, power, scale, shift):
     return (scale * x + shift) ** power
 
 
 # name → (f(x, *parameters), derivative(saved, *parameters), the argument of the derivative: "x", "y" or None)
 _FUNCTIONS = {
-    "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), lambda y: y * (1 - y), "y"),
+    "sigmoid": (_sigmoid, lambda y: y * (1 - y), "y"),
     "tanh": (np.tanh, lambda y: 1 - y * y, "y"),
     "elu": (lambda x, a: np.where(x > 0, x, a * np.expm1(x)), lambda y, a: np.where(y > 0, 1, y + a), "y"),
     "abs": (np.abs, np.sign, "x"),
@@ -65,4 +78,7 @@ _FUNCTIONS = {
     "linear": (lambda x, a, b: a * x + b, lambda _, a, b: a, None),
     "exp": (lambda x, a, b: np.exp(a * x + b), lambda y, a, b: a * y, "y"),
     "log": (lambda x, c, a, b: c * np.log(a * x + b), lambda x, c, a, b: c * a / (a * x + b), "x"),
+    "bnll": (lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))), _sigmoid, "x"),
+    "swish": (lambda x, beta: x * _sigmoid(beta * x), _swish_slope, "x"),
+    "step": (lambda x, threshold: x > threshold, lambda _, threshold: 0, None),
 }

@@ -10,13 +10,14 @@ from ..threads import Workers
 from .activations import Activations
 from .arrays import Arrays
 from .convolution import Convolution
+from .gathering import Gathering
 from .losses import Losses
 from .normalization import Normalization
 from .optimizers import Optimizers
 from .pooling import Pooling
 
 
-class Backend(Arrays, Activations, Pooling, Normalization, Losses, Optimizers, base.Backend):
+class Backend(Arrays, Activations, Gathering, Pooling, Normalization, Losses, Optimizers, base.Backend):
     """Operations on NumPy arrays of one dtype, from a pool of host memory; any number of threads may call them."""
 
     name = "numpy"

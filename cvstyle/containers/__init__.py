@@ -1,0 +1,7 @@
+"""Weights in the formats of other frameworks: named tensors, read without those frameworks."""
+
+from __future__ import annotations
+
+from .tensors import Container, Tensor
+
+__all__ = ["Container", "Tensor"]
