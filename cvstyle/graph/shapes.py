@@ -62,13 +62,15 @@ def input_shapes(network, size, channels) -> dict[int, Shape]:
 def receptive_fields(network, local: bool = False) -> dict[int, ReceptiveField]:
     """The receptive field of every value that can be computed.
 
-    local: where a layer joins a map and a value of the whole picture (a squeeze-and-excitation gate), that of the map.
+    local: where a layer joins a map and a value of the whole picture (a squeeze-and-excitation gate), or normalises a
+    map by its own statistics, that of the map.
     """
     fields = {i: ReceptiveField((1, 1), (1, 1)) for i in range(len(network.input_names))}
     for index, node in enumerate(network.nodes):
         below = [fields[b] for b in node.bottoms if b in fields]
         try:
-            window = network.layer(index).window()
+            layer = network.layer(index)
+            window = layer.local_window() if local else layer.window()
         except ModelError:
             continue
         if below:
