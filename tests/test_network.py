@@ -574,14 +574,15 @@ def test_pooled_arrays_do_not_overlap():
 
 
 class Recorder(Mapping):
-    """Weights that say which layers were asked for."""
+    """Weights that say of which layers blobs were read."""
 
     def __init__(self, weights):
         self.weights, self.asked = weights, set()
 
     def __getitem__(self, name):
+        blobs = self.weights[name]
         self.asked.add(name)
-        return self.weights[name]
+        return blobs
 
     def __iter__(self):
         return iter(self.weights)

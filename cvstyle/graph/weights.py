@@ -17,6 +17,8 @@ def load_weights(layer, definition, bottoms, loaded=None) -> list[tuple[int, ...
     Raises ModelError naming the file and layer where weights are missing or of another size, ShapeError where only the
     picture's size does not fit them.
     """
+    if loaded is None and definition.weights:
+        layer.blob_count = len(definition.weights.get(layer.name, ()))
     expected = [tuple(shape) for shape in layer.blob_shapes(bottoms)]
     where = f"{definition.weights_source or definition.source}: layer '{layer.name}' ({layer.definition.type})"
     if loaded is not None:

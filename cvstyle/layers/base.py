@@ -83,6 +83,9 @@ class Layer:
     by_channel = False
     """True where the top is the bottom times a factor for each channel, plus a shift: `affine`."""
 
+    blob_count: int | None = None
+    """Number of blobs that the model holds for the layer, known before `blob_shapes` is asked; None without a model."""
+
     affine: tuple[np.ndarray | float, np.ndarray | float]
     """(factor, shift) of a layer that is `by_channel`, float64, each (C,) or a number, known with the weights."""
 
