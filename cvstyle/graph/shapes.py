@@ -84,11 +84,14 @@ def _top_shapes(network, index, bottoms, pixels):
     """The shapes of a node's tops, checked: batches of one, and no more values than a real network has."""
     layer = network.layer(index)
     source = network.definition.source
+    few = next((shape for shape in bottoms if len(shape) < 2), None)
+    if few is not None:
+        raise ShapeError(f"{source}: {layer.fail(f'its input has shape {few}; at least two axes are needed')}")
     try:
         tops = layer.top_shapes(bottoms)
     except ModelError as error:
         raise ShapeError(f"{source}: {error}") from None
-    wrong = next((top for top in tops if len(top) < 2 or top[0] != 1), None)
+    wrong = next((top for top in tops if top and top[0] != 1), None)
     if wrong is not None:
         raise ShapeError(
             f"{source}: {layer.fail(f'its output would have the shape {wrong}')}; the first axis counts pictures, of "

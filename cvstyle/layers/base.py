@@ -86,6 +86,9 @@ class Layer:
     blob_count: int | None = None
     """Number of blobs that the model holds for the layer, known before `blob_shapes` is asked; None without a model."""
 
+    blobs_decide = False
+    """True where `blob_count` decides what the layer is; it is known before all else then."""
+
     affine: tuple[np.ndarray | float, np.ndarray | float]
     """(factor, shift) of a layer that is `by_channel`, float64, each (C,) or a number, known with the weights."""
 

@@ -144,6 +144,8 @@ class BN(_BatchNormalization):
     statistics come first (ε 10⁻⁹). PSPNet's has factor, shift, mean and variance.
     """
 
+    blobs_decide = True
+
     @property
     def stored(self):
         """True for PSPNet's."""
