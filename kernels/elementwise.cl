@@ -81,6 +81,19 @@ KERNEL(GROUP) relu(GLOBAL const float *x, GLOBAL float *out, GLOBAL uint *mask, 
     store_bits(mask, flags, positive, n);
 }
 
+/* Limited to low..high; a bit is set between the limits, and on them if `closed`. */
+KERNEL(GROUP) clip(GLOBAL const float *x, GLOBAL float *out, GLOBAL uint *mask, float low, float high, int closed,
+                   int n) {
+    LOCAL uchar flags[GROUP];
+    int i = ELEMENT, inside = 0;
+    if (i < n) {
+        float value = x[i], raised = value < low ? low : value; /* NaN stays */
+        inside = closed ? value >= low && value <= high : value > low && value < high;
+        out[i] = raised > high ? high : raised;
+    }
+    store_bits(mask, flags, inside, n);
+}
+
 KERNEL(GROUP) relu_backward(GLOBAL float *g, GLOBAL const uint *mask, GLOBAL const float *slopes, int plane,
                             int channels, int n) {
     int i = ELEMENT;

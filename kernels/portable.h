@@ -19,6 +19,8 @@ typedef unsigned int uint;
 typedef unsigned char uchar;
 typedef unsigned short ushort;
 typedef double wide;
+#define as_uint __float_as_uint
+#define atomic_max atomicMax
 #else
 #define KERNEL(threads) __kernel __attribute__((reqd_work_group_size(threads, 1, 1))) void
 #define KERNEL_RESIDENT(threads, groups) KERNEL(threads)
@@ -42,6 +44,7 @@ typedef float wide;
 #define fabsf fabs
 #define expf exp
 #define expm1f expm1
+#define log1pf log1p
 #define logf log
 #define powf pow
 #define sqrtf sqrt

@@ -60,9 +60,9 @@ class Gathering(GatherOperations):
 
     def _neighbours(self, n, size, axis):
         """(lower neighbour, upper one, the upper one's share) of each place along an axis of n elements."""
-        place = np.arange(size) * ((n - 1) / (size - 1) if size > 1 else 0.0)
-        low = np.minimum(place.astype(np.int64), n - 1)
-        share = (place - low).astype(self.dtype).reshape(-1, *[1] * (3 - axis))
+        intervals = max(size - 1, 1)
+        low, rest = np.divmod(np.arange(size) * (n - 1), intervals)
+        share = (rest / intervals).astype(self.dtype).reshape(-1, *[1] * (3 - axis))
         return low, np.minimum(low + 1, n - 1), share
 
 
