@@ -22,7 +22,7 @@ KERNEL(GROUP) difference(GLOBAL const float *x, GLOBAL const float *y, GLOBAL fl
 
 /* An operand's strides, 0 to repeat it along an axis, and the place there of element i. */
 #define STRIDES int n1, int n2, int n3, int s0, int s1, int s2, int s3
-#define OPERAND place_of(i, n1, n2, n3, s0, s1, s2, s3)
+#define OPERAND place_of(i, n, n1, n2, n3, s0, s1, s2, s3)
 
 KERNEL(GROUP) multiply(GLOBAL const float *x, GLOBAL const float *y, GLOBAL float *out, int n, STRIDES) {
     int i = ELEMENT;

@@ -71,13 +71,13 @@ KERNEL(1) add_factors(GLOBAL const float *u, float ua, float ub, float uc, float
     out[0] = quotient(u[0], ua, ub, uc, ud) + FACTOR_VALUE;
 }
 
-/* Sums over an inner block of `count` positions, extents (.., m1, m2, m3) with the strides s0 to s3, for each output,
+/* Sums over an inner block of `count` positions, extents (.., m1, m2, m3) with the strides s0 to s3, for each of n outputs,
    extents (.., k1, k2, k3) with the strides t0 to t3. Partial sums are of few numbers, so that little is rounded away. */
 
-#define BLOCKS int k1, int k2, int k3, int t0, int t1, int t2, int t3, int count, int m1, int m2, int m3, int s0, int s1, \
-               int s2, int s3
-#define FIRST_OF(o) (x + place_of(o, k1, k2, k3, t0, t1, t2, t3))
-#define NUMBER(i) from[m3 == count ? (i) * s3 : place_of(i, m1, m2, m3, s0, s1, s2, s3)]
+#define BLOCKS int n, int k1, int k2, int k3, int t0, int t1, int t2, int t3, int count, int m1, int m2, int m3, int s0, \
+               int s1, int s2, int s3
+#define FIRST_OF(o) (x + place_of(o, n, k1, k2, k3, t0, t1, t2, t3))
+#define NUMBER(i) from[place_of(i, count, m1, m2, m3, s0, s1, s2, s3)]
 
 /* A group for each output and each `span` positions: out (outputs, spans). */
 KERNEL(GROUP) sum_over(GLOBAL const float *RESTRICT x, GLOBAL float *RESTRICT out, int span, BLOCKS) {
@@ -92,8 +92,8 @@ KERNEL(GROUP) sum_over(GLOBAL const float *RESTRICT x, GLOBAL float *RESTRICT ou
 
 #define TOGETHER 16 /* numbers of a partial sum */
 
-/* A work-item for each of n outputs, where these are many or a block is small. */
-KERNEL(GROUP) sum_over_alone(GLOBAL const float *RESTRICT x, GLOBAL float *RESTRICT out, int n, BLOCKS) {
+/* A work-item for each output, where these are many or a block is small. */
+KERNEL(GROUP) sum_over_alone(GLOBAL const float *RESTRICT x, GLOBAL float *RESTRICT out, BLOCKS) {
     int o = ELEMENT;
     if (o >= n) return;
     GLOBAL const float *from = FIRST_OF(o);

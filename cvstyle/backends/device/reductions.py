@@ -61,10 +61,10 @@ class Reductions:
             strides = [s for _, s in axes[summed]]
             arguments.append((*extents[1:], *[0] * (4 - len(strides)), *strides))
         count = math.prod(n for n, _ in axes[True])
-        blocks = (*arguments[0], count, *arguments[1])
+        blocks = (out.size, *arguments[0], count, *arguments[1])
         neighbours = arguments[0][-1] == 1  # outputs that lie together in x
         if count <= _ALONE or (neighbours and out.size >= _MANY):
-            self._each("reduce", "sum_over_alone", out.size, x, out, out.size, *blocks)
+            self._each("reduce", "sum_over_alone", out.size, x, out, *blocks)
             return out
         spans, span = reduction_groups(count)
         parts = out if spans == 1 else self.empty((out.size, spans))
