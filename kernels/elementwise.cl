@@ -20,14 +20,9 @@ KERNEL(GROUP) difference(GLOBAL const float *x, GLOBAL const float *y, GLOBAL fl
     if (i < n) out[i] = x[i] - y[i];
 }
 
-/* The place of element i of an array of extents (.., n1, n2, n3) in an operand with these strides, 0 to repeat. */
-INLINE int repeated(int i, int n1, int n2, int n3, int s0, int s1, int s2, int s3) {
-    int i3 = i % n3, i2 = i / n3 % n2, i1 = i / n3 / n2 % n1;
-    return i / n3 / n2 / n1 * s0 + i1 * s1 + i2 * s2 + i3 * s3;
-}
-
+/* An operand's strides, 0 to repeat it along an axis, and the place there of element i. */
 #define STRIDES int n1, int n2, int n3, int s0, int s1, int s2, int s3
-#define OPERAND repeated(i, n1, n2, n3, s0, s1, s2, s3)
+#define OPERAND place_of(i, n, n1, n2, n3, s0, s1, s2, s3)
 
 KERNEL(GROUP) multiply(GLOBAL const float *x, GLOBAL const float *y, GLOBAL float *out, int n, STRIDES) {
     int i = ELEMENT;

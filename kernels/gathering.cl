@@ -4,7 +4,7 @@
 KERNEL(GROUP) transpose(GLOBAL const float *RESTRICT x, GLOBAL float *RESTRICT out, int n, int n1, int n2, int n3, int s0,
                         int s1, int s2, int s3) {
     int i = ELEMENT;
-    if (i < n) out[i] = x[i / n3 / n2 / n1 * s0 + i / n3 / n2 % n1 * s1 + i / n3 % n2 * s2 + i % n3 * s3];
+    if (i < n) out[i] = x[place_of(i, n, n1, n2, n3, s0, s1, s2, s3)];
 }
 
 #define SIDE 32 /* of a tile */

@@ -143,6 +143,14 @@ INLINE float group_sum(LOCAL_POINTER float *shared, float value) {
     return shared[0];
 }
 
+/* The place of element i of an array of n elements, extents (.., n1, n2, n3), with the strides s0 to s3; divisions take
+   longer than the memory, and the first two cases are the most frequent. */
+INLINE int place_of(int i, int n, int n1, int n2, int n3, int s0, int s1, int s2, int s3) {
+    if (n3 == n) return i * s3;
+    if (n2 * n3 == n) return i / n3 * s2 + i % n3 * s3;
+    return i / n3 / n2 / n1 * s0 + i / n3 / n2 % n1 * s1 + i / n3 % n2 * s2 + i % n3 * s3;
+}
+
 /* NaN stays where numbers are clipped or compared: max(value, 0); 1 if a candidate replaces the largest so far; the
    larger of two. */
 INLINE float rectified(float value) { return value < 0 ? 0 : value; }

@@ -294,3 +294,37 @@ def test_functions_of_what_is_no_number(ops):
     np.testing.assert_array_equal(np.array(ops.map("bnll", x)[0]).ravel(), [np.nan, np.inf, 0])
     np.testing.assert_array_equal(np.array(ops.map("swish", x, (1.0,))[0]).ravel()[:2], [np.nan, np.inf])
     np.testing.assert_array_equal(np.array(ops.map("step", x, (0.5,))[0]).ravel(), [0, 1, 0])
+
+
+# Sums
+
+
+@pytest.mark.parametrize("shape, kept", [
+    ((1, 5, 7, 9), (1, 5, 1, 1)), ((1, 5, 7, 9), (1, 1, 1, 1)), ((1, 5, 7, 9), (1, 1, 7, 9)), ((1, 70), (1, 1)),
+    ((3, 40, 1, 1), (1, 40, 1, 1)), ((1, 70, 64, 65), (1, 1, 64, 65)), ((2, 3, 40, 50), (2, 1, 40, 1)),
+    ((2, 3, 40, 50), (1, 3, 1, 50)), ((1, 3, 200, 130), (1, 3, 1, 1)), ((1, 3, 200, 130), (1, 1, 1, 1)),
+    ((1, 3, 200, 130), (1, 1, 200, 1)), ((6, 1, 9), (6, 1, 9)), ((300, 3, 100), (300, 1, 100)), ((4, 33, 9), (4, 1, 9)),
+], ids=str)  # fmt: skip
+def test_sums(ops, shape, kept):
+    """Of every kernel for them: alone, by a group, and in two stages. They are the adjoint of repetition."""
+    x, y = noise(*shape), noise(*kept, seed=1)
+    axes = tuple(i for i, n in enumerate(kept) if n == 1)
+    found = ops.sum_over(ops.asarray(x), kept)
+    close(found, x.astype(np.float64).sum(axes, keepdims=True), 1e-5)
+    repeated = ops.multiply(ops.asarray(x), ops.asarray(y))
+    assert host(repeated).sum() == pytest.approx(np.vdot(host(found), y), rel=1e-4, abs=1e-4)
+    for bad in (np.nan, np.inf):
+        x.reshape(-1)[x.size // 2] = bad
+        found = ops.sum_over(ops.asarray(x), kept)
+        np.testing.assert_array_equal(np.isfinite(host(found)), np.isfinite(x.sum(axes, keepdims=True)))
+
+
+@pytest.mark.parametrize("kept", [(1, 2, 1, 1), (1, 1, 1, 1), (1, 2, 2000, 1)], ids=str)
+def test_sums_of_many_numbers_are_near(ops, kept):
+    """As a variance needs them: of 2000 × 2000 positive numbers, some of them far larger than the others."""
+    x = np.abs(noise(1, 2, 2000, 2000)) + 1
+    x[0, 0, ::100, ::100] *= 1000
+    axes = tuple(i for i, n in enumerate(kept) if n == 1)
+    exact = x.astype(np.float64).sum(axes, keepdims=True)
+    found = host(ops.sum_over(ops.asarray(x), kept))
+    assert (np.abs(found - exact) <= 1e-6 * exact).all()

@@ -20,6 +20,7 @@ from test_gathering import (
     test_largest_elements,
     test_limits,
     test_positions_of_maxima,
+    test_sums,
     test_unpooling,
 )
 from test_opencl import (
@@ -50,8 +51,8 @@ __all__ = [
     "test_halving_and_doubling", "test_interpolation", "test_largest_elements", "test_layer",
     "test_lbfgs_on_many_numbers", "test_lbfgs_state_goes_through_the_host", "test_limits",
     "test_max_pool_gives_a_plateau_to_the_first", "test_optimizer", "test_positions_of_maxima", "test_reductions",
-    "test_scalars_arrive_together", "test_scalars_combine_with_numbers_on_the_device", "test_total_variation",
-    "test_unpooling",
+    "test_scalars_arrive_together", "test_scalars_combine_with_numbers_on_the_device", "test_sums",
+    "test_total_variation", "test_unpooling",
 ]  # fmt: skip
 
 
