@@ -50,11 +50,13 @@ class Gathering(GatherOperations):
 
     def resize_backward(self, g, shape):
         for axis in (3, 2):
-            low, high, share = self._neighbours(shape[axis], g.shape[axis], axis)
+            low, _, share = self._neighbours(shape[axis], g.shape[axis], axis)
             spread = self.zeros((*g.shape[:axis], shape[axis], *g.shape[axis + 1 :]))
             target = np.moveaxis(spread, axis, 0)
-            np.add.at(target, low, np.moveaxis(g * (1 - share), axis, 0))
-            np.add.at(target, high, np.moveaxis(g * share, axis, 0))
+            places, starts = np.unique(low, return_index=True)
+            inner = places + 1 < shape[axis]  # the last element has no upper neighbour
+            target[places] = np.moveaxis(np.add.reduceat(g * (1 - share), starts, axis), axis, 0)
+            target[places[inner] + 1] += np.moveaxis(np.add.reduceat(g * share, starts, axis), axis, 0)[inner]
             g = spread
         return g
 
