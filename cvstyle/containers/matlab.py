@@ -62,9 +62,13 @@ class _Mapped:
         self.skip(count)
         return self.view[self.at - count : self.at]
 
-    def skip(self, count: int) -> None:
+    def check(self, count: int) -> None:
+        """Raise ModelError if fewer bytes follow."""
         if count > self.length - self.at:
             raise self.source.damaged(f"a variable ends {count - self.length + self.at} bytes early")
+
+    def skip(self, count: int) -> None:
+        self.check(count)
         self.at += count
 
     def array(self, dtype: np.dtype, size: int) -> Callable:
@@ -103,12 +107,16 @@ class _Compressed:
 
         return tensor
 
-    def _each(self, count: int, use: Callable[[memoryview], None]) -> None:
+    def check(self, count: int) -> None:
+        """Raise ModelError if so many bytes more are more than the variable may expand to."""
         if count > self.length - self.at:
             raise self.source.error(
                 f"a variable of {len(self.packed)} bytes would expand to more than {self.length}, which no weights do; "
                 "save it with -v6"
             )
+
+    def _each(self, count: int, use: Callable[[memoryview], None]) -> None:
+        self.check(count)
         while count:
             if not len(self._ready):
                 self._expand()
@@ -204,8 +212,9 @@ class _Reader:
         self.matrices += 1
         if not size:
             return "", None
-        if depth > _DEEPEST or self.matrices > _MOST_MATRICES or end > stream.length:
-            raise self.source.damaged("a variable is nested too deeply, has too many members or is too short")
+        stream.check(size)
+        if depth > _DEEPEST or self.matrices > _MOST_MATRICES:
+            raise self.source.damaged("a variable is nested too deeply or has too many members")
         flags = struct.unpack(f"{self.order}I", self._element(stream, 8)[1][:4].ljust(4, b"\0"))[0]
         shape = self._integers(stream, 4 * _MOST_AXES)
         name = self._element(stream, _LONGEST_TEXT)[1].decode("utf-8", "replace")
