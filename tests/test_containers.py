@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import struct
+import sys
 
 import numpy as np
 import pytest
+import scipy.io
 
 from cvstyle import containers
 from cvstyle.errors import ModelError
@@ -129,6 +132,176 @@ def test_safetensors(tmp_path, torch):
     order = ["brain", "features.0.weight", "features.2.weight", "features.10.weight"]
     container = check(tmp_path / "w.safetensors", values({name: tensors[name] for name in order}))
     assert (container.kind, container.layout) == ("safetensors", "oihw")
+
+
+def layers():
+    """Filters (height, width, inputs, outputs) and biases of three layers, by name."""
+    rng = np.random.default_rng(7)
+    shapes = {"conv1_1": (3, 3, 3, 8), "conv1_2": (3, 3, 8, 4), "score": (1, 1, 4, 1)}
+    return {name: (rng.random(shape, "f4"), rng.random(shape[-1], "f4")) for name, shape in shapes.items()}
+
+
+def write_keras(h5py, path, storage, **attributes):
+    """A model as Keras 2 saves it."""
+    with h5py.File(path, "w") as file:
+        group = file.create_group("model_weights")
+        group.attrs["layer_names"] = [b"input_1", *(name.encode() for name in reversed(layers()))]
+        group.attrs.update(attributes)
+        group.create_group("input_1").attrs["weight_names"] = np.array([], "S1")
+        for name, (filters, biases) in layers().items():
+            layer = group.create_group(name)
+            layer.attrs["weight_names"] = [f"{name}/kernel:0".encode(), f"{name}_b_1:0".encode()]
+            layer.create_dataset(f"{name}/kernel:0", data=filters, **storage)
+            layer.create_dataset(f"{name}_b_1:0", data=biases)
+        file.create_group("optimizer_weights").create_dataset("m", data=np.zeros(3))
+
+
+@pytest.fixture
+def h5py():
+    return pytest.importorskip("h5py", reason="h5py is not installed")
+
+
+@pytest.mark.parametrize("storage", [{}, {"chunks": (1, 3, 1, 1), "compression": "gzip"}], ids=["plain", "packed"])
+@pytest.mark.parametrize("backend", ["tensorflow", "theano"])
+def test_keras(tmp_path, h5py, storage, backend):
+    write_keras(h5py, tmp_path / "w.h5", storage, backend=backend)
+    expected = {}
+    for name, (filters, biases) in reversed(layers().items()):
+        expected[f"{name}/kernel:0"] = filters if backend == "tensorflow" else np.rot90(filters, 2)
+        expected[f"{name}_b_1:0"] = biases
+    container = check(tmp_path / "w.h5", expected)
+    assert (container.kind, container.layout) == ("Keras", "hwio")
+
+
+def test_keras_3(tmp_path, h5py):
+    with h5py.File(tmp_path / "w.weights.h5", "w") as file:
+        for number in (10, 2, 0):
+            file[f"layers/conv2d{f'_{number}' * bool(number)}/vars/0"] = np.full((1, 1, 1, 2), number, "f4")
+        file["optimizer/vars/0"] = np.zeros(2)
+    expected = {
+        f"layers/conv2d{name}/vars/0": np.full((1, 1, 1, 2), n, "f4") for name, n in (("", 0), ("_2", 2), ("_10", 10))
+    }
+    assert check(tmp_path / "w.weights.h5", expected).kind == "Keras"
+
+
+def test_hdf5_elsewhere(tmp_path, h5py):
+    """An array whose values are in another file could be any file of the user's."""
+    (tmp_path / "secret").write_bytes(bytes(8))
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["w"] = np.zeros(2, "f4")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("w", (2,), "f4", external=[(str(tmp_path / "secret"), 0, 8)])
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file.attrs["layer_names"] = [b"l"]
+        file.create_group("l").attrs["weight_names"] = [b"w"]
+        file["l"]["w"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "w")
+    for name in ("a.h5", "b.h5"):
+        with pytest.raises(ModelError, match="is in another file"):
+            containers.read(tmp_path / name)
+
+
+def test_without_h5py(tmp_path, h5py, monkeypatch):
+    write_keras(h5py, tmp_path / "w.h5", {})
+    monkeypatch.setattr("sys.path", [str(tmp_path), *sys.path])
+    (tmp_path / "h5py.py").write_text("raise ModuleNotFoundError(name='h5py')")
+    with pytest.raises(ModelError, match=r"h5py is needed: pip install 'cvstyle\[keras\]'"):
+        containers.read(tmp_path / "w.h5")
+
+
+def cell(*members):
+    """A cell array for savemat."""
+    made = np.empty(len(members), object)
+    made[:] = members
+    return made
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("form", ["weights", "filters", "net", "dag"])
+def test_matconvnet(tmp_path, packed, form):
+    picture = np.broadcast_to(np.float32([123.68, 116.779, 103.939]), (5, 4, 3))
+    normalization = {"averageImage": picture, "imageSize": np.float64([224, 224, 3])}
+    if form == "filters":  # before beta 7
+        net = [{"name": n, "type": "conv", "filters": f, "biases": b} for n, (f, b) in layers().items()]
+        variables = {"layers": cell(*net, {"type": "relu", "name": "r"}), "normalization": normalization}
+    elif form == "dag":
+        params = [(f"{n}{end}", v) for n, pair in layers().items() for end, v in zip(("f", "b"), pair)]
+        records = np.zeros(len(params), [("name", object), ("value", object)])
+        records[:] = params
+        variables = {"params": records, "meta": {"normalization": normalization}}
+    else:
+        net = [{"name": n, "type": "conv", "weights": cell(f, b[None])} for n, (f, b) in layers().items()]
+        variables = {"layers": cell(*net), "meta": {"normalization": normalization, "classes": cell("cat", "hen")}}
+        variables = {"net": variables} if form == "net" else variables
+    scipy.io.savemat(tmp_path / "w.mat", variables, do_compression=packed)
+    ends = ("f", "b") if form == "dag" else (".filters", ".biases")
+    expected = {f"{name}{end}": array for name, pair in layers().items() for end, array in zip(ends, pair)}
+    container = check(tmp_path / "w.mat", expected)
+    assert (container.kind, container.layout, container.channels) == ("MatConvNet", "hwio", "rgb")
+    np.testing.assert_allclose(container.mean, [123.68, 116.779, 103.939], rtol=1e-6)
+
+
+def test_matlab_large(tmp_path):
+    """Values past the first states that are kept of the expansion."""
+    rng = np.random.default_rng(1)
+    arrays = {f"a{n}": rng.random((400, 1000), "f4") for n in range(4)}
+    scipy.io.savemat(tmp_path / "w.mat", {"all": cell(*arrays.values())}, do_compression=True)
+    container = check(tmp_path / "w.mat", {f"all.{n}": array for n, array in enumerate(arrays.values())})
+    np.testing.assert_array_equal(container.tensors["all.0"].read(), arrays["a0"])  # again, after others
+
+
+def message(*fields):
+    """A message of protobuf from (number, value): integers as varints, bytes as they are, floats as 32 bits."""
+    out = b""
+    for number, value in fields:
+        if isinstance(value, int):
+            out += varint(number << 3) + varint(value)
+        elif isinstance(value, float):
+            out += varint(number << 3 | 5) + struct.pack("<f", value)
+        else:
+            out += varint(number << 3 | 2) + varint(len(value)) + value
+    return out
+
+
+def varint(value):
+    out = b""
+    while value > 127:
+        out += bytes([value & 127 | 128])
+        value >>= 7
+    return out + bytes([value])
+
+
+def onnx_model():
+    """A model of ONNX's definition, and the arrays that it holds."""
+    filters, biases = layers()["conv1_1"]
+    filters = np.ascontiguousarray(filters.transpose(3, 2, 0, 1))
+    dims = [(1, n) for n in filters.shape]
+    packed = b"".join(varint(n) for n in (2, 3))
+    initializers = [
+        message((1, 8), (2, 1), (8, b"bias"), (9, biases.tobytes())),
+        message(*dims, (2, 1), (4, filters.tobytes()), (8, b"filters")),
+        message((1, packed), (2, 1), *((4, float(n)) for n in range(6)), (8, b"loose")),
+        message((1, 2), (2, 16), (9, np.uint16([0x3F80, 0xC000]).tobytes()), (8, b"brain")),
+    ]
+    value = message((1, 1), (2, 11), (10, struct.pack("<d", 2.5)))
+    constant = message((2, b"fixed"), (4, b"Constant"), (5, message((1, b"value"), (5, value))))
+    conv = message((1, b"data"), (1, b"filters"), (1, b"bias"), (2, b"out"), (4, b"Conv"))
+    graph = message((1, constant), (1, conv), *((5, tensor) for tensor in initializers))
+    expected = {
+        "filters": filters, "bias": biases, "fixed": np.float64([2.5]),
+        "loose": np.arange(6, dtype="f4").reshape(2, 3), "brain": np.float32([1, -2]),
+    }  # fmt: skip
+    return message((1, 8), (2, b"test"), (7, graph)), expected
+
+
+def test_onnx(tmp_path):
+    data, expected = onnx_model()
+    (tmp_path / "w.onnx").write_bytes(data)
+    container = check(tmp_path / "w.onnx", expected)
+    assert (container.kind, container.layout) == ("ONNX", "oihw")
+    external = message((1, 8), (7, message((5, message((1, 4), (2, 1), (8, b"far"), (14, 1))))))
+    (tmp_path / "e.onnx").write_bytes(external)
+    with pytest.raises(ModelError, match=r"tensor 'far' is in another file \(external data\); save the model in one"):
+        containers.read(tmp_path / "e.onnx")
 
 
 def test_attack(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from ..caffe.errors import model_error
@@ -9,6 +10,7 @@ from ..errors import ModelError
 from .pickles import Object
 from .tensors import Tensor
 
+_DIGITS = "0123456789"
 _DEEPEST = 16
 _LONGEST_NAME = 300
 _MOST_TENSORS = 20_000
@@ -53,6 +55,12 @@ def tensors_in(root: object, make: Callable[[str, object], Tensor | None]) -> di
                 if depth or key not in _STATES
             ]  # fmt: skip
     return found
+
+
+def counted(name: str) -> list[tuple[bool, int, str]]:
+    """Key that sorts names with the numbers in them by value, for files whose order means nothing."""
+    parts = re.findall("[0-9]+|[^0-9]+", name)
+    return [(False, int(part[:18]), part) if part[0] in _DIGITS else (True, 0, part) for part in parts]
 
 
 def _network(root: object, make) -> object:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
-from . import archive, arrays, pytorch, safetensors
+from ..caffe.caffemodel import Weights
+from ..errors import ModelError
+from . import archive, arrays, keras, matconvnet, onnx, pytorch, safetensors
 from .foreign import check_foreign
 from .source import Source
 from .tensors import Container
@@ -40,16 +42,34 @@ def _read(source: Source) -> Container:
         return safetensors.read(source)
     if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
         return arrays.read_pickle(source)
+    if head.startswith(keras.MAGIC):
+        return keras.read(source)
+    if matconvnet.begins(head):
+        return matconvnet.read(source)
+    if onnx.is_onnx(source):
+        return onnx.read(source)
+    _refuse_caffe(source)
     raise source.error(
         "is not a file of weights in a known format (.pth, .safetensors, .h5, .mat, .npz, .npy, .onnx); "
         "save the weights as one of these"
     )
 
 
+def _refuse_caffe(source: Source) -> None:
+    try:
+        layers = len(Weights(source.path))
+    except ModelError:
+        return
+    if layers:
+        raise source.error("is a .caffemodel already; use it with its .prototxt")
+
+
 def _read_archive(source: Source) -> Container:
     members = archive.members(source)
     if pytorch.pickle_member(members):
         return pytorch.read_archive(source, members)
+    if "model.weights.h5" in members:
+        raise source.error("is a .keras archive; unpack it (unzip) and give its model.weights.h5")
     if any(name.endswith(".npy") for name in members):
         return arrays.read_npz(source, members)
     raise source.error(

@@ -8,10 +8,10 @@ https://huggingface.co/docs/safetensors/index#format
 from __future__ import annotations
 
 import json
-import re
 
 import numpy as np
 
+from .nested import counted
 from .source import BFLOAT16, Source
 from .tensors import Container, Tensor
 
@@ -21,7 +21,6 @@ _DTYPES = {
     "I32": np.dtype("<i4"), "I16": np.dtype("<i2"), "I8": np.dtype("i1"), "U64": np.dtype("<u8"),
     "U32": np.dtype("<u4"), "U16": np.dtype("<u2"), "U8": np.dtype("u1"), "BOOL": np.dtype("?"),
 }  # fmt: skip
-_DIGITS = "0123456789"
 _LAYOUTS = {"pt": "oihw", "tf": "hwio", "flax": "hwio"}  # by the framework that the header names
 
 
@@ -59,15 +58,9 @@ def read(source: Source) -> Container:
         raise source.damaged(f"{len(values) - reached} bytes at its end belong to no tensor")
     framework = metadata.get("format") if isinstance(metadata, dict) else None
     return Container(
-        source.path, "safetensors", {name: tensors[name] for name in sorted(tensors, key=_counted)},
+        source.path, "safetensors", {name: tensors[name] for name in sorted(tensors, key=counted)},
         _LAYOUTS.get(framework if isinstance(framework, str) else "", ""), source.digest,
     )  # fmt: skip
-
-
-def _counted(name: str) -> list[tuple[bool, int, str]]:
-    """Key that sorts numbers in names by value."""
-    parts = re.findall("[0-9]+|[^0-9]+", name)
-    return [(False, int(part[:18]), part) if part[0] in _DIGITS else (True, 0, part) for part in parts]
 
 
 def _header(source: Source, text: memoryview) -> dict:
