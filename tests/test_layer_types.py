@@ -367,15 +367,17 @@ CASES = [
 ]  # fmt: skip
 
 
+ALL = [*test_layers.CASES, *CASES]
+"""The cases of both files."""
+
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
 def test_names_are_unique_and_every_type_has_a_case():
-    cases = [*test_layers.CASES, *CASES]
-    assert len({case.name for case in cases}) == len(cases)
+    assert len({case.name for case in ALL}) == len(ALL)
     identities = {"Dropout", "SpatialDropout", "Split"}  # never run: see test_network
     aliases = {"ConvolutionDepthwise", "DepthwiseConvolution"}
-    assert {case.type for case in cases} | identities | aliases == set(layer_types())
+    assert {case.type for case in ALL} | identities | aliases == set(layer_types())
 
 
 @every_case
