@@ -231,6 +231,22 @@ def shuffled(inputs, blobs, params):
     return [y]
 
 
+def reorg(inputs, blobs, params):
+    """reorg_layer.hpp, number by number."""
+    x, s = inputs[0], params["stride"]
+    channels, height, width = x.shape[1:]
+    flat, y = x.reshape(-1), np.empty(x.size)
+    for c, i, j in np.ndindex(channels, height, width):
+        offset, map_ = divmod(c, channels // s**2)
+        row, column = i * s + offset // s, j * s + offset % s
+        small, large = j + width * (i + height * c), column + width * s * (row + height * s * map_)
+        if params.get("reverse"):
+            y[large] = flat[small]
+        else:
+            y[small] = flat[large]
+    return [y]
+
+
 def axpy(inputs, blobs, params):
     factors, x, y = inputs
     return [np.stack([float(factors[0, c].item()) * x[:, c] + y[:, c] for c in range(x.shape[1])], 1)]
@@ -366,6 +382,9 @@ CASES = [
     Case("shuffle 2", "ShuffleChannel", [SIX], {"group": 2}, shuffled),
     Case("shuffle none", "ShuffleChannel", [SIX], {}, shuffled, False),
     Case("shuffle flat", "ShuffleChannel", [(1, 6)], {"group": 3}, shuffled, False),
+    Case("reorg", "Reorg", [(1, 8, 4, 6)], {"stride": 2}, reorg, False),
+    Case("reorg 3", "Reorg", [(1, 9, 3, 6)], {"stride": 3}, reorg, False),
+    Case("reorg reverse", "Reorg", [(1, 8, 3, 5)], {"stride": 2, "reverse": True}, reorg, False),
     Case("axpy", "Axpy", [(1, 3), ODD, ODD], {}, axpy, False),
     Case("axpy map", "Axpy", [(1, 3, 1, 1), ODD, ODD], {}, axpy, False),
     *(Case(f"pooling mask {name}", "Pooling", [shape], {"pool": "MAX", **params}, masked_pooling, False, tops=2)
@@ -509,6 +528,9 @@ def test_variance_plus_eps_must_be_positive(variance, fits):
     ("Interp", [MAP], {"zoom_factor": 2, "pad_beg": -2, "pad_end": -1}, "too small"),
     ("ShuffleChannel", [SIX], {"group": 4}, "4 groups"),
     ("ShuffleChannel", [SIX], {"group": 0}, "group"),
+    ("Reorg", [(1, 4, 3, 4)], {"stride": 2}, "does not divide"),
+    ("Reorg", [MAP], {"stride": 2, "reverse": True}, "does not divide"),
+    ("Reorg", [MAP], {}, "stride"),
     ("Axpy", [(1, 2), MAP, (1, 2, 3, 5)], {}, "equal shapes"),
     ("Axpy", [(1, 3), MAP, MAP], {}, "each channel"),
     ("Axpy", [(1, 2, 3, 1), MAP, MAP], {}, "each channel"),
@@ -746,6 +768,7 @@ def test_reduction_to_a_number(tmp_path):
     ("upsample_param { scale: 2 pad_out_w: true upsample_h: 5 }", "Upsample",
      {"scale": 2, "pad_out_w": True, "upsample_h": 5}),
     ("relu6_param { negative_slope: 0.5 }", "ReLU6", {"negative_slope": 0.5}),
+    ("reorg_param { stride: 2 reverse: true }", "Reorg", {"stride": 2, "reverse": True}),
     ("selu_param { lambda: 2 }", "SeLu", {"lambda": 2.0}),
     ("batch_norm_param { scale_bias: true bias_filler { type: 'constant' } }", "BatchNorm",
      {"scale_bias": True, "bias_filler": {}}),
