@@ -30,8 +30,8 @@ def fitted(net: NetDef, mean=None, input_scale=None, channels=None) -> NetDef:
     of the mean; channels: "bgr" or "rgb". None: from the file's transform_param, else ImageNet's mean, 1 and "bgr".
     A net with one channel gets the luminance.
 
-    Raises OptionError for invalid values, ModelError for an invalid transform_param, or if the net has neither three
-    input channels nor one.
+    Raises OptionError for invalid values, ModelError for an invalid transform_param, or if no input that a layer reads
+    has three channels or one.
     """
     channels = argument("channels", channels, NAME) or "bgr"
     if channels not in CHANNELS:
@@ -41,14 +41,19 @@ def fitted(net: NetDef, mean=None, input_scale=None, channels=None) -> NetDef:
         scale = net.transform.scale if net.transform else 1.0
         if not 0 < scale < math.inf:
             raise ModelError(f"{net.source}: its transform_param has the scale {scale:g}; say --input-scale")
-    counts = {name: _channels(net, name) for name, shape in net.inputs.items() if shape is None or len(shape) == 4}
-    bad = next((name for name, count in counts.items() if count not in (1, 3, None)), None)
-    if bad is not None and len(counts) == 1:
-        raise ModelError(f"{net.source}: input '{bad}' has {counts[bad]} channels; a picture has 3, or 1 as luminance")
+    read = {bottom for layer in net.layers for bottom in layer.bottoms}
+    counts = {name: input_channels(net, name) for name in net.inputs if name in read}
+    pictures = {name: count for name, count in counts.items() if count in (1, 3, None)}
+    if counts and not pictures:
+        name, count = next(iter(counts.items()))
+        mismatch = f"{count} channels; a picture has 3, or 1 as luminance"
+        if not count:
+            mismatch = f"the shape {list(net.inputs[name])}; a picture has [1, 3, height, width]"
+        raise ModelError(f"{net.source}: input '{name}' has {mismatch}")
     mean, missing = _mean(net, argument("mean", mean, MEAN), channels)
-    grey = 1 in counts.values() and 3 not in counts.values()
+    grey = set(pictures.values()) == {1}
     convention = Convention(tuple(mean), channels, luminance=grey, scale=scale, missing=missing)
-    return _with_first_layers(replace(net, convention=convention), counts)
+    return _with_first_layers(replace(net, convention=convention), pictures)
 
 
 def _mean(net, given, channels):
@@ -68,10 +73,14 @@ def _mean(net, given, channels):
     return imagenet_mean(channels), ntpath.basename(stated.mean_file) if stated else ""
 
 
-def _channels(net, name):
-    """The number of channels of an input, by its shape or the weights of its first convolution; None if unknown."""
-    if net.inputs[name] is not None:
-        return net.inputs[name][1]
+def input_channels(net: NetDef, name: str) -> int | None:
+    """The number of channels of an input, by its shape or the weights of its first convolution.
+
+    None if nothing tells; 0 for a shape that is not (N, C, H, W).
+    """
+    stated = net.inputs[name]
+    if stated is not None:
+        return stated[1] if len(stated) == 4 else 0
     same = {name}
     for layer in net.layers:
         if same.isdisjoint(layer.bottoms):
@@ -106,9 +115,8 @@ def _with_first_layers(net, counts):
             first.append(LayerDef(_unused(f"{name}/scale", taken), "Power", (name,), (name,), {"scale": scale}))
     if not first:
         return net
-    # A net without weights stays without, for the error message on their use.
-    weights = ChainMap(weights, net.weights) if net.weights else net.weights
-    return replace(net, inputs=inputs, layers=(*first, *net.layers), weights=weights)
+    layers = (*first, *net.layers)
+    return replace(net, inputs=inputs, layers=layers, weights=ChainMap(weights, net.weights), added=len(first))
 
 
 def _unused(name, taken):

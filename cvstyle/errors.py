@@ -4,6 +4,7 @@ The command line prints the message of a `CvstyleError` without a traceback and 
 """
 
 import re
+from collections.abc import Sequence
 
 _QUOTED_OR_OPTION = re.compile(r"(?<!\w)'[^']*'|(?<![^\s(])--([a-z][a-z-]*)")
 
@@ -58,12 +59,41 @@ class NumericalError(CvstyleError):
     """A loss or gradient that became NaN or infinite."""
 
 
-def nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
-    """The end of an error message that suggests the known names most similar to `name`."""
-    import difflib
+_SHORT_LIST = 12  # names that an error message lists
+_SHORT_NAME = 5  # letters and digits of a name in which another one is another word (ELU, ReLU, RReLU), not a typo
 
-    matches = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+
+def nearest(name: str, known: Sequence[str], lead: str = "; ", otherwise: str = "") -> str:
+    """The end of an error message, after `lead`: the known names from which `name` differs by a slip alone.
+
+    A slip is case, separators, one wrong, missing or surplus character, or two that changed places (Damerau 1964).
+    Without such a name: all known ones where they are few, else `otherwise`, or "" without any.
+    """
+    plain = _plain(name)
+    matches = [other for other in known if _plain(other) == plain]
+    if not matches:
+        import difflib
+
+        slips = [other for other in known if _slipped(plain, _plain(other))]
+        matches = difflib.get_close_matches(name, slips, cutoff=0)
     if matches:
-        return "did you mean " + " or ".join(matches) + "?"
-    shown = ", ".join(list(known)[:12])
-    return f"known: {shown}{', ...' if len(known) > 12 else ''}"
+        return f"{lead}did you mean {' or '.join(matches[:3])}?"
+    if 0 < len(known) <= _SHORT_LIST:
+        return f"{lead}known: {', '.join(known)}"
+    return f"{lead}{otherwise}" if otherwise else ""
+
+
+def _plain(name):
+    return re.sub(r"[\W_]", "", name.lower())
+
+
+def _slipped(a, b):
+    """True where one slip makes a of b."""
+    if sorted(a) == sorted(b):
+        different = [i for i, (x, y) in enumerate(zip(a, b)) if x != y]
+        return len(different) == 2 and different[1] == different[0] + 1
+    if max(len(a), len(b)) <= _SHORT_NAME or abs(len(a) - len(b)) > 1:
+        return False
+    same = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+    rest = {0: (a[same + 1 :], b[same + 1 :]), 1: (a[same + 1 :], b[same:]), -1: (a[same:], b[same + 1 :])}
+    return len(set(rest[len(a) - len(b)])) == 1

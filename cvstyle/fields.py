@@ -398,7 +398,7 @@ class Settings(metaclass=_Aliased):
         options = options_of(cls)
         for name in values:
             if name not in options and name not in _aliases(cls):
-                raise OptionError(f"there is no option '{name}'; {nearest(name, tuple(options))}")
+                raise OptionError(f"there is no option '{name}'{nearest(name, tuple(options))}")
         return cls(**values)
 
     def check_values(self) -> None:

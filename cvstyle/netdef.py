@@ -16,12 +16,14 @@ import numpy as np
 class LayerDef:
     """A layer as stated in the file.
 
-    name: unique within the net.
+    name: unique within the net. The file's, or, where an earlier layer has that one, the file's with "@" and the layer's
+        number in the file behind it; `repeats` is the file's then. Caffe gives weights to the first layer of a name.
     type: Caffe's V2 type name, such as "Convolution".
     bottoms, tops: blob names in order; in-place layers name the same blob on both sides.
     params: the fields that the file sets in the layer's parameter message (such as convolution_param), under Caffe's
         field names, with plain Python values: int, float, bool, str (enum names such as "MAX"), list for repeated
         fields. Unset fields are absent: each layer has its own defaults.
+    shared: for each blob the name under which layers share it (Caffe's `param { name }`), "" for a blob of its own.
     """
 
     name: str
@@ -29,6 +31,8 @@ class LayerDef:
     bottoms: tuple[str, ...]
     tops: tuple[str, ...]
     params: Mapping[str, Any] = field(default_factory=dict)
+    repeats: str = ""
+    shared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def imagenet_mean(channels: str) -> tuple[float, ...]:
 class NetDef:
     """A directed acyclic graph of layers, and its weights.
 
-    inputs: blob name -> shape (N, C, H, W) as stated in the file, or None.
+    inputs: blob name -> shape as stated in the file, (N, C, H, W) for pictures, or None.
     layers: in file order, which is an order of execution.
     weights: layer name -> the layer's blobs (NumPy arrays in file order); layers without weights are absent.
         The mapping may read blobs on access. Blobs are read-only.
@@ -89,6 +93,8 @@ class NetDef:
     weights_source: name of the weight file, for messages ("" if there is none).
     transform: the preprocessing stated in the file, or None.
     convention: the input that the net takes.
+    missing: blob name -> why nothing makes it, for the blobs that layers read before anything makes them.
+    added: the number of layers in front that are not the file's, but the convention's.
     """
 
     name: str
@@ -99,3 +105,5 @@ class NetDef:
     weights_source: str = ""
     transform: Transform | None = None
     convention: Convention = IMAGENET
+    missing: Mapping[str, str] = field(default_factory=dict)
+    added: int = 0

@@ -253,9 +253,8 @@ RELU = ' layer { name: "%s" type: "ReLU" bottom: "%s" top: "%s" }'
         ("a {" * 5000, ["net.prototxt"]),
         ("}{", ["net.prototxt:1:1"]),
         ('"' * 9, ["net.prototxt:1:"]),
-        (HEAD + RELU % ("a", "data", "b") + RELU % ("a", "b", "c"), ["two layers are named 'a'"]),
         (HEAD + RELU % ("a", "data", "b") + RELU % ("c", "data", "b"), ["'c'", "'b' is already made"]),
-        (HEAD + RELU % ("a", "dta", "b"), ["'a'", "no layer makes its input 'dta'", "did you mean data?"]),
+        (HEAD + RELU % ("a", "dta", "b"), ["'a'", "no layer makes its input 'dta'", "known: data"]),
         (HEAD + RELU % ("a", "c", "b") + RELU % ("z", "b", "c"), ["'a'", "'c'", "below, by layer 'z'", "circle"]),
         (HEAD + RELU % ("a", "a", "a"), ["'a'", "own output", "circle"]),
         (

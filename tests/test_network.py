@@ -733,11 +733,11 @@ def test_a_layer_without_an_output_does_no_harm():
 def test_graph_must_be_in_order_and_have_one_input():
     layers = LayerDef("a", "ReLU", ("b",), ("a",)), LayerDef("b", "ReLU", ("data",), ("b",))
     backwards = NetDef("net", {"data": None}, layers)
-    with pytest.raises(ModelError, match="layer 'a' reads blob 'b', which no layer before it produces"):
-        Network(backwards, Backend())
+    with pytest.raises(ModelError, match="layer 'a': reads blob 'b', which no layer before it produces"):
+        Network(backwards, Backend()).program(["a"])
     layers = (LayerDef("sum", "Eltwise", ("one", "two"), ("sum",)),)
     two = NetDef("net", {"one": None, "two": None}, layers, source="net.prototxt")
-    with pytest.raises(ModelError, match=r"2 inputs \(one, two\)"):
+    with pytest.raises(ModelError, match=r"2 inputs \('one', 'two'\)"):
         Network(two, Backend()).program(["sum"])
     assert Network(two, Backend()).program(["one"]).shapes((2, 2)) == {"one": (1, 3, 2, 2)}
 

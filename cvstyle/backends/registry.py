@@ -50,7 +50,7 @@ def backend_class(name: str) -> type[Backend]:
     if name in _registered:
         return _registered[name]
     if name not in _MODULES:
-        raise OptionError(f"unknown backend '{name}': {nearest(name, (*_KINDS, *names()))}")
+        raise OptionError(f"unknown backend '{name}'{nearest(name, (*_KINDS, *names()), ': ')}")
     return importlib.import_module(f".{_MODULES[name]}", __package__).Backend
 
 

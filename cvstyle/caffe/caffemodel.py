@@ -31,7 +31,7 @@ _UNUSED = {_BLOB["diff"], _BLOB["double_diff"]}
 
 
 class Weights(Mapping):
-    """Mapping from layer name to the layer's list of blobs, for every layer of a .caffemodel that has blobs.
+    """Mapping from layer name to the layer's list of blobs, for every layer of a .caffemodel that has blobs, in order.
 
     Blobs are read-only '<f4' or '<f8' arrays in the shape that the file states: (n, c, h, w) in old files, else any
     number of axes. They are views of the mapped file, usually unaligned, and outlive this object as long as the file is
@@ -79,6 +79,7 @@ class Weights(Mapping):
                 layers += 1
                 name, blobs = self._layer(field, _V2 if field.number == _NET["layer"] else _V1)
                 if blobs:
+                    index.pop(name, None)
                     index[name] = blobs
         except WireError as error:
             after = f" after layer '{name}'" if name else ""

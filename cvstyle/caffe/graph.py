@@ -18,61 +18,80 @@ def net_def(net: NetParameter, source: str, phase: str = "TEST") -> NetDef:
     """The net in one phase, without the layers for training and evaluation. Raises ModelError.
 
     Data layers become inputs (their first top); labels, losses, accuracies and layers that depend on these alone are
-    dropped. `transform` is the transform_param of a data layer of the phase, else of one of another phase.
+    dropped. Layers that read a blob which nothing makes stay (`NetDef.missing`), unless all layers depend on such.
+    `transform` is the transform_param of a data layer of the phase, else of one of another phase.
     """
     phases = NetState.DESCRIPTOR.fields_by_name["phase"].enum_type.values_by_name
     if phase not in phases:
         raise model_error(f"phase '{phase}' is unknown; it is TEST or TRAIN")
     state = NetState(phase=phases[phase].number, level=net.state.level, stage=net.state.stage)
     all_layers = upgraded_layers(net, source)
-    builder = _Builder(source, all_layers, phase)
+    included = [_included(layer, state, source) for layer in all_layers]
+    builder = _Builder(source, all_layers, included, phase)
     builder.legacy_inputs(net)
-    other_transform = None
     for index, layer in enumerate(all_layers):
-        if _included(layer, state, source):
+        if included[index]:
             builder.add(layer, index)
-        elif _is_source(layer):
-            builder.other_inputs.setdefault(layer.top[0], next(iter(_source_shapes(layer)), None))
-            other_transform = other_transform or _transform(layer, source)
     if not builder.layers:
         raise model_error(f"{source}: no layer is left in phase {phase}; is it a .prototxt of a net?")
-    transform = builder.transform or other_transform
-    return NetDef(net.name, builder.inputs, tuple(builder.layers), source=source, transform=transform)
+    if not builder.whole:
+        first = builder.layers[0]
+        why = next(builder.missing[bottom] for bottom in first.bottoms if bottom in builder.missing)
+        raise model_error(f"{source}: layer '{first.name}': {why}")
+    transform = builder.transform or builder.other_transform
+    layers = tuple(builder.layers)
+    return NetDef(net.name, builder.inputs, layers, source=source, transform=transform, missing=builder.missing)
 
 
 class _Builder:
     """Builds the graph from layers in file order; a blob name is in at most one of `blobs`, `labels` and `dropped`."""
 
-    def __init__(self, source: str, all_layers: list[LayerParameter], phase: str):
+    def __init__(self, source: str, all_layers: list[LayerParameter], included: list[bool], phase: str):
         self.source = source
         self.all_layers = all_layers
         self.phase = phase
         self.inputs: dict[str, tuple[int, ...] | None] = {}
         self.layers: list[LayerDef] = []
+        self.taken = {layer.name for layer in all_layers}
         self.names: set[str] = set()
         self.blobs: set[str] = set()  # blobs of the net
         self.labels: set[str] = set()  # further tops of data layers
         self.dropped: set[str] = set()  # outputs of dropped layers
+        self.missing: dict[str, str] = {}  # blobs that are read before anything makes them → why
+        self.severed: set[str] = set()  # outputs of layers that depend on missing blobs
+        self.whole = False  # True with a layer that depends on none of them
+        self.made = {top for layer, here in zip(all_layers, included) if here for top in _new_tops(layer)}
         # Inputs from data layers of other phases, for a training file without a test phase.
         self.other_inputs: dict[str, tuple[int, ...] | None] = {}
         self.transform: Transform | None = None
+        self.other_transform: Transform | None = None
+        for layer in (layer for layer, here in zip(all_layers, included) if not here and _is_source(layer)):
+            self.other_inputs.setdefault(layer.top[0], next(iter(_source_shapes(layer)), None))
+            self.labels.update(layer.top[1:])
+            self.other_transform = self.other_transform or _transform(layer, source)
+        self.labels.difference_update(self.made)
 
     def legacy_inputs(self, net: NetParameter) -> None:
+        """The net's `input` fields (Caffe's UpgradeNetInput): input_shape, else input_dim; surplus shapes mean nothing.
+
+        Caffe drops inputs without any shape; here only those that a layer makes, since others can have any size.
+        """
         count = len(net.input)
         dims = list(net.input_dim)
         if net.input_shape:
             shapes = [tuple(shape.dim) for shape in net.input_shape]
             stated = "input_shape"
         else:
-            shapes = [tuple(dims[i : i + 4]) for i in range(0, len(dims), 4)]
+            shapes = [tuple(dims[i : i + 4]) for i in range(0, len(dims) - 3, 4)]
             stated = "groups of 4 input_dim"
-        if shapes and (len(shapes) != count or (not net.input_shape and len(dims) % 4)):
+        if len(shapes) < count and (net.input_shape or dims):
             raise model_error(f"{self.source}: has {count} `input` but {len(shapes)} {stated}; give one for each input")
         for name, shape in zip(net.input, shapes or [None] * count):
-            self._input(name, shape, "input")
+            if shape is not None or name not in self.made:
+                self._input(name, shape, "input")
 
     def add(self, layer: LayerParameter, index: int) -> None:
-        name = layer.name or self._generated_name(layer, index)
+        name = layer.name or self._unused(layer.type.lower() or "layer", index)
         if _is_source(layer):
             self._add_source(layer, name)
             return
@@ -80,22 +99,37 @@ class _Builder:
             labels = all(bottom in self.labels for bottom in layer.bottom)
             (self.labels if labels else self.dropped).update(top for top in layer.top if top not in self.blobs)
             return
-        if name in self.names:
-            raise model_error(f"{self.source}: two layers are named '{name}'; give each its own name")
+        repeats = layer.name if name in self.names else ""
+        if repeats:
+            name = self._unused(name, index)
         self.names.add(name)
         for bottom in layer.bottom:
-            if bottom in self.labels:  # used as data after all
-                self.labels.remove(bottom)
-                self._input(bottom, None, name)
-            elif bottom in self.other_inputs and bottom not in self.blobs:
-                self._input(bottom, self.other_inputs[bottom], name)
-            elif bottom not in self.blobs:
-                raise model_error(f"{self.source}: layer '{name}': {self._why_missing(bottom, index)}")
-        for position, top in enumerate(layer.top):
-            in_place = position < len(layer.bottom) and layer.bottom[position] == top
-            if not in_place:
-                self._make(top, name)
-        self.layers.append(LayerDef(name, layer.type, tuple(layer.bottom), tuple(layer.top), layer_params(layer)))
+            self._read(bottom, name, index)
+        for top in _new_tops(layer):
+            self._make(top, name)
+        if self.severed.isdisjoint(layer.bottom):
+            self.whole = True
+            self.severed.difference_update(layer.top)
+        else:
+            self.severed.update(layer.top)
+        shared = tuple(spec.name for spec in layer.param)
+        self.layers.append(
+            LayerDef(
+                name, layer.type, tuple(layer.bottom), tuple(layer.top), layer_params(layer), repeats,
+                shared if any(shared) else (),
+            )
+        )  # fmt: skip
+
+    def _read(self, bottom: str, name: str, index: int) -> None:
+        if bottom in self.labels:  # used as data after all
+            self._input(bottom, None, name)
+        elif bottom in self.blobs:
+            return
+        elif bottom in self.other_inputs:
+            self._input(bottom, self.other_inputs[bottom], name)
+        else:
+            self.missing.setdefault(bottom, self._why_missing(bottom, index))
+            self.severed.add(bottom)
 
     def _add_source(self, layer: LayerParameter, name: str) -> None:
         self.transform = self.transform or _transform(layer, self.source)
@@ -122,16 +156,18 @@ class _Builder:
         self.blobs.add(blob)
         self.labels.discard(blob)
         self.dropped.discard(blob)
+        self.severed.discard(blob)
 
     def _depends_on_dropped(self, layer: LayerParameter) -> bool:
         bottoms = set(layer.bottom)
         return bool(bottoms) and (bottoms <= self.labels | self.dropped or not bottoms.isdisjoint(self.dropped))
 
-    def _generated_name(self, layer: LayerParameter, index: int) -> str:
-        name = f"{layer.type.lower() or 'layer'}@{index + 1}"
-        taken = {other.name for other in self.all_layers}
-        while name in taken:
+    def _unused(self, name: str, index: int) -> str:
+        """A name for a layer that has none of its own: its number in the file behind `name`."""
+        name = f"{name}@{index + 1}"
+        while name in self.taken:
             name += "_"
+        self.taken.add(name)
         return name
 
     def _why_missing(self, blob: str, index: int) -> str:
@@ -145,7 +181,7 @@ class _Builder:
                         "the graph has a circle, or the layers are out of order"
                     )
                 return f"its input '{blob}' is made by layer '{other.name}', which is not in phase {self.phase}"
-        return f"no layer makes its input '{blob}'; {nearest(blob, sorted(self.blobs))}"
+        return f"no layer makes its input '{blob}'{nearest(blob, sorted(self.blobs))}"
 
 
 _MESSAGES = {
@@ -173,7 +209,7 @@ def param_message(layer_type: str) -> str:
     if layer_type in _MESSAGES:
         return _MESSAGES[layer_type]
     wanted = layer_type.lower() + "param"
-    names = (field.name for field in LayerParameter.DESCRIPTOR.fields)
+    names = (field.name for field in LayerParameter.DESCRIPTOR.fields if field.name.endswith("_param"))
     return next((name for name in names if name.replace("_", "") == wanted), "")
 
 
@@ -208,7 +244,14 @@ def _is_source(layer: LayerParameter) -> bool:
 
 
 def _is_training_only(layer_type: str) -> bool:
-    return layer_type.endswith("Loss") or layer_type in ("Accuracy", "Silence", "HDF5Output", "DetectionEvaluate")
+    """True for losses, measures and sinks, forks' included (SoftmaxWithLossOHEM, SegAccuracy, MultiBoxLoss)."""
+    kind = layer_type.lower()
+    return "loss" in kind or kind.endswith("accuracy") or layer_type in ("Silence", "HDF5Output", "DetectionEvaluate")
+
+
+def _new_tops(layer: LayerParameter) -> list[str]:
+    """The tops that a layer makes; a top that is the bottom at its place is changed in place (Net::AppendTop)."""
+    return [top for i, top in enumerate(layer.top) if i >= len(layer.bottom) or layer.bottom[i] != top]
 
 
 def _source_shapes(layer: LayerParameter) -> list[tuple[int, ...]]:

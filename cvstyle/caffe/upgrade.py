@@ -113,6 +113,8 @@ def _from_v1(old: V1LayerParameter) -> LayerParameter:
     new = LayerParameter(name=old.name, type=old.cvstyle_foreign_type or V1_TYPES[name], bottom=old.bottom, top=old.top)
     new.include.extend(old.include)
     new.exclude.extend(old.exclude)
+    for shared in old.param:
+        new.param.add(name=shared)
     old_fields = []
     for field, value in old.ListFields():
         if field.name in _OLD_TRANSFORMATIONS:

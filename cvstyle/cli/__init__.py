@@ -109,7 +109,7 @@ def _verb_first(argv):
     if not option_of(first, actions) and (first[:1].isalnum() or not first.strip()):
         if os.path.exists(first) or os.path.splitext(first)[1]:
             raise OptionError(f"{shown(first)} is no command; cvstyle run --content photo.jpg --style painting.jpg")
-        raise OptionError(f"unknown command {shown(first)}; {nearest(first.lower(), tuple(_VERBS))}")
+        raise OptionError(f"unknown command {shown(first)}{nearest(first.lower(), tuple(_VERBS))}")
     position = 0
     while position < len(argv):
         word = argv[position]

@@ -53,7 +53,7 @@ def _parse(entry, text):
         raise OptionError(f"{name}: {shown(text)} {entry.kind.parse_error}{meant(entry, text)}") from None
     if entry.choices and value not in entry.choices:
         choices = list(map(str, entry.choices))
-        raise OptionError(f"{name}: {shown(text)} is not one of {', '.join(choices)}; {nearest(text, choices)}")
+        raise OptionError(f"{name}: {shown(text)} is not one of {', '.join(choices)}{nearest(text, choices)}")
     return value
 
 

@@ -12,7 +12,7 @@ from ..layers import layer_class, layer_types
 from ..netdef import Convention, LayerDef, NetDef
 from .program import Program
 from .shapes import ReceptiveField, infer_shapes, receptive_fields
-from .weights import digest, load_weights
+from .weights import check_weights, check_without_weights, digest, load_weights
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,15 @@ class Network:
     """A network description bound to a backend, or to several that have some of its layers each (`partition`).
 
     Values are numbered: each blob of the file becomes one value per layer that writes it, and layers that change
-    nothing (Dropout, Split) share their input's value. Layers are made, and weights read, when a program needs them.
+    nothing (Dropout, Split) share their input's value. A blob that is read before anything makes it is a value too,
+    which is never computed. Layers are made, and weights read, when a program needs them.
     """
 
     def __init__(self, definition: NetDef, ops, pooling: str = "max", placements: Sequence[tuple[int, Any]] = ()):
         """pooling: "max" leaves the network as it is, "avg" replaces max pooling (see `layers.pooling`).
 
-        placements: (number, backend) pairs: after so many of the file's layers that backend takes over from `ops`.
-        Raises ModelError for a layer that reads a blob that nothing before it produces.
+        placements: (number, backend) pairs: after so many of the definition's layers that backend takes over from
+        `ops`. Raises ModelError where the model holds weights for a layer that changes nothing.
         """
         if pooling not in ("max", "avg"):
             raise OptionError(f"pooling must be max or avg, not '{pooling}'")
@@ -52,6 +53,7 @@ class Network:
         self._layers: dict[int, Any] = {}
         self._weight_shapes: dict[int, list[tuple[int, ...]]] = {}  # of the nodes whose weights are loaded
         self._names: dict[str, int] = {}
+        self._missing: dict[int, str] = {}  # value that nothing makes → its blob
         self._blob_names = self._bind()
 
     def _bind(self):
@@ -59,17 +61,16 @@ class Network:
         current = {name: i for i, name in enumerate(self.input_names)}
         count = len(current)
         for number, layer in enumerate(self.definition.layers):
-            missing = next((b for b in layer.bottoms if b not in current), None)
-            if missing is not None:
-                raise ModelError(
-                    f"{self.definition.source}: layer '{layer.name}' reads blob '{missing}', "
-                    "which no layer before it produces"
-                )
+            for blob in (b for b in layer.bottoms if b not in current):
+                current[blob] = count
+                self._missing[count] = blob
+                count += 1
             if not layer.tops:
                 continue
             bottoms = tuple(current[b] for b in layer.bottoms)
             cls = layer_class(layer.type)
             if cls is not None and cls.identity and bottoms:
+                check_without_weights(layer, self.definition)
                 tops = bottoms[:1] * len(layer.tops)
             else:
                 tops = tuple(range(count, count + len(layer.tops)))
@@ -109,7 +110,7 @@ class Network:
             )
         for cut in cuts:
             if isinstance(cut, str) and cut not in names:
-                raise OptionError(f"{self.definition.source}: there is no layer '{cut}'; {nearest(cut, names)}")
+                raise self._no_layer(cut)
             if isinstance(cut, int) and not 1 <= cut < len(names):
                 raise OptionError(
                     f"{self.definition.source} cannot be split after layer {cut}; it has layers 1 to {len(names)}, and "
@@ -138,15 +139,37 @@ class Network:
             return self._names[name]
         if name in self._blob_names:
             return self._blob_names[name]
-        raise OptionError(f"{self.definition.source}: there is no layer '{name}'; {nearest(name, self.layer_names)}")
+        raise self._no_layer(name)
+
+    def _no_layer(self, name):
+        hint = nearest(name, self.layer_names, otherwise="'cvstyle info' lists all")
+        return OptionError(f"{self.definition.source}: there is no layer '{name}'{hint}")
 
     def program(self, outputs, same_blocks_as: Program | None = None) -> Program:
         """The `Program` that computes the named layers and, back from them, the gradient for the picture."""
         return Program(self, outputs, same_blocks_as)
 
-    def shapes(self, size: tuple[int, int], channels: int = 3, strict: bool = True) -> dict[int, tuple[int, ...]]:
-        """Shape of every value for a picture of (height, width) `size` (see `infer_shapes`)."""
-        return infer_shapes(self, size, channels, strict=strict)
+    def shapes(self, size: tuple[int, int], channels: int | None = 3, strict: bool = True) -> dict[int, tuple[int, ...]]:
+        """Shape of every value for a picture of (height, width) `size` (see `infer_shapes`).
+
+        strict: False leaves out layers that cannot run, and everything after them.
+        """
+        return infer_shapes(self, size, channels, faults=None if strict else {})
+
+    def faults(self, size: tuple[int, int]) -> dict[int, ModelError]:
+        """Number of a node → why it cannot run for a picture of (height, width) `size`, the weights' shapes included.
+
+        Layers that only depend on such are absent. A layer without weights in the model is no fault.
+        """
+        faults: dict[int, ModelError] = {}
+        shapes = infer_shapes(self, size, None, faults=faults)
+        for index, node in enumerate(self.nodes):
+            if index not in faults and all(value in shapes for value in (*node.bottoms, *node.tops)):
+                try:
+                    check_weights(self.layer(index), self.definition, [shapes[b] for b in node.bottoms])
+                except ModelError as error:
+                    faults[index] = error
+        return faults
 
     def receptive_fields(self, local: bool = False) -> dict[int, ReceptiveField]:
         """The receptive field of every value that can be computed (see `shapes.receptive_fields`)."""
@@ -175,15 +198,21 @@ class Network:
         return sum(b.size for b in self.definition.weights.get(name, ()))
 
     def layer(self, index: int):
-        """The layer of a node, made when first asked for. Raises ModelError for an unknown type or bad parameters."""
+        """The layer of a node, made when first asked for.
+
+        Raises ModelError for an unknown type, bad parameters or a bottom that nothing makes.
+        """
         if index not in self._layers:
             definition = self.nodes[index].definition
+            where = f"{self.definition.source}: layer '{definition.name}'"
+            missing = next((self._missing[b] for b in self.nodes[index].bottoms if b in self._missing), None)
+            if missing is not None:
+                why = self.definition.missing.get(missing, f"reads blob '{missing}', which no layer before it produces")
+                raise ModelError(f"{where}: {why}")
             cls = layer_class(definition.type)
             if cls is None:
-                raise ModelError(
-                    f"{self.definition.source}: layer '{definition.name}' has type '{definition.type}', which cvstyle "
-                    f"cannot run; {nearest(definition.type, layer_types())}"
-                )
+                hint = nearest(definition.type, layer_types())
+                raise ModelError(f"{where} has type '{definition.type}', which cvstyle cannot run{hint}")
             try:
                 layer = cls(definition, self.nodes[index].ops)
             except ModelError as error:

@@ -14,7 +14,7 @@ from ..layers import Context
 from .blocks import BlockAlignment, Region
 from .footprint import Footprint, find_footprint, find_steps
 from .fusion import fused_steps
-from .shapes import infer_shapes
+from .shapes import infer_shapes, input_shape
 from .transfer import with_transfers
 
 
@@ -31,7 +31,7 @@ class Program:
         self.network = network
         self.ops = network.ops
         self.outputs = {name: network.value(name) for name in outputs}
-        self.indices, self._input = _needed(network, set(self.outputs.values()))
+        self.indices, self._input = _needed(network, self.outputs)
         self.alignment = BlockAlignment(self, same_blocks_as and same_blocks_as.alignment)
         self.on_step: Callable | None = None
         wanted = set(self.outputs.values())
@@ -90,6 +90,7 @@ class Program:
 
     def all_shapes(self, size, channels) -> dict[int, tuple[int, ...]]:
         """Shape of every value for a picture of (height, width) `size`."""
+        input_shape(self.network, self._input, size, channels)
         return infer_shapes(self.network, size, channels, self.indices)
 
     def footprint(self, size: tuple[int, int], axis: int) -> Footprint:
@@ -209,19 +210,35 @@ def _recomputed(layer, x, context):
     return layer.forward([x], context)[0][0]
 
 
-def _needed(network, values):
-    """(numbers of the nodes that these values depend on, in order; the number of the one input among the values)."""
+def _needed(network, outputs):
+    """(numbers of the nodes that the outputs depend on, in order; the number of the one input among their values).
+
+    Raises ModelError naming the first layer that cannot be made, or the inputs where there is not one.
+    """
+    indices, inputs = _ancestors(network, outputs.values())
+    for index in indices:
+        try:
+            network.layer(index)
+        except ModelError as error:
+            name = network.nodes[index].definition.name
+            dependent = next(n for n, value in outputs.items() if index in _ancestors(network, [value])[0])
+            raise error if dependent == name else ModelError(f"{error}; layer '{dependent}' depends on it") from None
+    if len(inputs) != 1:
+        names = ", ".join(f"'{network.input_names[i]}'" for i in inputs)
+        raise ModelError(
+            f"{network.definition.source}: layers {', '.join(outputs)} depend on {len(inputs)} inputs"
+            f"{f' ({names})' if names else ''}; exactly one, the picture, is supported"
+        )
+    return indices, inputs[0]
+
+
+def _ancestors(network, values):
+    """(numbers of the nodes that values depend on, in order; numbers of the inputs among these)."""
+    values = set(values)
     indices = []
     for index in reversed(range(len(network.nodes))):
         node = network.nodes[index]
         if values.intersection(node.tops):
             values.update(node.bottoms)
             indices.append(index)
-    inputs = [i for i in range(len(network.input_names)) if i in values]
-    if len(inputs) != 1:
-        names = ", ".join(network.input_names[i] for i in inputs)
-        raise ModelError(
-            f"{network.definition.source}: these layers depend on {len(inputs)} inputs{f' ({names})' if names else ''};"
-            " exactly one, the picture, is supported"
-        )
-    return indices[::-1], inputs[0]
+    return indices[::-1], [i for i in range(len(network.input_names)) if i in values]

@@ -25,38 +25,50 @@ class ReceptiveField:
     step: tuple[float, float]
 
 
-def infer_shapes(network, size, channels=3, indices=None, strict=True) -> dict[int, Shape]:
+def infer_shapes(network, size, channels=3, indices=None, faults=None) -> dict[int, Shape]:
     """Shape of every value for a picture of (height, width) `size`.
 
-    indices: numbers of the nodes to run through, all by default. Raises ModelError naming the layer at which shapes do
-    not fit; with strict=False that layer, layers of unknown type and everything after them are left out.
+    channels: of the picture; None: as many as each input has. indices: numbers of the nodes to run through, all by
+    default. Raises ModelError naming the first layer that cannot run; into `faults`, if it is a dict, go all of them
+    instead, as number of the node → error, and they and everything after them are left out.
     """
-    shapes = input_shapes(network, size, channels)
-    pixels = max(math.prod(shape[2:]) for shape in shapes.values())
+    shapes = {}
+    unfit = {}
+    for value in range(len(network.input_names)):
+        try:
+            shapes[value] = input_shape(network, value, size, channels)
+        except ModelError as error:
+            unfit[value] = error
     for index in range(len(network.nodes)) if indices is None else indices:
         node = network.nodes[index]
-        if any(b not in shapes for b in node.bottoms):
-            continue
         try:
-            tops = _top_shapes(network, index, [shapes[b] for b in node.bottoms], pixels)
-        except CvstyleError:
-            if strict:
+            network.layer(index)
+            for bottom in node.bottoms:
+                if bottom in unfit:
+                    raise unfit[bottom]
+            if all(b in shapes for b in node.bottoms):
+                tops = _top_shapes(network, index, [shapes[b] for b in node.bottoms], math.prod(size))
+                shapes.update(zip(node.tops, tops, strict=False))
+        except CvstyleError as error:
+            if faults is None:
                 raise
-        else:
-            shapes.update(zip(node.tops, tops, strict=False))
+            faults[index] = error
     return shapes
 
 
-def input_shapes(network, size, channels) -> dict[int, Shape]:
-    """Shape of the network's inputs. Raises ModelError where the prototxt states another number of channels."""
-    shapes = {}
-    for i, (name, stated) in enumerate(network.definition.inputs.items()):
-        if stated is not None and len(stated) == 4 and stated[1] != channels:
-            raise ModelError(
-                f"{network.definition.source}: input '{name}' has {stated[1]} channels; a picture has {channels}"
-            )
-        shapes[i] = (1, channels, *size)
-    return shapes
+def input_shape(network, value, size, channels) -> Shape:
+    """Shape of an input of the network. Raises ModelError where the file states another shape than a picture's."""
+    name = network.input_names[value]
+    stated = network.definition.inputs[name]
+    if channels is None and stated is not None:
+        return (1, stated[1], *size) if len(stated) == 4 else (1, *stated[1:])
+    channels = channels or 3
+    where = f"{network.definition.source}: input '{name}'"
+    if stated is not None and len(stated) != 4:
+        raise ModelError(f"{where} has the shape {list(stated)}; a picture has [1, {channels}, height, width]")
+    if stated is not None and stated[1] != channels:
+        raise ModelError(f"{where} has {stated[1]} channels; a picture has {channels}")
+    return (1, channels, *size)
 
 
 def receptive_fields(network, local: bool = False) -> dict[int, ReceptiveField]:
@@ -73,7 +85,7 @@ def receptive_fields(network, local: bool = False) -> dict[int, ReceptiveField]:
             window = layer.local_window() if local else layer.window()
         except ModelError:
             continue
-        if below:
+        if below and len(below) == len(node.bottoms):
             if local:
                 below = [field for field in below if field.size] or below
             fields.update(dict.fromkeys(node.tops, _field(below, window)))

@@ -14,34 +14,88 @@ def load_weights(layer, definition, bottoms, loaded=None) -> list[tuple[int, ...
     """Give a layer its weights, unless that is done, checked against the shapes that it expects; returns the shapes.
 
     definition: the `NetDef`. bottoms: shapes of the layer's bottoms. loaded: the shapes of weights that the layer has.
-    Raises ModelError naming the file and layer where weights are missing or of another size, ShapeError where only the
-    picture's size does not fit them.
+    Raises ModelError naming the file and layer where weights are missing or of another number or size, ShapeError where
+    only the picture's size does not fit them.
     """
-    if loaded is None and definition.weights:
-        layer.blob_count = len(definition.weights.get(layer.name, ()))
-    expected = [tuple(shape) for shape in layer.blob_shapes(bottoms)]
-    where = f"{definition.weights_source or definition.source}: layer '{layer.name}' ({layer.definition.type})"
     if loaded is not None:
+        expected = [tuple(shape) for shape in layer.blob_shapes(bottoms)]
         for present, shape in zip(loaded, expected, strict=True):
             if present != shape:
-                raise _misfit(where, layer, present, shape)
+                raise _misfit(layer, definition, present, shape)
         return loaded
+    blobs, expected = check_weights(layer, definition, bottoms)
     if not expected:
         return expected
-    blobs = definition.weights.get(layer.name, ())
     if not blobs:
-        raise ModelError(
-            f"{where} has no weights in the model; {nearest(layer.name, list(definition.weights))}"
-            if definition.weights
-            else f"{where} needs weights: give the .caffemodel that belongs to this prototxt"
-        )
-    if len(blobs) < len(expected):
-        raise ModelError(f"{where} has {len(blobs)} weight blobs in the model; the prototxt asks for {len(expected)}")
+        raise ModelError(f"{_where(layer.definition, definition)} {_absent(layer.definition, definition)}")
+    layer.load([np.reshape(b, s) for b, s in zip(blobs, expected, strict=True)], bottoms)
+    return expected
+
+
+def check_weights(layer, definition, bottoms) -> tuple[list[np.ndarray], list[tuple[int, ...]]]:
+    """(a layer's blobs, none if the model has none; the shapes that it expects). Raises errors as `load_weights`.
+
+    As Caffe does (Net::CopyTrainedLayersFrom): a layer takes as many blobs as the model holds for it, no more or fewer.
+    """
+    blobs = _blobs(layer.definition, definition)
+    layer.blob_count = len(blobs) if _has_model(definition) else None
+    expected = [tuple(shape) for shape in layer.blob_shapes(bottoms)]
+    _check_count(layer.definition, definition, len(blobs), len(expected))
     for blob, shape in zip(blobs, expected, strict=False):
         if blob.size != math.prod(shape) or not _same_extents(blob.shape, shape):
-            raise _misfit(where, layer, tuple(blob.shape), shape)
-    layer.load([np.reshape(b, s) for b, s in zip(blobs, expected, strict=False)], bottoms)
-    return expected
+            raise _misfit(layer, definition, tuple(blob.shape), shape)
+    return blobs, expected
+
+
+def check_without_weights(layer_definition, definition) -> None:
+    """Raises ModelError where the model holds weights for a layer that takes none."""
+    _check_count(layer_definition, definition, len(_blobs(layer_definition, definition)), 0)
+
+
+def _check_count(layer_definition, definition, found, expected):
+    if found not in (0, expected):
+        raise ModelError(
+            f"{_where(layer_definition, definition)} has {found} weight blobs in the model; the prototxt asks for "
+            f"{expected or 'none'}: do these two files belong together?"
+        )
+
+
+def _blobs(layer_definition, definition):
+    """The blobs that the model holds for a layer.
+
+    A blob that layers share under a name (Net::AppendParam) is that of the last of them in the model, which need not
+    hold it for each: Caffe copies all that it holds to one place.
+    """
+    blobs = list(definition.weights.get(layer_definition.name, ()))
+    for place, name in enumerate(layer_definition.shared):
+        sharers = {d.name: d.shared.index(name) for d in definition.layers if name and name in d.shared}
+        held = [definition.weights[layer][sharers[layer]:] for layer in definition.weights if layer in sharers]
+        if any(held) and place <= len(blobs):
+            blobs[place : place + 1] = [blob for blob, *_ in filter(None, held)][-1:]
+    return blobs
+
+
+def _has_model(definition):
+    """True with a model, even with one that holds nothing for the file's layers."""
+    own = definition.layers[definition.added :]
+    return bool(definition.weights_source) or any(layer.name in definition.weights for layer in own)
+
+
+def _absent(layer_definition, definition):
+    """The cause and the way out where the model holds no weights for a layer that takes some."""
+    if not _has_model(definition):
+        return "needs weights: give the .caffemodel that belongs to this prototxt"
+    if layer_definition.repeats:
+        return (
+            f"has no weights: an earlier layer is named '{layer_definition.repeats}' too, and as in Caffe the first "
+            "layer of a name has the model's; give this one its own name in both files"
+        )
+    return f"has no weights in the model{nearest(layer_definition.name, list(definition.weights))}"
+
+
+def _where(layer_definition, definition):
+    source = definition.weights_source or definition.source
+    return f"{source}: layer '{layer_definition.name}' ({layer_definition.type})"
 
 
 def digest(definition, layers) -> str:
@@ -50,13 +104,14 @@ def digest(definition, layers) -> str:
     for layer in layers:
         parts = (layer.type, layer.name, layer.bottoms, layer.tops, sorted(layer.params.items()))
         found.update(repr(parts).encode())
-        for blob in definition.weights.get(layer.name, ()):
+        for blob in _blobs(layer, definition):
             found.update(np.ascontiguousarray(blob))
     return found.hexdigest()[:16]
 
 
-def _misfit(where, layer, found, expected):
+def _misfit(layer, definition, found, expected):
     """The error for weights of another shape than the layer expects on this picture."""
+    where = _where(layer.definition, definition)
     outputs = getattr(layer, "num_output", None)  # of a fully connected layer; else the weights are those of a map
     if layer.window() is None and (outputs is None or outputs in found):
         return ShapeError(

@@ -50,7 +50,7 @@ def create(settings: dict) -> list[Loss]:
     names = setting_names()
     unknown = next((name for name in settings if name not in names), None)
     if unknown is not None:
-        raise OptionError(f"there is no setting '{unknown}'; {nearest(unknown, names)}")
+        raise OptionError(f"there is no setting '{unknown}'{nearest(unknown, names)}")
     losses = []
     for module in _modules():
         records = options_of(module.Options).items()

@@ -52,7 +52,7 @@ class Stop(Exception):
 def get(name: str):
     """The module of an optimiser. Raises OptionError for an unknown name."""
     if name not in NAMES:
-        raise OptionError(f"unknown optimizer '{name}': {nearest(name, NAMES)}")
+        raise OptionError(f"unknown optimizer '{name}'{nearest(name, NAMES, ': ')}")
     return importlib.import_module(f"{__name__}.{name}")
 
 

@@ -332,7 +332,7 @@ def find(name: str) -> Card:
     for card in CARDS.values():
         if name.lower() in (card.name, *(alias.lower() for alias in card.aliases)):
             return card
-    raise ModelError(f"there is no known model '{name}'; {nearest(name, names())}")
+    raise ModelError(f"there is no known model '{name}'{nearest(name, names())}")
 
 
 def names() -> list[str]:

@@ -135,7 +135,7 @@ def _ancestors(network):
     for node in network.nodes:
         found = 0
         for bottom in node.bottoms:
-            found |= ancestors[bottom] | 1 << bottom
+            found |= ancestors.get(bottom, 0) | 1 << bottom
         ancestors.update(dict.fromkeys(node.tops, found))
     return ancestors
 
@@ -155,6 +155,7 @@ def _classes(network):
 
 
 def _channels(network):
-    """The number of channels of the network's input."""
-    stated = next(iter(network.definition.inputs.values()))
-    return stated[1] if stated is not None and len(stated) == 4 else 3
+    """The number of channels of the network's input: a picture's three, if one can have them."""
+    stated = [shape for shape in network.definition.inputs.values() if shape is None or len(shape) == 4]
+    counts = [3 if shape is None else shape[1] for shape in stated]
+    return 3 if 3 in counts or not counts else counts[0]

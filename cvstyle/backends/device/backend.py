@@ -38,7 +38,7 @@ class Backend(Arrays, Gathering, Reductions, Layers, Losses, Optimizers, base.Ba
         """
         known = ("fp32", *operands.PRECISIONS)
         if precision not in known:
-            raise OptionError(f"unknown precision '{precision}': {nearest(precision, known)}")
+            raise OptionError(f"unknown precision '{precision}'{nearest(precision, known, ': ')}")
         if precision != "fp32" and device.no_tensor_cores:
             raise OptionError(f"precision {precision} cannot be had: {device.no_tensor_cores}; use precision fp32")
         self.device = device
