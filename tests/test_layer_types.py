@@ -18,11 +18,9 @@ from test_layers import MAP, ODD, WIDE, Case, conv, deconv, formula
 from cvstyle import Objective
 from cvstyle.backends.reference import Backend
 from cvstyle.caffe import read_net
-from cvstyle.caffe.prototxt import parse_text
 from cvstyle.errors import ModelError, OptionError, ShapeError
 from cvstyle.graph import Network
 from cvstyle.layers import Context, layer_class, layer_types
-from cvstyle.netdef import LayerDef, NetDef
 from cvstyle.zoo.choose import choose_layers
 
 # References, one number at a time
@@ -195,7 +193,9 @@ def interp(inputs, blobs, params):
     x = x[:, :, begin : x.shape[2] - end, begin : x.shape[3] - end]
     sizes = x.shape[2:]
     shrink, zoom = params.get("shrink_factor"), params.get("zoom_factor")
-    if shrink and not zoom:
+    if len(inputs) == 2:
+        out = inputs[1].shape[2:]
+    elif shrink and not zoom:
         out = [(n - 1) // shrink + 1 for n in sizes]
     elif zoom and not shrink:
         out = [n + (n - 1) * (zoom - 1) for n in sizes]
@@ -231,9 +231,39 @@ def shuffled(inputs, blobs, params):
     return [y]
 
 
+def reorg(inputs, blobs, params):
+    """reorg_layer.hpp, number by number."""
+    x, s = inputs[0], params["stride"]
+    channels, height, width = x.shape[1:]
+    flat, y = x.reshape(-1), np.empty(x.size)
+    for c, i, j in np.ndindex(channels, height, width):
+        offset, map_ = divmod(c, channels // s**2)
+        row, column = i * s + offset // s, j * s + offset % s
+        small, large = j + width * (i + height * c), column + width * s * (row + height * s * map_)
+        if params.get("reverse"):
+            y[large] = flat[small]
+        else:
+            y[small] = flat[large]
+    return [y]
+
+
 def axpy(inputs, blobs, params):
     factors, x, y = inputs
     return [np.stack([float(factors[0, c].item()) * x[:, c] + y[:, c] for c in range(x.shape[1])], 1)]
+
+
+def inner_product(inputs, blobs, params):
+    x, weight = inputs[0].astype(np.float64), blobs[0].T if params.get("transpose") else blobs[0]
+    axis = params["axis"] % x.ndim
+    y = np.zeros((*x.shape[:axis], params["num_output"]))
+    for *at, output in np.ndindex(y.shape):
+        y[(*at, output)] = sum(map(float.__mul__, map(float, weight[output]), x[tuple(at)].reshape(-1).tolist()))
+    return [y + blobs[1]]
+
+
+def pooling(inputs, blobs, params):
+    mode = "CEIL" if params["ceil_mode"] else "FLOOR"
+    return test_layers.pooling(inputs, blobs, {**params, "round_mode": mode})
 
 
 def masked_pooling(inputs, blobs, params):
@@ -269,17 +299,16 @@ SIX = (1, 6, 3, 4)
 CASES = [
     Case("clip", "Clip", [ODD], {"min": -0.5, "max": 1.25}, each(clip), False),
     Case("clip below", "Clip", [ODD], {"min": 3.0, "max": 1.0}, each(clip), False),
-    # OpenCV calls its layer ReLU6 as well but reads no file with that type.
-    Case("relu6", "ReLU6", [ODD], {}, each(relu6), False, low=4),
-    Case("relu6 at 0", "ReLU6", [ODD], {}, each(relu6), False),
+    Case("relu6", "ReLU6", [ODD], {}, each(relu6), low=4),
+    Case("relu6 at 0", "ReLU6", [ODD], {}, each(relu6)),
     Case("relu6 slope", "ReLU6", [ODD], {"negative_slope": 0.25}, each(relu6), False),
-    Case("relu6 slope at 6", "ReLU6", [ODD], {"negative_slope": 0.25}, each(relu6), False, low=4),
+    Case("relu6 slope at 6", "ReLU6", [ODD], {"negative_slope": 0.25}, each(relu6), low=4),
     Case("selu", "SeLu", [ODD], {}, each(selu), False),
     Case("selu alpha", "SeLu", [ODD], {"alpha": 0.5, "lambda": 3.0}, each(selu), False),
     Case("bnll", "BNLL", [ODD], {}, each(lambda x, p: math.log(1 + math.exp(x)))),
-    Case("swish", "Swish", [ODD], {}, each(swish), False),
+    Case("swish", "Swish", [ODD], {}, each(swish)),
     Case("swish beta", "Swish", [ODD], {"beta": -1.5}, each(swish), False),
-    Case("mish", "Mish", [ODD], {}, each(mish), False),
+    Case("mish", "Mish", [ODD], {}, each(mish)),
     Case("threshold", "Threshold", [ODD], {}, each(threshold), False, frozen=(0,)),
     Case("threshold 1", "Threshold", [ODD], {"threshold": 1.0}, each(threshold), False, frozen=(0,)),
     Case("argmax", "ArgMax", [MAP], {}, argmax, False, frozen=(0,)),
@@ -300,7 +329,7 @@ CASES = [
          blobs=[]),
     Case("batchnorm own flat", "BatchNorm", [(1, 4)], {"use_global_stats": False}, formula(np.zeros_like), False,
          blobs=[]),
-    Case("batchnorm own stored", "BatchNorm", [ODD], {"use_global_stats": False}, own_statistics(1e-5), False,
+    Case("batchnorm own stored", "BatchNorm", [ODD], {"use_global_stats": False}, own_statistics(1e-5),
          blobs=STORED),
     Case("batchnorm own five", "BatchNorm", [ODD], {"use_global_stats": False}, own_statistics(1e-5), False,
          blobs=FIVE),
@@ -309,18 +338,18 @@ CASES = [
          channelwise(five_blobs), False, blobs=FIVE),
     Case("batchnorm fillers", "BatchNorm", [ODD], {"bias_filler": {}}, channelwise(five_blobs), False, blobs=FIVE),
     Case("batchnorm negative", "BatchNorm", [ODD], {"eps": 0.02},
-         channelwise(lambda x, m, v, f: (x - m) / math.sqrt(v + 0.02)), False, blobs=NEGATIVE),
+         channelwise(lambda x, m, v, f: (x - m) / math.sqrt(v + 0.02)), blobs=NEGATIVE),
     Case("bn segnet inference", "BN", [ODD], {"bn_mode": "INFERENCE"}, channelwise(lambda x, a, b: a * x + b), False,
          blobs=FIVE[3:]),
     Case("bn segnet learn", "BN", [ODD], {"bn_mode": "LEARN"}, own_statistics(1e-9), False, blobs=FIVE[3:]),
     Case("bn segnet default", "BN", [ODD], {}, own_statistics(1e-9), False, blobs=FIVE[3:]),
     Case("bn pspnet", "BN", [ODD], {"frozen": True}, channelwise(pspnet), False, blobs=[*FIVE[3:], *FIVE[:2]]),
-    Case("normalize", "Normalize", [ODD], {}, normalize, False),
+    Case("normalize", "Normalize", [ODD], {}, normalize),
     Case("normalize positions", "Normalize", [ODD], {"across_spatial": False, "channel_shared": False}, normalize),
     Case("normalize eps", "Normalize", [ODD], {"eps": 5.0, "channel_shared": False}, normalize, False),
     Case("permute", "Permute", [MAP], {"order": [0, 2, 3, 1]}, permute),
     Case("permute rest", "Permute", [MAP], {"order": [0, 3]}, permute, False),
-    Case("permute none", "Permute", [MAP], {}, permute, False),
+    Case("permute none", "Permute", [MAP], {}, permute),
     Case("permute flat", "Permute", [(1, 4, 5)], {"order": [0, 2, 1]}, permute),
     *(Case(f"reduction {kind} {axis}", "Reduction", [MAP], {"operation": kind, "axis": axis, "coeff": 0.5}, reduction,
            False)
@@ -334,10 +363,11 @@ CASES = [
     Case("tile axis 2", "Tile", [MAP], {"tiles": 2, "axis": 2}, tile, False),
     Case("tile axis -1", "Tile", [MAP], {"tiles": 2, "axis": -1}, tile, False),
     Case("tile flat", "Tile", [(1, 5)], {"tiles": 2}, tile, False),
-    Case("interp size", "Interp", [MAP], {"height": 7, "width": 5}, interp, False),
-    Case("interp one", "Interp", [MAP], {"height": 1, "width": 1}, interp, False),
-    Case("interp same", "Interp", [MAP], {"height": 3, "width": 4}, interp, False),
-    Case("interp zoom", "Interp", [MAP], {"zoom_factor": 3}, interp, False),
+    Case("interp size", "Interp", [MAP], {"height": 7, "width": 5}, interp),
+    Case("interp one", "Interp", [MAP], {"height": 1, "width": 1}, interp),
+    Case("interp same", "Interp", [MAP], {"height": 3, "width": 4}, interp),
+    Case("interp zoom", "Interp", [MAP], {"zoom_factor": 3}, interp),
+    # OpenCV knows neither shrink_factor, pads, nor an order among the parameters.
     Case("interp shrink", "Interp", [ODD], {"shrink_factor": 2}, interp, False),
     Case("interp both", "Interp", [WIDE], {"shrink_factor": 2, "zoom_factor": 3}, interp, False),
     Case("interp size before both", "Interp", [ODD], {"shrink_factor": 2, "zoom_factor": 3, "height": 4, "width": 2},
@@ -345,12 +375,17 @@ CASES = [
     Case("interp factor before size", "Interp", [ODD], {"shrink_factor": 2, "height": 9, "width": 9}, interp, False),
     Case("interp crop", "Interp", [WIDE], {"zoom_factor": 2, "pad_beg": -1, "pad_end": -2}, interp, False),
     Case("interp crop alone", "Interp", [ODD], {"zoom_factor": 1, "pad_beg": -1}, interp, False),
-    Case("interp one pixel", "Interp", [(1, 2, 1, 1)], {"height": 3, "width": 4}, interp, False),
+    Case("interp as another", "Interp", [MAP, (1, 5, 4, 6)], {}, interp, False, frozen=(1,)),
+    Case("interp one pixel", "Interp", [(1, 2, 1, 1)], {"height": 3, "width": 4}, interp),
     Case("upsample nearest", "Upsample", [MAP], {"scale": 3}, nearest, False),
     Case("shuffle", "ShuffleChannel", [SIX], {"group": 3}, shuffled),
     Case("shuffle 2", "ShuffleChannel", [SIX], {"group": 2}, shuffled),
-    Case("shuffle none", "ShuffleChannel", [SIX], {}, shuffled, False),
+    Case("shuffle none", "ShuffleChannel", [SIX], {}, shuffled),
     Case("shuffle flat", "ShuffleChannel", [(1, 6)], {"group": 3}, shuffled, False),
+    Case("reorg", "Reorg", [(1, 8, 4, 6)], {"stride": 2}, reorg, False),
+    Case("reorg 3", "Reorg", [(1, 9, 3, 6)], {"stride": 3}, reorg, False),
+    Case("reorg reverse", "Reorg", [(1, 8, 3, 5)], {"stride": 2, "reverse": True}, reorg, False),
+    # OpenCV multiplies the third input and adds the second, other than SENet's axpy_layer.cpp.
     Case("axpy", "Axpy", [(1, 3), ODD, ODD], {}, axpy, False),
     Case("axpy map", "Axpy", [(1, 3, 1, 1), ODD, ODD], {}, axpy, False),
     *(Case(f"pooling mask {name}", "Pooling", [shape], {"pool": "MAX", **params}, masked_pooling, False, tops=2)
@@ -363,19 +398,27 @@ CASES = [
             opencv=False),
     replace(deconv("of three", kernel_size=[2], stride=[2]), shapes=[MAP] * 3, tops=3,
             expect=several(test_layers.deconvolution), opencv=False),
-    conv("DepthwiseConvolution", WIDE, kernel_size=[3], group=4, pad=[1]),
+    Case("pooling ceil_mode", "Pooling", [(1, 2, 8, 7)], {"kernel_size": 3, "stride": 2, "ceil_mode": False}, pooling),
+    Case("softmax axis 2", "Softmax", [(1, 4, 5)], {"axis": 2}),
+    Case("softmax axis -1", "Softmax", [MAP], {"axis": -1}),
+    Case("softmax axis 0", "Softmax", [MAP], {"axis": 0}, formula(np.ones_like)),
+    Case("inner product axis 2", "InnerProduct", [MAP], {"num_output": 5, "axis": 2}, inner_product),
+    Case("inner product axis -1", "InnerProduct", [(1, 6, 4)], {"num_output": 3, "axis": -1, "transpose": True},
+         inner_product, False),
 ]  # fmt: skip
 
+
+ALL = [*test_layers.CASES, *CASES]
+"""The cases of both files."""
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
 def test_names_are_unique_and_every_type_has_a_case():
-    cases = [*test_layers.CASES, *CASES]
-    assert len({case.name for case in cases}) == len(cases)
+    assert len({case.name for case in ALL}) == len(ALL)
     identities = {"Dropout", "SpatialDropout", "Split"}  # never run: see test_network
     aliases = {"ConvolutionDepthwise", "DepthwiseConvolution"}
-    assert {case.type for case in cases} | identities | aliases == set(layer_types())
+    assert {case.type for case in ALL} | identities | aliases == set(layer_types())
 
 
 @every_case
@@ -391,3 +434,357 @@ def test_gradient(case):
 @every_case
 def test_backends_agree(case):
     test_layers.check_backends(case)
+
+
+# Rules of single layers
+
+
+def layer_of(kind, shapes, params=(), tops=1, blobs=None, ops=None):
+    """A bound layer with weights, as a network makes it."""
+    case = Case("", kind, shapes, dict(params), tops=tops, blobs=blobs if blobs is not None else [])
+    return case.layer(ops or Backend("float64"))
+
+
+def test_larger_index_of_equal_values_first():
+    """As std::greater orders Caffe's pairs of value and index."""
+    layer = layer_of("ArgMax", [(1, 4)], {"top_k": 3})
+    tops, _ = layer.forward([np.array([[1.0, 3, 3, 1]])], Context())
+    assert tops[0].tolist() == [[[2, 1, 3]]]
+
+
+def test_limits_of_clip_and_relu6():
+    """Clip passes the gradient on its limits, ReLU6 does not."""
+    g = np.ones((1, 5))
+    x = np.array([[-1.0, 0, 3, 6, 7]])
+    for kind, params, expected in (
+        ("Clip", {"min": 0.0, "max": 6.0}, [0, 1, 1, 1, 0]),
+        ("ReLU6", {}, [0, 0, 1, 0, 0]),
+        ("ReLU6", {"negative_slope": 0.5}, [0.5, 0.5, 1, 0, 0]),
+    ):
+        _, backward = layer_of(kind, [(1, 5)], params).forward([x.copy()], Context())
+        assert backward([g.copy()])[0].tolist() == [expected]
+
+
+def test_unpooling_by_hand():
+    """The last of several elements with one place counts; each gets the gradient of that place."""
+    shapes = [(1, 1, 1, 3), (1, 1, 1, 3)]
+    layer = layer_of("Upsample", shapes, {"upsample_h": 2, "upsample_w": 3})
+    x, mask = np.array([[[[5.0, 6, 7]]]]), np.array([[[[4.0, 0, 4]]]])
+    tops, backward = layer.forward([x, mask], Context())
+    assert tops[0].tolist() == [[[[6, 0, 0], [0, 7, 0]]]]
+    gradient, none = backward([np.arange(6.0).reshape(1, 1, 2, 3)])
+    assert gradient.tolist() == [[[[4, 0, 4]]]]
+    assert none is None
+
+
+@pytest.mark.parametrize("params, size", [
+    ({}, (6, 8)), ({"scale": 3}, (9, 12)), ({"scale_h": 2, "scale_w": 4}, (6, 16)),
+    ({"scale": 2, "pad_out_h": True}, (5, 8)), ({"pad_out_w": True}, (6, 7)),
+    ({"upsample_h": 5, "upsample_w": 9}, (5, 9)),
+])  # fmt: skip
+def test_size_of_unpooling(params, size):
+    assert layer_of("Upsample", [MAP, MAP], params).top_shapes([MAP, MAP]) == [(1, 2, *size)]
+
+
+def test_constant_map_has_finite_gradients():
+    """Of a standard deviation of zero, in float32."""
+    for kind, params in (("MVN", {}), ("BatchNorm", {"use_global_stats": False}), ("Normalize", {})):
+        blobs_ = blobs([1]) if kind == "Normalize" else []
+        layer = layer_of(kind, [(1, 2, 3, 4)], params, blobs=blobs_, ops=Backend())
+        tops, backward = layer.forward([np.zeros((1, 2, 3, 4), np.float32)], Context())
+        assert not tops[0].any()
+        assert np.isfinite(backward([np.ones((1, 2, 3, 4), np.float32)])[0]).all()
+
+
+@pytest.mark.parametrize("variance, fits", [(-0.01, True), (-0.03, False), (math.nan, False)])
+def test_variance_plus_eps_must_be_positive(variance, fits):
+    case = Case("", "BatchNorm", [ODD], {"eps": 0.02}, blobs=blobs([0] * 3, [1, variance, 1], [1]))
+    if fits:
+        assert np.isfinite(case.layer(Backend()).affine[0]).all()
+    else:
+        with pytest.raises(ModelError, match=r"layer 'layer' \(BatchNorm\).*variance"):
+            case.layer(Backend())
+
+
+@pytest.mark.parametrize("kind, shapes, params, message", [
+    ("ArgMax", [MAP], {"axis": 1, "top_k": 3}, "top_k 3 is not within 1 to 2"),
+    ("ArgMax", [MAP], {"top_k": 0}, "top_k 0"),
+    ("ArgMax", [MAP], {"axis": 4}, "axis 4"),
+    ("Clip", [MAP], {"min": 0.0}, "min or max"),
+    ("Tile", [MAP], {}, "tiles"),
+    ("Tile", [MAP], {"tiles": 2, "axis": 5}, "axis 5"),
+    ("Permute", [MAP], {"order": [0, 1, 1]}, "order"),
+    ("Permute", [MAP], {"order": [4]}, "order"),
+    ("Permute", [(1, 2, 3, 4, 5)], {}, "four axes"),
+    ("MVN", [(1, 2, 3, 4, 5)], {}, "four axes"),
+    ("SPP", [MAP], {}, "pyramid_height"),
+    ("SPP", [(1, 2, 5, 5)], {"pyramid_height": 3}, "pad"),
+    ("SPP", [(1, 2)], {"pyramid_height": 1}, r"\(1, C, H, W\)"),
+    ("SPP", [MAP], {"pyramid_height": 1, "pool": "STOCHASTIC"}, "STOCHASTIC"),
+    ("Interp", [MAP], {}, "missing"),
+    ("Interp", [MAP], {"height": 3}, "missing"),
+    ("Interp", [MAP], {"height": 3, "width": 0}, "not positive"),
+    ("Interp", [MAP], {"zoom_factor": 0}, "not positive"),
+    ("Interp", [MAP], {"zoom_factor": 2, "pad_beg": 1}, "pad_beg"),
+    ("Interp", [MAP], {"zoom_factor": 2, "pad_beg": -2, "pad_end": -1}, "too small"),
+    ("ShuffleChannel", [SIX], {"group": 4}, "4 groups"),
+    ("ShuffleChannel", [SIX], {"group": 0}, "group"),
+    ("Reorg", [(1, 4, 3, 4)], {"stride": 2}, "does not divide"),
+    ("Reorg", [MAP], {"stride": 2, "reverse": True}, "does not divide"),
+    ("Reorg", [MAP], {}, "stride"),
+    ("Axpy", [(1, 2), MAP, (1, 2, 3, 5)], {}, "equal shapes"),
+    ("Axpy", [(1, 3), MAP, MAP], {}, "each channel"),
+    ("Axpy", [(1, 2, 3, 1), MAP, MAP], {}, "each channel"),
+    ("Axpy", [(1, 2), MAP], {}, "2 inputs; it takes 3"),
+    ("Upsample", [MAP, (1, 2, 3, 3)], {}, "mask"),
+    ("Upsample", [MAP, MAP], {"scale": 1}, "too small"),
+    ("Upsample", [MAP, MAP], {"scale": 3, "pad_out_h": True}, "scale of 2"),
+    ("Reduction", [MAP], {"axis": 4}, "axis 4"),
+    ("Normalize", [(1, 3)], {}, r"\(1, C, H, W\)"),
+    ("InnerProduct", [MAP], {"num_output": 1, "axis": 0}, "axis 0"),
+    ("Convolution", [MAP, ODD], {"num_output": 1, "kernel_size": [1]}, "2 inputs but 1 tops"),
+])  # fmt: skip
+def test_bad_parameters_and_shapes_name_the_layer(kind, shapes, params, message):
+    with pytest.raises(ModelError, match=rf"layer 'layer' \({kind}\).*{message}"):
+        layer_class(kind)(Case("", kind, shapes, params).definition(), Backend()).top_shapes(shapes)
+
+
+def test_inputs_of_one_convolution_have_one_shape():
+    case = replace(conv("", kernel_size=[1]), shapes=[MAP, ODD], tops=2)
+    with pytest.raises(ModelError, match="inputs differ in shape"):
+        layer_class("Convolution")(case.definition(), Backend()).top_shapes(case.shapes)
+
+
+def test_average_pooling_has_no_mask():
+    case = Case("", "Pooling", [ODD], {"kernel_size": 2}, tops=2)
+    for layer in (layer_of("Pooling", [ODD], {"kernel_size": 2, "pool": "AVE"}, 2), case.layer(Backend())):
+        layer.replace_max_pooling("avg")
+        with pytest.raises(ModelError, match="only max pooling has a mask"):
+            layer.top_shapes([ODD])
+
+
+# In networks
+
+INPUT = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 16 dim: 24 } } }\n'
+ENCODER = """
+layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
+        convolution_param { num_output: 4 kernel_size: 3 pad: 1 } }
+layer { name: "bn1" type: "BN" bottom: "conv1" top: "conv1" bn_param { bn_mode: INFERENCE } }
+layer { name: "relu1" type: "ReLU" bottom: "conv1" top: "conv1" }
+layer { name: "pool1" type: "Pooling" bottom: "conv1" top: "pool1" top: "pool1_mask"
+        pooling_param { pool: MAX kernel_size: 2 stride: 2 } }
+layer { name: "conv2" type: "Convolution" bottom: "pool1" top: "conv2"
+        convolution_param { num_output: 4 kernel_size: 3 pad: 1 } }
+layer { name: "relu2" type: "ReLU" bottom: "conv2" top: "conv2" }
+"""
+DECODER = """
+layer { name: "upsample1" type: "Upsample" bottom: "conv2" bottom: "pool1_mask" top: "upsample1"
+        upsample_param { scale: 2 } }
+layer { name: "conv3" type: "Convolution" bottom: "upsample1" top: "conv3"
+        convolution_param { num_output: 5 kernel_size: 3 pad: 1 } }
+layer { name: "argmax" type: "ArgMax" bottom: "conv3" top: "argmax" argmax_param { axis: 1 } }
+"""
+
+
+def net_of(text, folder, weights=None):
+    """A net read from a prototxt with the input above, with random weights or these."""
+    path = folder / "net.prototxt"
+    path.write_text(INPUT + text)
+    net = read_net(str(path), None)
+    if weights is None:
+        return nets.with_weights(net)
+    return replace(net, weights=weights, weights_source="net.caffemodel")
+
+
+def picture(seed=0, size=(16, 24)):
+    return np.random.default_rng(seed).normal(0, 30, (3, *size))
+
+
+def check_objective(net, layers, **settings):
+    """The gradient of an objective in float64 against finite differences, at a few pixels."""
+    network = Network(net, Backend("float64"))
+    objective = Objective(network, picture(), [picture(1)], content_layers=layers, style_layers=layers, **settings)
+    x = picture(2)
+    _, gradient = objective(x)
+    assert np.abs(gradient).max() > 0
+    for at in zip(*np.unravel_index(np.random.default_rng(3).integers(0, x.size, 6), x.shape)):
+        sides = []
+        for step in (1e-4, -1e-4):
+            moved = x.copy()
+            moved[at] += step
+            sides.append(objective(moved)[0])
+        expected = (sides[0] - sides[1]) / 2e-4
+        assert gradient[at] == pytest.approx(expected, rel=1e-4, abs=1e-6 * np.abs(gradient).max())
+
+
+def test_encoder_and_decoder_of_segnet(tmp_path):
+    net = net_of(ENCODER + DECODER, tmp_path)
+    network = Network(net, Backend("float64"))
+    x = picture()[None]
+    maps = network.program(["relu1", "relu2", "upsample1", "pool1"]).forward(x)
+    expected = np.zeros(maps["upsample1"].shape)
+    for c, i, j in np.ndindex(*maps["relu2"].shape[1:]):
+        window = maps["relu1"][0, c, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
+        row, column = np.unravel_index(window.argmax(), (2, 2))
+        expected[0, c, 2 * i + row, 2 * j + column] = maps["relu2"][0, c, i, j]
+    np.testing.assert_array_equal(maps["upsample1"], expected)
+    check_objective(net, ["conv3", "relu1"])
+
+
+def test_layers_below_a_mask_in_tiles_and_on_two_devices(tmp_path):
+    net = net_of(ENCODER + DECODER, tmp_path)
+    layers = {"content_layers": ["relu2"], "style_layers": ["relu1"]}
+    network = Network(net, Backend("float64"))
+    whole, tiled = (Objective(network, picture(), [picture(1)], tile_size=n, **layers) for n in (None, 12))
+    assert len(tiled.tiles) > 1
+    for a, b in zip(whole(picture(2)), tiled(picture(2))):
+        np.testing.assert_allclose(a, b, rtol=1e-9)
+    with pytest.raises(OptionError, match=r"layer 'upsample1' \(Upsample\).*tiles"):
+        Objective(network, picture(), [picture(1)], tile_size=12, content_layers=["conv3"])
+    first, second = Backend("float64", threads=1), Backend("float64", threads=1)
+    split = network.partition([first, second], ["pool1"])
+    alone, shared = (Objective(n, picture(), content_layers=["conv3"])(picture(2)) for n in (network, split))
+    np.testing.assert_allclose(alone[1], shared[1], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("layer, stop", [
+    ("argmax", "argmax"), ("step", "step"), ("above", "step"), ("pool1_mask", "pool1"), ("both", None),
+])  # fmt: skip
+def test_losses_without_a_gradient_are_refused(layer, stop, tmp_path):
+    more = """
+        layer { name: "step" type: "Threshold" bottom: "conv2" top: "step" }
+        layer { name: "above" type: "Power" bottom: "step" top: "above" power_param { scale: 2 } }
+        layer { name: "both" type: "Concat" bottom: "above" bottom: "conv2" top: "both" }
+    """
+    network = Network(net_of(ENCODER + DECODER + more, tmp_path), Backend())
+    network.program([layer]).forward(picture().astype(np.float32)[None], needs_grad=False)
+    if stop is None:
+        assert Objective(network, picture(), content_layers=[layer])(picture(1))[1].any()
+        return
+    with pytest.raises(OptionError, match=f"no gradient.*from layer '{layer}'.*layer '{stop}'"):
+        Objective(network, picture(), [picture(1)], content_layers=["relu1"], style_layers=[layer])
+
+
+OWN = """
+layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
+        convolution_param { num_output: 4 kernel_size: 3 pad: 1 } }
+layer { name: "bn1" type: "BatchNorm" bottom: "conv1" top: "conv1" batch_norm_param { use_global_stats: false } }
+layer { name: "relu1" type: "ReLU" bottom: "conv1" top: "conv1" }
+"""
+
+
+def test_statistics_of_the_map(tmp_path):
+    """No weights are needed for them, those of the file have no effect, and tiles are refused."""
+    net = net_of(OWN, tmp_path)
+    assert "bn1" not in net.weights
+    check_objective(net, ["relu1"])
+    stored = [np.full(4, 9, np.float32), np.full(4, -1, np.float32), np.ones(1, np.float32)]
+    maps = []
+    for weights in (net.weights, {**net.weights, "bn1": stored}):
+        network = Network(replace(net, weights=weights), Backend("float64"))
+        maps.append(network.program(["conv1", "bn1"]).forward(picture()[None], needs_grad=False))
+    np.testing.assert_array_equal(maps[0]["bn1"], maps[1]["bn1"])
+    np.testing.assert_allclose(maps[0]["bn1"].mean((0, 2, 3)), 0, atol=1e-12)
+    variance = maps[0]["conv1"].var((0, 2, 3))
+    np.testing.assert_allclose(maps[0]["bn1"].var((0, 2, 3)), variance / (variance + 1e-5), rtol=1e-12)
+    with pytest.raises(OptionError, match=r"layer 'bn1' \(BatchNorm\).*tiles"):
+        Objective(Network(net, Backend()), picture(), [picture(1)], style_layers=["relu1"], tile_size=12)
+
+
+def test_choice_sees_the_map_that_a_layer_normalises():
+    """A network whose layers normalise by the map's own statistics has the same layers as one with stored ones."""
+    stored = nets.resnet50(16, (256, 256))
+    own = replace(stored, layers=tuple(
+        replace(layer, params={"use_global_stats": False}) if layer.type == "BatchNorm" else layer
+        for layer in stored.layers
+    ))  # fmt: skip
+    chosen = [choose_layers(Network(net, Backend()), [(256, 256)]) for net in (stored, own)]
+    assert len(chosen[0]["style_layers"]) > 2
+    assert chosen[0] == chosen[1]
+
+
+BN = OWN.replace('"BatchNorm"', '"BN"').replace("batch_norm_param { use_global_stats: false }", "")
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_blobs_say_which_bn_it_is(count, tmp_path):
+    """Before a convolution takes up the layer as well."""
+    rows = [np.arange(1, 5, dtype=np.float32) * (i + 1) for i in range(count)]
+    weights = {**net_of(OWN, tmp_path).weights, "bn1": rows}
+    network = Network(net_of(BN, tmp_path, weights), Backend("float64"))
+    x = picture()[None]
+    (ours,) = network.program(["relu1"]).forward(x, needs_grad=False).values()
+    conv1 = network.program(["conv1"]).forward(x, needs_grad=False)["conv1"]
+    numbers = [*(row.astype(float) for row in rows), conv1.mean((0, 2, 3)), conv1.var((0, 2, 3))]
+    f, shift, mean, variance = (n.reshape(1, 4, 1, 1) for n in numbers[:4])
+    expected = np.maximum(f * (conv1 - mean) / np.sqrt(variance + (1e-5 if count == 4 else 1e-9)) + shift, 0)
+    np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-9)
+
+
+SHARED = """
+layer { name: "half" type: "Power" bottom: "data" top: "half" power_param { scale: 0.5 } }
+layer { name: "conv1" type: "Convolution" bottom: "data" bottom: "half" top: "a" top: "b"
+        convolution_param { num_output: 4 kernel_size: 3 pad: 1 bias_term: false } }
+layer { name: "relu1" type: "ReLU" bottom: "a" top: "a" }
+layer { name: "sum" type: "Eltwise" bottom: "a" bottom: "b" top: "sum" eltwise_param { coeff: 1 coeff: -2 } }
+"""
+
+
+def test_one_convolution_of_two_inputs(tmp_path):
+    """Without a bias the map of half the picture is half the map; in tiles as well."""
+    net = net_of(SHARED, tmp_path)
+    network = Network(net, Backend("float64"))
+    maps = network.program(["conv1", "sum"]).forward(picture()[None], needs_grad=False)
+    np.testing.assert_allclose(maps["sum"], np.maximum(maps["conv1"], 0) - maps["conv1"], atol=1e-10)
+    check_objective(net, ["sum"])
+    settings = {"content_layers": ["sum"], "style_layers": ["conv1"]}
+    for ops in [Backend(), *(make() for make in nets.ENGINES.values())]:
+        network = Network(net, ops)
+        whole, tiled = (Objective(network, picture(), [picture(1)], tile_size=n, **settings) for n in (None, 12))
+        assert len(tiled.tiles) > 1
+        expected = whole(picture(2))[1]
+        np.testing.assert_allclose(tiled(picture(2))[1], expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+def test_reduction_to_a_number(tmp_path):
+    text = ENCODER + 'layer { name: "mean" type: "Reduction" bottom: "conv2" top: "mean" %s }'
+    net = net_of(text % "reduction_param { operation: MEAN }", tmp_path)
+    network = Network(net, Backend("float64"))
+    maps = network.program(["relu2", "mean"]).forward(picture()[None], needs_grad=False)
+    assert maps["mean"].shape == ()
+    assert maps["mean"] == pytest.approx(maps["relu2"].mean())
+    above = net_of(text % "" + 'layer { name: "scale" type: "Scale" bottom: "mean" top: "scale" }', tmp_path, {})
+    with pytest.raises(ShapeError, match=r"layer 'scale'.*shape \(\)"):
+        Network(above, Backend()).shapes((16, 24))
+
+
+@pytest.mark.parametrize("text, kind, params", [
+    ("permute_param { order: 0 order: 2 }", "Permute", {"order": [0, 2]}),
+    ("interp_param { height: 3 width: 4 pad_beg: -1 }", "Interp", {"height": 3, "width": 4, "pad_beg": -1}),
+    ("shuffle_channel_param { group: 3 }", "ShuffleChannel", {"group": 3}),
+    ("norm_param { across_spatial: false scale_filler { type: 'constant' value: 20 } }", "Normalize",
+     {"across_spatial": False}),
+    ("bn_param { scale_filler { value: 1 } bn_mode: INFERENCE }", "BN", {"bn_mode": "INFERENCE"}),
+    ("bn_param { frozen: true momentum: 0.95 eps: 0.5 }", "BN", {"frozen": True, "eps": 0.5}),
+    ("upsample_param { scale: 2 pad_out_w: true upsample_h: 5 }", "Upsample",
+     {"scale": 2, "pad_out_w": True, "upsample_h": 5}),
+    ("relu6_param { negative_slope: 0.5 }", "ReLU6", {"negative_slope": 0.5}),
+    ("reorg_param { stride: 2 reverse: true }", "Reorg", {"stride": 2, "reverse": True}),
+    ("selu_param { lambda: 2 }", "SeLu", {"lambda": 2.0}),
+    ("batch_norm_param { scale_bias: true bias_filler { type: 'constant' } }", "BatchNorm",
+     {"scale_bias": True, "bias_filler": {}}),
+    ("pooling_param { ceil_mode: false }", "Pooling", {"ceil_mode": False}),
+    ("swish_param { beta: 2 }", "Swish", {"beta": 2.0}),
+    ("convolution_param { num_output: 3 }", "DepthwiseConvolution", {"num_output": 3}),
+])  # fmt: skip
+def test_parameters_are_read_and_written(text, kind, params, tmp_path):
+    net = net_of(f'layer {{ name: "a" type: "{kind}" bottom: "data" top: "a" {text} }}', tmp_path, {})
+    assert net.layers[0].params == params
+    path, _ = nets.write(net, tmp_path)
+    assert read_net(path, None).layers == net.layers
+
+
+def test_dropout_of_whole_maps_is_passed_on(tmp_path):
+    text = ENCODER.replace('"ReLU" bottom: "conv2"', '"SpatialDropout" bottom: "conv2"')
+    network = Network(net_of(text, tmp_path), Backend())
+    assert network.value("relu2") == network.value("conv2")

@@ -12,7 +12,7 @@ from ..layers import layer_class, layer_types
 from ..netdef import Convention, LayerDef, NetDef
 from .program import Program
 from .shapes import ReceptiveField, infer_shapes, receptive_fields
-from .weights import check_names, check_weights, check_without_weights, digest, load_weights
+from .weights import check_names, check_weights, check_without_weights, count_blobs, digest, load_weights
 
 
 @dataclass(frozen=True)
@@ -224,8 +224,8 @@ class Network:
                 layer = cls(definition, self.nodes[index].ops)
             except ModelError as error:
                 raise ModelError(f"{self.definition.source}: {error}") from None
-            if layer.blobs_decide and self.definition.weights:
-                layer.blob_count = len(self.definition.weights.get(definition.name, ()))
+            if layer.blobs_decide:
+                layer.blob_count = count_blobs(definition, self.definition)
             layer.replace_max_pooling(self.pooling)
             self._layers.setdefault(index, layer)  # another thread may have made it meanwhile
         return self._layers[index]

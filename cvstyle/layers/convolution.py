@@ -154,7 +154,7 @@ class Deconvolution(_Filters):
 
 @register("InnerProduct")
 class InnerProduct(Layer):
-    """A fully connected layer: a convolution whose kernel is the whole input."""
+    """A fully connected layer: a convolution whose kernel is all that comes from `axis` on."""
 
     saves_activations = False
 
@@ -167,12 +167,10 @@ class InnerProduct(Layer):
             raise self.fail("num_output is missing or zero")
 
     def top_shapes(self, bottoms):
-        if self.axis(len(bottoms[0])) != 1:
-            raise self.fail("only axis 1 is supported")
-        return [(1, self.num_output)]
+        return [(*bottoms[0][: self._first(bottoms[0])], self.num_output)]
 
     def blob_shapes(self, bottoms):
-        inputs = math.prod(bottoms[0][1:])
+        inputs = math.prod(bottoms[0][self._first(bottoms[0]) :])
         weight = (inputs, self.num_output) if self.transposed else (self.num_output, inputs)
         return [weight, (self.num_output,)] if self.has_bias else [weight]
 
@@ -184,14 +182,31 @@ class InnerProduct(Layer):
     def window(self):
         return None
 
+    def _first(self, shape):
+        first = self.axis(len(shape))
+        if first == 0:
+            raise self.fail("axis 0 counts pictures, of which there is one")
+        return first
+
     def forward(self, bottoms, context):
         shape = bottoms[0].shape
-        top, _ = self.filters.forward(bottoms[0].reshape(1, -1, 1, 1), (0, 0, 0, 0))
+        places = math.prod(shape[: self._first(shape)])
+        top, _ = self.filters.forward(self._columns(bottoms[0], places), (0, 0, 0, 0))
 
         def backward(g):
-            return [self.filters.backward(g[0].reshape(1, -1, 1, 1), (1, 1), (0, 0, 0, 0)).reshape(shape)]
+            g = self.filters.backward(self._columns(g[0], places), (places, 1), (0, 0, 0, 0))
+            return [self._rows(g, places).reshape(shape)]
 
-        return [top.reshape(1, -1)], backward
+        return [self._rows(top, places).reshape(self.top_shapes([shape])[0])], backward
+
+    def _columns(self, x, places):
+        """A row for each place as (1, numbers of the row, places, 1)."""
+        if places == 1:
+            return x.reshape(1, -1, 1, 1)
+        return self.ops.transpose(x.reshape(1, places, -1, 1), (0, 2, 1, 3))
+
+    def _rows(self, x, places):
+        return x if places == 1 else self.ops.transpose(x, (0, 2, 1, 3))
 
 
 def _size(pair):

@@ -28,7 +28,7 @@ class Pooling(Layer):
         self.stride = self.pair("stride", 1)
         self.pad = self.pair("pad", 0)
         self.method = p.get("pool", "MAX")
-        self.round_up = p.get("round_mode", "CEIL") == "CEIL"
+        self.round_up = p.get("ceil_mode", True) and p.get("round_mode", "CEIL") == "CEIL"
         if self.method not in ("MAX", "AVE"):
             raise self.fail(f"pooling method {self.method} is not supported; MAX and AVE are")
         if not self.whole and (min(self.kernel) < 1 or min(self.stride) < 1 or min(self.pad) < 0):

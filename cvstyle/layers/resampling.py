@@ -13,8 +13,11 @@ class Interp(Layer):
     """DeepLab's and PSPNet's: bilinear interpolation, corners on corners, to height × width or by a factor.
 
     pad_beg and pad_end, at most 0, crop the bottom first. shrink_factor s leaves (n − 1) / s + 1 of n positions,
-    zoom_factor z makes (n − 1) · z + 1 of n; either goes before a size, and a size before both of them.
+    zoom_factor z makes (n − 1) · z + 1 of n; either goes before a size, and a size before both of them. In some
+    forks a second bottom states the size.
     """
+
+    inputs = (1, 2)
 
     saves_activations = False
 
@@ -28,7 +31,7 @@ class Interp(Layer):
         self.factors = tuple(p.get(name, 1) for name in ("shrink_factor", "zoom_factor"))
         if {"height", "width"} <= p.keys() and ("shrink_factor" in p) == ("zoom_factor" in p):
             self.size = p["height"], p["width"]
-        elif p.keys().isdisjoint(("shrink_factor", "zoom_factor")):
+        elif p.keys().isdisjoint(("shrink_factor", "zoom_factor")) and len(definition.bottoms) == 1:
             raise self.fail("height and width, zoom_factor or shrink_factor is missing")
         if min(self.size or self.factors) < 1:
             raise self.fail(f"a size or factor of {min(self.size or self.factors)} is not positive")
@@ -37,7 +40,11 @@ class Interp(Layer):
         return None
 
     def local_window(self):
-        return None if self.size else Window((2, 2), (Fraction(*self.factors),) * 2)
+        fixed = self.size or len(self.definition.bottoms) == 2
+        return None if fixed else Window((2, 2), (Fraction(*self.factors),) * 2)
+
+    def passes_gradient(self, top, bottom):
+        return bottom == 0
 
     def _inner(self, shape):
         return tuple(n - sum(self.cut) for n in self.map_size(shape))
@@ -47,7 +54,8 @@ class Interp(Layer):
         if min(inner) < 1:
             raise self.fail(f"its input {bottoms[0]} is too small to be cropped by {sum(self.cut)}")
         shrink, zoom = self.factors
-        return [(*bottoms[0][:2], *(self.size or ((n - 1) // shrink * zoom + 1 for n in inner)))]
+        size = self.size or tuple((n - 1) // shrink * zoom + 1 for n in inner)
+        return [(*bottoms[0][:2], *(self.map_size(bottoms[1]) if len(bottoms) == 2 else size))]
 
     def forward(self, bottoms, context):
         ops = self.ops
@@ -61,13 +69,13 @@ class Interp(Layer):
 
         def backward(g):
             g = ops.resize_backward(g[0], inner)
-            if not any(self.cut):
-                return [g]
-            whole = ops.zeros(shape)
-            ops.copy_block(whole, start, g, (0, 0, 0, 0), inner)
-            return [whole]
+            if any(self.cut):
+                whole = ops.zeros(shape)
+                ops.copy_block(whole, start, g, (0, 0, 0, 0), inner)
+                g = whole
+            return [g, None][: len(bottoms)]
 
-        return [ops.resize(x, self.top_shapes([shape])[0][2:])], backward
+        return [ops.resize(x, self.top_shapes([bottom.shape for bottom in bottoms])[0][2:])], backward
 
 
 @register("Upsample")

@@ -153,3 +153,46 @@ class ShuffleChannel(Layer):
     def _shuffled(self, x, group):
         shape = x.shape
         return self.ops.transpose(x.reshape(1, group, shape[1] // group, -1), (0, 2, 1, 3)).reshape(shape)
+
+
+@register("Reorg")
+class Reorg(Layer):
+    """YOLO's: the numbers of a map (C / s², H · s, W · s) in blocks of s × s positions, one of them after the other.
+
+    The bottom (C, H, W) counts as that map, number by number, and the top is (C · s², H / s, W / s); with `reverse` the
+    other way round.
+    """
+
+    saves_activations = False
+
+    def __init__(self, definition, ops):
+        super().__init__(definition, ops)
+        self.stride = self.params.get("stride", 0)
+        self.reverse = self.params.get("reverse", False)
+        if self.stride < 1:
+            raise self.fail("stride is missing or zero")
+
+    def window(self):
+        return None
+
+    def top_shapes(self, bottoms):
+        height, width = self.map_size(bottoms[0])
+        channels = bottoms[0][1]
+        s = self.stride
+        if channels % s**2 or (not self.reverse and (height % s or width % s)):
+            raise self.fail(f"a stride of {s} does not divide its input {bottoms[0]}")
+        if self.reverse:
+            return [(1, channels // s**2, height * s, width * s)]
+        return [(1, channels * s**2, height // s, width // s)]
+
+    def forward(self, bottoms, context):
+        shape = bottoms[0].shape
+        _, channels, height, width = shape
+        rows = channels // self.stride**2 * height
+        orders = [(1, 3, 0, 2), (2, 0, 3, 1)]  # blocks from positions, and back
+        views = [(rows, self.stride, width, self.stride), (self.stride, self.stride, rows, width)]
+        if self.reverse:
+            orders.reverse()
+            views.reverse()
+        top = self.ops.transpose(bottoms[0].reshape(views[0]), orders[0]).reshape(self.top_shapes([shape])[0])
+        return [top], lambda g: [self.ops.transpose(g[0].reshape(views[1]), orders[1]).reshape(shape)]
