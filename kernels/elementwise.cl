@@ -63,12 +63,14 @@ KERNEL(GROUP) select_parts(GLOBAL const float *g, GLOBAL const uint *mask, GLOBA
 
 /* ReLU: one slope for all, or one for each channel of `plane` elements. */
 
+#define OWN (channels == 1 ? 0 : i / plane % channels)
+
 KERNEL(GROUP) relu(GLOBAL const float *x, GLOBAL float *out, GLOBAL uint *mask, GLOBAL const float *slopes, int plane,
                    int channels, int n) {
     LOCAL uchar flags[GROUP];
     int i = ELEMENT, positive = 0;
     if (i < n) {
-        float value = x[i], slope = slopes[i / plane % channels];
+        float value = x[i], slope = slopes[OWN];
         positive = value > 0;
         if (value <= 0) value = slope == 0 ? 0 : value * slope; /* NaN stays */
         out[i] = value;
@@ -92,5 +94,5 @@ KERNEL(GROUP) clip(GLOBAL const float *x, GLOBAL float *out, GLOBAL uint *mask, 
 KERNEL(GROUP) relu_backward(GLOBAL float *g, GLOBAL const uint *mask, GLOBAL const float *slopes, int plane,
                             int channels, int n) {
     int i = ELEMENT;
-    if (i < n && !BIT(mask, i)) g[i] *= slopes[i / plane % channels];
+    if (i < n && !BIT(mask, i)) g[i] *= slopes[OWN];
 }
