@@ -24,6 +24,7 @@ _SECONDS = 30
 _MOST_EXPANSION = 100
 _SMALL = 1 << 20
 _LONGEST_MESSAGE = 1000
+_ROTATED = "the filters are turned around: Keras wrote them for Theano"
 _STATES = ("optimizer", "diff/")  # of Keras's optimiser, and of Caffe's solver
 _CAFFE = re.compile("data/.*/[0-9]+")  # a layer's blob in HDF5, which Caffe writes instead of a .caffemodel
 
@@ -39,7 +40,8 @@ def read(source: Source) -> Container:
     if not listed["ordered"]:
         tensors = {name: tensors[name] for name in sorted(tensors, key=counted) if not name.startswith(_STATES)}
     if listed["keras"]:
-        return Container(source.path, "Keras", tensors, "hwio", source.digest)
+        remarks = (_ROTATED,) if rotated else ()
+        return Container(source.path, "Keras", tensors, "hwio", source.digest, remarks=remarks)
     caffe = tensors and all(_CAFFE.fullmatch(name) for name in tensors)
     return Container(source.path, "Caffe (HDF5)" if caffe else "HDF5", tensors, "oihw" if caffe else "", source.digest)
 
