@@ -80,6 +80,24 @@ def pickled(value: bytes) -> bytes:
     return b"\x80\x02" + value + b"."
 
 
+def python2(values: dict[str, list[np.ndarray]]) -> bytes:
+    """Lists of float32 arrays, by name, as Python 2 pickles them: a str holds texts and bytes alike."""
+
+    def short(data: bytes) -> bytes:
+        return b"U" + bytes([len(data)]) + data
+
+    def array(v: np.ndarray) -> bytes:
+        bare = called("numpy.core.multiarray._reconstruct", named("numpy.ndarray"), b"K\0\x85", short(b"b"))
+        state = b"(K\3" + short(b"<") + b"NNN" + integer(-1) + integer(-1) + b"K\0t"
+        dtype = called("numpy.dtype", short(b"f4"), b"K\0K\1") + state + b"b"
+        data = v.tobytes()
+        held = short(data) if len(data) < 256 else b"T" + struct.pack("<i", len(data)) + data
+        return bare + b"(K\1" + integers(v.shape) + dtype + b"\x89" + held + b"tb"
+
+    lists = [short(name.encode()) + b"](" + b"".join(map(array, vs)) + b"e" for name, vs in values.items()]
+    return b"}(" + b"".join(lists) + b"u"
+
+
 def torch_archive(root: bytes, storages: dict[str, bytes], order="little", packed=zipfile.ZIP_STORED) -> bytes:
     """A file of torch.save since 1.6."""
     out = io.BytesIO()

@@ -28,9 +28,10 @@ _STRUCT = 2
 _OBJECT = 3
 _CHAR = 4
 _NUMERIC = range(6, 16)
+_FLOATS = (6, 7)
 _COMPLEX = 0x800
 _DEEPEST = 16
-_MOST_MATRICES = 100_000
+_MOST_MATRICES = 50_000  # a name and a description of each class of pictures count too
 _LONGEST_TEXT = 4096
 _MOST_AXES = 32
 _PIECE = 1 << 16  # bytes expanded at a time
@@ -232,7 +233,7 @@ class _Reader:
         kind = flags & 0xFF
         count = prod(self.source.shape("", shape))
         if kind in _NUMERIC and not flags & _COMPLEX:
-            return self._array(stream, shape, count)
+            return self._array(stream, shape, count, kind in _FLOATS)
         if kind == _CHAR and count <= _LONGEST_TEXT // 4:
             code, data = self._element(stream, _LONGEST_TEXT)
             order = {"<": "-le", ">": "-be"}[self.order] if _TEXTS.get(code, "utf-8") != "utf-8" else ""
@@ -263,7 +264,7 @@ class _Reader:
             found.append(self._matrix(stream, size, depth + 1)[1])
         return found
 
-    def _array(self, stream, shape: tuple[int, ...], count: int) -> Array | None:
+    def _array(self, stream, shape: tuple[int, ...], count: int, floats: bool) -> Array:
         kind, size, data = self._tag(stream)
         if kind not in _NUMBERS:
             raise self.source.damaged(f"an array has numbers of the type {kind}")
@@ -272,10 +273,22 @@ class _Reader:
             raise self.source.damaged(f"an array of shape {list(shape)} has {size} bytes")
         if data is not None:
             held = memoryview(data)
-            return Array(shape, lambda name, wanted: self.source.tensor(name, dtype, wanted, held, order="F"))
-        tensor = stream.array(dtype, size)
-        stream.skip(min(-size % 8, stream.length - stream.at))
-        return Array(shape, tensor)
+            tensor = lambda name, wanted: self.source.tensor(name, dtype, wanted, held, order="F")  # noqa: E731
+        else:
+            tensor = stream.array(dtype, size)
+            stream.skip(min(-size % 8, stream.length - stream.at))
+        return Array(shape, _as_floats(tensor) if floats and dtype.kind != "f" else tensor)
+
+
+def _as_floats(tensor: Callable) -> Callable:
+    """MATLAB writes whole numbers of a floating-point array, such as biases of 0, as the smallest integers."""
+
+    def converted(name: str, shape: tuple[int, ...]) -> Tensor:
+        whole = tensor(name, shape)
+        dtype = np.dtype("f4" if whole.dtype.itemsize < 4 else "f8")
+        return Tensor(name, shape, dtype, lambda: whole.read().astype(dtype))
+
+    return converted
 
 
 def variables(source: Source) -> dict[str, object]:
