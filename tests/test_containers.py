@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
+import os
 import pickle
 import struct
+import subprocess
 import sys
+import tracemalloc
+import warnings
+import zipfile
+import zlib
 
+import container_files as made
 import numpy as np
 import pytest
 import scipy.io
+from container_files import cell, message, varint
 
 from cvstyle import containers
 from cvstyle.errors import ModelError
@@ -78,6 +88,17 @@ def test_pickled_dict(tmp_path, protocol):
     if protocol > 1:  # before, a pickle has no mark to know it by
         (tmp_path / "w.pkl").write_bytes(pickle.dumps(arrays(), protocol))
         check(tmp_path / "w.pkl", flat(arrays()))
+
+
+def test_python_2(tmp_path):
+    """vgg19.npy itself: Python 2's pickle, in which short arrays are texts."""
+    pairs = {name: list(pair) for name, pair in layers().items()}
+    boxed = np.array(None, object)
+    header = npy(boxed)[: npy(boxed).index(b"\n") + 1]
+    data = made.named("numpy.core.multiarray._reconstruct") + b"(" + made.named("numpy.ndarray") + b"K\0\x85U\1btR"
+    data += b"(K\1)" + made.called("numpy.dtype", b"U\2O8K\0K\1") + b"\x89](" + made.python2(pairs) + b"etb"
+    expected = {f"{name}.{number}": array for name, pair in pairs.items() for number, array in enumerate(pair)}
+    check(saved(tmp_path / "w.npy", header + made.pickled(data)), expected)
 
 
 def state(torch):
@@ -161,16 +182,16 @@ def h5py():
     return pytest.importorskip("h5py", reason="h5py is not installed")
 
 
-@pytest.mark.parametrize("storage", [{}, {"chunks": (1, 3, 1, 1), "compression": "gzip"}], ids=["plain", "packed"])
-@pytest.mark.parametrize("backend", ["tensorflow", "theano"])
-def test_keras(tmp_path, h5py, storage, backend):
+@pytest.mark.parametrize("storage", [{}, {"chunks": (1, 1, 1, 1), "compression": "gzip"}], ids=["plain", "packed"])
+def test_keras(tmp_path, h5py, storage):
+    backend = "tensorflow" if storage else "theano"
     write_keras(h5py, tmp_path / "w.h5", storage, backend=backend)
     expected = {}
     for name, (filters, biases) in reversed(layers().items()):
         expected[f"{name}/kernel:0"] = filters if backend == "tensorflow" else np.rot90(filters, 2)
         expected[f"{name}_b_1:0"] = biases
     container = check(tmp_path / "w.h5", expected)
-    assert (container.kind, container.layout) == ("Keras", "hwio")
+    assert (container.kind, container.layout, len(container.remarks)) == ("Keras", "hwio", backend == "theano")
 
 
 def test_keras_3(tmp_path, h5py):
@@ -208,13 +229,6 @@ def test_without_h5py(tmp_path, h5py, monkeypatch):
         containers.read(tmp_path / "w.h5")
 
 
-def cell(*members):
-    """A cell array for savemat."""
-    made = np.empty(len(members), object)
-    made[:] = members
-    return made
-
-
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("form", ["weights", "filters", "net", "dag"])
 def test_matconvnet(tmp_path, packed, form):
@@ -240,6 +254,16 @@ def test_matconvnet(tmp_path, packed, form):
     np.testing.assert_allclose(container.mean, [123.68, 116.779, 103.939], rtol=1e-6)
 
 
+def test_matlab_whole_numbers(tmp_path):
+    """MATLAB writes floating-point arrays of whole numbers as integers: single 0, -3 and 200 as int16."""
+    values = struct.pack("<3h2x", 0, -3, 200)
+    parts = [(6, struct.pack("<II", 7, 0)), (5, struct.pack("<II", 3, 1)), (1, b"biases\0\0"), (3, values)]
+    sizes = {1: 6, 3: 6}
+    body = b"".join(struct.pack("<II", kind, sizes.get(kind, len(data))) + data for kind, data in parts)
+    data = made.compressed(b"")[:128] + struct.pack("<II", 14, len(body)) + body
+    check(saved(tmp_path / "w.mat", data), {"biases": np.float32([[0], [-3], [200]])})
+
+
 def test_matlab_large(tmp_path):
     """Values past the first states that are kept of the expansion."""
     rng = np.random.default_rng(1)
@@ -247,27 +271,6 @@ def test_matlab_large(tmp_path):
     scipy.io.savemat(tmp_path / "w.mat", {"all": cell(*arrays.values())}, do_compression=True)
     container = check(tmp_path / "w.mat", {f"all.{n}": array for n, array in enumerate(arrays.values())})
     np.testing.assert_array_equal(container.tensors["all.0"].read(), arrays["a0"])  # again, after others
-
-
-def message(*fields):
-    """A message of protobuf from (number, value): integers as varints, bytes as they are, floats as 32 bits."""
-    out = b""
-    for number, value in fields:
-        if isinstance(value, int):
-            out += varint(number << 3) + varint(value)
-        elif isinstance(value, float):
-            out += varint(number << 3 | 5) + struct.pack("<f", value)
-        else:
-            out += varint(number << 3 | 2) + varint(len(value)) + value
-    return out
-
-
-def varint(value):
-    out = b""
-    while value > 127:
-        out += bytes([value & 127 | 128])
-        value >>= 7
-    return out + bytes([value])
 
 
 def onnx_model():
@@ -313,3 +316,239 @@ def test_attack(tmp_path):
     with pytest.raises(ModelError, match=r"calls builtins.eval, which no file of weights does; nothing was run"):
         containers.read(tmp_path / "w.pkl")
     assert not (tmp_path / "sentinel").exists()
+
+
+def saved(path, data):
+    path.write_bytes(data)
+    return path
+
+
+def by_hand():
+    """Arrays, and the values of their storages by key."""
+    values = made.arrays()
+    return values, {str(key): array.tobytes() for key, array in enumerate(values.values())}
+
+
+def test_pytorch_by_hand(tmp_path, monkeypatch):
+    """Both forms without PyTorch, from their definition."""
+    values, storages = by_hand()
+    with monkeypatch.context() as patch:
+        patch.setattr(zipfile, "ZIP64_LIMIT", 10)
+        check(saved(tmp_path / "z", made.torch_archive(made.state_dict(values), storages)), values)
+    check(saved(tmp_path / "a", made.torch_archive(made.state_dict(values), storages)), values)
+    big = {key: array.astype(array.dtype.newbyteorder(">")).tobytes() for key, array in zip("0123", values.values())}
+    check(saved(tmp_path / "b", made.torch_archive(made.state_dict(values), big, "big")), values)
+    legacy = {key: (array.size, storages[key]) for key, array in zip("0123", values.values())}
+    check(saved(tmp_path / "c", made.torch_legacy(made.state_dict(values, legacy=True), legacy)), values)
+
+
+def test_pytorch_views(tmp_path):
+    """Tensors that share a storage, with offsets and strides; and the views of legacy files."""
+    numbers = np.arange(24, dtype="f4")
+    whole = made.storage("0", "Float", 24)
+    view = made.storage("0", "Float", 24, b"(" + made.text("1") + made.integer(6) + made.integer(18) + b"t")
+    expected = {
+        "part": numbers[4:10].reshape(2, 3), "turned": numbers.reshape(4, 6).T,
+        "parameter": numbers[:2], "old": numbers[2:4], "derived": numbers[:3], "device": np.float32([1]),
+        "untyped": numbers[1:3],
+    }  # fmt: skip
+    held = {"0": numbers.tobytes(), "1": numbers[1:3].tobytes()}
+    tensors = {
+        "part": made.tensor(whole, (2, 3), offset=4),
+        "turned": made.tensor(whole, (6, 4), strides=(1, 6)),
+        "parameter": made.called("torch._utils._rebuild_parameter", made.tensor(whole, (2,)), b"\x88", b"N"),
+        "old": made.named("torch.FloatTensor") + b")\x81(" + whole + made.integer(2) + b"(K\x02t(K\x01ttb",
+        "derived": made.called(
+            "torch._tensor._rebuild_from_type_v2", made.named("torch._utils._rebuild_tensor_v2"),
+            made.named("my.Class"), b"(" + whole + b"K\0(K\3t(K\1t\x89}t", b"}",
+        ),
+        "device": made.called(
+            "torch._utils._rebuild_device_tensor_from_numpy", made.python2({"": [np.float32([1])]})[6:-2],
+            made.named("torch.float32"), made.text("xla:0"), b"\x89",
+        ),
+        "untyped": made.called(
+            "torch._utils._rebuild_tensor_v3", made.storage("1", "Untyped", 8), b"K\0(K\2t(K\1t\x89}",
+            made.named("torch.float32"),
+        ),
+    }
+    check(saved(tmp_path / "a", made.torch_archive(made.dictionary(tensors), held)), expected)
+    root = made.dictionary({"v": made.tensor(view, (3, 2), offset=1)})
+    data = made.torch_legacy(root, {"0": (24, numbers.tobytes())})
+    check(saved(tmp_path / "b", data), {"v": numbers[7:13].reshape(3, 2)})
+
+
+def archive_of(*tensors, size=96, **options):
+    """An archive of PyTorch with one storage of so many bytes."""
+    root = made.dictionary({f"t{number}": tensor for number, tensor in enumerate(tensors)})
+    return made.torch_archive(root, {"0": bytes(size)}, **options)
+
+
+def zipped(*members, packed=zipfile.ZIP_STORED):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", packed) as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a name that is there twice
+        for name, data in members:
+            archive.writestr(name, data)
+    return out.getvalue()
+
+
+def npy(array):
+    out = io.BytesIO()
+    np.save(out, array)
+    return out.getvalue()
+
+
+def moved(data, count):
+    """An archive whose directory gives another place of its last member: the first one's, of so many bytes."""
+    data = bytearray(data)
+    entry = data.rfind(b"PK\x01\x02")
+    data[entry + 42 : entry + 46] = struct.pack("<I", count)
+    return bytes(data)
+
+
+def renamed(data, old, new):
+    """An archive whose directory has another name than the member itself."""
+    at = data.rfind(old)
+    return data[:at] + new + data[at + len(old) :]
+
+
+WHOLE = made.storage("0", "Float", 24)
+ONE = made.tensor(WHOLE, (1,))
+ZEROS = bytes(32 << 20)
+# A variable of MATLAB: tags (type, bytes) and their data of a matrix, its class, its shape, its name and its values.
+BOMB = struct.pack("<14I", 14, len(ZEROS) + 48, 6, 8, 7, 0, 5, 8, len(ZEROS) // 4, 1, 1, 0, 7, len(ZEROS)) + ZEROS
+REFUSED = {
+    "outside": (archive_of(made.tensor(WHOLE, (5, 5))), "'t0' of shape [5, 5] needs 100 bytes where 96 are held"),
+    "offset": (archive_of(made.tensor(WHOLE, (4, 6), offset=1)), "needs 100 bytes where 96"),
+    "before": (archive_of(made.tensor(WHOLE, (2,), offset=-1)), "'t0' begins before its storage"),
+    "strides": (archive_of(made.tensor(WHOLE, (2, 2), strides=(23, 1))), "needs 100 bytes where 96"),
+    "repeated": (archive_of(made.tensor(WHOLE, (1000, 1000), strides=(0, 0))), "needs 4000000 bytes where 96"),
+    "negative": (archive_of(made.tensor(WHOLE, (-1, 2))), "impossible shape"),
+    "axes": (archive_of(made.tensor(WHOLE, (1,) * 40)), "impossible shape of 40 axes"),
+    "huge": (archive_of(made.tensor(WHOLE, (1 << 30,) * 4, strides=(1,) * 4)), "where 96 are held"),
+    "no storage": (archive_of(made.tensor(made.storage("1", "Float", 1), (1,))), "storage '1' is not in the archive"),
+    "two types": (archive_of(ONE, made.tensor(made.storage("0", "Half", 1), (1,))), "two types"),
+    "complex": (
+        archive_of(made.tensor(made.storage("0", "ComplexFloat", 1), (1,))),
+        "'t0' holds numbers of type Complex",
+    ),
+    "quantised": (archive_of(made.called("torch._utils._rebuild_qtensor", WHOLE)), "'t0' is not a plain one (qtensor)"),
+    "packed": (
+        archive_of(ONE, packed=zipfile.ZIP_DEFLATED),
+        "is compressed, and torch.save never",
+    ),
+    "no tensors": (archive_of(made.text("nothing")), "holds no tensors that can be read (format: PyTorch)"),
+    "system": (
+        archive_of(made.called("os.system", made.text("touch x"))),
+        "its pickle calls os.system, which no file of",
+    ),
+    "posix": (made.pickled(made.called("posix.system", made.text("touch x"))), "its pickle calls posix.system"),
+    "open": (made.pickled(b"(ibuiltins\nopen\n"), "its pickle calls builtins.open"),
+    "extension": (made.pickled(b"\x82\x01"), "the operation 0x82, which no file of weights needs"),
+    "persistent": (archive_of(b"NQ"), "refers to an object that is no storage"),
+    "outer": (made.pickled(b"K\x01Q"), "refers to objects outside it"),
+    "text": (made.pickled(b"\x8d" + (1 << 63).to_bytes(8, "little")), "ends inside an operation"),
+    "number": (made.pickled(b"\x8b\xff\xff\xff\x7f"), "a number of 2147483647 bytes"),
+    "underflow": (made.pickled(b"R"), "invalid operation"),
+    "memo": (made.pickled(b"j\xff\xff\xff\x7f"), "invalid operation"),
+    "marks": (made.pickled(b"(" * 4000), "invalid operation"),
+    "nested": (made.pickled(b")" + b"\x85" * 100_000), "holds no tensors"),
+    "dicts": (made.pickled(b"}" * 400_000), "more than 300000 operations"),
+    "many": (
+        made.torch_archive(b"(" + ONE + b"q\0" + b"h\0" * 5_000 + b"l", {"0": bytes(96)}),
+        "has more than 5000 tensors",
+    ),
+    "one name": (
+        archive_of(made.dictionary({"x.y": ONE, "x": made.dictionary({"y": ONE})})),
+        "two tensors have the name 't0.x.y'",
+    ),
+    "twice": (zipped(("a.npy", npy(np.zeros(3))), ("a.npy", b"")), "'a.npy' is twice in the archive"),
+    "overlap": (moved(zipped(("a.npy", npy(np.zeros(3))), ("a.npx", b"")), 0), "has another name at byte 0"),
+    "names": (
+        renamed(zipped(("a.npy", npy(np.zeros(3)))), b"a.npy", b"b.npy"),
+        "'b.npy' of the archive has another name",
+    ),
+    "bomb.npz": (zipped(("a.npy", npy(np.zeros(4 << 20))), packed=zipfile.ZIP_DEFLATED), "would expand from"),
+    "no weights": (zipped(("readme.txt", b"")), "ZIP archive without weights of PyTorch or NumPy"),
+    "keras": (
+        zipped(("config.json", b""), ("model.weights.h5", b"")),
+        "unpack it (unzip) and give its model.weights.h5",
+    ),
+    "cut": (zipped(("a.npy", npy(np.zeros(300))))[:500], "no directory at its end"),
+    "npy": (npy(np.zeros(300))[:-8], "needs 2400 bytes where 2392 are held"),
+    "words": (npy(np.array(["a"])), "holds '<U1' and no numbers"),
+    "bomb.mat": (made.compressed(zlib.compress(BOMB)), "would expand to more than"),
+    "longer": (made.safetensors({})[:20], "its header of 34 bytes is longer than the file"),
+    "header": (struct.pack("<Q", 2 << 20) + b"{" + bytes(2 << 20), "lists more tensors than any network"),
+    "json": (struct.pack("<Q", 4) + b"{{{{", "its header is not valid JSON"),
+    "deep": (struct.pack("<Q", 200_005) + b'{"a":' + b"[" * 200_000, "its header is nested too deeply"),
+    "same name": (struct.pack("<Q", 14) + b'{"a":1, "a":2}', "a name is in it twice"),
+    "gap": (
+        made.safetensors({}, a={"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}) + bytes(8),
+        "begins at byte 4",
+    ),
+    "rest": (made.safetensors({}) + bytes(8), "8 bytes at its end belong to no tensor"),
+    "shape": (
+        made.safetensors({}, a={"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}) + bytes(8),
+        "12 bytes where 8",
+    ),
+    "float8": (
+        made.safetensors({}, a={"dtype": "F8_E4M3", "shape": [1], "data_offsets": [0, 1]}) + b"0",
+        "type F8_E4M3",
+    ),
+    # Other files:
+    "empty": (b"", "is empty (0 bytes)"),
+    "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 8\n", "a Git LFS pointer"),
+    "page": (b"\n<!DOCTYPE html><html>", "a web page, not weights"),
+    "gzip": (gzip.compress(b"weights"), "a gzip archive"),
+    "jpeg": (b"\xff\xd8\xff\xe0", "a picture (JPEG), not weights"),
+    "png": (b"\x89PNG\r\n\x1a\n", "a picture (PNG), not weights"),
+    "tar": (made.tar("weights.pth"), "a tar archive; unpack it"),
+    "old": (made.tar("sys_info"), "a PyTorch before 0.1.10 (tar)"),
+    "torch7": (b"\4\0\0\0\1\0\0\0\3\0\0\0V 1\r\0\0\0nn.Sequential", "a file of Torch7 (.t7)"),
+    "torch7 ascii": (b"4\n1\n3\nV 1\n13\nnn.Sequential\n", "a file of Torch7 (.t7, ASCII)"),
+    "matlab 7.3": (b"MATLAB 7.3 MAT-file, Platform: GLNXA64", "save(..., '-v7')"),
+    "checkpoint": (b"model_checkpoint_path: 'model'", "a TensorFlow checkpoint"),
+    "index": (bytes(40) + b"\x57\xfb\x80\x8b\x24\x75\x47\xdb", "a TensorFlow checkpoint"),
+    "caffe": (message((1, b"net"), (100, message((1, b"a"), (7, message((5, bytes(4))))))), "is a .caffemodel already"),
+    "words only": (b"These are not weights.", "not a file of weights in a known format"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(tmp_path, name):
+    """One line with the file, the cause and the way out; no more memory than the file has bytes, but for some MB."""
+    data, cause = REFUSED[name]
+    path = saved(tmp_path / "w", data)
+    containers.read(saved(tmp_path / "warm", made.safetensors(made.arrays())))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelError) as caught:
+            containers.read(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    line = caught.value.command_line
+    assert line.startswith(f"{path}: ") and cause in line and "\n" not in line
+    operations = 64 * min(len(data), 300_000) if data[:1] == b"\x80" else 0  # an object, of an operation of one byte
+    assert peak < 2 * len(data) + 2 * operations + (6 << 20)
+
+
+def test_refused_where(tmp_path):
+    with pytest.raises(ModelError, match="no such file"):
+        containers.read(tmp_path / "absent")
+    with pytest.raises(ModelError, match="is a directory; give the file of weights in it"):
+        containers.read(tmp_path)
+    (tmp_path / "saved_model.pb").touch()
+    with pytest.raises(ModelError, match="is a SavedModel of TensorFlow"):
+        containers.read(tmp_path)
+
+
+def test_damaged_files_are_read_or_refused():
+    """Damaged copies of each file (tests/container_fuzz.py)."""
+    tests = os.path.dirname(made.__file__)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.path.dirname(tests), tests, *sys.path])}
+    run = [sys.executable, os.path.join(tests, "container_fuzz.py"), "0", "20"]
+    done = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=600)
+    assert not done.stdout
+    assert not done.returncode, done.stderr[-2000:]

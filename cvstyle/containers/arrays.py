@@ -127,7 +127,7 @@ def _pickled(source: Source, data: memoryview) -> dict[str, Tensor]:
         root, _ = interpret(data)
     except PickleError as error:
         raise pickle_error(source, error) from None
-    return tensors_in(_unboxed(root), lambda name, value: array_tensor(source, name, value))
+    return tensors_in(source, _unboxed(root), lambda name, value: array_tensor(source, name, value))
 
 
 def _unboxed(root: object) -> object:

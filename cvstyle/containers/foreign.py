@@ -19,6 +19,8 @@ _KINDS = (
     (b"\x89PNG", "a picture (PNG), not weights; are two arguments swapped?"),
     (b"GIF8", "a picture (GIF), not weights; are two arguments swapped?"),
     (b"RIFF", "a picture or a film (RIFF), not weights; are two arguments swapped?"),
+    (b"II*\0", "a picture (TIFF), not weights; are two arguments swapped?"),
+    (b"MM\0*", "a picture (TIFF), not weights; are two arguments swapped?"),
     (b"%PDF", "a PDF document, not weights; get the file of weights itself"),
     (b"GGUF", "a GGUF file of a language model; get the weights of an image network as .pth or .safetensors"),
 )

@@ -13,7 +13,7 @@ import os
 import sys
 
 _SPARE = 256 << 20  # bytes of memory beside the file's size
-_MOST_ARRAYS = 20_000
+_MOST_ARRAYS = 5_000
 _KINDS = "fiub"
 _PIECE = 1 << 20
 
@@ -58,6 +58,7 @@ def _listed(h5py, file) -> dict:
         root.visititems(visit)
     return {
         "keras": bool(layers) or "layers" in root,
+        "ordered": bool(layers),
         "backend": _text(root.attrs.get("backend", "")),
         "arrays": [array for array in arrays if array],
     }

@@ -1,4 +1,4 @@
-"""Weights of Keras in HDF5 files: whole models, weights alone, and Keras 3's .weights.h5.
+"""Weights in HDF5 files: Keras's models, weights alone and Keras 3's .weights.h5; Caffe's; any other's arrays.
 
 The process of `hdf5` says where arrays are; those in one piece are views of the map, and others that process reads.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -23,6 +24,9 @@ _SECONDS = 30
 _MOST_EXPANSION = 100
 _SMALL = 1 << 20
 _LONGEST_MESSAGE = 1000
+_ROTATED = "the filters are turned around: Keras wrote them for Theano"
+_STATES = ("optimizer", "diff/")  # of Keras's optimiser, and of Caffe's solver
+_CAFFE = re.compile("data/.*/[0-9]+")  # a layer's blob in HDF5, which Caffe writes instead of a .caffemodel
 
 
 def read(source: Source) -> Container:
@@ -33,10 +37,13 @@ def read(source: Source) -> Container:
         raise source.damaged("its arrays cannot be listed") from None
     rotated = listed["backend"] == "theano"  # whose convolutions turn their filters by 180°
     tensors = {entry["name"]: _tensor(source, entry, rotated) for entry in listed["arrays"]}
-    if not listed["keras"] or any(name.startswith("layers/") for name in tensors):
-        tensors = {name: tensors[name] for name in sorted(tensors, key=counted) if not name.startswith("optimizer")}
-    kind = "Keras" if listed["keras"] else "HDF5"
-    return Container(source.path, kind, tensors, "hwio" if listed["keras"] else "", source.digest)
+    if not listed["ordered"]:
+        tensors = {name: tensors[name] for name in sorted(tensors, key=counted) if not name.startswith(_STATES)}
+    if listed["keras"]:
+        remarks = (_ROTATED,) if rotated else ()
+        return Container(source.path, "Keras", tensors, "hwio", source.digest, remarks=remarks)
+    caffe = tensors and all(_CAFFE.fullmatch(name) for name in tensors)
+    return Container(source.path, "Caffe (HDF5)" if caffe else "HDF5", tensors, "oihw" if caffe else "", source.digest)
 
 
 def _tensor(source: Source, entry: dict, rotated: bool) -> Tensor:
@@ -88,6 +95,7 @@ def _run(source: Source, *arguments: str, most: int) -> bytes:
     if message == "h5py":
         raise source.error("is an HDF5 file, as Keras writes, for which h5py is needed: pip install 'cvstyle[keras]'")
     if status:
-        stated = message.startswith("error: ")
-        raise source.damaged(message.removeprefix("error: ") if stated else f"HDF5 fails on it (status {status})")
+        if message.startswith("error: "):
+            raise source.damaged(message.removeprefix("error: "))
+        raise source.damaged(f"HDF5 stops or hangs on it (status {status})")
     return output

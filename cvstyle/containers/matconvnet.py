@@ -37,7 +37,7 @@ def read(source: Source) -> Container:
     if tensors:
         channels = "rgb" if mean else ""
         return Container(source.path, "MatConvNet", tensors, "hwio", source.digest, channels, mean)
-    tensors = tensors_in(found, _tensor)
+    tensors = tensors_in(source, found, _tensor)
     return Container(source.path, "MATLAB", tensors, "", source.digest)
 
 

@@ -28,9 +28,10 @@ _STRUCT = 2
 _OBJECT = 3
 _CHAR = 4
 _NUMERIC = range(6, 16)
+_FLOATS = (6, 7)
 _COMPLEX = 0x800
 _DEEPEST = 16
-_MOST_MATRICES = 100_000
+_MOST_MATRICES = 50_000  # a name and a description of each class of pictures count too
 _LONGEST_TEXT = 4096
 _MOST_AXES = 32
 _PIECE = 1 << 16  # bytes expanded at a time
@@ -62,9 +63,13 @@ class _Mapped:
         self.skip(count)
         return self.view[self.at - count : self.at]
 
-    def skip(self, count: int) -> None:
+    def check(self, count: int) -> None:
+        """Raise ModelError if fewer bytes follow."""
         if count > self.length - self.at:
             raise self.source.damaged(f"a variable ends {count - self.length + self.at} bytes early")
+
+    def skip(self, count: int) -> None:
+        self.check(count)
         self.at += count
 
     def array(self, dtype: np.dtype, size: int) -> Callable:
@@ -103,12 +108,16 @@ class _Compressed:
 
         return tensor
 
-    def _each(self, count: int, use: Callable[[memoryview], None]) -> None:
+    def check(self, count: int) -> None:
+        """Raise ModelError if so many bytes more are more than the variable may expand to."""
         if count > self.length - self.at:
             raise self.source.error(
                 f"a variable of {len(self.packed)} bytes would expand to more than {self.length}, which no weights do; "
                 "save it with -v6"
             )
+
+    def _each(self, count: int, use: Callable[[memoryview], None]) -> None:
+        self.check(count)
         while count:
             if not len(self._ready):
                 self._expand()
@@ -204,8 +213,9 @@ class _Reader:
         self.matrices += 1
         if not size:
             return "", None
-        if depth > _DEEPEST or self.matrices > _MOST_MATRICES or end > stream.length:
-            raise self.source.damaged("a variable is nested too deeply, has too many members or is too short")
+        stream.check(size)
+        if depth > _DEEPEST or self.matrices > _MOST_MATRICES:
+            raise self.source.damaged("a variable is nested too deeply or has too many members")
         flags = struct.unpack(f"{self.order}I", self._element(stream, 8)[1][:4].ljust(4, b"\0"))[0]
         shape = self._integers(stream, 4 * _MOST_AXES)
         name = self._element(stream, _LONGEST_TEXT)[1].decode("utf-8", "replace")
@@ -223,7 +233,7 @@ class _Reader:
         kind = flags & 0xFF
         count = prod(self.source.shape("", shape))
         if kind in _NUMERIC and not flags & _COMPLEX:
-            return self._array(stream, shape, count)
+            return self._array(stream, shape, count, kind in _FLOATS)
         if kind == _CHAR and count <= _LONGEST_TEXT // 4:
             code, data = self._element(stream, _LONGEST_TEXT)
             order = {"<": "-le", ">": "-be"}[self.order] if _TEXTS.get(code, "utf-8") != "utf-8" else ""
@@ -254,7 +264,7 @@ class _Reader:
             found.append(self._matrix(stream, size, depth + 1)[1])
         return found
 
-    def _array(self, stream, shape: tuple[int, ...], count: int) -> Array | None:
+    def _array(self, stream, shape: tuple[int, ...], count: int, floats: bool) -> Array:
         kind, size, data = self._tag(stream)
         if kind not in _NUMBERS:
             raise self.source.damaged(f"an array has numbers of the type {kind}")
@@ -263,10 +273,22 @@ class _Reader:
             raise self.source.damaged(f"an array of shape {list(shape)} has {size} bytes")
         if data is not None:
             held = memoryview(data)
-            return Array(shape, lambda name, wanted: self.source.tensor(name, dtype, wanted, held, order="F"))
-        tensor = stream.array(dtype, size)
-        stream.skip(min(-size % 8, stream.length - stream.at))
-        return Array(shape, tensor)
+            tensor = lambda name, wanted: self.source.tensor(name, dtype, wanted, held, order="F")  # noqa: E731
+        else:
+            tensor = stream.array(dtype, size)
+            stream.skip(min(-size % 8, stream.length - stream.at))
+        return Array(shape, _as_floats(tensor) if floats and dtype.kind != "f" else tensor)
+
+
+def _as_floats(tensor: Callable) -> Callable:
+    """MATLAB writes whole numbers of a floating-point array, such as biases of 0, as the smallest integers."""
+
+    def converted(name: str, shape: tuple[int, ...]) -> Tensor:
+        whole = tensor(name, shape)
+        dtype = np.dtype("f4" if whole.dtype.itemsize < 4 else "f8")
+        return Tensor(name, shape, dtype, lambda: whole.read().astype(dtype))
+
+    return converted
 
 
 def variables(source: Source) -> dict[str, object]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from ..caffe.errors import model_error
 from ..errors import ModelError
 from .pickles import Object
+from .source import Source
 from .tensors import Tensor
 
 _DIGITS = "0123456789"
 _DEEPEST = 16
 _LONGEST_NAME = 300
-_MOST_TENSORS = 20_000
+_MOST_TENSORS = 5_000
 # A training checkpoint keeps its network under one of these, beside the state of the optimiser.
 _NETWORKS = (
     "state_dict", "model_state_dict", "model_state", "model", "params_ema", "params", "net", "network", "weights",
@@ -28,11 +28,11 @@ _STATES = frozenset((
 _SCRIPT = "__torch__."  # classes of TorchScript, which have their members as attributes
 
 
-def tensors_in(root: object, make: Callable[[str, object], Tensor | None]) -> dict[str, Tensor]:
+def tensors_in(source: Source, root: object, make: Callable[[str, object], Tensor | None]) -> dict[str, Tensor]:
     """Tensors by name, in the order of the file.
 
     make: the tensor that a value is, or None. Names of nested containers are joined by dots; numbers are the indices of
-    lists. Of a training checkpoint, only the network's tensors count. Raises ModelError from `make`.
+    lists. Of a training checkpoint, only the network's tensors count. Raises ModelError, also from `make`.
     """
     root = _network(root, make)
     found: dict[str, Tensor] = {}
@@ -42,9 +42,11 @@ def tensors_in(root: object, make: Callable[[str, object], Tensor | None]) -> di
         name, value, depth = waiting.pop()
         tensor = make(name, value)
         if tensor is not None:
+            if name in found:
+                raise source.error(f"two tensors have the name '{name}'; rename one and save the file again")
+            if len(found) == _MOST_TENSORS:
+                raise source.error(f"has more than {_MOST_TENSORS} tensors, which no network of pictures has")
             found[name] = tensor
-            if len(found) > _MOST_TENSORS:
-                raise model_error(f"'{name}' is one of more than {_MOST_TENSORS} tensors, which no network has")
             continue
         members = _members(value)
         if members and depth < _DEEPEST and len(name) < _LONGEST_NAME and id(value) not in seen:

@@ -38,7 +38,7 @@ _TYPES = {
 }  # fmt: skip
 _TYPED = {_FLOATS: np.dtype("<f4"), _DOUBLES: np.dtype("<f8")}
 _MOST_AXES = 64
-_MOST_TENSORS = 20_000
+_MOST_TENSORS = 5_000
 
 
 class _Node(NamedTuple):

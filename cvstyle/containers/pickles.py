@@ -103,7 +103,8 @@ class _Machine:
     def run(self):
         left = _MOST_OPERATIONS
         while left:
-            code = self.take(1)[0]
+            code = self.data[self.at]
+            self.at += 1
             if code == 0x2E:  # STOP
                 return self.stack.pop()
             left -= code != 0x47  # BINFLOAT

@@ -173,7 +173,7 @@ class _View:
 
 
 def _container(source: Source, root: object, big: bool) -> Container:
-    tensors = tensors_in(root, lambda name, value: _tensor(source, name, value, big))
+    tensors = tensors_in(source, root, lambda name, value: _tensor(source, name, value, big))
     return Container(source.path, _KIND, tensors, _LAYOUT, source.digest)
 
 

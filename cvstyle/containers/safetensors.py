@@ -15,7 +15,7 @@ from .nested import counted
 from .source import BFLOAT16, Source
 from .tensors import Container, Tensor
 
-_LONGEST_HEADER = 1 << 22  # 40,000 tensors; the format's own limit is 100 MB, of which JSON would make 2 GB
+_LONGEST_HEADER = 1 << 20  # 10,000 tensors; the format's own limit is 100 MB, of which JSON would make 2 GB
 _DTYPES = {
     "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": BFLOAT16, "I64": np.dtype("<i8"),
     "I32": np.dtype("<i4"), "I16": np.dtype("<i2"), "I8": np.dtype("i1"), "U64": np.dtype("<u8"),

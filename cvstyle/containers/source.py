@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+import re
 from collections.abc import Callable, Iterable
 from math import prod
 
@@ -18,7 +19,7 @@ BFLOAT16 = np.dtype([("bfloat16", "<u2")])
 
 _CHUNK = 1 << 20
 _MOST_AXES = 32  # NumPy 1's limit, and Caffe's
-_KINDS = "fiub"  # floating-point, integer, unsigned and boolean
+_NUMBER = re.compile(r"[<>=|]?(f[248]|[iu][1248]|b1|\?)", re.ASCII)
 
 
 class Source:
@@ -65,7 +66,9 @@ class Source:
             if len(strides) != len(shape) or min(strides, default=0) < 0:
                 raise self.damaged(f"tensor '{name}' of {len(shape)} axes has other strides")
             last += sum((n - 1) * stride for n, stride in zip(shape, strides)) + dtype.itemsize if count else 0
-        if offset < 0 or last > len(buffer) or count * dtype.itemsize > len(buffer):
+        if offset < 0:
+            raise self.damaged(f"tensor '{name}' begins before its storage")
+        if last > len(buffer) or count * dtype.itemsize > len(buffer):
             raise self.damaged(
                 f"tensor '{name}' of shape {list(shape)} needs {max(last, count * dtype.itemsize)} bytes where "
                 f"{len(buffer)} are held"
@@ -102,8 +105,4 @@ def _widened(values: np.ndarray) -> np.ndarray:
 
 def number_type(text: str) -> np.dtype | None:
     """The dtype of NumPy's description of a number, such as "<f4", or None for any other."""
-    try:
-        dtype = np.dtype(text)
-    except (TypeError, ValueError, SyntaxError):
-        return None
-    return dtype if dtype.kind in _KINDS and dtype.itemsize <= 8 and not dtype.subdtype else None
+    return np.dtype(text) if _NUMBER.fullmatch(text) else None
