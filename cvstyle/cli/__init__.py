@@ -23,7 +23,7 @@ _VERBS = {
     "models": "list, show, download and convert models",
     "devices": "list backends and devices",
 }
-_ACTIONS = ("show", "fetch", "import")
+_ACTIONS = ("show", "fetch", "import", "normalise", "normalize")
 _WORDS = {
     "help": "--help", "--help": "--help", "-h": "--help", "-?": "--help", "/?": "--help", "version": "--version",
     "--version": "--version", "-V": "--version",

@@ -15,7 +15,7 @@ from .blobs import FILTERS, MATRIX, NORM, VECTOR, Misfit, blobs_of, kind_of_laye
 from .channels import channels_of
 from .conversion import Conversion, LazyWeights, border_remark
 from .fingerprint import fingerprint_of
-from .modules import Module
+from .modules import Module, names_of
 from .recognise import LAYOUTS, orders_of
 from .training import Training, fold_input
 
@@ -67,7 +67,7 @@ class _Assignment:
             for layer in self.layers if layer.name in self.pairs
         }  # fmt: skip
         used = {id(module) for module in (*self.pairs.values(), *self.folded.values())}
-        self.left_out = tuple(t.name for m in order if id(m) not in used for t in m.tensors.values())
+        self.left_out = names_of(module for module in order if id(module) not in used)
 
     def _add_by_order(self):
         """The layers without a module get the modules without a layer, each kind in its own order."""

@@ -75,7 +75,7 @@ def _make(card, folder, base_url, progress, index, pip_shown):
 
 def _check_reader(original):
     if original.name.endswith(".h5") and importlib.util.find_spec("h5py") is None:
-        raise ModelError(f"{original.name} cannot be read without h5py: pip install 'cvstyle[h5]'")
+        raise ModelError(f"{original.name} cannot be read without h5py: pip install 'cvstyle[keras]'")
 
 
 def _made(card, folder, local):

@@ -22,8 +22,9 @@ _ROLES = {
 _ROLE_OF = {word: role for role, words in _ROLES.items() for word in words}
 # Keras 1 ends names in _1:0, as TensorFlow does in :0.
 _NAMED = re.compile(rf"(?:(.*?)[./_:])?({'|'.join(_ROLE_OF)})(?:_\d+)?(?::\d+)?", re.IGNORECASE)
-# Keras 3 numbers a layer's variables, as lists of arrays are.
-_NUMBERED = re.compile(r"(.*?)(?:/vars)?(?:/|\[)([0-3])\]?")
+# Keras 3 numbers a layer's variables; in files of NumPy these are lists of arrays, whose name ends in .0.
+_NUMBERED = re.compile(r"(.*?)(?:/vars)?/([0-3])")
+_LISTED = re.compile(r"(.*?)[./]([0-3])")
 _BY_NUMBER = ("weight", "bias", "mean", "variance")
 
 
@@ -55,7 +56,7 @@ def modules_of(container: Container) -> list[Module]:
     found: dict[str, Module] = {}
     last = None
     for tensor in container.tensors.values():
-        name, role = _name_and_role(tensor.name)
+        name, role = _name_and_role(tensor.name, _LISTED if container.kind.startswith("NumPy") else _NUMBERED)
         if role is None and len(tensor.shape) == 1 and last and _takes_bias(last, tensor):
             last.tensors["bias"] = tensor
             continue
@@ -72,6 +73,11 @@ def natural(modules: Iterable[Module]) -> list[Module]:
     return sorted(modules, key=lambda module: [
         (0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", module.name) if part
     ])  # fmt: skip
+
+
+def names_of(modules: Iterable[Module]) -> tuple[str, ...]:
+    """Names of the modules' tensors of floats; others are counters and constants."""
+    return tuple(t.name for module in modules for t in module.tensors.values() if t.dtype.kind == "f")
 
 
 def values(tensor: Tensor, where: str) -> np.ndarray:
@@ -106,12 +112,12 @@ def statistics(module: Module, count: int, where: str) -> tuple[np.ndarray, ...]
     )
 
 
-def _name_and_role(name):
+def _name_and_role(name, numbered):
     """(name of the module, role) of a tensor; the role is None if the name does not say it."""
     match = _NAMED.fullmatch(name)
     if match:
         return match[1] or "", _ROLE_OF[match[2].lower()]
-    match = _NUMBERED.fullmatch(name)
+    match = numbered.fullmatch(name)
     if match:
         return match[1], _BY_NUMBER[int(match[2])]
     return name, None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..containers import Container
 from ..errors import ModelError, OptionError, nearest
 from .architectures import ARCHITECTURES, Architecture
-from .modules import Module, modules_of, natural
+from .modules import Module, modules_of, names_of, natural
 
 _IN_ORDER = ("ONNX", "Keras", "MatConvNet", "Caffe")  # kinds whose tensors are in the network's order
 _AXES = {"oihw": (0, 1, 2, 3), "hwio": (3, 2, 0, 1)}
@@ -103,8 +103,8 @@ def _recognised(architecture, layout, order, filters):
         follows = after is not None and after.normalises
         pairs.append((module, after if follows else None))
     used = {id(part) for pair in pairs for part in pair if part}
-    left = [tensor.name for module in order if id(module) not in used for tensor in module.tensors.values()]
-    return Recognised(architecture, layout, tuple(pairs), tuple(left))
+    left = names_of(module for module in order if id(module) not in used)
+    return Recognised(architecture, layout, tuple(pairs), left)
 
 
 def _unknown(container, order, wanted):
