@@ -38,7 +38,7 @@ def recognise(container: Container, wanted: str | None = None) -> Recognised:
     is none, OptionError for an unknown name.
     """
     if wanted is not None and wanted.lower() not in ARCHITECTURES:
-        raise OptionError(f"--as {wanted}: there is no such architecture; {nearest(wanted, list(ARCHITECTURES))}")
+        raise OptionError(f"--as {wanted}: there is no such architecture{nearest(wanted, list(ARCHITECTURES))}")
     candidates = ARCHITECTURES.values() if wanted is None else [ARCHITECTURES[wanted.lower()]]
     orders = orders_of(container)
     layouts = sorted(LAYOUTS, key=lambda layout: layout != container.layout)

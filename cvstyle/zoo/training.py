@@ -59,7 +59,7 @@ def stated(
         if given:
             raise OptionError(f"--training says all that {given[0]} says; leave one out")
         if name.lower() not in TRAININGS:
-            raise OptionError(f"--training {name} is unknown; {nearest(name.lower(), list(TRAININGS))}")
+            raise OptionError(f"--training {name} is unknown{nearest(name.lower(), list(TRAININGS))}")
         return TRAININGS[name.lower()]
     if not given:
         return None
