@@ -575,7 +575,7 @@ def test_info_names_layers_that_the_model_lacks(info):
     "name, known, hint",
     [
         ("Voodoo", layer_types(), ""),
-        ("Mish", layer_types(), ""),
+        ("GELU", layer_types(), ""),
         ("GELU", layer_types(), ""),
         ("RReLU", layer_types(), ""),
         ("PSROIPooling", layer_types(), ""),
