@@ -576,7 +576,6 @@ def test_info_names_layers_that_the_model_lacks(info):
     [
         ("Voodoo", layer_types(), ""),
         ("GELU", layer_types(), ""),
-        ("GELU", layer_types(), ""),
         ("RReLU", layer_types(), ""),
         ("PSROIPooling", layer_types(), ""),
         ("DetectionOutput", layer_types(), ""),
