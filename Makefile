@@ -78,7 +78,7 @@ gpu-ready: $(GPU_INSTALLED)
 $(GPU_TESTS) $(GPU_BENCHES): gpu-ready
 
 gpu-kernels:
-	CVSTYLE_TEST_BACKEND=cuda $(GPU) $(PYTEST) tests/test_opencl.py
+	CVSTYLE_TEST_BACKEND=cuda $(GPU) $(PYTEST) tests/test_opencl.py tests/test_gathering.py
 
 gpu-tensor:
 	CVSTYLE_TEST_BACKEND=cuda $(GPU) $(PYTEST) tests/test_tensor.py -k "not runs and not compiler and not waited"

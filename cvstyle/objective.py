@@ -104,6 +104,13 @@ class Objective:
     def _prepare(self, content, styles, devices, blend_weights, masks, most_tiles):
         """Cut the picture into tiles, and measure the targets of the layers' losses."""
         program = self.net.program(dict.fromkeys(loss.layer for loss in self._losses))
+        stops = self.net.gradient_stops()
+        for name, value in program.outputs.items():
+            if value in stops:
+                raise OptionError(
+                    f"no gradient reaches the picture from layer '{name}', since layer '{stops[value].name}' "
+                    f"({stops[value].type}) has none; use layers before that one"
+                )
         check_size(program, content, "content")
         self.tiles = tiling.split(program, self.shape[1:], self.tile_size, len(devices or [None]))
         if len(self.tiles) > 1:

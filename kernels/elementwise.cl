@@ -20,14 +20,9 @@ KERNEL(GROUP) difference(GLOBAL const float *x, GLOBAL const float *y, GLOBAL fl
     if (i < n) out[i] = x[i] - y[i];
 }
 
-/* The place of element i of an array of extents (.., n1, n2, n3) in an operand with these strides, 0 to repeat. */
-INLINE int repeated(int i, int n1, int n2, int n3, int s0, int s1, int s2, int s3) {
-    int i3 = i % n3, i2 = i / n3 % n2, i1 = i / n3 / n2 % n1;
-    return i / n3 / n2 / n1 * s0 + i1 * s1 + i2 * s2 + i3 * s3;
-}
-
+/* An operand's strides, 0 to repeat it along an axis, and the place there of element i. */
 #define STRIDES int n1, int n2, int n3, int s0, int s1, int s2, int s3
-#define OPERAND repeated(i, n1, n2, n3, s0, s1, s2, s3)
+#define OPERAND place_of(i, n, n1, n2, n3, s0, s1, s2, s3)
 
 KERNEL(GROUP) multiply(GLOBAL const float *x, GLOBAL const float *y, GLOBAL float *out, int n, STRIDES) {
     int i = ELEMENT;
@@ -68,12 +63,14 @@ KERNEL(GROUP) select_parts(GLOBAL const float *g, GLOBAL const uint *mask, GLOBA
 
 /* ReLU: one slope for all, or one for each channel of `plane` elements. */
 
+#define OWN (channels == 1 ? 0 : i / plane % channels)
+
 KERNEL(GROUP) relu(GLOBAL const float *x, GLOBAL float *out, GLOBAL uint *mask, GLOBAL const float *slopes, int plane,
                    int channels, int n) {
     LOCAL uchar flags[GROUP];
     int i = ELEMENT, positive = 0;
     if (i < n) {
-        float value = x[i], slope = slopes[i / plane % channels];
+        float value = x[i], slope = slopes[OWN];
         positive = value > 0;
         if (value <= 0) value = slope == 0 ? 0 : value * slope; /* NaN stays */
         out[i] = value;
@@ -81,8 +78,21 @@ KERNEL(GROUP) relu(GLOBAL const float *x, GLOBAL float *out, GLOBAL uint *mask, 
     store_bits(mask, flags, positive, n);
 }
 
+/* Limited to low..high; a bit is set between the limits, and on them if `closed`. */
+KERNEL(GROUP) clip(GLOBAL const float *x, GLOBAL float *out, GLOBAL uint *mask, float low, float high, int closed,
+                   int n) {
+    LOCAL uchar flags[GROUP];
+    int i = ELEMENT, inside = 0;
+    if (i < n) {
+        float value = x[i], raised = value < low ? low : value; /* NaN stays */
+        inside = closed ? value >= low && value <= high : value > low && value < high;
+        out[i] = raised > high ? high : raised;
+    }
+    store_bits(mask, flags, inside, n);
+}
+
 KERNEL(GROUP) relu_backward(GLOBAL float *g, GLOBAL const uint *mask, GLOBAL const float *slopes, int plane,
                             int channels, int n) {
     int i = ELEMENT;
-    if (i < n && !BIT(mask, i)) g[i] *= slopes[i / plane % channels];
+    if (i < n && !BIT(mask, i)) g[i] *= slopes[OWN];
 }

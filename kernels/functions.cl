@@ -9,6 +9,9 @@
 #define LINEAR 5
 #define EXP 6
 #define LOG 7
+#define BNLL 8
+#define SWISH 9
+#define STEP 10
 
 /* x to a power as in C, but with whole powers of a negative number exact on every device. */
 INLINE float power_of(float x, float power) {
@@ -18,12 +21,14 @@ INLINE float power_of(float x, float power) {
     return powf(x, power);
 }
 
+INLINE float sigmoid(float x) { return 1 / (1 + expf(-x)); }
+
 KERNEL(GROUP) map_forward(GLOBAL const float *in, GLOBAL float *out, float p, float q, float r, int n) {
     int i = ELEMENT;
     if (i >= n) return;
     float x = in[i];
 #if FUNCTION == SIGMOID
-    out[i] = 1 / (1 + expf(-x));
+    out[i] = sigmoid(x);
 #elif FUNCTION == TANH
     out[i] = tanhf(x);
 #elif FUNCTION == ELU
@@ -38,6 +43,12 @@ KERNEL(GROUP) map_forward(GLOBAL const float *in, GLOBAL float *out, float p, fl
     out[i] = expf(p * x + q);
 #elif FUNCTION == LOG
     out[i] = p * logf(q * x + r);
+#elif FUNCTION == BNLL
+    out[i] = rectified(x) + log1pf(expf(-fabsf(x)));
+#elif FUNCTION == SWISH
+    out[i] = x * sigmoid(p * x);
+#elif FUNCTION == STEP
+    out[i] = x > p;
 #endif
 }
 
@@ -46,6 +57,8 @@ KERNEL(GROUP) map_backward(GLOBAL float *g, GLOBAL const float *saved, float p, 
     if (i >= n) return;
 #if FUNCTION == LINEAR
     g[i] *= p;
+#elif FUNCTION == STEP
+    g[i] *= 0;
 #else
     float s = saved[i];
 #if FUNCTION == SIGMOID
@@ -62,6 +75,11 @@ KERNEL(GROUP) map_backward(GLOBAL float *g, GLOBAL const float *saved, float p, 
     g[i] *= p * s;
 #elif FUNCTION == LOG
     g[i] *= p * q / (q * s + r);
+#elif FUNCTION == BNLL
+    g[i] *= sigmoid(s);
+#elif FUNCTION == SWISH
+    float share = sigmoid(p * s);
+    g[i] *= share * (1 + p * s * (1 - share));
 #endif
 #endif
 }

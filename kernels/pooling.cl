@@ -39,6 +39,14 @@ KERNEL(GROUP) max_pool_backward(GLOBAL const float *RESTRICT g, GLOBAL const IND
         }
     gx[i] = total;
 }
+
+/* The places of the winners in their channels, row · w + column. */
+KERNEL(GROUP) pool_positions(GLOBAL const INDEX *RESTRICT winner, GLOBAL float *RESTRICT positions, int n, GEOMETRY) {
+    int i = ELEMENT;
+    if (i >= n) return;
+    int index = (int)winner[i], row = i / ow % oh * sh - ph + index / kw, column = i % ow * sw - pw + index % kw;
+    positions[i] = (float)(row * w + column);
+}
 #else
 
 /* The number of a window's elements along one axis that are in the map or its padding (Caffe). */

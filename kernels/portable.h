@@ -19,6 +19,8 @@ typedef unsigned int uint;
 typedef unsigned char uchar;
 typedef unsigned short ushort;
 typedef double wide;
+#define as_uint __float_as_uint
+#define atomic_max atomicMax
 #else
 #define KERNEL(threads) __kernel __attribute__((reqd_work_group_size(threads, 1, 1))) void
 #define KERNEL_RESIDENT(threads, groups) KERNEL(threads)
@@ -42,6 +44,7 @@ typedef float wide;
 #define fabsf fabs
 #define expf exp
 #define expm1f expm1
+#define log1pf log1p
 #define logf log
 #define powf pow
 #define sqrtf sqrt
@@ -138,6 +141,14 @@ INLINE float group_sum(LOCAL_POINTER float *shared, float value) {
     }
     BARRIER;
     return shared[0];
+}
+
+/* The place of element i of an array of n elements, extents (.., n1, n2, n3), with the strides s0 to s3; divisions take
+   longer than the memory, and the first two cases are the most frequent. */
+INLINE int place_of(int i, int n, int n1, int n2, int n3, int s0, int s1, int s2, int s3) {
+    if (n3 == n) return i * s3;
+    if (n2 * n3 == n) return i / n3 * s2 + i % n3 * s3;
+    return i / n3 / n2 / n1 * s0 + i / n3 / n2 % n1 * s1 + i / n3 % n2 * s2 + i % n3 * s3;
 }
 
 /* NaN stays where numbers are clipped or compared: max(value, 0); 1 if a candidate replaces the largest so far; the

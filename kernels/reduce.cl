@@ -71,15 +71,38 @@ KERNEL(1) add_factors(GLOBAL const float *u, float ua, float ub, float uc, float
     out[0] = quotient(u[0], ua, ub, uc, ud) + FACTOR_VALUE;
 }
 
-/* One group per output: the sum over an inner block of (m0, m1, m2, m3) positions with their strides. */
-KERNEL(GROUP) sum_over(GLOBAL const float *x, GLOBAL float *out, int k1, int k2, int k3, int t0, int t1, int t2, int t3,
-                       int count, int m1, int m2, int m3, int s0, int s1, int s2, int s3) {
+/* Sums over an inner block of `count` positions, extents (.., m1, m2, m3) with the strides s0 to s3, for each of n outputs,
+   extents (.., k1, k2, k3) with the strides t0 to t3. Partial sums are of few numbers, so that little is rounded away. */
+
+#define BLOCKS int n, int k1, int k2, int k3, int t0, int t1, int t2, int t3, int count, int m1, int m2, int m3, int s0, \
+               int s1, int s2, int s3
+#define FIRST_OF(o) (x + place_of(o, n, k1, k2, k3, t0, t1, t2, t3))
+#define NUMBER(i) from[place_of(i, count, m1, m2, m3, s0, s1, s2, s3)]
+
+/* A group for each output and each `span` positions: out (outputs, spans). */
+KERNEL(GROUP) sum_over(GLOBAL const float *RESTRICT x, GLOBAL float *RESTRICT out, int span, BLOCKS) {
     LOCAL float shared[GROUP];
-    int o = GROUP_ID(0);
-    int base = o / k3 / k2 / k1 * t0 + o / k3 / k2 % k1 * t1 + o / k3 % k2 * t2 + o % k3 * t3;
+    const int first = GROUP_ID(1) * span, end = count - first < span ? count : first + span;
+    GLOBAL const float *from = FIRST_OF(GROUP_ID(0));
     float total = 0;
-    for (int i = LOCAL_ID; i < count; i += GROUP)
-        total += x[base + i / m3 / m2 / m1 * s0 + i / m3 / m2 % m1 * s1 + i / m3 % m2 * s2 + i % m3 * s3];
+    for (int i = first + LOCAL_ID; i < end; i += GROUP) total += NUMBER(i);
     total = group_sum(shared, total);
-    if (LOCAL_ID == 0) out[o] = total;
+    if (LOCAL_ID == 0) out[GROUP_ID(0) * GROUPS(1) + GROUP_ID(1)] = total;
+}
+
+#define TOGETHER 16 /* numbers of a partial sum */
+
+/* A work-item for each output, where these are many or a block is small. */
+KERNEL(GROUP) sum_over_alone(GLOBAL const float *RESTRICT x, GLOBAL float *RESTRICT out, BLOCKS) {
+    int o = ELEMENT;
+    if (o >= n) return;
+    GLOBAL const float *from = FIRST_OF(o);
+    float total = 0;
+    for (int first = 0; first < count; first += TOGETHER) {
+        const int end = count - first < TOGETHER ? count : first + TOGETHER;
+        float part = 0;
+        for (int i = first; i < end; i++) part += NUMBER(i);
+        total += part;
+    }
+    out[o] = total;
 }

@@ -817,6 +817,18 @@ def logic(a, b, c, table):
     return result
 
 
+def truncated_sum(a, b):
+    """add.rz.f32: of the two floats beside the exact sum the one nearer to zero."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    total = a + b
+    part = total - a
+    rest = a - (total - part) + (b - part)  # the rounding error of `total` (Knuth's TwoSum)
+    rounded = total.astype(f4)
+    away = np.abs(rounded) > np.abs(total)
+    away |= (rounded == total) & (rest != 0) & (np.signbit(rest) != np.signbit(total))
+    return np.where(away & np.isfinite(total), np.nextafter(rounded, f4.type(0)), rounded)
+
+
 def quotient(run, at, mask, a, b, remainder):
     bad = run.active(mask, b) == 0
     if bad.any():
@@ -1008,9 +1020,11 @@ class _Writer:
     def _add(self, parts, operands):
         kind = TYPES[parts[-1]]
         if kind.kind == "f":
-            if set(parts[1:-1]) - {"rn", "ftz"}:
+            truncates = parts[0] == "add" and parts[-1] == "f32" and "rz" in parts
+            if set(parts[1:-1]) - {"rz" if truncates else "rn", "ftz"}:
                 self.unknown()
-            return self._number(parts, operands, _ARITHMETIC[parts[0]])
+            template = "truncated_sum({}, {})" if truncates else _ARITHMETIC[parts[0]]
+            return self._number(parts, operands, template)
         if set(parts[1:-1]) - {"lo"}:
             self.unknown()
         kind = np.dtype(f"u{kind.itemsize}")

@@ -32,12 +32,13 @@ KINDS = ({}, {"prologue": 1}, {"prologue": 2}, {"prologue": 3}, {"matrix": 1})
 PRODUCTS = [("convolution", convolution._macros(tile, **kind)) for tile in GEMM_BLOCKS for kind in KINDS]
 PRODUCTS += [("winograd", winograd.product_macros(tile, adjoint)) for tile in GEMM_BLOCKS for adjoint in (0, 1)]
 OTHERS = [
-    ("adam", ()), ("channels", ()), ("copy", ()), ("elementwise", ()), ("finish", ()), ("gram", ()), ("reduce", ()),
+    ("adam", ()), ("channels", ()), ("copy", ()), ("elementwise", ()), ("finish", ()), ("gathering", ()), ("gram", ()),
+    ("reduce", ()),
     *(("lbfgs", (("CAPACITY", n),)) for n in (21, 101)), ("pooling", ()), ("pooling", (("INDEX", "uchar"),)),
     ("pooling", (("INDEX", "uint"),)), ("pyramid", ()), ("variation", ()), ("winograd", winograd._POINTS),
     *(("winograd", winograd.input_macros(masked)) for masked in range(4)),
     *(("few_channels", conv_few_channels.kernel_macros(side, 3, masked)) for side, masked in ((3, 0), (3, 1), (7, 1))),
-    *(("functions", (("FUNCTION", i),)) for i in range(8)),
+    *(("functions", (("FUNCTION", i),)) for i in range(11)),
 ]  # fmt: skip
 
 

@@ -51,7 +51,7 @@ def test_the_chosen_tests_launch_every_kernel(monkeypatch, tmp_path):
 
     Without assertions, for whatever is compared is wrong there.
     """
-    files = ("tests/test_opencl.py", "tests/test_winograd.py", "tests/test_tensor.py")
+    files = [f"tests/test_{name}.py" for name in ("opencl", "gathering", "winograd", "tensor")]
     monkeypatch.setenv("CVSTYLE_TEST_VARIANTS", str(tmp_path / "variants.json"))
     said = run("-O", "-m", "pytest", "--assert=plain", "-p", "no:cacheprovider", "-m", "gpu", *files, backend="nothing")
     found = re.search(r"On nothing: (\d+) of (\d+) kernels in (\d+) variants, (\d+) launches", said)

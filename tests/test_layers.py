@@ -1,4 +1,4 @@
-"""Every layer type with its parameters, against references that share no code with cvstyle.
+"""Layer types with their parameters, against references that share no code with cvstyle; more in test_layer_types.py.
 
 Forward: OpenCV's own Caffe importer, or a plain loop written from Caffe's definition where OpenCV differs from Caffe
 or has no such layer. Backward: central finite differences in float64. The other CPU
@@ -19,7 +19,7 @@ import pytest
 
 from cvstyle.backends.reference import Backend
 from cvstyle.errors import ModelError
-from cvstyle.layers import Context, layer_class, layer_types
+from cvstyle.layers import Context, layer_class
 from cvstyle.netdef import LayerDef, NetDef
 
 
@@ -60,6 +60,7 @@ class Case:
         if self.replace_max:
             layer.replace_max_pooling(self.replace_max)
         _, blobs = self.data()
+        layer.blob_count = len(blobs)
         if blobs:
             layer.load(blobs, self.shapes)
         return layer
@@ -360,20 +361,28 @@ def engines():
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
-def test_names_are_unique_and_every_type_is_here():
-    assert len({case.name for case in CASES}) == len(CASES)
-    identities = {"Dropout", "Split"}  # never run: see test_network
-    aliases = {"ConvolutionDepthwise", "DepthwiseConvolution"}
-    assert {case.type for case in CASES} | identities | aliases == set(layer_types())
+@every_case
+def test_forward(case, tmp_path):
+    check_forward(case, tmp_path)
 
 
 @every_case
-def test_forward(case, tmp_path):
+def test_gradient(case):
+    check_gradient(case)
+
+
+@every_case
+def test_backends_agree(case):
+    check_backends(case)
+
+
+def check_forward(case, folder):
+    """The tops of a case on every engine, in place and not, against its references."""
     inputs, blobs = case.data()
     shapes = case.layer(Backend()).top_shapes(case.shapes)
     references = [case.expect(inputs, blobs, case.params)] if case.expect else []
     if case.opencv:
-        references.append([_opencv(case, inputs, blobs, tmp_path)])
+        references.append([_opencv(case, inputs, blobs, folder)])
     assert references
     for ops, overwrite in itertools.product((Backend("float64"), *engines()), (False, True)):
         own = [ops.asarray(x) for x in inputs]
@@ -390,8 +399,8 @@ def test_forward(case, tmp_path):
                 np.testing.assert_array_equal(x, after)
 
 
-@every_case
-def test_gradient(case):
+def check_gradient(case):
+    """The gradients of a case against central finite differences in float64."""
     ops = Backend("float64")
     inputs = [x.astype(np.float64) for x in case.data()[0]]
     layer = case.layer(ops)
@@ -421,8 +430,8 @@ def test_gradient(case):
         np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-7)
 
 
-@every_case
-def test_backends_agree(case):
+def check_backends(case):
+    """Tops and gradients of a case on every engine against those of numpy in float64."""
     inputs, _ = case.data()
     rng, results = np.random.default_rng(2), []
     weights = [rng.normal(size=s) for s in case.layer(Backend()).top_shapes(case.shapes)]

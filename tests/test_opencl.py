@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pictures import noise
 from reference import make_reference
-from test_layers import CASES
+from test_layer_types import ALL
 from test_network import GRAPHS, Projection, graph, picture
 from test_objective import reference_objective
 from test_optimize import Function, quadratic, rosenbrock
@@ -55,7 +55,7 @@ def close(ours, exact, tolerance=3e-6):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", ALL, ids=lambda case: case.name)
 def test_layer(case, device):
     inputs, _ = case.data()
     rng, results = np.random.default_rng(2), []

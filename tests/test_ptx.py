@@ -13,6 +13,16 @@ import ptx
 import pytest
 import test_opencl
 from pictures import noise
+from test_gathering import (
+    test_axes_in_any_order,
+    test_functions,
+    test_interpolation,
+    test_largest_elements,
+    test_limits,
+    test_positions_of_maxima,
+    test_sums,
+    test_unpooling,
+)
 from test_opencl import (
     EXACT,
     check_convolution,
@@ -37,10 +47,12 @@ from cvstyle.graph import Network
 
 # Run here once more, on the device below.
 __all__ = [
-    "test_a_difference_is_added_and_its_squares_summed", "test_copy_block", "test_halving_and_doubling", "test_layer",
-    "test_lbfgs_on_many_numbers", "test_lbfgs_state_goes_through_the_host",
-    "test_max_pool_gives_a_plateau_to_the_first", "test_optimizer", "test_reductions", "test_scalars_arrive_together",
-    "test_scalars_combine_with_numbers_on_the_device", "test_total_variation",
+    "test_a_difference_is_added_and_its_squares_summed", "test_axes_in_any_order", "test_copy_block", "test_functions",
+    "test_halving_and_doubling", "test_interpolation", "test_largest_elements", "test_layer",
+    "test_lbfgs_on_many_numbers", "test_lbfgs_state_goes_through_the_host", "test_limits",
+    "test_max_pool_gives_a_plateau_to_the_first", "test_optimizer", "test_positions_of_maxima", "test_reductions",
+    "test_scalars_arrive_together", "test_scalars_combine_with_numbers_on_the_device", "test_sums",
+    "test_total_variation", "test_unpooling",
 ]  # fmt: skip
 
 
@@ -52,6 +64,12 @@ def device():
         backend = backends.get("cuda")
         backend.pool = ptx.Pool(backend.device)
         yield backend
+
+
+@pytest.fixture
+def ops(device):
+    """In place of that of test_gathering."""
+    return device
 
 
 # What kernels must not do

@@ -109,7 +109,8 @@ def _gradients(order):
 def _tests(dry):
     """On a device that does nothing first, which lists the kernels of the chosen tests: these are compiled in parallel,
     and stay in a cache of their own, for memcheck and for a second call."""
-    marked = ["-m", "gpu", "tests/test_opencl.py", "tests/test_winograd.py", "tests/test_tensor.py"]
+    sources = ("opencl", "gathering", "winograd", "tensor")
+    marked = ["-m", "gpu", *(f"tests/test_{name}.py" for name in sources)]
     chosen = ["tests/test_opencl.py", "-k", "relu"] if dry else marked
     pytest = ["-m", "pytest", "-p", "no:cacheprovider", "-rfs", *chosen]
     listing, memcheck = ["-O", *pytest, "--assert=plain"], [str(_ROOT / "tests/memcheck.py")]
@@ -118,7 +119,7 @@ def _tests(dry):
         environment |= {"CVSTYLE_TEST_CACHE": str(kept), "CVSTYLE_TEST_VARIANTS": str(kept / "variants.json")}
     steps = [
         ("listing", 30, 8, "NumPy's results alone", listing, {**environment, "CVSTYLE_TEST_BACKEND": "nothing"}),
-        ("kernels", 90, 25, "90 sources at 0.6 s on 16 cores; 230 tests, as many waits", pytest, environment),
+        ("kernels", 90, 25, "90 sources at 0.6 s on 16 cores; 300 tests, as many waits", pytest, environment),
         ("memcheck", 45, 20, "three evaluations, 20 times slower than without", memcheck, environment),
     ]
     return [

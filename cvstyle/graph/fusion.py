@@ -53,8 +53,9 @@ def fused_steps(network, indices, outputs) -> list[Step]:
 def fuse(layer: Layer, following: Layer) -> Layer | None:
     """One layer that computes both, or None if there is none."""
     if isinstance(layer, FusedConvolution):
-        pools = isinstance(following, Pooling) and following.method == "MAX" and layer.ops.fuses_pooling
-        return FusedConvolution(layer.convolution, layer.relu, following) if pools and layer.pool is None else None
+        pools = isinstance(following, Pooling) and following.method == "MAX" and not following.has_mask
+        fits = pools and layer.ops.fuses_pooling and layer.pool is None
+        return FusedConvolution(layer.convolution, layer.relu, following) if fits else None
     if not isinstance(layer, Convolution):
         return None
     if isinstance(following, ReLU) and following.slope == 0:

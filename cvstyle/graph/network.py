@@ -12,7 +12,7 @@ from ..layers import layer_class, layer_types
 from ..netdef import Convention, LayerDef, NetDef
 from .program import Program
 from .shapes import ReceptiveField, infer_shapes, receptive_fields
-from .weights import check_names, check_weights, check_without_weights, digest, load_weights
+from .weights import check_names, check_weights, check_without_weights, count_blobs, digest, load_weights
 
 
 @dataclass(frozen=True)
@@ -182,6 +182,20 @@ class Network:
         """The receptive field of every value that can be computed (see `shapes.receptive_fields`)."""
         return receptive_fields(self, local)
 
+    def gradient_stops(self) -> dict[int, LayerDef]:
+        """Value from which no gradient reaches an input → the layer that lets none pass (`Layer.passes_gradient`)."""
+        stops: dict[int, LayerDef] = {}
+        for index, node in enumerate(self.nodes):
+            try:
+                layer = self.layer(index)
+            except ModelError:
+                continue
+            for i, top in enumerate(node.tops):
+                ways = [bottom for j, bottom in enumerate(node.bottoms) if layer.passes_gradient(i, j)]
+                if all(bottom in stops for bottom in ways):
+                    stops[top] = stops[ways[0]] if ways else node.definition
+        return stops
+
     def digest(self, names) -> str:
         """A short name for the graph and the weights that the named layers depend on."""
         return digest(self.definition, [self.nodes[index].definition for index in self.program(names).indices])
@@ -210,6 +224,8 @@ class Network:
                 layer = cls(definition, self.nodes[index].ops)
             except ModelError as error:
                 raise ModelError(f"{self.definition.source}: {error}") from None
+            if layer.blobs_decide:
+                layer.blob_count = count_blobs(definition, self.definition)
             layer.replace_max_pooling(self.pooling)
             self._layers.setdefault(index, layer)  # another thread may have made it meanwhile
         return self._layers[index]

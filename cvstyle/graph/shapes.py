@@ -74,13 +74,15 @@ def input_shape(network, value, size, channels) -> Shape:
 def receptive_fields(network, local: bool = False) -> dict[int, ReceptiveField]:
     """The receptive field of every value that can be computed.
 
-    local: where a layer joins a map and a value of the whole picture (a squeeze-and-excitation gate), that of the map.
+    local: where a layer joins a map and a value of the whole picture (a squeeze-and-excitation gate), or normalises a
+    map by its own statistics, that of the map.
     """
     fields = {i: ReceptiveField((1, 1), (1, 1)) for i in range(len(network.input_names))}
     for index, node in enumerate(network.nodes):
         below = [fields[b] for b in node.bottoms if b in fields]
         try:
-            window = network.layer(index).window()
+            layer = network.layer(index)
+            window = layer.local_window() if local else layer.window()
         except ModelError:
             continue
         if below and len(below) == len(node.bottoms):
@@ -94,11 +96,14 @@ def _top_shapes(network, index, bottoms, pixels):
     """The shapes of a node's tops, checked: batches of one, and no more values than a real network has."""
     layer = network.layer(index)
     source = network.definition.source
+    few = next((shape for shape in bottoms if len(shape) < 2), None)
+    if few is not None:
+        raise ShapeError(f"{source}: {layer.fail(f'its input has shape {few}; at least two axes are needed')}")
     try:
         tops = layer.top_shapes(bottoms)
     except ModelError as error:
         raise ShapeError(f"{source}: {error}") from None
-    wrong = next((top for top in tops if len(top) < 2 or top[0] != 1), None)
+    wrong = next((top for top in tops if top and top[0] != 1), None)
     if wrong is not None:
         raise ShapeError(
             f"{source}: {layer.fail(f'its output would have the shape {wrong}')}; the first axis counts pictures, of "

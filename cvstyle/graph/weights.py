@@ -38,7 +38,7 @@ def check_weights(layer, definition, bottoms) -> tuple[list[np.ndarray], list[tu
     As Caffe does (Net::CopyTrainedLayersFrom): a layer takes as many blobs as the model holds for it, no more or fewer.
     """
     blobs = _blobs(layer.definition, definition)
-    layer.blob_count = len(blobs) if _has_model(definition) else None
+    layer.blob_count = count_blobs(layer.definition, definition)
     expected = [tuple(shape) for shape in layer.blob_shapes(bottoms)]
     _check_count(layer.definition, definition, len(blobs), len(expected))
     for blob, shape in zip(blobs, expected, strict=False):
@@ -54,6 +54,11 @@ def check_names(definition) -> None:
             f"{definition.weights_source}: holds no weights for any layer of {definition.source}: do these two files "
             "belong together?"
         )
+
+
+def count_blobs(layer_definition, definition) -> int | None:
+    """The number of blobs that the model holds for a layer; None without a model."""
+    return len(_blobs(layer_definition, definition)) if _has_model(definition) else None
 
 
 def check_without_weights(layer_definition, definition) -> None:

@@ -86,6 +86,9 @@ class Layer:
     blob_count: int | None = None
     """Number of blobs that the model holds for the layer, known before `blob_shapes` is asked; None without a model."""
 
+    blobs_decide = False
+    """True where `blob_count` decides what the layer is; it is known before all else then."""
+
     affine: tuple[np.ndarray | float, np.ndarray | float]
     """(factor, shift) of a layer that is `by_channel`, float64, each (C,) or a number, known with the weights."""
 
@@ -116,11 +119,20 @@ class Layer:
         """The `Window` of an output; None if it may be the whole input, or depends on the place in the picture."""
         return Window()
 
+    def local_window(self) -> Window | None:
+        """`window` without what the layer knows of the map as a whole, such as its mean: for the choice of layers."""
+        return self.window()
+
+    def passes_gradient(self, top: int, bottom: int) -> bool:
+        """True where `backward` gives the bottom of this number a gradient for that of the top of this number."""
+        return True
+
     def forward(self, bottoms: list, context: Context) -> tuple[list, Callable[[list], list] | None]:
         """Run the layer: (tops, backward).
 
         backward(top gradients) -> bottom gradients is the vector-Jacobian product; its closure holds just what it
-        needs. It owns the top gradients and may overwrite them; no two gradients that it returns share memory.
+        needs. A bottom gradient is None where none passes (`passes_gradient`). It owns the top gradients and may
+        overwrite them; no two gradients that it returns share memory.
         """
         raise NotImplementedError
 

@@ -1,4 +1,4 @@
-"""Layers that join, cut and add feature maps: Concat, Slice, Crop, Eltwise."""
+"""Layers that join, cut and add feature maps: Concat, Slice, Crop, Eltwise, Axpy."""
 
 from __future__ import annotations
 
@@ -127,6 +127,9 @@ class Crop(Layer):
         starts = self._starts([(1, 1, 1, 1)])
         return Window(pad=(-starts[2], -starts[3]))
 
+    def passes_gradient(self, top, bottom):
+        return bottom == 0
+
     def forward(self, bottoms, context):
         ops = self.ops
         shapes = [b.shape for b in bottoms]
@@ -216,6 +219,32 @@ class Eltwise(Layer):
             return [*self.ops.select(rest, mask), *reversed(parts)]
 
         return [top], backward
+
+
+@register("Axpy")
+class Axpy(Layer):
+    """SENet's: the second bottom times a number for each channel, plus the third (Hu et al. 2017)."""
+
+    inputs = (3, 3)
+
+    def top_shapes(self, bottoms):
+        factors, x, y = bottoms
+        if x != y or factors[:2] != x[:2] or any(n != 1 for n in factors[2:]):
+            raise self.fail(f"its inputs {factors}, {x} and {y} must be a number for each channel and two equal shapes")
+        return [x]
+
+    def forward(self, bottoms, context):
+        ops = self.ops
+        factors, x, y = bottoms
+        shape = factors.shape
+        factors = factors.reshape(*x.shape[:2], *[1] * (len(x.shape) - 2))
+
+        def backward(g):
+            (g,) = g
+            for_factors = ops.sum_over(ops.multiply(g, x), factors.shape).reshape(shape)
+            return [for_factors, ops.multiply(g, factors), g]
+
+        return [ops.affine(x, factors, y)], backward
 
 
 def _starts(shapes, axis):

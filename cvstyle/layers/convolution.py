@@ -9,9 +9,14 @@ from .base import Layer, Window, register
 
 
 class _Filters(Layer):
-    """The parameters that convolution and its transpose share (Caffe's ConvolutionParameter)."""
+    """The parameters that convolution and its transpose share (Caffe's ConvolutionParameter).
+
+    With several bottoms the same filters make a top of each.
+    """
 
     saves_activations = False
+
+    inputs = (1, math.inf)
 
     def __init__(self, definition, ops):
         super().__init__(definition, ops)
@@ -33,6 +38,8 @@ class _Filters(Layer):
             raise self.fail(
                 f"stride {self.stride}, dilation {self.dilation}, pad {pad} or group {self.group} is invalid"
             )
+        if len(definition.tops) != len(definition.bottoms):
+            raise self.fail(f"has {len(definition.bottoms)} inputs but {len(definition.tops)} tops; each input has one")
         if p.get("axis", 1) != 1:
             raise self.fail(f"axis {p['axis']} is not supported; only axis 1 is")
         self.extent = tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
@@ -47,8 +54,11 @@ class _Filters(Layer):
         return self.filters.block_size
 
     def channels(self, bottoms):
+        """Channels of the bottoms, which have one shape."""
         shape = bottoms[0]
         self.map_size(shape)
+        if any(other != shape for other in bottoms):
+            raise self.fail("its inputs differ in shape: " + ", ".join(map(str, bottoms)))
         if shape[1] % self.group or self.num_output % self.group:
             raise self.fail(
                 f"{shape[1]} input and {self.num_output} output channels do not divide into {self.group} groups"
@@ -76,7 +86,7 @@ class Convolution(_Filters):
         )
         if min(size) < 1:
             raise self.fail(f"its input of {_size(bottoms[0][2:])} is too small for a window of {_size(self.extent)}")
-        return [(1, self.num_output, *size)]
+        return [(1, self.num_output, *size)] * len(bottoms)
 
     @property
     def supports_offset(self):
@@ -96,8 +106,8 @@ class Convolution(_Filters):
 
     def forward(self, bottoms, context):
         size = bottoms[0].shape[2:]
-        top, _ = self.filters.forward(bottoms[0], self.pad, grid=context.grid)
-        return [top], lambda g: [self.filters.backward(g[0], size, self.pad)]
+        tops = [self.filters.forward(bottom, self.pad, grid=context.grid)[0] for bottom in bottoms]
+        return tops, lambda g: [self.filters.backward(each, size, self.pad) for each in g]
 
 
 @register("Deconvolution")
@@ -114,7 +124,7 @@ class Deconvolution(_Filters):
         )
         if min(size) < 1:
             raise self.fail(f"its input of {_size(bottoms[0][2:])} is too small for a pad of {_size(self.pad[:2])}")
-        return [(1, self.num_output, *size)]
+        return [(1, self.num_output, *size)] * len(bottoms)
 
     def blob_shapes(self, bottoms):
         return self.blobs_of(self.channels(bottoms), self.num_output)
@@ -133,16 +143,18 @@ class Deconvolution(_Filters):
         return Window(extent, tuple(Fraction(1, s) for s in self.stride), pad)
 
     def forward(self, bottoms, context):
-        size = self.top_shapes([bottoms[0].shape])[0][2:]
-        top = self.ops.materialize(self.filters.backward(bottoms[0], size, self.pad, grid=context.grid))
-        if self.bias is not None:
-            top = self.ops.affine(top, None, self.bias, out=top)
-        return [top], lambda g: [self.filters.forward(g[0], self.pad)[0]]
+        size = self.top_shapes([bottom.shape for bottom in bottoms])[0][2:]
+        tops = [self._transpose(bottom, size, context.grid) for bottom in bottoms]
+        return tops, lambda g: [self.filters.forward(each, self.pad)[0] for each in g]
+
+    def _transpose(self, x, size, grid):
+        top = self.ops.materialize(self.filters.backward(x, size, self.pad, grid=grid))
+        return top if self.bias is None else self.ops.affine(top, None, self.bias, out=top)
 
 
 @register("InnerProduct")
 class InnerProduct(Layer):
-    """A fully connected layer: a convolution whose kernel is the whole input."""
+    """A fully connected layer: a convolution whose kernel is all that comes from `axis` on."""
 
     saves_activations = False
 
@@ -155,12 +167,10 @@ class InnerProduct(Layer):
             raise self.fail("num_output is missing or zero")
 
     def top_shapes(self, bottoms):
-        if self.axis(len(bottoms[0])) != 1:
-            raise self.fail("only axis 1 is supported")
-        return [(1, self.num_output)]
+        return [(*bottoms[0][: self._first(bottoms[0])], self.num_output)]
 
     def blob_shapes(self, bottoms):
-        inputs = math.prod(bottoms[0][1:])
+        inputs = math.prod(bottoms[0][self._first(bottoms[0]) :])
         weight = (inputs, self.num_output) if self.transposed else (self.num_output, inputs)
         return [weight, (self.num_output,)] if self.has_bias else [weight]
 
@@ -172,14 +182,31 @@ class InnerProduct(Layer):
     def window(self):
         return None
 
+    def _first(self, shape):
+        first = self.axis(len(shape))
+        if first == 0:
+            raise self.fail("axis 0 counts pictures, of which there is one")
+        return first
+
     def forward(self, bottoms, context):
         shape = bottoms[0].shape
-        top, _ = self.filters.forward(bottoms[0].reshape(1, -1, 1, 1), (0, 0, 0, 0))
+        places = math.prod(shape[: self._first(shape)])
+        top, _ = self.filters.forward(self._columns(bottoms[0], places), (0, 0, 0, 0))
 
         def backward(g):
-            return [self.filters.backward(g[0].reshape(1, -1, 1, 1), (1, 1), (0, 0, 0, 0)).reshape(shape)]
+            g = self.filters.backward(self._columns(g[0], places), (places, 1), (0, 0, 0, 0))
+            return [self._rows(g, places).reshape(shape)]
 
-        return [top.reshape(1, -1)], backward
+        return [self._rows(top, places).reshape(self.top_shapes([shape])[0])], backward
+
+    def _columns(self, x, places):
+        """A row for each place as (1, numbers of the row, places, 1)."""
+        if places == 1:
+            return x.reshape(1, -1, 1, 1)
+        return self.ops.transpose(x.reshape(1, places, -1, 1), (0, 2, 1, 3))
+
+    def _rows(self, x, places):
+        return x if places == 1 else self.ops.transpose(x, (0, 2, 1, 3))
 
 
 def _size(pair):

@@ -1,8 +1,9 @@
-"""LRN, BatchNorm, Scale and Bias."""
+"""LRN, BatchNorm, BN, Scale and Bias."""
 
 from __future__ import annotations
 
 from .base import Layer, Window, register
+from .statistics import OwnStatistics, standardized
 
 
 @register("LRN")
@@ -58,28 +59,112 @@ class LRN(Layer):
         return [top], backward
 
 
-@register("BatchNorm")
-class BatchNorm(Layer):
-    """(x − mean) / √(variance + ε) with the stored statistics; blobs: mean, variance, and the factor they are times."""
+class _BatchNormalization(OwnStatistics):
+    """Base of BatchNorm and BN: (x − mean) / √(variance + ε) with stored statistics or, if `own`, with the map's.
 
-    saves_activations = False
-    by_channel = True
+    Then times a factor and plus a shift for each channel where there are some.
+    """
 
-    def blob_shapes(self, bottoms):
-        return [(bottoms[0][1],), (bottoms[0][1],), (1,)]
+    own = False
 
-    def load(self, blobs, bottoms):
-        mean, variance, factor = (blob.astype("float64") for blob in blobs)
-        if (variance < 0).any():
-            raise self.fail("a stored variance is negative")
-        mean, variance = (s / factor[0] if factor[0] else 0 * s for s in (mean, variance))
-        deviation = (variance + self.params.get("eps", 1e-5)) ** 0.5
-        self.affine = 1 / deviation, -mean / deviation
-        self._factor, self._shift = (_along(self.ops, n, 1, bottoms[0]) for n in self.affine)
+    eps = 1e-5
+
+    _factor = _shift = None
+
+    @property
+    def saves_activations(self):
+        return self.own
+
+    @property
+    def by_channel(self):
+        return not self.own
+
+    def window(self):
+        return None if self.own else Window()
+
+    def _take(self, shape, statistics, factor=1.0, shift=0.0):
+        """Take float64 arrays (C,): statistics (mean, variance), None for those of the map or none at all."""
+        if statistics is not None:
+            mean, variance = statistics
+            if not (variance + self.eps > 0).all():
+                raise self.fail(f"a stored variance of {variance.min():g} plus eps {self.eps:g} is not positive")
+            factor = factor / (variance + self.eps) ** 0.5
+            shift = shift - factor * mean
+        self.affine = factor, shift
+        self._factor, self._shift = (_along(self.ops, n, 1, shape) for n in self.affine)
 
     def forward(self, bottoms, context):
-        top = self.ops.affine(bottoms[0], self._factor, self._shift, out=bottoms[0] if context.overwrite else None)
-        return [top], lambda g: [self.ops.multiply(g[0], self._factor, out=g[0])]
+        ops = self.ops
+        x = bottoms[0]
+        if not self.own:
+            top = ops.affine(x, self._factor, self._shift, out=x if context.overwrite else None)
+            return [top], lambda g: [ops.multiply(g[0], self._factor, out=g[0])]
+        top, backward = standardized(ops, x, (*x.shape[:2], *[1] * (len(x.shape) - 2)), self.eps)
+        if self._factor is None:
+            return [top], lambda g: [backward(g[0])]
+        scaled = ops.affine(top, self._factor, self._shift)
+        return [scaled], lambda g: [backward(ops.multiply(g[0], self._factor, out=g[0]))]
+
+
+@register("BatchNorm")
+class BatchNorm(_BatchNormalization):
+    """Batch normalisation (Ioffe and Szegedy 2015); blobs: mean, variance, and the factor they are times.
+
+    With use_global_stats false the statistics are the map's own, and the blobs have no effect. NVCaffe (scale_bias) and
+    Intel's Caffe have two blobs more, a factor and a shift for each channel; NVCaffe always takes stored statistics.
+    """
+
+    def __init__(self, definition, ops):
+        super().__init__(definition, ops)
+        p = self.params
+        self.eps = p.get("eps", 1e-5)
+        self._states_scale = p.get("scale_bias", False) or not p.keys().isdisjoint(("scale_filler", "bias_filler"))
+        self.own = not p.get("use_global_stats", True) and not self._states_scale
+
+    def blob_shapes(self, bottoms):
+        channels = bottoms[0][1]
+        if self.own and not self.blob_count:
+            return []
+        scaled = self._states_scale if self.blob_count is None else self.blob_count >= 5
+        return [(channels,), (channels,), (1,), *[(channels,)] * (2 * scaled)]
+
+    def load(self, blobs, bottoms):
+        mean, variance, factor, *rest = (blob.astype("float64") for blob in blobs)
+        if not self.own:
+            self._take(bottoms[0], [s / factor[0] if factor[0] else 0 * s for s in (mean, variance)], *rest)
+        elif rest:
+            self._take(bottoms[0], None, *rest)
+
+
+@register("BN")
+class BN(_BatchNormalization):
+    """Batch normalisation of two forks, by the number of blobs.
+
+    SegNet's has two, factor and shift: with bn_mode INFERENCE they are all, with LEARN, the default, the map's own
+    statistics come first (ε 10⁻⁹). PSPNet's has factor, shift, mean and variance.
+    """
+
+    blobs_decide = True
+
+    @property
+    def stored(self):
+        """True for PSPNet's."""
+        return "bn_mode" not in self.params if self.blob_count is None else self.blob_count > 2
+
+    @property
+    def own(self):
+        return not self.stored and self.params.get("bn_mode", "LEARN") == "LEARN"
+
+    @property
+    def eps(self):
+        return self.params.get("eps", 1e-5) if self.stored else 1e-9
+
+    def blob_shapes(self, bottoms):
+        return [(bottoms[0][1],)] * (4 if self.stored else 2)
+
+    def load(self, blobs, bottoms):
+        factor, shift, *statistics = (blob.astype("float64") for blob in blobs)
+        self._take(bottoms[0], statistics or None, factor, shift)
 
 
 class _Broadcast(Layer):

@@ -58,7 +58,7 @@ def _influence(network, value, shapes, axis):
         node = network.nodes[index]
         if energy.keys().isdisjoint(node.tops):
             continue
-        window = network.layer(index).window()
+        window = network.layer(index).local_window()
         bottoms = [b for b in node.bottoms if len(shapes[b]) == 4]
         for top in energy.keys() & node.tops if window else ():
             extent = window.extent[axis]

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from .cards import (
-    CARDS,
-    EMBEDDED,
-    Card,
-    Family,
-    File,
-    WheelMember,
-    default_folder,
-    defaults,
-    embedded_files,
-    files_of,
-    find,
-)  # fmt: skip
+from .cards import CARDS, EMBEDDED, Card, default_folder, embedded_files, files_of, find
 from .choose import choose_layers
 from .download import Progress, download
+from .families import Family, defaults
 from .fetch import fetch
+from .files import File, WheelMember
 from .store import LocalFile
 from .wheels import Index
 

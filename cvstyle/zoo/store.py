@@ -10,17 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ModelError
-from .cards import File
+from .files import File
 
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A local file. checked: the digest is compared with a published one; downloaded: the file is new."""
+    """A local file. checked: the digest is compared with a published one; downloaded: the file is new.
+
+    origin: the name of the file that it was made from, whose digest `checked` is about; "" for one as it was published.
+    """
 
     path: str
     digest: str
     checked: bool
     downloaded: bool
+    origin: str = ""
 
 
 def find_local(file: File, folder: str | os.PathLike) -> LocalFile | None:
@@ -29,7 +33,7 @@ def find_local(file: File, folder: str | os.PathLike) -> LocalFile | None:
     if not target.is_file():
         return None
     digest = digest_of(target, file.algorithm)
-    if digest != (file.digest or digest):
+    if not file.has_digest(digest):
         raise ModelError(
             f"{target}: this is not the published file: its digest is {digest}, not {file.digest}; move it away, or "
             "name another folder with --dir"

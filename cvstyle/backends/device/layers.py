@@ -12,7 +12,7 @@ from .convolution import Convolution
 
 _FUNCTIONS = {  # name: (FUNCTION in functions.cl, array that `map_backward` needs, as in numpy.py)
     "sigmoid": (0, "y"), "tanh": (1, "y"), "elu": (2, "y"), "abs": (3, "x"), "power": (4, "x"), "linear": (5, None),
-    "exp": (6, "y"), "log": (7, "x"),
+    "exp": (6, "y"), "log": (7, "x"), "bnll": (8, "x"), "swish": (9, "x"), "step": (10, None),
 }  # fmt: skip
 
 
@@ -38,7 +38,10 @@ class Layers:
         return self.constant(float(slope)), x.size, 1
 
     def clip(self, x, low, high, closed=True, out=None):
-        raise NotImplementedError
+        out = self.empty(x.shape) if out is None else out
+        mask = self.bits(x.size)
+        self._each("elementwise", "clip", x.size, x, out, mask, float(low), float(high), int(closed), x.size)
+        return out, mask
 
     def map(self, function, x, parameters=(), out=None):
         number, saves = _FUNCTIONS[function]
@@ -73,13 +76,14 @@ class Layers:
         y = self.empty((*x.shape[:2], *output))
         winner = self.empty(y.shape, np.uint8 if math.prod(kernel) <= 256 else np.uint32)
         geometry = (*x.shape[2:], *output, *kernel, *stride, *pad)
-        self._each("pooling", "max_pool", y.size, x, y, winner, y.size, *geometry, defines=_index(winner))
+        self._each("pooling", "max_pool", y.size, x, y, winner, y.size, *geometry, defines=winner_macros(winner))
         return y, winner
 
     def max_pool_backward(self, g, winner, shape, kernel, stride, pad):
         gx = self.empty(shape)
         geometry = (*shape[2:], *g.shape[2:], *kernel, *stride, *pad)
-        self._each("pooling", "max_pool_backward", gx.size, g, winner, gx, gx.size, *geometry, defines=_index(winner))
+        defines = winner_macros(winner)
+        self._each("pooling", "max_pool_backward", gx.size, g, winner, gx, gx.size, *geometry, defines=defines)
         return gx
 
     def avg_pool(self, x, kernel, stride, pad, output):
@@ -123,5 +127,6 @@ def _plane(x):
     return math.prod(x.shape[2:])
 
 
-def _index(winner):
+def winner_macros(winner):
+    """The type of winners for pooling.cl."""
     return (("INDEX", "uchar" if winner.dtype == np.uint8 else "uint"),)

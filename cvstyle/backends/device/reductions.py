@@ -9,6 +9,8 @@ from .arrays import four_extents, strides_of
 
 GROUP = 256  # work-items of a group (GROUP in portable.h)
 _SPAN = 8192  # least number of elements for one group
+_ALONE = 32  # most elements of a sum for which a work-item is enough
+_MANY = 4096  # outputs for which a work-item each fills the device
 
 
 class Reductions:
@@ -59,8 +61,15 @@ class Reductions:
             strides = [s for _, s in axes[summed]]
             arguments.append((*extents[1:], *[0] * (4 - len(strides)), *strides))
         count = math.prod(n for n, _ in axes[True])
-        self.launch("reduce", "sum_over", (out.size, 1, 1), (x, out, *arguments[0], count, *arguments[1]))
-        return out
+        blocks = (out.size, *arguments[0], count, *arguments[1])
+        neighbours = arguments[0][-1] == 1  # outputs that lie together in x
+        if count <= _ALONE or (neighbours and out.size >= _MANY):
+            self._each("reduce", "sum_over_alone", out.size, x, out, *blocks)
+            return out
+        spans, span = reduction_groups(count)
+        parts = out if spans == 1 else self.empty((out.size, spans))
+        self.launch("reduce", "sum_over", (out.size, spans, 1), (x, parts, span, *blocks))
+        return out if spans == 1 else self.sum_over(parts, (out.size, 1)).reshape(shape)
 
     def _reduce(self, kernel, second, x, y):
         groups, span = reduction_groups(x.size)

@@ -82,6 +82,12 @@ class Backend(reference.Backend):
         self.call("relu_backward", g, mask, 1, g.size)
         return g
 
+    def clip(self, x, low, high, closed=True, out=None):
+        out = self.empty(x.shape) if out is None else out
+        mask = self.bits(1, x.size)
+        self.call("clip", x, out, mask, float(low), float(high), int(closed), x.size)
+        return out, mask
+
     def bits(self, planes, size):
         """Memory for a bit per element, each plane from a byte of its own on."""
         return self.pool.empty((planes * -(-size // 8) + SLACK,), np.uint8)

@@ -137,7 +137,8 @@ struct flat {
     float *y;
     uint8_t *bits;
     double *sums;
-    float factor;
+    float factor, low, high;
+    int64_t closed;
     int64_t size, blocks; /* size: of one plane */
 };
 
@@ -179,6 +180,30 @@ static void relu_backward_item(void *context, int64_t item, int64_t thread)
         uint32_t word = 0;
         memcpy(&word, bits + i / 8, up(MIN(VL, n - i), 8)); /* little-endian */
         store_n(y + i, where(lanes_of(word >> i % 8), load_n(y + i, n - i)), n - i);
+    }
+    (void)thread;
+}
+
+static void clip_item(void *context, int64_t item, int64_t thread)
+{
+    const struct flat *a = context;
+    int64_t first, n;
+    block_of(a, item, &first, &n);
+    const float *x = a->x + first;
+    float *y = a->y + first;
+    uint8_t *bits = a->bits + first / 8;
+    vf low = splat(a->low), high = splat(a->high);
+    enum { STEP = VL < 8 ? 8 : VL };
+    for (int64_t i = 0; i < n; i += STEP) {
+        uint32_t word = 0;
+        for (int64_t j = 0; j < STEP && i + j < n; j += VL) {
+            vf v = load_n(x + i + j, n - i - j);
+            vf raised = (vf)pick(v < low, (vi)low, (vi)v); /* NaN stays */
+            vi inside = a->closed ? (v >= low) & (v <= high) : (v > low) & (v < high);
+            word |= positive(where(inside, splat(1))) << j;
+            store_n(y + i + j, (vf)pick(raised > high, (vi)high, (vi)raised), n - i - j);
+        }
+        memcpy(bits + i / 8, &word, up(MIN(STEP, n - i), 8)); /* little-endian */
     }
     (void)thread;
 }
@@ -233,6 +258,15 @@ void NAME(relu_backward)(float *y, const uint8_t *bits, int64_t planes, int64_t 
 {
     struct flat a = {.y = y, .bits = (uint8_t *)bits, .size = size, .blocks = up(size, BLOCK)};
     cvstyle_parallel(threads, planes * a.blocks, relu_backward_item, &a);
+}
+
+/* y ← x limited to low..high, and bits of what lies between, and on the limits if `closed`. x may be y. */
+void NAME(clip)(const float *x, float *y, uint8_t *bits, float low, float high, int64_t closed, int64_t size,
+                int64_t threads)
+{
+    struct flat a = {.x = x, .y = y, .bits = bits, .low = low, .high = high, .closed = closed, .size = size};
+    a.blocks = up(size, BLOCK);
+    cvstyle_parallel(threads, a.blocks, clip_item, &a);
 }
 
 /* y ← x */

@@ -145,6 +145,7 @@ _SIGNATURES = {
     "symmetric_panels": (None, (_pointer, _int, _float, _pointer, _int)),
     "relu": (None, (_pointer, _pointer, _pointer, _int, _int, _int)),
     "relu_backward": (None, (_pointer, _pointer, _int, _int, _int)),
+    "clip": (None, (*[_pointer] * 3, _float, _float, _int, _int, _int)),
     "copy": (None, (_pointer, _pointer, _int, _int)),
     "add_scaled": (None, (_pointer, _float, _pointer, _int, _int)),
     "dot": (_double, (_pointer, _pointer, _int, _pointer, _int)),

@@ -6,6 +6,8 @@ import numpy as np
 
 from ..base.layers import LayerOperations
 
+_PIECE = 1 << 14  # numbers that functions compute at a time
+
 
 class Activations(LayerOperations):
     """ReLU, softmax, and the table of element-wise functions. Masks are packed bits."""
@@ -34,15 +36,26 @@ class Activations(LayerOperations):
     def map(self, function, x, parameters=(), out=None):
         f, _, saves = _FUNCTIONS[function]
         y = self.empty(x.shape) if out is None or saves == "x" else out
-        with np.errstate(all="ignore"):
-            y[...] = f(x, *parameters)
+        self._in_pieces(lambda x, y: np.copyto(y, f(x, *parameters), casting="unsafe"), x, y)
         return y, {"x": x, "y": y, None: None}[saves]
 
     def map_backward(self, function, g, saved, parameters=()):
-        _, derivative, _ = _FUNCTIONS[function]
-        with np.errstate(all="ignore"):
-            g *= derivative(saved, *parameters)
+        _, derivative, saves = _FUNCTIONS[function]
+        saved = g if saves is None else saved
+        self._in_pieces(lambda g, saved: np.multiply(g, derivative(saved, *parameters), out=g), g, saved)
         return g
+
+    def _in_pieces(self, function, *arrays):
+        """function(*pieces) over contiguous arrays of one size, by the threads; intermediate arrays stay in caches."""
+        rows = [array.reshape(-1) for array in arrays]
+
+        def share(ends):
+            with np.errstate(all="ignore"):
+                for first in range(*ends, _PIECE):
+                    piece = slice(first, min(first + _PIECE, ends[1]))
+                    function(*(row[piece] for row in rows))
+
+        self.workers.run(share, self.workers.split(rows[0].size, _PIECE))
 
     def softmax(self, x):
         y = np.exp(x - x.max(axis=1, keepdims=True))

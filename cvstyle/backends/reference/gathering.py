@@ -50,19 +50,21 @@ class Gathering(GatherOperations):
 
     def resize_backward(self, g, shape):
         for axis in (3, 2):
-            low, high, share = self._neighbours(shape[axis], g.shape[axis], axis)
+            low, _, share = self._neighbours(shape[axis], g.shape[axis], axis)
             spread = self.zeros((*g.shape[:axis], shape[axis], *g.shape[axis + 1 :]))
             target = np.moveaxis(spread, axis, 0)
-            np.add.at(target, low, np.moveaxis(g * (1 - share), axis, 0))
-            np.add.at(target, high, np.moveaxis(g * share, axis, 0))
+            places, starts = np.unique(low, return_index=True)
+            inner = places + 1 < shape[axis]  # the last element has no upper neighbour
+            target[places] = np.moveaxis(np.add.reduceat(g * (1 - share), starts, axis), axis, 0)
+            target[places[inner] + 1] += np.moveaxis(np.add.reduceat(g * share, starts, axis), axis, 0)[inner]
             g = spread
         return g
 
     def _neighbours(self, n, size, axis):
         """(lower neighbour, upper one, the upper one's share) of each place along an axis of n elements."""
-        place = np.arange(size) * ((n - 1) / (size - 1) if size > 1 else 0.0)
-        low = np.minimum(place.astype(np.int64), n - 1)
-        share = (place - low).astype(self.dtype).reshape(-1, *[1] * (3 - axis))
+        intervals = max(size - 1, 1)
+        low, rest = np.divmod(np.arange(size) * (n - 1), intervals)
+        share = (rest / intervals).astype(self.dtype).reshape(-1, *[1] * (3 - axis))
         return low, np.minimum(low + 1, n - 1), share
 
 

@@ -1,0 +1,202 @@
+"""Weights of another framework for the layers of any prototxt: by name where names agree, else in order."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ..caffe import read_net
+from ..containers import Container
+from ..errors import ModelError
+from ..netdef import LayerDef, NetDef
+from .blobs import FILTERS, MATRIX, NORM, VECTOR, Misfit, blobs_of, kind_of_layer, kind_of_module
+from .channels import channels_of
+from .conversion import Conversion, LazyWeights, border_remark
+from .fingerprint import fingerprint_of
+from .modules import Module, names_of
+from .recognise import LAYOUTS, orders_of
+from .training import Training, fold_input
+
+# Kinds in one row: a fully connected layer may be a convolution in the other framework.
+_ROWS = ((FILTERS, MATRIX), (NORM,), (VECTOR,))
+_MOST_SHOWN = 6
+
+
+def assign(container: Container, proto: str | os.PathLike, training: Training | None = None) -> Conversion:
+    """The network of a prototxt with a file's weights.
+
+    training: if given, the first convolution takes up the difference to pictures BGR 0..255 minus Caffe's mean; None:
+    the weights as they are. Raises ModelError naming the tensor and the layer that do not belong together, the layer
+    without a tensor, or the first layer that cannot take up another training.
+    """
+    net = read_net(proto)
+    first = None
+    for order in orders_of(container):
+        for layout in sorted(LAYOUTS, key=lambda layout: layout != container.layout):
+            try:
+                found = _Assignment(container, net, order, layout)
+                return _conversion(found, training)
+            except Misfit as misfit:
+                first = first or ModelError(f"{container.path}: {misfit}")
+    raise first
+
+
+class _Assignment:
+    """Modules for the layers of a net. Raises Misfit.
+
+    makers: functions that make the blobs, by layer name. left_out: names of tensors without a layer.
+    """
+
+    def __init__(self, container, net, order, layout):
+        self.container = container
+        self.net = net
+        self.order = order
+        self.layers = [layer for layer in net.layers if kind_of_layer(layer)]
+        self.pairs = _by_name(self.layers, order)
+        self._add_by_order()
+        self.folded = self._to_fold()
+        self.missing = [layer for layer in self.layers if layer.name not in self.pairs]
+        self._check_missing()
+        channels = channels_of(net)
+        self.makers = {
+            layer.name: blobs_of(
+                layer, self.pairs[layer.name], layout, channels[layer.name], self.folded.get(layer.name), container.path
+            )
+            for layer in self.layers if layer.name in self.pairs
+        }  # fmt: skip
+        used = {id(module) for module in (*self.pairs.values(), *self.folded.values())}
+        self.left_out = names_of(module for module in order if id(module) not in used)
+
+    def _add_by_order(self):
+        """The layers without a module get the modules without a layer, each kind in its own order."""
+        used = {id(module) for module in self.pairs.values()}
+        scales = {scale.name: norm.name for norm, scale in _scaled(self.net) if scale.name not in self.pairs}
+        for kinds in _ROWS:
+            modules = [m for m in self.order if kind_of_module(m) in kinds and id(m) not in used]
+            layers = [layer for layer in self.layers if kind_of_layer(layer) in kinds]
+            layers = [layer for layer in layers if layer.name not in self.pairs and layer.name not in scales]
+            self.pairs |= {layer.name: module for layer, module in zip(layers, modules, strict=False)}
+        self.pairs |= {scale: self.pairs[norm] for scale, norm in scales.items() if norm in self.pairs}
+
+    def _to_fold(self):
+        """Batch normalisations without a layer, by the convolution before them in the file."""
+        users: dict[int, list[LayerDef]] = {}
+        for layer in self.layers:
+            if layer.name in self.pairs:
+                users.setdefault(id(self.pairs[layer.name]), []).append(layer)
+        folded = {}
+        for before, module in zip([None, *self.order], self.order, strict=False):
+            if kind_of_module(module) != NORM:
+                continue
+            here = users.get(id(module), [])
+            above = users.get(id(before), [])
+            surplus = [module.tensors[role] for role in ("weight", "bias") if role in module.tensors]
+            if not here and (not above or kind_of_layer(above[0]) != FILTERS):
+                raise Misfit(f"there is no BatchNorm in the prototxt for the tensors of {module.name}")
+            if not here:
+                folded[above[0].name] = module
+            elif surplus and not any(layer.type == "Scale" for layer in here):
+                raise Misfit(f"the tensor {surplus[0].name} needs a Scale after the layer '{here[0].name}'")
+        return folded
+
+    def _check_missing(self):
+        for layer in self.missing:
+            if kind_of_layer(layer) != MATRIX:
+                shapes = [f"{m.weight.name} {m.weight.shape}" for m in self.order if m.weight]
+                seen = ", ".join(shapes[:_MOST_SHOWN]) + ", ..." * (len(shapes) > _MOST_SHOWN)
+                raise Misfit(f"there is no tensor for the layer '{layer.name}' ({layer.type}); the file has {seen}")
+
+    def remarks(self):
+        """Sentences for the user."""
+        remarks = []
+        if self.missing:
+            remarks.append(f"the file has no weights for {', '.join(layer.name for layer in self.missing)}")
+        if self.folded:
+            remarks.append("the batch normalisations are folded into the convolutions")
+        return remarks
+
+
+def _by_name(layers: list[LayerDef], order: list[Module]) -> dict[str, Module]:
+    """Modules by layer name, where the last parts of both names agree and no other module has that name."""
+    named: dict[str, list[Module]] = {}
+    for module in order:
+        for name in _endings(module.name):
+            named.setdefault(name, []).append(module)
+    pairs = {}
+    for layer in layers:
+        for name in _endings(layer.name):
+            found = [module for module in named.get(name, ()) if _agree(layer, module)]
+            if len(found) == 1:
+                pairs[layer.name] = found[0]
+                break
+    return pairs
+
+
+def _endings(name):
+    """The whole name, and what is after each point and slash of it: "a/b.c" → a_b_c, b_c, c."""
+    parts = [re.sub(r"[^0-9a-z]+", "_", part) for part in re.split(r"[./]", name.lower()) if part]
+    return ["_".join(parts[start:]) for start in range(len(parts))]
+
+
+def _agree(layer, module):
+    return any(kind_of_layer(layer) in row and kind_of_module(module) in row for row in _ROWS)
+
+
+def _scaled(net: NetDef) -> Iterator[tuple[LayerDef, LayerDef]]:
+    """Pairs of a BatchNorm and the Scale that reads it."""
+    last: dict[str, LayerDef] = {}
+    for layer in net.layers:
+        before = last.get(layer.bottoms[0]) if layer.bottoms else None
+        if layer.type == "Scale" and len(layer.bottoms) == 1 and before is not None and before.type == "BatchNorm":
+            yield before, layer
+        last.update(dict.fromkeys(layer.tops, layer))
+
+
+def _conversion(found, training):
+    net = found.net
+    makers = _folded(net, found.makers, training) if training else found.makers
+    path = found.container.path
+    net = replace(net, weights=LazyWeights(makers), weights_source=path)
+    remarks = (*found.container.remarks, *found.remarks(), *(border_remark(training) if training else ()))
+    return Conversion(
+        net, f"the network of {net.source}", fingerprint_of(net), training, "as stated", found.left_out, remarks,
+        proto=None if training else net.source,
+    )  # fmt: skip
+
+
+def _folded(net, makers, training: Training):
+    """The functions with those of the first layers changed for Caffe's pictures."""
+    changed = {}
+    for layer in net.layers:
+        if not set(layer.bottoms) & set(net.inputs):
+            continue
+        if layer.type != "Convolution" or layer.params.get("group", 1) != 1:
+            raise ModelError(
+                f"{net.source}: the layer '{layer.name}' ({layer.type}) reads the picture, and only a Convolution "
+                "takes up another training; leave --training, --channels, --mean and --std to 'cvstyle run'"
+            )
+        read = lambda name=layer.name: fold_input(*(*makers[name](), None)[:2], training)  # noqa: E731
+        if layer.params.get("bias_term", True):
+            changed[layer.name] = lambda read=read: list(read())
+        else:
+            norm = _norm_after(net, layer)
+            changed[layer.name] = lambda read=read: [read()[0]]
+            changed[norm.name] = lambda read=read, name=norm.name: _with_moved_mean(makers[name](), read()[1])
+    return {**makers, **changed}
+
+
+def _norm_after(net, layer):
+    """The BatchNorm that reads a convolution without a bias, which takes up the shift instead."""
+    for other in net.layers:
+        if other.type == "BatchNorm" and other.bottoms == layer.tops:
+            return other
+    raise ModelError(
+        f"{net.source}: the layer '{layer.name}' needs a bias for another mean; take its bias_term: false out"
+    )
+
+
+def _with_moved_mean(blobs, shift):
+    mean, variance, factor = blobs
+    return [mean - shift, variance, factor]

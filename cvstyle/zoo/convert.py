@@ -1,0 +1,111 @@
+"""The convolutional part of a known network from another framework's file of weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..containers import Container
+from ..errors import ModelError
+from .architectures import ARCHITECTURES, convolutions
+from .cards import CARDS, Card
+from .conversion import Conversion, LazyWeights, border_remark
+from .fingerprint import fingerprint_of
+from .known import is_published_first_layer, training_by_digest
+from .modules import statistics, values, vector
+from .recognise import Recognised, axes_of, recognise
+from .training import CAFFE, CAFFE_RGB, Training, fold_input, fold_normalisation
+
+
+def convert(container: Container, wanted: str | None = None, training: Training | None = None) -> Conversion:
+    """The convolutional part of a known network, for pictures BGR 0..255 minus Caffe's mean.
+
+    wanted: see `recognise`. training: of the weights, where the file does not say it. Raises ModelError for unknown
+    weights and for an unknown training, OptionError for an unknown architecture.
+    """
+    found = recognise(container, wanted)
+    readers = _readers(container, found)
+    first = convolutions(found.architecture.net)[0].name
+    known_by = "as stated"
+    if training is None:
+        training, known_by = _training(container, found, readers[first]())
+    makers = {**readers, first: lambda: list(fold_input(*readers[first](), training))}
+    net = replace(
+        found.architecture.net, weights=LazyWeights(makers), weights_source=container.path, source=container.path
+    )
+    fingerprint = fingerprint_of(net)
+    return Conversion(
+        net, found.architecture.title, fingerprint, training, known_by, found.left_out,
+        _remarks(container, found, training), card=_card(found, training, fingerprint),
+    )  # fmt: skip
+
+
+def _readers(container, found: Recognised):
+    """Layer name → function that reads its filters (outputs, inputs, height, width) and bias, float32."""
+    layers = convolutions(found.architecture.net)
+    flipped = _is_flipped(container, found)
+    return {
+        layer.name: lambda pair=pair: _blobs(container, pair, found.layout, flipped)
+        for layer, pair in zip(layers, found.convolutions, strict=True)
+    }
+
+
+def _is_flipped(container, found):
+    """True for files of Keras for Theano, whose convolution turned filters around."""
+    return container.kind.startswith("Keras") and found.layout == "oihw"
+
+
+def _blobs(container, pair, layout, flipped):
+    module, norm = pair
+    filters = values(module.weight, container.path).transpose(axes_of(layout))
+    filters = filters[:, :, ::-1, ::-1] if flipped else filters
+    bias = None
+    if "bias" in module.tensors:
+        bias = vector(module.tensors["bias"], len(filters), container.path)
+    if norm:
+        filters, bias = fold_normalisation(filters, bias, statistics(norm, len(filters), container.path))
+    return [filters, np.zeros(len(filters), np.float32) if bias is None else bias]
+
+
+def _training(container, found, first):
+    """(training, how it is known) of a file with this first layer."""
+    for training in (CAFFE, CAFFE_RGB):
+        if is_published_first_layer(fold_input(*first, training)):
+            return training, "by the values of its first layer"
+    by_digest = training_by_digest(container.digest())
+    if by_digest:
+        return by_digest, "by the file's digest"
+    if container.channels:
+        return replace(CAFFE, channels=container.channels, mean=container.mean), "as the file says"
+    if container.kind == "Caffe":
+        return CAFFE, "as for Caffe's files"
+    if container.kind.startswith("Keras"):
+        return CAFFE, "as for Keras's files, which have Caffe's weights"
+    if found.architecture.name == "nin":
+        return CAFFE, "the only published training"
+    raise ModelError(
+        f"{container.path}: how these weights of {found.architecture.title} were trained is not known; say --training "
+        "caffe (pictures BGR 0..255 minus a mean, the weights of 2014), --training torchvision (RGB 0..1 minus a mean, "
+        "divided by σ), or give --channels, --mean and --std"
+    )
+
+
+def _card(found, training, fingerprint) -> Card | None:
+    """The known model that these weights are; None for another training, other filters, or other values if known."""
+    architecture = found.architecture
+    if architecture != ARCHITECTURES[architecture.name] or any(norm for _, norm in found.convolutions):
+        return None
+    for card in CARDS.values():
+        if (card.architecture, card.training) == (architecture.name, training.name):
+            return card if card.fingerprint in ("", fingerprint) else None
+    return None
+
+
+def _remarks(container, found, training):
+    remarks = list(container.remarks)
+    if _is_flipped(container, found):
+        remarks.append("the filters are turned around: Keras wrote them for Theano")
+    if any(norm for _, norm in found.convolutions):
+        remarks.append("the batch normalisations are folded into the convolutions")
+    return (*remarks, *border_remark(training))

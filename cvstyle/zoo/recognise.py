@@ -1,0 +1,118 @@
+"""The architecture of weights in another framework's file, by the shapes of their filters in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..containers import Container
+from ..errors import ModelError, OptionError, nearest
+from .architectures import ARCHITECTURES, Architecture
+from .modules import Module, modules_of, names_of, natural
+
+_IN_ORDER = ("ONNX", "Keras", "MatConvNet", "Caffe")  # kinds whose tensors are in the network's order
+_AXES = {"oihw": (0, 1, 2, 3), "hwio": (3, 2, 0, 1)}
+LAYOUTS = tuple(_AXES)
+"""Orders of a filter's axes."""
+_MOST_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """Weights of a known network.
+
+    layout: axes of the filters, "oihw" or "hwio". convolutions: its layers' modules in order, each with the batch
+    normalisation after it or None. left_out: names of the file's other tensors.
+    """
+
+    architecture: Architecture
+    layout: str
+    convolutions: tuple[tuple[Module, Module | None], ...]
+    left_out: tuple[str, ...]
+
+
+def recognise(container: Container, wanted: str | None = None) -> Recognised:
+    """The known network whose filters are in a file, with its classifier or without.
+
+    wanted: name of an architecture (`--as`), which may then have other numbers of filters. Raises ModelError if there
+    is none, OptionError for an unknown name.
+    """
+    if wanted is not None and wanted.lower() not in ARCHITECTURES:
+        raise OptionError(f"--as {wanted}: there is no such architecture{nearest(wanted, list(ARCHITECTURES))}")
+    candidates = ARCHITECTURES.values() if wanted is None else [ARCHITECTURES[wanted.lower()]]
+    orders = orders_of(container)
+    layouts = sorted(LAYOUTS, key=lambda layout: layout != container.layout)
+    for free in (False,) if wanted is None else (False, True):
+        for order in orders:
+            filters = [(at, module) for at, module in enumerate(order) if module.axes == 4]
+            for layout in layouts:
+                shapes = [in_oihw(module.weight.shape, layout) for _, module in filters]
+                for architecture in candidates:
+                    start = _start(shapes, architecture, free)
+                    if start is not None:
+                        count = len(architecture.filters())
+                        found = architecture.with_outputs([shape[0] for shape in shapes[start : start + count]])
+                        return _recognised(found, layout, order, filters[start : start + count])
+    raise _unknown(container, orders[0], wanted)
+
+
+def orders_of(container: Container) -> list[list[Module]]:
+    """The modules of a file in the orders that may be the network's, the likelier first: the names' and the file's."""
+    modules = modules_of(container)
+    orders = [natural(modules), modules]
+    return orders[::-1] if container.kind.startswith(_IN_ORDER) else orders
+
+
+def in_oihw(shape: Sequence[int], layout: str) -> tuple[int, ...]:
+    """The shape of filters, given in a layout, as (outputs, inputs, height, width)."""
+    return tuple(shape[axis] for axis in _AXES[layout])
+
+
+def axes_of(layout: str) -> tuple[int, ...]:
+    """The axes of a layout in Caffe's order."""
+    return _AXES[layout]
+
+
+def _start(shapes, architecture, free):
+    """The position of the architecture's filters in a row; None if they are not there. free: see `recognise`."""
+    expected = architecture.filters()
+    for start in range(len(shapes) - len(expected) + 1):
+        run = shapes[start : start + len(expected)]
+        after = shapes[start + len(expected) : start + len(expected) + 1]
+        if run == expected or (free and _is_chain(run, expected) and not _goes_on(run, after)):
+            return start
+    return None
+
+
+def _is_chain(run, expected):
+    inputs = [3, *(shape[0] for shape in run)]
+    return all(
+        shape[1] == before and shape[2:] == wanted[2:] for shape, before, wanted in zip(run, inputs, expected)
+    )
+
+
+def _goes_on(run, after):
+    """True if the next filters read these: the network is a longer one."""
+    return bool(after) and after[0][1:] == (run[-1][0], *run[-1][2:])
+
+
+def _recognised(architecture, layout, order, filters):
+    pairs = []
+    for at, module in filters:
+        after = order[at + 1] if at + 1 < len(order) else None
+        follows = after is not None and after.normalises
+        pairs.append((module, after if follows else None))
+    used = {id(part) for pair in pairs for part in pair if part}
+    left = names_of(module for module in order if id(module) not in used)
+    return Recognised(architecture, layout, tuple(pairs), left)
+
+
+def _unknown(container, order, wanted):
+    shapes = ["×".join(map(str, module.weight.shape)) for module in order if module.axes == 4]
+    more = ", ..." if len(shapes) > _MOST_SHOWN else ""
+    seen = f"its {len(shapes)} filters are {', '.join(shapes[:_MOST_SHOWN])}{more}" if shapes else "it has no filters"
+    known = ", ".join(ARCHITECTURES) if wanted is None else wanted
+    return ModelError(
+        f"{container.path}: these are not the weights of {known}: {seen}; --as takes a "
+        "known network with other numbers of filters, --proto the prototxt of any other"
+    )
