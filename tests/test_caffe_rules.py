@@ -229,7 +229,7 @@ def test_an_input_that_is_asked_for_must_be_a_picture(load):
     for name, message in [
         ("a", r"input 'info' has the shape \[1, 3\]; a picture has \[1, 3, height, width\]"),
         ("info", r"input 'info' has the shape \[1, 3\]"), ("b", "input 'six' has 6 channels; a picture has 3"),
-        ("c", r"layers c depend on 2 inputs \('data', 'six'\); exactly one, the picture, is supported"),
+        ("c", r"the layers c depend on 2 inputs \('data', 'six'\); exactly one, the picture, is supported"),
     ]:  # fmt: skip
         with pytest.raises(ModelError, match=message):
             net.program([name]).shapes((2, 2))
@@ -325,6 +325,11 @@ def test_training_layers_of_forks_go_with_their_labels(write, kind):
     )
     net = read_net(write(text + layer("Power", "half", "loss"))[0])
     assert net.inputs == {"data": None} and [layer.name for layer in net.layers] == ["p"]
+
+
+def test_a_blob_that_nothing_makes_has_no_name(load):
+    with pytest.raises(OptionError, match=r"there is no layer 'nothing'; known: p, v, a, b"):
+        load(DATA + CHAIN + CUTS["missing bottom"] + AFTER).program(["nothing"])
 
 
 def test_nothing_left_is_an_error(write):

@@ -7,10 +7,13 @@ import stat
 
 from .errors import model_error
 
+_IMPORT = "'cvstyle models import' makes a .prototxt and a .caffemodel"
 _FOREIGN = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself; fetch it with `git lfs pull` or download it"),
-    (b"\x89HDF", "an HDF5 file; export the weights as a binary .caffemodel"),
-    (b"PK\x03\x04", "a ZIP archive or a PyTorch file; unpack it, or get the Caffe version of the model"),
+    (b"\x89HDF", f"an HDF5 file; {_IMPORT} of Keras's weights"),
+    (b"PK\x03\x04", f"a ZIP archive or a PyTorch file; unpack the one, {_IMPORT} of the other"),
+    (b"\x80\x02", f"a pickle, such as older PyTorch files; {_IMPORT} of these"),
+    (b"MATLAB 5.0 MAT-file", f"a MATLAB file; {_IMPORT} of MatConvNet's"),
     (b"\x1f\x8b", "a gzip archive; unpack it first"),
 )
 _HTML = (b"<!doctype", b"<html", b"<head", b"<?xml")

@@ -79,7 +79,7 @@ class Network:
                 self.nodes.append(Node(layer, bottoms, tops, ops))
             current.update(zip(layer.tops, tops, strict=True))
             self._names[layer.name] = tops[0]
-        return current
+        return {blob: value for blob, value in current.items() if value not in self._missing}
 
     def with_pooling(self, pooling: str) -> Network:
         """This network with max pooling replaced, or itself if nothing changes."""

@@ -226,8 +226,8 @@ def _needed(network, outputs):
     if len(inputs) != 1:
         names = ", ".join(f"'{network.input_names[i]}'" for i in inputs)
         raise ModelError(
-            f"{network.definition.source}: layers {', '.join(outputs)} depend on {len(inputs)} inputs"
-            f"{f' ({names})' if names else ''}; exactly one, the picture, is supported"
+            f"{network.definition.source}: the layers {', '.join(outputs)} depend on {len(inputs)} inputs ({names}); "
+            "exactly one, the picture, is supported"
         )
     return indices, inputs[0]
 
