@@ -28,7 +28,7 @@ def fitted(net: NetDef, mean=None, input_scale=None, channels=None) -> NetDef:
 
     mean: one number, or one per channel in their order, of 0..255; input_scale: factor of the pixels after subtraction
     of the mean; channels: "bgr" or "rgb". None: from the file's transform_param, else ImageNet's mean, 1 and "bgr".
-    A net with one channel gets the luminance.
+    A net with one channel gets the luminance, unless another input has three.
 
     Raises OptionError for invalid values, ModelError for an invalid transform_param, or if no input that a layer reads
     has three channels or one.
@@ -43,7 +43,8 @@ def fitted(net: NetDef, mean=None, input_scale=None, channels=None) -> NetDef:
             raise ModelError(f"{net.source}: its transform_param has the scale {scale:g}; say --input-scale")
     read = {bottom for layer in net.layers for bottom in layer.bottoms}
     counts = {name: input_channels(net, name) for name in net.inputs if name in read}
-    pictures = {name: count for name, count in counts.items() if count in (1, 3, None)}
+    colour = {name: count for name, count in counts.items() if count in (3, None)}
+    pictures = colour or {name: count for name, count in counts.items() if count == 1}
     if counts and not pictures:
         name, count = next(iter(counts.items()))
         mismatch = f"{count} channels; a picture has 3, or 1 as luminance"

@@ -16,8 +16,9 @@ import numpy as np
 class LayerDef:
     """A layer as stated in the file.
 
-    name: unique within the net. The file's, or, where an earlier layer has that one, the file's with "@" and the layer's
-        number in the file behind it; `repeats` is the file's then. Caffe gives weights to the first layer of a name.
+    name: unique within the net. The file's, or, where an earlier layer has that one, the file's with "@" and the
+        layer's number in the file behind it; `repeats` is the file's then. Caffe gives the model's weights to the first
+        layer of a name.
     type: Caffe's V2 type name, such as "Convolution".
     bottoms, tops: blob names in order; in-place layers name the same blob on both sides.
     params: the fields that the file sets in the layer's parameter message (such as convolution_param), under Caffe's

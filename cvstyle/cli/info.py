@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
+from ..errors import ModelError, ShapeError
 from ..fields import MODEL, options_of
 from ..options import CONVENTION, Compute, Files, Options
 from .common import add_option, add_options, table
 from .streams import show
+
+_SIZE = "does not run at this size"
+_REFUSED = "cannot run"
+_MOST_CAUSES = 8  # reasons that are listed
 
 
 def add_arguments(parser):
@@ -35,41 +41,121 @@ def execute(args) -> int:
     """Carry out `cvstyle info`; returns the exit status."""
     from .. import zoo
     from ..caffe import read_net
-    from ..convention import fitted
     from ..graph import Network
     from ..netdef import IMAGENET
 
     if args.timings:
         return _timings(args)
-    definition = read_net(*zoo.files_of(args.proto, args.model))
-    net = Network(fitted(definition, **_convention(args)), ops=None)
     width, height = args.image_size
-    shapes = net.shapes((height, width), strict=False)
+    size = (height, width)
+    definition, refusal = _definition(read_net(*zoo.files_of(args.proto, args.model)), _convention(args), size)
+    net = Network(definition, ops=None)
+    shapes, faults, bare = net.examine(size)
+    reasons = _reasons(net, faults, size)
+    usable = {} if refusal else _usable(net, size)
     fields = net.receptive_fields()
     rows = [("layer", "type", f"output at {width}×{height}", "weights", "field", "use")]
-    for node in net.nodes:
+    for index, node in enumerate(net.nodes):
         layer = node.definition
-        shape = shapes.get(node.tops[0]) if node.tops else None
-        field = fields.get(node.tops[0]) if node.tops else None
+        value = node.tops[0]
+        reason = reasons.get(index)
         weights = net.parameter_count(layer.name)
         rows.append((
             layer.name,
             layer.type,
-            "×".join(map(str, shape[1:])) if shape else "does not run at this size",
+            reason or "×".join(map(str, shapes[value][1:])),
             f"{weights:,}" if weights else "",
-            _field(field),
-            _use(shape),
+            _field(fields.get(value)) if reason in (None, _SIZE) else "",
+            _use(None if reason else usable.get(value)),
         ))  # fmt: skip
     show(net.definition.name or net.definition.source)
     show(table(rows))
+    for note in _notes(net, faults, reasons, bare, refusal):
+        show(note)
+    if refusal:
+        return 0
     if net.convention != IMAGENET:
         show(f"input: {net.convention}")
-    defaults, automatic = _default_layers(net, (height, width))
+    defaults, automatic = _default_layers(net, size)
     note = f" (chosen from the network for {width}×{height})" if automatic else ""
     for kind in ("content_layers", "style_layers"):
         if defaults[kind]:
             show(f"default {kind.replace('_', ' ')}: {','.join(defaults[kind])}{note}")
     return 0
+
+
+def _definition(definition, convention, size):
+    """(the net as a run takes it, None), or else (the net with the inputs that it has, why a run refuses it)."""
+    from ..convention import fitted, input_channels
+
+    try:
+        return fitted(definition, **convention), None
+    except ModelError as error:
+        inputs = {
+            name: (1, input_channels(definition, name) or 3, *size) if shape is None else shape
+            for name, shape in definition.inputs.items()
+        }
+        return replace(definition, inputs=inputs), error
+
+
+def _reasons(net, faults, size):
+    """Number of a node → why it has no output at this (height, width), for all that have none."""
+    at_fault = {}  # value → the first node that keeps it from being computed
+    reasons = {}
+    elsewhere = None
+    for index, node in enumerate(net.nodes):
+        first = next((at_fault[b] for b in node.bottoms if b in at_fault), None)
+        if first is None and index not in faults:
+            continue
+        at_fault.update(dict.fromkeys(node.tops, index if first is None else first))
+        if first is not None:
+            needed = net.nodes[first].definition.name
+            reasons[index] = _SIZE if reasons[first] == _SIZE else f"needs '{needed}'"
+        elif not isinstance(faults[index], ShapeError):
+            reasons[index] = _REFUSED
+        else:
+            elsewhere = elsewhere or [net.examine(other)[0] for other in _other_sizes(net, size)]
+            runs = any(node.tops[0] in shapes for shapes in elsewhere)
+            reasons[index] = _SIZE if runs else _REFUSED
+    return reasons
+
+
+def _other_sizes(net, size):
+    """Sizes at which layers may run that do not run at this one: the file's, usual ones, and a large one."""
+    stated = [shape[2:] for shape in net.definition.inputs.values() if shape is not None and len(shape) == 4]
+    return [other for other in (*stated, *((n, n) for n in (224, 227, 299, 321, 513, 1024, 4096))) if other != size]
+
+
+def _usable(net, size):
+    """Value → its shape for a picture of this (height, width), for the values that depend on one picture alone.
+
+    Those from which no gradient reaches the picture are left out.
+    """
+    shapes = net.shapes(size, strict=False)
+    inputs = {value: {value} for value in range(len(net.input_names))}
+    for node in net.nodes:
+        found = set().union(*(inputs.get(b, ()) for b in node.bottoms))
+        inputs.update(dict.fromkeys(node.tops, found))
+    stops = net.gradient_stops()
+    return {value: shape for value, shape in shapes.items() if len(inputs[value]) == 1 and value not in stops}
+
+
+def _notes(net, faults, reasons, bare, refusal):
+    """The lines below the table that give reasons."""
+    if refusal:
+        yield f"a run refuses this network: {_without_source(refusal, net)}"
+    causes = [_without_source(faults[index], net) for index in faults if reasons[index] == _REFUSED]
+    yield from causes[:_MOST_CAUSES]
+    if len(causes) > _MOST_CAUSES:
+        yield f"and {len(causes) - _MOST_CAUSES} more layers that cannot run"
+    if bare and net.definition.weights_source:
+        more = f" and {len(bare) - _MOST_CAUSES} more" if len(bare) > _MOST_CAUSES else ""
+        yield f"layers without weights in the model: {', '.join(bare[:_MOST_CAUSES])}{more}"
+
+
+def _without_source(error, net):
+    """An error's message without the name of the file, which the table is of."""
+    return error.command_line.removeprefix(f"{net.definition.source}: ")
 
 
 def _convention(args):

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from ..errors import ModelError, OptionError, nearest
+from ..errors import ModelError, OptionError, ShapeError, nearest
 from ..layers import layer_class, layer_types
 from ..netdef import Convention, LayerDef, NetDef
 from .program import Program
 from .shapes import ReceptiveField, infer_shapes, receptive_fields
-from .weights import check_weights, check_without_weights, count_blobs, digest, load_weights
+from .weights import check_names, check_weights, check_without_weights, count_blobs, digest, load_weights
 
 
 @dataclass(frozen=True)
@@ -149,27 +149,34 @@ class Network:
         """The `Program` that computes the named layers and, back from them, the gradient for the picture."""
         return Program(self, outputs, same_blocks_as)
 
-    def shapes(self, size: tuple[int, int], channels: int | None = 3, strict: bool = True) -> dict[int, tuple[int, ...]]:
+    def shapes(self, size: tuple[int, int], channels: int = 3, strict: bool = True) -> dict[int, tuple[int, ...]]:
         """Shape of every value for a picture of (height, width) `size` (see `infer_shapes`).
 
         strict: False leaves out layers that cannot run, and everything after them.
         """
         return infer_shapes(self, size, channels, faults=None if strict else {})
 
-    def faults(self, size: tuple[int, int]) -> dict[int, ModelError]:
-        """Number of a node → why it cannot run for a picture of (height, width) `size`, the weights' shapes included.
+    def examine(self, size: tuple[int, int]) -> tuple[dict[int, tuple[int, ...]], dict[int, ModelError], list[str]]:
+        """(shapes of values, faults, layers without weights) for a picture of (height, width) `size`.
 
-        Layers that only depend on such are absent. A layer without weights in the model is no fault.
+        Inputs have the channels that the file states. faults: number of a node → why it cannot run; nodes that only
+        depend on such are absent, and their values have no shapes. Raises ModelError where the model is not that of the
+        prototxt: it holds blobs of other shapes, or another number of them, or nothing for any layer.
         """
+        check_names(self.definition)
         faults: dict[int, ModelError] = {}
         shapes = infer_shapes(self, size, None, faults=faults)
+        bare = []
         for index, node in enumerate(self.nodes):
-            if index not in faults and all(value in shapes for value in (*node.bottoms, *node.tops)):
-                try:
-                    check_weights(self.layer(index), self.definition, [shapes[b] for b in node.bottoms])
-                except ModelError as error:
-                    faults[index] = error
-        return faults
+            if index in faults or any(value not in shapes for value in node.bottoms):
+                continue
+            try:
+                blobs, expected = check_weights(self.layer(index), self.definition, [shapes[b] for b in node.bottoms])
+            except ShapeError as error:
+                faults[index] = error
+            else:
+                bare += [node.definition.name] if expected and not blobs else []
+        return infer_shapes(self, size, None, [i for i in range(len(self.nodes)) if i not in faults]), faults, bare
 
     def receptive_fields(self, local: bool = False) -> dict[int, ReceptiveField]:
         """The receptive field of every value that can be computed (see `shapes.receptive_fields`)."""

@@ -52,6 +52,15 @@ def count_blobs(layer_definition, definition) -> int | None:
     return len(_blobs(layer_definition, definition)) if _has_model(definition) else None
 
 
+def check_names(definition) -> None:
+    """Raises ModelError where a model is given and holds nothing for any layer of the prototxt."""
+    if definition.weights_source and not any(layer.name in definition.weights for layer in _own_layers(definition)):
+        raise ModelError(
+            f"{definition.weights_source}: holds no weights for any layer of {definition.source}: do these two files "
+            "belong together?"
+        )
+
+
 def check_without_weights(layer_definition, definition) -> None:
     """Raises ModelError where the model holds weights for a layer that takes none."""
     _check_count(layer_definition, definition, len(_blobs(layer_definition, definition)), 0)
@@ -82,8 +91,12 @@ def _blobs(layer_definition, definition):
 
 def _has_model(definition):
     """True with a model, even with one that holds nothing for the file's layers."""
-    own = definition.layers[definition.added :]
-    return bool(definition.weights_source) or any(layer.name in definition.weights for layer in own)
+    return bool(definition.weights_source) or any(layer.name in definition.weights for layer in _own_layers(definition))
+
+
+def _own_layers(definition):
+    """The layers that are the file's."""
+    return definition.layers[definition.added :]
 
 
 def _absent(layer_definition, definition):
@@ -95,7 +108,9 @@ def _absent(layer_definition, definition):
             f"has no weights: an earlier layer is named '{layer_definition.repeats}' too, and as in Caffe the first "
             "layer of a name has the model's; give this one its own name in both files"
         )
-    return f"has no weights in the model{nearest(layer_definition.name, list(definition.weights))}"
+    added = {layer.name for layer in definition.layers[: definition.added]}
+    known = [name for name in definition.weights if name not in added]
+    return f"has no weights in the model{nearest(layer_definition.name, known)}"
 
 
 def _where(layer_definition, definition):
