@@ -127,13 +127,17 @@ def _other_sizes(net, size):
 
 
 def _usable(net, size):
-    """Value → its shape for a picture of this (height, width), for the values that depend on one picture alone."""
+    """Value → its shape for a picture of this (height, width), for the values that depend on one picture alone.
+
+    Those from which no gradient reaches the picture are left out.
+    """
     shapes = net.shapes(size, strict=False)
     inputs = {value: {value} for value in range(len(net.input_names))}
     for node in net.nodes:
         found = set().union(*(inputs.get(b, ()) for b in node.bottoms))
         inputs.update(dict.fromkeys(node.tops, found))
-    return {value: shape for value, shape in shapes.items() if len(inputs[value]) == 1}
+    stops = net.gradient_stops()
+    return {value: shape for value, shape in shapes.items() if len(inputs[value]) == 1 and value not in stops}
 
 
 def _notes(net, faults, reasons, bare, refusal):

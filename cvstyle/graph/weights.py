@@ -47,6 +47,11 @@ def check_weights(layer, definition, bottoms) -> tuple[list[np.ndarray], list[tu
     return blobs, expected
 
 
+def count_blobs(layer_definition, definition) -> int | None:
+    """The number of blobs that the model holds for a layer; None without a model."""
+    return len(_blobs(layer_definition, definition)) if _has_model(definition) else None
+
+
 def check_names(definition) -> None:
     """Raises ModelError where a model is given and holds nothing for any layer of the prototxt."""
     if definition.weights_source and not any(layer.name in definition.weights for layer in _own_layers(definition)):
@@ -54,11 +59,6 @@ def check_names(definition) -> None:
             f"{definition.weights_source}: holds no weights for any layer of {definition.source}: do these two files "
             "belong together?"
         )
-
-
-def count_blobs(layer_definition, definition) -> int | None:
-    """The number of blobs that the model holds for a layer; None without a model."""
-    return len(_blobs(layer_definition, definition)) if _has_model(definition) else None
 
 
 def check_without_weights(layer_definition, definition) -> None:
