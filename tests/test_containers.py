@@ -155,6 +155,14 @@ def test_safetensors(tmp_path, torch):
     assert (container.kind, container.layout) == ("safetensors", "oihw")
 
 
+def test_safetensors_of_numpy(tmp_path):
+    """The library sorts names as texts, and states no framework."""
+    numpy = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")
+    arrays = {f"features.{n}.weight": np.full((n, 3), n, dtype) for n, dtype in ((2, "f4"), (10, "f2"), (11, "i8"))}
+    numpy.save_file(arrays, tmp_path / "w.safetensors")
+    assert check(tmp_path / "w.safetensors", arrays).layout == ""
+
+
 def layers():
     """Filters (height, width, inputs, outputs) and biases of three layers, by name."""
     rng = np.random.default_rng(7)
@@ -340,6 +348,19 @@ def test_pytorch_by_hand(tmp_path, monkeypatch):
     check(saved(tmp_path / "b", made.torch_archive(made.state_dict(values), big, "big")), values)
     legacy = {key: (array.size, storages[key]) for key, array in zip("0123", values.values())}
     check(saved(tmp_path / "c", made.torch_legacy(made.state_dict(values, legacy=True), legacy)), values)
+
+
+def test_pytorch_reads_what_is_made_by_hand(tmp_path, torch):
+    values, storages = by_hand()
+    legacy = {key: (array.size, storages[key]) for key, array in zip("0123", values.values())}
+    for data in (
+        made.torch_archive(made.state_dict(values), storages),
+        made.torch_legacy(made.state_dict(values, legacy=True), legacy),
+    ):
+        found = torch.load(saved(tmp_path / "w.pth", data), weights_only=True)
+        assert list(found) == list(values)
+        for name, array in values.items():
+            np.testing.assert_array_equal(found[name].numpy(), array)
 
 
 def test_pytorch_views(tmp_path):
