@@ -194,7 +194,7 @@ def test_foreign_v1_types_are_kept(read):
         HEAD + 'layers { name: "a" type: BN bottom: "data" top: "a" bn_param { bn_mode: INFERENCE } }'
         'layers { name: "b" type: UPSAMPLE bottom: "a" top: "b" } layers { name: "c" type:BN bottom: "b" top: "c" }'
     )
-    assert [layer.type for layer in net.layers] == ["BN", "UPSAMPLE", "BN"]
+    assert [layer.type for layer in net.layers] == ["BN", "Upsample", "BN"]
 
 
 def test_v0_details(read):

@@ -18,6 +18,7 @@ from test_layers import MAP, ODD, WIDE, Case, conv, deconv, formula
 from cvstyle import Objective
 from cvstyle.backends.reference import Backend
 from cvstyle.caffe import read_net
+from cvstyle.cli import main
 from cvstyle.errors import ModelError, OptionError, ShapeError
 from cvstyle.graph import Network
 from cvstyle.layers import Context, layer_class, layer_types
@@ -782,6 +783,34 @@ def test_parameters_are_read_and_written(text, kind, params, tmp_path):
     assert net.layers[0].params == params
     path, _ = nets.write(net, tmp_path)
     assert read_net(path, None).layers == net.layers
+
+
+@pytest.mark.parametrize("text, kind, params", [
+    ("INTERP interp_param { zoom_factor: 8 }", "Interp", {"zoom_factor": 8}),
+    ("BN bn_param { bn_mode: INFERENCE }", "BN", {"bn_mode": "INFERENCE"}),
+    ("PRELU prelu_param { channel_shared: true }", "PReLU", {"channel_shared": True}),
+    ("BATCH_NORM batch_norm_param { use_global_stats: false }", "BatchNorm", {"use_global_stats": False}),
+    ("UPSAMPLE upsample_param { scale: 2 }", "Upsample", {"scale": 2}),
+    ("RESHAPE reshape_param { shape { dim: 0 } }", "Reshape", {"shape": {"dim": [0]}}),
+    ("MVN mvn_param { eps: 1 }", "MVN", {"eps": 1.0}),
+    ("THRESHOLD threshold_param { threshold: 2 }", "Threshold", {"threshold": 2.0}),
+    ("ARGMAX argmax_param { top_k: 2 }", "ArgMax", {"top_k": 2}),
+    ("VOODOO", "VOODOO", {}),
+])  # fmt: skip
+def test_types_of_forks_of_2014(text, kind, params, tmp_path):
+    """DeepLab's first networks have INTERP in the old form."""
+    path = tmp_path / "net.prototxt"
+    path.write_text(f'input: "data" layers {{ name: "a" bottom: "data" top: "a" type: {text} }}')
+    (layer,) = read_net(str(path), None).layers
+    assert (layer.type, layer.params) == (kind, params)
+
+
+def test_info_says_where_a_loss_can_be(tmp_path, capsys):
+    net_of(ENCODER + DECODER, tmp_path)
+    assert main(["info", "--proto", str(tmp_path / "net.prototxt"), "--image-size", "24x16"]) == 0
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert rows["conv3"].endswith("c s")
+    assert not rows["argmax"].rstrip().endswith(("c", "s"))
 
 
 def test_dropout_of_whole_maps_is_passed_on(tmp_path):

@@ -16,6 +16,12 @@ V1_TYPES = {
 }
 """V1 enum name -> V2 type."""
 
+_FOREIGN_TYPES = {
+    "BATCH_NORM": "BatchNorm", "CROP": "Crop", "INTERP": "Interp", "NORMALIZE": "Normalize", "PERMUTE": "Permute",
+    "PRELU": "PReLU", "RELU6": "ReLU6", "RESHAPE": "Reshape", "SCALE": "Scale", "UPSAMPLE": "Upsample",
+}  # fmt: skip
+"""V1 names of forks -> V2 type; all others keep theirs, as BN, ELU and SPP do."""
+
 V0_TYPES = {
     "conv": "CONVOLUTION", "images": "IMAGE_DATA", "innerproduct": "INNER_PRODUCT", "pool": "POOLING",
     **{
@@ -109,8 +115,9 @@ def _from_v0(old: V1LayerParameter, padded: dict[str, V1LayerParameter], source:
 
 
 def _from_v1(old: V1LayerParameter) -> LayerParameter:
-    name = V1LayerParameter.LayerType.Name(old.type)
-    new = LayerParameter(name=old.name, type=old.cvstyle_foreign_type or V1_TYPES[name], bottom=old.bottom, top=old.top)
+    foreign = old.cvstyle_foreign_type
+    layer_type = _FOREIGN_TYPES.get(foreign, foreign) or V1_TYPES[V1LayerParameter.LayerType.Name(old.type)]
+    new = LayerParameter(name=old.name, type=layer_type, bottom=old.bottom, top=old.top)
     new.include.extend(old.include)
     new.exclude.extend(old.exclude)
     for shared in old.param:
