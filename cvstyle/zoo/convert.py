@@ -53,7 +53,7 @@ def _readers(container, found: Recognised):
 
 def _is_flipped(container, found):
     """True for files of Keras for Theano, whose convolution turned filters around."""
-    return container.kind.startswith("Keras") and found.layout == "oihw"
+    return container.kind == "Keras" and found.layout == "oihw"
 
 
 def _blobs(container, pair, layout, flipped):
@@ -78,9 +78,9 @@ def _training(container, found, first):
         return by_digest, "by the file's digest"
     if container.channels:
         return replace(CAFFE, channels=container.channels, mean=container.mean), "as the file says"
-    if container.kind == "Caffe":
+    if container.kind.startswith("Caffe"):
         return CAFFE, "as for Caffe's files"
-    if container.kind.startswith("Keras"):
+    if container.kind == "Keras":
         return CAFFE, "as for Keras's files, which have Caffe's weights"
     if found.architecture.name == "nin":
         return CAFFE, "the only published training"

@@ -43,16 +43,12 @@ def recognise(container: Container, wanted: str | None = None) -> Recognised:
     orders = orders_of(container)
     layouts = sorted(LAYOUTS, key=lambda layout: layout != container.layout)
     for free in (False,) if wanted is None else (False, True):
-        for order in orders:
-            filters = [(at, module) for at, module in enumerate(order) if module.axes == 4]
-            for layout in layouts:
-                shapes = [in_oihw(module.weight.shape, layout) for _, module in filters]
-                for architecture in candidates:
-                    start = _start(shapes, architecture, free)
-                    if start is not None:
-                        count = len(architecture.filters())
-                        found = architecture.with_outputs([shape[0] for shape in shapes[start : start + count]])
-                        return _recognised(found, layout, order, filters[start : start + count])
+        for architecture in candidates:
+            for order in [*orders, _by_layer(orders[0], architecture)]:
+                for layout in layouts:
+                    found = _found(order, architecture, layout, free)
+                    if found:
+                        return found
     raise _unknown(container, orders[0], wanted)
 
 
@@ -73,8 +69,26 @@ def axes_of(layout: str) -> tuple[int, ...]:
     return _AXES[layout]
 
 
+def _by_layer(order, architecture):
+    """The modules in the order of the layers, which have their names; the others before them."""
+    place = {layer.name: number for number, layer in enumerate(architecture.net.layers)}
+    return sorted(order, key=lambda module: place.get(module.name.replace(".", "/").rpartition("/")[2], -1))
+
+
+def _found(order, architecture, layout, free):
+    """The architecture's weights in a row of modules; None if they are not there. free: other numbers of filters."""
+    filters = [(at, module) for at, module in enumerate(order) if module.axes == 4]
+    shapes = [in_oihw(module.weight.shape, layout) for _, module in filters]
+    start = _start(shapes, architecture, free)
+    if start is None:
+        return None
+    end = start + len(architecture.filters())
+    widths = [shape[0] for shape in shapes[start:end]]
+    return _recognised(architecture.with_outputs(widths), layout, order, filters[start:end])
+
+
 def _start(shapes, architecture, free):
-    """The position of the architecture's filters in a row; None if they are not there. free: see `recognise`."""
+    """The position of the architecture's filters in a row; None if they are not there."""
     expected = architecture.filters()
     for start in range(len(shapes) - len(expected) + 1):
         run = shapes[start : start + len(expected)]
