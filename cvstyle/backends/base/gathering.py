@@ -23,7 +23,7 @@ class GatherOperations(ABC):
     def pool_positions(self, winner, shape, kernel, stride, pad):
         """The places of `max_pool`'s winners, row · width + column, as numbers of this backend's dtype.
 
-        shape: of the pool's input.
+        shape: of the pool's input. In float32 places from 2^24 on are rounded, as Caffe's are.
         """
 
     @abstractmethod
