@@ -142,6 +142,22 @@ def test_other_filters_are_not_recognised_unless_the_network_is_named():
         convert(container({"a": np.zeros(3, "f4")}), "vgg16")
 
 
+def test_layers_in_another_order_have_their_names():
+    """NIN's names are in no order; VGG-19's layers hold those of VGG-11 by name, and are not taken for them."""
+    convs = [layer for layer in ARCHITECTURES["nin"].net.layers if layer.type == "Convolution"]
+    shapes = dict(zip([layer.name for layer in convs], ARCHITECTURES["nin"].filters()))
+    tensors = {f"{name}/weight": np.broadcast_to(np.float32(0), shapes[name]) for name in sorted(shapes)}
+    assert convert(container(tensors)).title == "Network in Network"
+    for name in ("vgg16", "vgg19"):
+        names = [layer.name for layer in ARCHITECTURES[name].net.layers if layer.type == "Convolution"]
+        filters = zip(names, ARCHITECTURES[name].filters())
+        tensors = {f"{layer}.weight": np.broadcast_to(np.float32(0), shape) for layer, shape in filters}
+        assert convert(container(tensors), training=CAFFE).title == ARCHITECTURES[name].title
+        del tensors["conv3_2.weight"]
+        with pytest.raises(ModelError, match="these are not the weights of vgg11"):
+            convert(container(tensors), training=CAFFE)
+
+
 @pytest.mark.parametrize(
     "tensors",
     [

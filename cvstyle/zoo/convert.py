@@ -96,8 +96,9 @@ def _card(found, training, fingerprint) -> Card | None:
     architecture = found.architecture
     if architecture != ARCHITECTURES[architecture.name] or any(norm for _, norm in found.convolutions):
         return None
+    name = CAFFE.name if training.is_of_caffe else training.name
     for card in CARDS.values():
-        if (card.architecture, card.training) == (architecture.name, training.name):
+        if (card.architecture, card.training) == (architecture.name, name):
             return card if card.fingerprint in ("", fingerprint) else None
     return None
 

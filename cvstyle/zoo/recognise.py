@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..containers import Container
 from ..errors import ModelError, OptionError, nearest
-from .architectures import ARCHITECTURES, Architecture
+from .architectures import ARCHITECTURES, Architecture, convolutions
 from .modules import Module, modules_of, names_of, natural
 
 _IN_ORDER = ("ONNX", "Keras", "MatConvNet", "Caffe")  # kinds whose tensors are in the network's order
@@ -70,9 +70,10 @@ def axes_of(layout: str) -> tuple[int, ...]:
 
 
 def _by_layer(order, architecture):
-    """The modules in the order of the layers, which have their names; the others before them."""
-    place = {layer.name: number for number, layer in enumerate(architecture.net.layers)}
-    return sorted(order, key=lambda module: place.get(module.name.replace(".", "/").rpartition("/")[2], -1))
+    """The modules in the order of the layers, if all filters have their names; else none."""
+    filters = {module.name.replace(".", "/").rpartition("/")[2]: module for module in order if module.axes == 4}
+    layers = [layer.name for layer in convolutions(architecture.net)]
+    return [filters[name] for name in layers] if filters.keys() == set(layers) else []
 
 
 def _found(order, architecture, layout, free):
@@ -93,7 +94,8 @@ def _start(shapes, architecture, free):
     for start in range(len(shapes) - len(expected) + 1):
         run = shapes[start : start + len(expected)]
         after = shapes[start + len(expected) : start + len(expected) + 1]
-        if run == expected or (free and _is_chain(run, expected) and not _goes_on(run, after)):
+        fits = run == expected or (free and _is_chain(run, expected))
+        if fits and after != run[-1:]:  # with one more such layer, the network is a deeper one
             return start
     return None
 
@@ -103,11 +105,6 @@ def _is_chain(run, expected):
     return all(
         shape[1] == before and shape[2:] == wanted[2:] for shape, before, wanted in zip(run, inputs, expected)
     )
-
-
-def _goes_on(run, after):
-    """True if the next filters read these: the network is a longer one."""
-    return bool(after) and after[0][1:] == (run[-1][0], *run[-1][2:])
 
 
 def _recognised(architecture, layout, order, filters):
