@@ -306,6 +306,20 @@ def test_how_a_training_is_known():
     assert "training caffe (pictures BGR 0..255" in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_filters_of_one_pixel_that_make_caffes_pictures():
+    """As in the encoder of arbitrary style transfer (AdaIN), which takes RGB 0..1."""
+    layers = random_vgg()
+    names = {f"{2 * i + 2}": layer for i, layer in enumerate(layers)}
+    tensors = {"0.weight": np.float32(255 * np.eye(3)[::-1]).reshape(3, 3, 1, 1), "0.bias": np.float32(-CAFFE_MEAN)}
+    tensors |= {f"{n}.{role}": a for n, layer in names.items() for role, a in zip(("weight", "bias"), layer)}
+    found = convert(container(tensors), "vgg19")
+    assert found.training == CAFFE and same_blobs(found.net, layers) and found.left_out == ()
+    assert found.remarks == ("0.weight, which changes the channels of pictures before, is left out",)
+    tensors["0.bias"] = np.zeros(3, "f4")
+    with pytest.raises(ModelError, match=r"filters 0\.weight change the pictures before the first layer, in another"):
+        convert(container(tensors), "vgg19")
+
+
 def test_trainings_of_the_command_line():
     assert stated(None, None, None, None, None) is None
     assert stated("Torchvision", None, None, None, None) == TORCHVISION

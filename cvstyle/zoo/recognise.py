@@ -22,12 +22,14 @@ class Recognised:
     """Weights of a known network.
 
     layout: axes of the filters, "oihw" or "hwio". convolutions: its layers' modules in order, each with the batch
-    normalisation after it or None. left_out: names of the file's other tensors.
+    normalisation after it or None. before: filters of one pixel that change the channels of pictures first, or None.
+    left_out: names of the file's other tensors.
     """
 
     architecture: Architecture
     layout: str
     convolutions: tuple[tuple[Module, Module | None], ...]
+    before: Module | None
     left_out: tuple[str, ...]
 
 
@@ -85,7 +87,8 @@ def _found(order, architecture, layout, free):
         return None
     end = start + len(architecture.filters())
     widths = [shape[0] for shape in shapes[start:end]]
-    return _recognised(architecture.with_outputs(widths), layout, order, filters[start:end])
+    before = filters[start - 1][1] if start and shapes[start - 1] == (3, 3, 1, 1) else None
+    return _recognised(architecture.with_outputs(widths), layout, order, filters[start:end], before)
 
 
 def _start(shapes, architecture, free):
@@ -107,15 +110,15 @@ def _is_chain(run, expected):
     )
 
 
-def _recognised(architecture, layout, order, filters):
+def _recognised(architecture, layout, order, filters, before):
     pairs = []
     for at, module in filters:
         after = order[at + 1] if at + 1 < len(order) else None
         follows = after is not None and after.normalises
         pairs.append((module, after if follows else None))
-    used = {id(part) for pair in pairs for part in pair if part}
+    used = {id(part) for pair in [*pairs, (before,)] for part in pair if part}
     left = names_of(module for module in order if id(module) not in used)
-    return Recognised(architecture, layout, tuple(pairs), left)
+    return Recognised(architecture, layout, tuple(pairs), before, left)
 
 
 def _unknown(container, order, wanted):
