@@ -22,6 +22,7 @@ import scipy.io
 from container_files import cell, message, varint
 
 from cvstyle import containers
+from cvstyle.containers import keras
 from cvstyle.errors import ModelError
 
 
@@ -155,6 +156,14 @@ def test_safetensors(tmp_path, torch):
     assert (container.kind, container.layout) == ("safetensors", "oihw")
 
 
+def test_safetensors_of_numpy(tmp_path):
+    """The library sorts names as texts, and states no framework."""
+    numpy = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")
+    arrays = {f"features.{n}.weight": np.full((n, 3), n, dtype) for n, dtype in ((2, "f4"), (10, "f2"), (11, "i8"))}
+    numpy.save_file(arrays, tmp_path / "w.safetensors")
+    assert check(tmp_path / "w.safetensors", arrays).layout == ""
+
+
 def layers():
     """Filters (height, width, inputs, outputs) and biases of three layers, by name."""
     rng = np.random.default_rng(7)
@@ -219,6 +228,30 @@ def test_hdf5_elsewhere(tmp_path, h5py):
     for name in ("a.h5", "b.h5"):
         with pytest.raises(ModelError, match="is in another file"):
             containers.read(tmp_path / name)
+
+
+def test_hdf5_limits(tmp_path, h5py, monkeypatch):
+    """Arrays that would be larger than the file, and a library that does not come back."""
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        file.create_dataset("w", (1 << 30,), "f4", chunks=True, compression="gzip")
+    with pytest.raises(ModelError, match="'w' would expand from 0 bytes to 4294967296, which no weights do"):
+        containers.read(tmp_path / "w.h5")
+    monkeypatch.setattr(keras, "_SECONDS", 0.01)
+    with pytest.raises(ModelError, match=r"HDF5 stops or hangs on it \(status -9\)"):
+        containers.read(tmp_path / "w.h5")
+
+
+def test_hdf5_of_caffe(tmp_path, h5py):
+    """Caffe's own weights in HDF5 (snapshot_format: HDF5)."""
+    expected = {}
+    with h5py.File(tmp_path / "w.caffemodel.h5", "w") as file:
+        for name in ("conv1_1", "conv1_2", "conv10_1"):
+            expected |= {f"data/{name}/{n}": np.full((2,), n, "f4") for n in (0, 1)}
+            file[f"diff/{name}/0"] = np.zeros(2)
+        for name, array in expected.items():
+            file[name] = array
+    container = check(tmp_path / "w.caffemodel.h5", expected)
+    assert (container.kind, container.layout) == ("Caffe", "oihw")
 
 
 def test_without_h5py(tmp_path, h5py, monkeypatch):
@@ -340,6 +373,19 @@ def test_pytorch_by_hand(tmp_path, monkeypatch):
     check(saved(tmp_path / "b", made.torch_archive(made.state_dict(values), big, "big")), values)
     legacy = {key: (array.size, storages[key]) for key, array in zip("0123", values.values())}
     check(saved(tmp_path / "c", made.torch_legacy(made.state_dict(values, legacy=True), legacy)), values)
+
+
+def test_pytorch_reads_what_is_made_by_hand(tmp_path, torch):
+    values, storages = by_hand()
+    legacy = {key: (array.size, storages[key]) for key, array in zip("0123", values.values())}
+    for data in (
+        made.torch_archive(made.state_dict(values), storages),
+        made.torch_legacy(made.state_dict(values, legacy=True), legacy),
+    ):
+        found = torch.load(saved(tmp_path / "w.pth", data), weights_only=True)
+        assert list(found) == list(values)
+        for name, array in values.items():
+            np.testing.assert_array_equal(found[name].numpy(), array)
 
 
 def test_pytorch_views(tmp_path):

@@ -56,7 +56,7 @@ def read_npz(source: Source, members: dict[str, Member]) -> Container:
 
 def read_pickle(source: Source) -> Container:
     """The container of a pickle with arrays of NumPy in dicts and lists. Raises ModelError."""
-    return Container(source.path, "pickle", _pickled(source, source.view), _LAYOUT, source.digest)
+    return Container(source.path, "NumPy (pickle)", _pickled(source, source.view), _LAYOUT, source.digest)
 
 
 def pickle_error(source: Source, error: PickleError):

@@ -43,7 +43,7 @@ def read(source: Source) -> Container:
         remarks = (_ROTATED,) if rotated else ()
         return Container(source.path, "Keras", tensors, "hwio", source.digest, remarks=remarks)
     caffe = tensors and all(_CAFFE.fullmatch(name) for name in tensors)
-    return Container(source.path, "Caffe (HDF5)" if caffe else "HDF5", tensors, "oihw" if caffe else "", source.digest)
+    return Container(source.path, "Caffe" if caffe else "HDF5", tensors, "oihw" if caffe else "", source.digest)
 
 
 def _tensor(source: Source, entry: dict, rotated: bool) -> Tensor:

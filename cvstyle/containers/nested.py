@@ -23,8 +23,6 @@ _STATES = frozenset((
     "optimizer", "optimizer_state_dict", "optimizer_states", "optimizers", "optim", "optim_state_dict", "scheduler",
     "lr_scheduler", "lr_schedulers", "scaler", "rng_state", "loss_history",
 ))  # fmt: skip
-
-
 _SCRIPT = "__torch__."  # classes of TorchScript, which have their members as attributes
 
 

@@ -20,8 +20,8 @@ _BLOCK = 1 << 16  # bytes searched at a time, and of a text of protocol 0
 # No file of weights names these. Nothing is imported here; a file that does is meant to attack whoever loads it.
 _ATTACKS = frozenset((
     "os", "posix", "nt", "posixpath", "ntpath", "subprocess", "sys", "shutil", "socket", "pty", "runpy", "importlib",
-    "ctypes", "code", "commands", "webbrowser", "builtins", "__builtin__", "asyncio", "multiprocessing", "pip",
-    "timeit", "urllib", "urllib2", "requests", "platform", "cProfile", "pdb", "bdb", "operator", "marshal", "tempfile",
+    "ctypes", "webbrowser", "builtins", "__builtin__", "asyncio", "multiprocessing", "pip",
+    "timeit", "urllib", "urllib2", "requests", "cProfile", "pdb", "bdb", "operator", "marshal", "tempfile",
 ))  # fmt: skip
 _HARMLESS = frozenset((
     "set", "frozenset", "list", "dict", "tuple", "bytearray", "bytes", "complex", "slice", "object", "range", "xrange",

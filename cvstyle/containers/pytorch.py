@@ -77,6 +77,8 @@ def read_archive(source: Source, members: dict[str, Member]) -> Container:
 
     def persistent(value):
         storage = _storage(value, storages)
+        if not isinstance(storage, _Storage):
+            raise PickleError("the pickle refers to a part of a file of PyTorch before 1.6")
         member = members.get(f"{folder}data/{storage.key}")
         if member is None:
             raise source.damaged(f"storage '{storage.key}' is not in the archive")
