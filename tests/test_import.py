@@ -488,6 +488,17 @@ def test_a_batch_normalisation_without_a_layer_is_folded(tmp_path):
     assert any("folded" in remark for remark in made.remarks)
 
 
+def test_layers_above_those_of_the_prototxt_are_left_out(tmp_path):
+    tensors = general_torch(general_blobs(), ("stem", "stem_bn", "act", "depth", "up", "head"))
+    tensors = {"net.0.weight": tensors["stem.weight"], "net.1.running_mean": np.zeros(4, "f4")}
+    tensors |= {"net.1.running_var": np.ones(4, "f4"), "net.2.weight": np.zeros((2, 4, 3, 3), "f4")}
+    tensors |= {"net.3.running_mean": np.zeros(2, "f4"), "net.3.running_var": np.ones(2, "f4")}
+    layers = (layer("Convolution", "conv", "data", num_output=4, kernel_size=[3]),)
+    made = assign(container(tensors), general(tmp_path, layers))
+    assert made.left_out == ("net.2.weight", "net.3.running_mean", "net.3.running_var")
+    assert np.allclose(made.net.weights["conv"][0], tensors["net.0.weight"] / np.sqrt(1 + 1e-5))
+
+
 @pytest.mark.parametrize(
     ("change", "layers", "message"),
     [
