@@ -142,6 +142,22 @@ def test_other_filters_are_not_recognised_unless_the_network_is_named():
         convert(container({"a": np.zeros(3, "f4")}), "vgg16")
 
 
+def test_layers_in_another_order_have_their_names():
+    """NIN's names are in no order; VGG-19's layers hold those of VGG-11 by name, and are not taken for them."""
+    convs = [layer for layer in ARCHITECTURES["nin"].net.layers if layer.type == "Convolution"]
+    shapes = dict(zip([layer.name for layer in convs], ARCHITECTURES["nin"].filters()))
+    tensors = {f"{name}/weight": np.broadcast_to(np.float32(0), shapes[name]) for name in sorted(shapes)}
+    assert convert(container(tensors)).title == "Network in Network"
+    for name in ("vgg16", "vgg19"):
+        names = [layer.name for layer in ARCHITECTURES[name].net.layers if layer.type == "Convolution"]
+        filters = zip(names, ARCHITECTURES[name].filters())
+        tensors = {f"{layer}.weight": np.broadcast_to(np.float32(0), shape) for layer, shape in filters}
+        assert convert(container(tensors), training=CAFFE).title == ARCHITECTURES[name].title
+        del tensors["conv3_2.weight"]
+        with pytest.raises(ModelError, match="these are not the weights of vgg11"):
+            convert(container(tensors), training=CAFFE)
+
+
 @pytest.mark.parametrize(
     "tensors",
     [
@@ -288,6 +304,20 @@ def test_how_a_training_is_known():
     with pytest.raises(ModelError) as caught:
         convert(container(as_torch(layers)), "vgg19")
     assert "training caffe (pictures BGR 0..255" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_filters_of_one_pixel_that_make_caffes_pictures():
+    """As in the encoder of arbitrary style transfer (AdaIN), which takes RGB 0..1."""
+    layers = random_vgg()
+    names = {f"{2 * i + 2}": layer for i, layer in enumerate(layers)}
+    tensors = {"0.weight": np.float32(255 * np.eye(3)[::-1]).reshape(3, 3, 1, 1), "0.bias": np.float32(-CAFFE_MEAN)}
+    tensors |= {f"{n}.{role}": a for n, layer in names.items() for role, a in zip(("weight", "bias"), layer)}
+    found = convert(container(tensors), "vgg19")
+    assert found.training == CAFFE and same_blobs(found.net, layers) and found.left_out == ()
+    assert found.remarks == ("0.weight, which changes the channels of pictures before, is left out",)
+    tensors["0.bias"] = np.zeros(3, "f4")
+    with pytest.raises(ModelError, match=r"filters 0\.weight change the pictures before the first layer, in another"):
+        convert(container(tensors), "vgg19")
 
 
 def test_trainings_of_the_command_line():
@@ -456,6 +486,17 @@ def test_a_batch_normalisation_without_a_layer_is_folded(tmp_path):
     assert np.allclose(filters, blobs["stem"][0] * factor[:, None, None, None], rtol=1e-6)
     assert np.allclose(bias, blobs["stem_scale"][1] - mean * factor, rtol=1e-5)
     assert any("folded" in remark for remark in made.remarks)
+
+
+def test_layers_above_those_of_the_prototxt_are_left_out(tmp_path):
+    tensors = general_torch(general_blobs(), ("stem", "stem_bn", "act", "depth", "up", "head"))
+    tensors = {"net.0.weight": tensors["stem.weight"], "net.1.running_mean": np.zeros(4, "f4")}
+    tensors |= {"net.1.running_var": np.ones(4, "f4"), "net.2.weight": np.zeros((2, 4, 3, 3), "f4")}
+    tensors |= {"net.3.running_mean": np.zeros(2, "f4"), "net.3.running_var": np.ones(2, "f4")}
+    layers = (layer("Convolution", "conv", "data", num_output=4, kernel_size=[3]),)
+    made = assign(container(tensors), general(tmp_path, layers))
+    assert made.left_out == ("net.2.weight", "net.3.running_mean", "net.3.running_var")
+    assert np.allclose(made.net.weights["conv"][0], tensors["net.0.weight"] / np.sqrt(1 + 1e-5))
 
 
 @pytest.mark.parametrize(

@@ -93,11 +93,12 @@ class _Assignment:
             here = users.get(id(module), [])
             above = users.get(id(before), [])
             surplus = [module.tensors[role] for role in ("weight", "bias") if role in module.tensors]
-            if not here and (not above or kind_of_layer(above[0]) != FILTERS):
+            after_filters = before is not None and kind_of_module(before) == FILTERS
+            if not here and not after_filters:
                 raise Misfit(f"there is no BatchNorm in the prototxt for the tensors of {module.name}")
-            if not here:
+            if not here and above:  # else its filters are left out, too
                 folded[above[0].name] = module
-            elif surplus and not any(layer.type == "Scale" for layer in here):
+            elif here and surplus and not any(layer.type == "Scale" for layer in here):
                 raise Misfit(f"the tensor {surplus[0].name} needs a Scale after the layer '{here[0].name}'")
         return folded
 

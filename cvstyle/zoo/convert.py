@@ -70,6 +70,8 @@ def _blobs(container, pair, layout, flipped):
 
 def _training(container, found, first):
     """(training, how it is known) of a file with this first layer."""
+    if found.before:
+        return _training_by_filters(container, found), "by the filters before its first layer"
     for training in (CAFFE, CAFFE_RGB):
         if is_published_first_layer(fold_input(*first, training)):
             return training, "by the values of its first layer"
@@ -91,13 +93,27 @@ def _training(container, found, first):
     )
 
 
+def _training_by_filters(container, found):
+    """Caffe's, if the filters of one pixel make its pictures of RGB 0..1, as in the encoder of AdaIN (Huang 2017)."""
+    module = found.before
+    matrix = values(module.weight, container.path).transpose(axes_of(found.layout)).reshape(3, 3)
+    shift = vector(module.tensors["bias"], 3, container.path) if "bias" in module.tensors else np.zeros(3)
+    if np.allclose(matrix, 255 * np.eye(3)[::-1], atol=0.01) and np.allclose(shift, np.negative(CAFFE.mean), atol=0.01):
+        return CAFFE
+    raise ModelError(
+        f"{container.path}: the filters {module.weight.name} change the pictures before the first layer, in another "
+        "way than to Caffe's; say --training for the pictures after them"
+    )
+
+
 def _card(found, training, fingerprint) -> Card | None:
     """The known model that these weights are; None for another training, other filters, or other values if known."""
     architecture = found.architecture
-    if architecture != ARCHITECTURES[architecture.name] or any(norm for _, norm in found.convolutions):
+    if found.before or any(norm for _, norm in found.convolutions) or architecture != ARCHITECTURES[architecture.name]:
         return None
+    name = CAFFE.name if training.is_of_caffe else training.name
     for card in CARDS.values():
-        if (card.architecture, card.training) == (architecture.name, training.name):
+        if (card.architecture, card.training) == (architecture.name, name):
             return card if card.fingerprint in ("", fingerprint) else None
     return None
 
@@ -106,6 +122,8 @@ def _remarks(container, found, training):
     remarks = list(container.remarks)
     if _is_flipped(container, found):
         remarks.append("the filters are turned around: Keras wrote them for Theano")
+    if found.before:
+        remarks.append(f"{found.before.weight.name}, which changes the channels of pictures before, is left out")
     if any(norm for _, norm in found.convolutions):
         remarks.append("the batch normalisations are folded into the convolutions")
     return (*remarks, *border_remark(training))

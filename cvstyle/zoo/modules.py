@@ -25,7 +25,6 @@ _NAMED = re.compile(rf"(?:(.*?)[./_:])?({'|'.join(_ROLE_OF)})(?:_\d+)?(?::\d+)?"
 # Keras 3 and Caffe's HDF5 number a layer's variables; in files of NumPy they are lists of arrays, named conv1.0.
 _NUMBERED = re.compile(r"(.*?)(?:/vars)?/([0-3])")
 _LISTED = re.compile(r"(.*?)[./]([0-3])")
-_WITH_LISTS = ("NumPy", "pickle")
 _BY_NUMBER = ("weight", "bias", "mean", "variance")
 
 
@@ -57,7 +56,7 @@ def modules_of(container: Container) -> list[Module]:
     found: dict[str, Module] = {}
     last = None
     for tensor in container.tensors.values():
-        name, role = _name_and_role(tensor.name, _LISTED if container.kind in _WITH_LISTS else _NUMBERED)
+        name, role = _name_and_role(tensor.name, _LISTED if container.kind == "NumPy" else _NUMBERED)
         if role is None and len(tensor.shape) == 1 and last and _takes_bias(last, tensor):
             last.tensors["bias"] = tensor
             continue

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..containers import Container
 from ..errors import ModelError, OptionError, nearest
-from .architectures import ARCHITECTURES, Architecture
+from .architectures import ARCHITECTURES, Architecture, convolutions
 from .modules import Module, modules_of, names_of, natural
 
 _IN_ORDER = ("ONNX", "Keras", "MatConvNet", "Caffe")  # kinds whose tensors are in the network's order
@@ -22,12 +22,14 @@ class Recognised:
     """Weights of a known network.
 
     layout: axes of the filters, "oihw" or "hwio". convolutions: its layers' modules in order, each with the batch
-    normalisation after it or None. left_out: names of the file's other tensors.
+    normalisation after it or None. before: filters of one pixel that change the channels of pictures first, or None.
+    left_out: names of the file's other tensors.
     """
 
     architecture: Architecture
     layout: str
     convolutions: tuple[tuple[Module, Module | None], ...]
+    before: Module | None
     left_out: tuple[str, ...]
 
 
@@ -70,9 +72,10 @@ def axes_of(layout: str) -> tuple[int, ...]:
 
 
 def _by_layer(order, architecture):
-    """The modules in the order of the layers, which have their names; the others before them."""
-    place = {layer.name: number for number, layer in enumerate(architecture.net.layers)}
-    return sorted(order, key=lambda module: place.get(module.name.replace(".", "/").rpartition("/")[2], -1))
+    """The modules in the order of the layers, if all filters have their names; else none."""
+    filters = {module.name.replace(".", "/").rpartition("/")[2]: module for module in order if module.axes == 4}
+    layers = [layer.name for layer in convolutions(architecture.net)]
+    return [filters[name] for name in layers] if filters.keys() == set(layers) else []
 
 
 def _found(order, architecture, layout, free):
@@ -84,7 +87,8 @@ def _found(order, architecture, layout, free):
         return None
     end = start + len(architecture.filters())
     widths = [shape[0] for shape in shapes[start:end]]
-    return _recognised(architecture.with_outputs(widths), layout, order, filters[start:end])
+    before = filters[start - 1][1] if start and shapes[start - 1] == (3, 3, 1, 1) else None
+    return _recognised(architecture.with_outputs(widths), layout, order, filters[start:end], before)
 
 
 def _start(shapes, architecture, free):
@@ -93,7 +97,8 @@ def _start(shapes, architecture, free):
     for start in range(len(shapes) - len(expected) + 1):
         run = shapes[start : start + len(expected)]
         after = shapes[start + len(expected) : start + len(expected) + 1]
-        if run == expected or (free and _is_chain(run, expected) and not _goes_on(run, after)):
+        fits = run == expected or (free and _is_chain(run, expected))
+        if fits and after != run[-1:]:  # with one more such layer, the network is a deeper one
             return start
     return None
 
@@ -105,20 +110,15 @@ def _is_chain(run, expected):
     )
 
 
-def _goes_on(run, after):
-    """True if the next filters read these: the network is a longer one."""
-    return bool(after) and after[0][1:] == (run[-1][0], *run[-1][2:])
-
-
-def _recognised(architecture, layout, order, filters):
+def _recognised(architecture, layout, order, filters, before):
     pairs = []
     for at, module in filters:
         after = order[at + 1] if at + 1 < len(order) else None
         follows = after is not None and after.normalises
         pairs.append((module, after if follows else None))
-    used = {id(part) for pair in pairs for part in pair if part}
+    used = {id(part) for pair in [*pairs, (before,)] for part in pair if part}
     left = names_of(module for module in order if id(module) not in used)
-    return Recognised(architecture, layout, tuple(pairs), left)
+    return Recognised(architecture, layout, tuple(pairs), before, left)
 
 
 def _unknown(container, order, wanted):

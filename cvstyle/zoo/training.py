@@ -36,14 +36,19 @@ class Training:
         """The largest difference of its mean, the colour of zero padding, to Caffe's, in levels of 255."""
         return float(np.abs(np.subtract(self.mean, imagenet_mean(self.channels))).max())
 
+    @property
+    def is_of_caffe(self) -> bool:
+        """True for Caffe's pictures, in either order of the channels."""
+        return self.padding_shift < _SAME and set(self.std) == {1.0}
 
+
+_SAME = 1e-4  # levels: MATLAB's files have the mean in single precision
 CAFFE = Training("caffe")
 CAFFE_RGB = Training("caffe-rgb", "rgb", imagenet_mean("rgb"))
 TORCHVISION = Training(
     "torchvision", "rgb", tuple(255 * n for n in (0.485, 0.456, 0.406)), tuple(255 * n for n in (0.229, 0.224, 0.225))
 )
 TRAININGS = {training.name: training for training in (CAFFE, CAFFE_RGB, TORCHVISION)}
-_SAME = 1e-4  # levels: MATLAB's files have the mean in single precision
 
 
 def stated(
@@ -99,11 +104,10 @@ def fold_input(filters: np.ndarray, bias: np.ndarray | None, training: Training)
     before and Caffe's after.
     """
     order = slice(None, None, 1 if training.channels == IMAGENET.channels else -1)
-    std = np.asarray(training.std, np.float64)
     bias = np.zeros(len(filters), np.float32) if bias is None else bias
-    if training.padding_shift < _SAME and (std == 1).all():  # to the bit
+    if training.is_of_caffe:  # to the bit
         return filters[:, order], bias
-    scaled = filters.astype(np.float64) / std.reshape(-1, *[1] * (filters.ndim - 2))
+    scaled = filters.astype(np.float64) / np.reshape(training.std, (-1, *[1] * (filters.ndim - 2)))
     moved = scaled.reshape(len(scaled), 3, -1).sum(2) @ np.subtract(imagenet_mean(training.channels), training.mean)
     return scaled[:, order].astype(np.float32), (bias + moved).astype(np.float32)
 
