@@ -113,12 +113,21 @@ class _Builder:
         else:
             self.severed.update(layer.top)
         shared = tuple(spec.name for spec in layer.param)
+        params = layer_params(layer)
+        if layer.type == "BatchNorm" and self._phase(layer) == "TRAIN":
+            params.setdefault("use_global_stats", False)
         self.layers.append(
             LayerDef(
-                name, layer.type, tuple(layer.bottom), tuple(layer.top), layer_params(layer), repeats,
+                name, layer.type, tuple(layer.bottom), tuple(layer.top), params, repeats,
                 shared if any(shared) else (),
             )
         )  # fmt: skip
+
+    def _phase(self, layer: LayerParameter) -> str:
+        """The phase of a layer: its own, else that of the net (Caffe's Net::Init)."""
+        if not layer.HasField("phase"):
+            return self.phase
+        return layer.DESCRIPTOR.fields_by_name["phase"].enum_type.values_by_number[layer.phase].name
 
     def _read(self, bottom: str, name: str, index: int) -> None:
         if bottom in self.labels:  # used as data after all
