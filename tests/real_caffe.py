@@ -190,6 +190,8 @@ NETS = [
     Net("Reduction ASUM", layer("Reduction", "operation: ASUM axis: 3")),
     Net("Reduction SUMSQ", layer("Reduction", "operation: SUMSQ axis: -1")),
     Net("Reduction MEAN", layer("Reduction", "operation: MEAN axis: 2")),
+    Net("Reduction before others", layer("Reduction", "operation: SUMSQ axis: 2", "data", "r")
+        + layer("InnerProduct", "num_output: 3", "r"), blobs={"x": [(3, 4), (3,)]}),
     Net("ArgMax", layer("ArgMax", "axis: 1"), no_gradient=NONE),
     Net("ArgMax of all", layer("ArgMax", "top_k: 3"), no_gradient=NONE),
     Net("ArgMax with values", layer("ArgMax", "top_k: 2 out_max_val: true"), no_gradient=NONE),
@@ -198,6 +200,8 @@ NETS = [
     Net("two layers of one name", conv("a") + layer("Pooling", "kernel_size: 3", "data", "p")
         + layer("Crop", "axis: 2 offset: 1", "a p", "crop", "c1") + layer("Pooling", "kernel_size: 2", "c1", "q")
         + layer("Crop", "axis: 2", "c1 q", "crop", "c2") + layer("Eltwise", "", "c2 q"), blobs={"a": FILTERS}),
+    Net("a second input of other channels",
+        'input: "map" input_dim: 1 input_dim: 7 input_dim: 2 input_dim: 2\n' + conv("x"), blobs={"x": FILTERS}),
     Net("V0 padding", PADDING % ("pad", "padding", "pad: 2", "data", "pad")
         + PADDING % ("x", "conv", "num_output: 2 kernelsize: 3 stride: 2", "pad", "x"),
         blobs={"x": [(2, 4, 3, 3), (2,)]}),
