@@ -192,6 +192,7 @@ def pool(name, shape=ODD, opencv=True, **params):
 
 CASES = [
     conv("3x3", kernel_size=[3], pad=[1]),
+    conv("axis from the end", kernel_size=[2], axis=-3),
     conv("1x1", kernel_size=[1]),
     conv("1x1 stride", kernel_size=[1], stride=[2]),
     conv("1x1 pad", kernel_size=[1], pad=[1]),
@@ -242,6 +243,7 @@ CASES = [
     Case("exp", "Exp", [ODD], {}),
     Case("exp e", "Exp", [ODD], {"scale": 0.5, "shift": 0.25}),
     Case("exp base", "Exp", [ODD], {"base": 2.0, "scale": 0.5, "shift": 1.0}),
+    Case("exp base 1", "Exp", [ODD], {"base": 1.0, "scale": 2.0}, formula(np.ones_like)),
     # OpenCV ignores base, scale and shift.
     Case("log", "Log", [ODD], {"shift": 0.5}, formula(lambda x: np.log(x + 0.5)), False, low=0),
     Case("log base", "Log", [ODD], {"base": 10.0, "scale": 2.0, "shift": 0.5},

@@ -241,13 +241,16 @@ class Log(_Mapped):
 
     def __init__(self, definition, ops):
         super().__init__(definition, ops)
-        self.arguments = (1 / _log_of_base(self), *self._scale_and_shift())
+        log_base = _log_of_base(self)
+        if log_base == 0:
+            raise self.fail("base 1 has no logarithm")
+        self.arguments = (1 / log_base, *self._scale_and_shift())
 
 
 def _log_of_base(layer):
     base = layer.params.get("base", -1)
     if base == -1:
         return 1.0
-    if base <= 0 or base == 1:
-        raise layer.fail(f"base {base} must be positive and not 1 (or -1 for e)")
+    if base <= 0:
+        raise layer.fail(f"base {base} must be positive (or -1 for e)")
     return math.log(base)

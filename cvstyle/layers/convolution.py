@@ -40,8 +40,8 @@ class _Filters(Layer):
             )
         if len(definition.tops) != len(definition.bottoms):
             raise self.fail(f"has {len(definition.bottoms)} inputs but {len(definition.tops)} tops; each input has one")
-        if p.get("axis", 1) != 1:
-            raise self.fail(f"axis {p['axis']} is not supported; only axis 1 is")
+        if p.get("axis", 1) not in (1, -3):
+            raise self.fail(f"axis {p['axis']} is not supported; only axis 1 of four is")
         self.extent = tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
 
     uses_grid = True
