@@ -522,6 +522,93 @@ def test_tensors_and_layers_that_do_not_fit(tmp_path, change, layers, message):
         assign(container(tensors), general(tmp_path, layers))
 
 
+NORMS = {  # layer → True for one with the map's own statistics
+    "BN of PSPNet": (layer("BN", "norm", "conv"), False),
+    "BN of SegNet": (layer("BN", "norm", "conv", bn_mode="INFERENCE"), False),
+    "BN of SegNet, LEARN": (layer("BN", "norm", "conv", bn_mode="LEARN"), True),
+    "BatchNorm of NVCaffe": (layer("BatchNorm", "norm", "conv", scale_bias=True), False),
+    "BatchNorm and Scale": (layer("BatchNorm", "norm", "conv"), False),
+    "BatchNorm of the map": (layer("BatchNorm", "norm", "conv", use_global_stats=False), True),
+}
+
+
+@pytest.mark.parametrize(("norm", "own"), NORMS.values(), ids=NORMS)
+@pytest.mark.parametrize("training", [None, TORCHVISION], ids=["as it is", "torchvision"])
+def test_normalisations_of_forks(tmp_path, norm, own, training):
+    """The output against the definition, in float64; another training is taken up by the normalisation."""
+    rng = np.random.default_rng(11)
+    filters = rng.normal(size=(4, 3, 3, 3)).astype("f4")
+    gamma, beta, mean, variance = (rng.uniform(0.5, 2, 4).astype("f4") for _ in range(4))
+    tensors = {"a.0.weight": filters, "a.1.weight": gamma, "a.1.bias": beta}
+    tensors |= {"a.1.running_mean": mean, "a.1.running_var": variance}
+    layers = [layer("Convolution", "conv", "data", num_output=4, kernel_size=[3], bias_term=False), norm]
+    if norm.type == "BatchNorm" and "scale_bias" not in norm.params:
+        layers.append(layer("Scale", "scale", "norm", bias_term=True))
+    made = assign(container(tensors), general(tmp_path, tuple(layers)), training)
+    assert made.left_out == () and not any("folded" in remark for remark in made.remarks)
+    write(made.net, str(tmp_path / "new.prototxt"), str(tmp_path / "new.caffemodel"))
+    rgb = rng.integers(0, 256, (7, 7, 3)).astype("u1")
+    picture = cvstyle.preprocess(rgb)
+    net = cvstyle.load_network(tmp_path / "new.prototxt", tmp_path / "new.caffemodel", "numpy")
+    ours = cvstyle.features(net, picture, [layers[-1].name])[layers[-1].name]
+    theirs = convolved(((rgb / 255 - MEAN) / SIGMA).transpose(2, 0, 1) if training else picture, filters, 0)
+    if own:
+        mean, variance = theirs.mean((1, 2)), theirs.var((1, 2))
+    expand = lambda values: np.asarray(values, "f8")[:, None, None]  # noqa: E731
+    theirs = (theirs - expand(mean)) / np.sqrt(expand(variance) + 1e-5) * expand(gamma) + expand(beta)
+    assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(theirs).max()
+
+
+def test_a_normalisation_by_the_map_needs_no_tensors(tmp_path):
+    norm = layer("BatchNorm", "norm", "conv", use_global_stats=False)
+    layers = (layer("Convolution", "conv", "data", num_output=4, kernel_size=[3], bias_term=False), norm)
+    tensors = {"conv.weight": np.ones((4, 3, 3, 3), "f4")}
+    for training in (None, TORCHVISION):
+        made = assign(container(tensors), general(tmp_path, layers), training)
+        assert list(made.net.weights) == ["conv"] and not any("no weights" in remark for remark in made.remarks)
+
+
+def test_factors_of_the_norm_of_a_position(tmp_path):
+    """SSD's Normalize: one factor per channel, or one for all; PyTorch's PReLU has one unless told otherwise."""
+    conv = layer("Convolution", "conv", "data", num_output=4, kernel_size=[3])
+    tensors = {"conv.weight": np.ones((4, 3, 3, 3), "f4"), "conv.bias": np.ones(4, "f4")}
+    four = np.arange(1, 5).astype("f4")
+    for kind, params, values, expected in (
+        ("Normalize", {"channel_shared": False}, four, four),
+        ("Normalize", {"channel_shared": False}, four[1:2], [2] * 4),
+        ("Normalize", {}, four[1:2], [2]),
+        ("PReLU", {}, four[1:2], [2] * 4),
+        ("PReLU", {"channel_shared": True}, four[1:2], [2]),
+        ("Normalize", {}, four, None),
+        ("PReLU", {}, four[:3], None),
+        ("Scale", {}, four[:3], None),
+    ):
+        proto = general(tmp_path, (conv, layer(kind, "other", "conv", **params)))
+        file = container({**tensors, "L2Norm.weight": values})
+        if expected is None:
+            with pytest.raises(ModelError, match=rf"L2Norm\.weight \(\d\) does not fit the layer 'other' \({kind}\)"):
+                assign(file, proto)
+        else:
+            assert np.array_equal(assign(file, proto).net.weights["other"], [expected])
+
+
+def test_statistics_of_another_number_of_channels(tmp_path):
+    tensors = general_torch(general_blobs(), ("stem", "stem_bn", "act", "depth", "up", "head"))
+    tensors |= {f"stem_bn.{role}": np.ones(3, "f4") for role in ("weight", "bias", "running_mean", "running_var")}
+    with pytest.raises(ModelError, match=r"running_mean \(3\) does not fit the layer 'stem_bn' .*: its input has 4"):
+        assign(container(tensors), general(tmp_path))
+
+
+def test_epsilon_of_keras(tmp_path):
+    """Keras divides by √(variance + 0.001) unless told otherwise, PyTorch and Caffe by √(variance + 0.00001)."""
+    filters = np.ones((3, 3, 3, 4), "f4")
+    tensors = {"conv/kernel:0": filters, "bn/gamma:0": np.ones(4, "f4"), "bn/beta:0": np.zeros(4, "f4")}
+    tensors |= {"bn/moving_mean:0": np.zeros(4, "f4"), "bn/moving_variance:0": np.full(4, 0.009, "f4")}
+    proto = general(tmp_path, (layer("Convolution", "conv", "data", num_output=4, kernel_size=[3]),))
+    made = assign(container(tensors, "Keras", "hwio"), proto)
+    assert np.allclose(made.net.weights["conv"][0], 10, rtol=1e-6) and "ε 0.001" in "".join(made.remarks)
+
+
 def test_missing_classifier_is_said(tmp_path):
     tensors = general_torch(general_blobs(), ("stem", "stem_bn", "act", "depth", "up", "head"))
     made = assign(container({n: a for n, a in tensors.items() if not n.startswith("head")}), general(tmp_path))

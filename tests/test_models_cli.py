@@ -427,6 +427,22 @@ def test_defaults(build, content, weights):
         assert zoo.defaults(names)["style_layers"]
 
 
+@pytest.mark.parametrize("build", [lambda: nets.vgg(19, width=32, size=(32, 32)), lambda: nets.nin(width=32)])
+def test_losses_of_small_features_are_balanced(build):
+    """Normalised networks and those of other trainings: the fixed weight of total variation would leave no picture."""
+    net = build()
+    first, *_ = net.weights
+    small = replace(net, weights={**net.weights, first: [blob / 20 for blob in net.weights[first]]})
+    names = [layer.name for layer in net.layers]
+    assert zoo.has_reference_scale(net) and zoo.has_reference_scale(replace(net, weights={}))
+    assert not zoo.has_reference_scale(small)
+    published, balanced = zoo.defaults(names), zoo.defaults(names, reference_scale=False)
+    assert (published["balance"], balanced["balance"]) == ("none", "targets")
+    assert (balanced["content_weight"], balanced["style_weight"]) == (10, 100)
+    assert balanced["style_layers"] == published["style_layers"]
+    assert zoo.defaults(names, compat=True) == zoo.defaults(names, compat=True, reference_scale=False)
+
+
 @pytest.mark.parametrize(
     "names", [["gabor1", "octave1", "octave2"], ["relu1", "relu2_1", "relu2_2", "relu3_1", "relu3_2", "relu4"]]
 )

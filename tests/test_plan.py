@@ -16,6 +16,7 @@ from pictures import write
 import cvstyle
 from cvstyle import Job, Options, machine, optimize, plan, process, stylize
 from cvstyle.backends import opencl
+from cvstyle.caffe.write import write_caffemodel, write_prototxt
 from cvstyle.cli import main
 from cvstyle.errors import OptionError
 from cvstyle.graph import Network
@@ -159,6 +160,27 @@ def test_what_cannot_fit_is_refused_with_the_options_that_would(pictures, tmp_pa
     assert len(message.splitlines()) == 1
     assert "60000×45000" in message and "--image-size" in message and "would fit" in message
     assert not out.exists()
+
+
+@pytest.mark.parametrize("layer, tileable", [
+    (LayerDef("out", "ReLU", ("data",), ("out",)), True), (LayerDef("out", "MVN", ("data",), ("out",)), False),
+    (LayerDef("out", "BatchNorm", ("data",), ("out",), {"use_global_stats": False}), False),
+], ids=["ReLU", "MVN", "BatchNorm"])  # fmt: skip
+def test_tiles_are_advised_where_the_network_can_be_cut(layer, tileable, pictures, tmp_path, capsys, monkeypatch):
+    """A map's own mean and variance need the whole map."""
+    monkeypatch.setattr(probes, "PROBES", (64, 96))
+    monkeypatch.setattr(machine, "available", lambda: 10**9)
+    proto, model = (str(tmp_path / name) for name in ("net.prototxt", "net.caffemodel"))
+    net = NetDef("net", {"data": None}, (layer,))
+    write_prototxt(proto, net)
+    write_caffemodel(model, net)
+    arguments = [*pictures, "--proto", proto, "--model", model, "--content-layers", "out", "--style-layers", "out"]
+    for size in ("100", "60000"):
+        main(["plan", *arguments, "--image-size", size])
+        largest = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("largest"))
+        assert largest.endswith("would fit with --tile-size auto" if tileable else "would fit")
+    assert main(["run", *arguments, "--image-size", "60000", "--output", str(tmp_path / "out.png")]) == 2
+    assert ("--tile-size auto" in capsys.readouterr().err) is tileable
 
 
 def test_the_library_takes_automatic_tiles(pictures, monkeypatch):

@@ -44,7 +44,7 @@ def _execute(request):
     if plan.fits:
         rows.append(("iteration", f"{plan.seconds:.3g} s at the last scale"))
         rows.append(("run", duration(plan.total)))
-    rows.append(("largest", f"--image-size {largest} would fit with --tile-size auto"))
+    rows.append(("largest", f"--image-size {largest} would fit" + " with --tile-size auto" * plan.tileable))
     for name, text in rows:
         show(f"{name:<10}{text}")
     if not plan.fits:

@@ -51,7 +51,7 @@ class Need:
 class Plan:
     """The plan of a run. size: (height, width). tile_size: None for the whole picture at once. windows: the number of
     tiles; window: their shape. needs: one per device, in order, and last the host's, CPU backends included. seconds:
-    per iteration. total: seconds of the whole run."""
+    per iteration. total: seconds of the whole run. tileable: True where the network can be computed in tiles."""
 
     size: tuple[int, int]
     tile_size: int | None
@@ -60,6 +60,7 @@ class Plan:
     needs: tuple[Need, ...]
     seconds: float
     total: float
+    tileable: bool = True
 
     @property
     def fits(self) -> bool:
@@ -116,7 +117,8 @@ class Planner:
         first = bisect_left(sides, True, key=fits)  # smaller tiles never need more memory
         if first < len(sides):
             return self._plan(setup, sides[first])
-        return Plan(images.padded_size(size, -setup.margin), sides[-1], 0, *trials[sides[-1]], math.nan, math.nan)
+        shown = images.padded_size(size, -setup.margin)
+        return Plan(shown, sides[-1], 0, *trials[sides[-1]], math.nan, math.nan, self.tileable)
 
     @property
     def tileable(self) -> bool:
@@ -186,7 +188,7 @@ class Planner:
                         fitting.append(text)
                 except OptionError:
                     continue
-        smaller = f"--image-size {self.largest()}" + (" --tile-size auto" if self.tileable else "")
+        smaller = f"--image-size {self.largest()}" + (" --tile-size auto" if plan.tileable else "")
         return " or ".join([*fitting, smaller]) + " would fit"
 
     def _alternatives(self, plan):
@@ -212,7 +214,7 @@ class Planner:
         seconds = [self._seconds(size, tile_size) for size in setup.padded_sizes]
         total = sum(s * count for s, (_, count) in zip(seconds, setup.schedule))
         tile_size = (tile_size or max(window)) if len(split) > 1 else None
-        return Plan(setup.sizes[-1], tile_size, len(split), window, needs, seconds[-1], total)
+        return Plan(setup.sizes[-1], tile_size, len(split), window, needs, seconds[-1], total, self.tileable)
 
     def _split(self, size, tile_size):
         if (size, tile_size) not in self._tiles:

@@ -46,7 +46,7 @@ class Setup:
         self.pixel_range = 256.0 if options.compat else 255.0
         self.resumed = False
         self.seed = options.seed if options.seed is not None and options.seed >= 0 else random.randrange(2**31)
-        self._defaults = zoo.defaults(net.layer_names, options.compat)
+        self._defaults = zoo.defaults(net.layer_names, options.compat, zoo.has_reference_scale(net.definition))
         self.schedule = options.schedule(self.value("num_iterations"))
         self._drop_scales_until(lambda longest: min(self._size(content, longest)) >= _SHORTEST)
         self._chosen = {} if self._defaults["style_layers"] else zoo.choose_layers(net, self._all_sizes())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .cards import CARDS, EMBEDDED, Card, default_folder, embedded_files, files_of, find
 from .choose import choose_layers
 from .download import Progress, download
-from .families import Family, defaults
+from .families import Family, defaults, has_reference_scale
 from .fetch import fetch
 from .files import File, WheelMember
 from .store import LocalFile
@@ -13,5 +13,5 @@ from .wheels import Index
 
 __all__ = [
     "CARDS", "EMBEDDED", "Card", "Family", "File", "Index", "LocalFile", "Progress", "WheelMember", "choose_layers",
-    "default_folder", "defaults", "download", "embedded_files", "fetch", "files_of", "find",
+    "default_folder", "defaults", "download", "embedded_files", "fetch", "files_of", "find", "has_reference_scale",
 ]  # fmt: skip

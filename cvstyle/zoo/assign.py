@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 from ..caffe import read_net
 from ..containers import Container
@@ -16,6 +17,7 @@ from .channels import channels_of
 from .conversion import Conversion, LazyWeights, border_remark
 from .fingerprint import fingerprint_of
 from .modules import Module, names_of
+from .norms import TYPES, eps_of, folding_remark, needs_tensors, takes_factor, with_moved_input
 from .recognise import LAYOUTS, orders_of
 from .training import Training, fold_input
 
@@ -62,7 +64,8 @@ class _Assignment:
         channels = channels_of(net)
         self.makers = {
             layer.name: blobs_of(
-                layer, self.pairs[layer.name], layout, channels[layer.name], self.folded.get(layer.name), container.path
+                layer, self.pairs[layer.name], layout, channels[layer.name], self.folded.get(layer.name),
+                eps_of(container.kind), container.path,
             )
             for layer in self.layers if layer.name in self.pairs
         }  # fmt: skip
@@ -98,13 +101,13 @@ class _Assignment:
                 raise Misfit(f"there is no BatchNorm in the prototxt for the tensors of {module.name}")
             if not here and above:  # else its filters are left out, too
                 folded[above[0].name] = module
-            elif here and surplus and not any(layer.type == "Scale" for layer in here):
+            elif here and surplus and not any(layer.type == "Scale" or takes_factor(layer) for layer in here):
                 raise Misfit(f"the tensor {surplus[0].name} needs a Scale after the layer '{here[0].name}'")
         return folded
 
     def _check_missing(self):
         for layer in self.missing:
-            if kind_of_layer(layer) != MATRIX:
+            if kind_of_layer(layer) != MATRIX and needs_tensors(layer):
                 shapes = [f"{m.weight.name} {m.weight.shape}" for m in self.order if m.weight]
                 seen = ", ".join(shapes[:_MOST_SHOWN]) + ", ..." * (len(shapes) > _MOST_SHOWN)
                 raise Misfit(f"there is no tensor for the layer '{layer.name}' ({layer.type}); the file has {seen}")
@@ -112,10 +115,11 @@ class _Assignment:
     def remarks(self):
         """Sentences for the user."""
         remarks = []
-        if self.missing:
-            remarks.append(f"the file has no weights for {', '.join(layer.name for layer in self.missing)}")
+        missing = [layer.name for layer in self.missing if needs_tensors(layer)]
+        if missing:
+            remarks.append(f"the file has no weights for {', '.join(missing)}")
         if self.folded:
-            remarks.append("the batch normalisations are folded into the convolutions")
+            remarks.append(folding_remark(self.container.kind))
         return remarks
 
 
@@ -184,20 +188,20 @@ def _folded(net, makers, training: Training):
         else:
             norm = _norm_after(net, layer)
             changed[layer.name] = lambda read=read: [read()[0]]
-            changed[norm.name] = lambda read=read, name=norm.name: _with_moved_mean(makers[name](), read()[1])
+            if norm.name in makers:
+                changed[norm.name] = partial(_moved, norm, makers[norm.name], read)
     return {**makers, **changed}
 
 
+def _moved(norm, blobs, read):
+    return with_moved_input(norm, blobs(), read()[1])
+
+
 def _norm_after(net, layer):
-    """The BatchNorm that reads a convolution without a bias, which takes up the shift instead."""
+    """The batch normalisation that reads a convolution without a bias, which takes up the shift instead."""
     for other in net.layers:
-        if other.type == "BatchNorm" and other.bottoms == layer.tops:
+        if other.type in TYPES and other.bottoms == layer.tops:
             return other
     raise ModelError(
         f"{net.source}: the layer '{layer.name}' needs a bias for another mean; take its bias_term: false out"
     )
-
-
-def _with_moved_mean(blobs, shift):
-    mean, variance, factor = blobs
-    return [mean - shift, variance, factor]

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..netdef import LayerDef
 from .modules import Module, statistics, values
+from .norms import TYPES, norm_blobs
 from .recognise import axes_of, in_oihw
 from .training import fold_normalisation
 
@@ -19,9 +20,12 @@ NORM = "norm"
 VECTOR = "vector"
 _CONVOLUTIONS = ("Convolution", "ConvolutionDepthwise", "DepthwiseConvolution")
 _KINDS = {
-    **dict.fromkeys((*_CONVOLUTIONS, "Deconvolution"), FILTERS), "InnerProduct": MATRIX, "BatchNorm": NORM,
-    **dict.fromkeys(("Scale", "Bias", "PReLU"), VECTOR),
+    **dict.fromkeys((*_CONVOLUTIONS, "Deconvolution"), FILTERS), "InnerProduct": MATRIX, **dict.fromkeys(TYPES, NORM),
+    **dict.fromkeys(("Scale", "Bias", "PReLU", "Normalize"), VECTOR),
 }  # fmt: skip
+
+
+_SHARED = {"PReLU": False, "Normalize": True}  # whether all channels have one number, unless channel_shared says it
 
 
 class Misfit(Exception):
@@ -47,18 +51,22 @@ def kind_of_module(module: Module) -> str | None:
 
 
 def blobs_of(
-    layer: LayerDef, module: Module, layout: str, inputs: int | None, norm: Module | None, where: str
+    layer: LayerDef, module: Module, layout: str, inputs: int | None, norm: Module | None, eps: float, where: str
 ) -> Callable[[], list[np.ndarray]]:
     """A function that reads a layer's blobs, float32; shapes are checked here. Raises Misfit.
 
     layout: axes of the file's filters, "oihw" or "hwio", which has matrices (inputs, outputs). inputs: channels of the
-    layer's input, None if unknown. norm: a batch normalisation to fold into a convolution. where: the file.
+    layer's input, None if unknown. norm: a batch normalisation to fold into a convolution. eps: that of
+    normalisations in the file. where: the file.
     """
     kind = kind_of_layer(layer)
     if kind == NORM:
-        return partial(_statistics, module, where)
+        channels = math.prod(module.tensors["mean"].shape)
+        if inputs not in (None, channels):
+            raise _misfit(module.tensors["mean"], layer, f"its input has {inputs} channels")
+        return partial(norm_blobs, layer, module, channels, eps, where)
     if kind == VECTOR:
-        return _vectors(layer, module, where)
+        return _vectors(layer, module, inputs, where)
     read = _filters(layer, module, layout, inputs, where) if kind == FILTERS else _matrix(
         layer, module, layout, inputs, where)  # fmt: skip
     bias = module.tensors.get("bias")
@@ -70,28 +78,24 @@ def blobs_of(
             f"the layer '{layer.name}' ({layer.type}) has bias_term: false, and "
             f"{bias.name if bias is not None else norm.name} needs a bias; take this line out of the prototxt"
         )
-    return partial(_with_bias, layer, read, bias, norm, where)
+    return partial(_with_bias, layer, read, bias, norm, eps, where)
 
 
-def _with_bias(layer, read, bias, norm, where):
+def _with_bias(layer, read, bias, norm, eps, where):
     weight = read()
     shift = None if bias is None else values(bias, where).reshape(-1)
     if norm:
-        return list(fold_normalisation(weight, shift, statistics(norm, len(weight), where)))
+        return list(fold_normalisation(weight, shift, statistics(norm, len(weight), where), eps))
     if not layer.params.get("bias_term", True):
         return [weight]
     return [weight, np.zeros(layer.params["num_output"], np.float32) if shift is None else shift]
 
 
-def _statistics(module, where):
-    mean, variance = (values(module.tensors[role], where).reshape(-1) for role in ("mean", "variance"))
-    return [mean, variance, np.ones(1, np.float32)]
-
-
-def _vectors(layer, module, where):
-    """Blobs of Scale, Bias and PReLU; a Scale after a BatchNorm gets scale and shift of its module."""
+def _vectors(layer, module, inputs, where):
+    """Blobs of Scale, Bias, PReLU and Normalize; a Scale after a BatchNorm gets scale and shift of its module."""
     wanted = {"Scale": ["weight", "bias"] if layer.params.get("bias_term", False) else ["weight"],
-              "Bias": ["bias" if "bias" in module.tensors else "weight"], "PReLU": ["weight"]}[layer.type]  # fmt: skip
+              "Bias": ["bias" if "bias" in module.tensors else "weight"], "PReLU": ["weight"],
+              "Normalize": ["weight"]}[layer.type]  # fmt: skip
     surplus = [module.tensors[role] for role in ("weight", "bias") if role in module.tensors and role not in wanted]
     if surplus and (layer.type != "Scale" or not module.normalises):
         raise _misfit(surplus[0], layer, "it has no place for it")
@@ -99,17 +103,30 @@ def _vectors(layer, module, where):
         raise Misfit(
             f"the layer '{layer.name}' (Scale) has no bias_term, and {surplus[0].name} needs one; write bias_term: true"
         )
-    size = math.prod(next(iter(module.tensors.values())).shape)
-    plain = {"weight": np.ones, "bias": np.zeros}
+    tensor = next(iter(module.tensors.values()))
+    found = math.prod(tensor.shape)
+    size = _size_of_vector(layer, inputs) or found
+    repeats = found == 1 and layer.type in _SHARED  # PyTorch's PReLU has one number unless told otherwise
+    if size != found and not repeats:
+        raise _misfit(tensor, layer, f"it takes {size} values")
+    plain = {"weight": 1.0, "bias": 0.0}
 
     def read():
         return [
-            values(module.tensors[role], where).reshape(-1) if role in module.tensors
-            else plain[role](size, np.float32)
+            np.resize(values(module.tensors[role], where), size) if role in module.tensors
+            else np.full(size, plain[role], np.float32)
             for role in wanted
         ]  # fmt: skip
 
     return read
+
+
+def _size_of_vector(layer, inputs):
+    """The number of values in a layer's blob; None where unknown."""
+    if layer.type in _SHARED:
+        return 1 if layer.params.get("channel_shared", _SHARED[layer.type]) else inputs
+    one_per_channel = layer.params.get("axis", 1) == 1 and layer.params.get("num_axes", 1) == 1
+    return inputs if one_per_channel else None
 
 
 def _filters(layer, module, layout, inputs, where):

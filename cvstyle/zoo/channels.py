@@ -7,8 +7,8 @@ from ..netdef import NetDef
 _FILTERED = ("Convolution", "Deconvolution", "ConvolutionDepthwise", "DepthwiseConvolution", "InnerProduct")
 _SAME = (
     "ReLU", "ReLU6", "PReLU", "ELU", "Sigmoid", "TanH", "AbsVal", "Power", "Exp", "Log", "BNLL", "Swish", "Clip",
-    "Pooling", "LRN", "MVN", "BatchNorm", "BN", "Scale", "Bias", "Dropout", "Split", "Eltwise", "Crop", "Softmax",
-    "Interp", "ShuffleChannel", "Threshold", "Flatten",
+    "Pooling", "LRN", "MVN", "BatchNorm", "BN", "Normalize", "Scale", "Bias", "Dropout", "SpatialDropout", "Split",
+    "Eltwise", "Crop", "Softmax", "Interp", "Upsample", "ShuffleChannel", "Threshold", "Flatten", "Mish", "SeLu",
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from .conversion import Conversion, LazyWeights, border_remark
 from .fingerprint import fingerprint_of
 from .known import is_published_first_layer, training_by_digest
 from .modules import statistics, values, vector
+from .norms import eps_of, folding_remark
 from .recognise import Recognised, axes_of, recognise
 from .training import CAFFE, CAFFE_RGB, Training, fold_input, fold_normalisation
 
@@ -64,7 +65,8 @@ def _blobs(container, pair, layout, flipped):
     if "bias" in module.tensors:
         bias = vector(module.tensors["bias"], len(filters), container.path)
     if norm:
-        filters, bias = fold_normalisation(filters, bias, statistics(norm, len(filters), container.path))
+        found = statistics(norm, len(filters), container.path)
+        filters, bias = fold_normalisation(filters, bias, found, eps_of(container.kind))
     return [filters, np.zeros(len(filters), np.float32) if bias is None else bias]
 
 
@@ -125,5 +127,5 @@ def _remarks(container, found, training):
     if found.before:
         remarks.append(f"{found.before.weight.name}, which changes the channels of pictures before, is left out")
     if any(norm for _, norm in found.convolutions):
-        remarks.append("the batch normalisations are folded into the convolutions")
+        remarks.append(folding_remark(container.kind))
     return (*remarks, *border_remark(training))

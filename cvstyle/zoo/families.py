@@ -5,6 +5,10 @@ from __future__ import annotations
 import fnmatch
 from dataclasses import dataclass
 
+import numpy as np
+
+from ..netdef import NetDef
+
 _GENERAL = {
     "content_layers": None,
     "style_layers": None,
@@ -16,8 +20,11 @@ _GENERAL = {
     "balance": "targets",
     "margin": None,
 }
-# For networks with the weights of neural_style.lua.
+# For networks with the weights of neural_style.lua, whose losses count as they are.
 _REFERENCE = {"balance": "none", "content_weight": 5.0}
+# L2 norm of the first filters, the median: 0.9 in VGG-16 as published, 0.07 where it is normalised; a network of
+# torchvision's training (MobileNet v2) has 0.014, in levels of 0..255.
+_REFERENCE_FILTERS = 0.25
 _COMPAT_ITERATIONS = 1000  # neural_style.lua's
 
 
@@ -94,14 +101,34 @@ GOOGLENET = Family(
 _FAMILIES = (DISTILLED, WAVELET, VGG, NIN, ALEXNET, GOOGLENET)
 
 
-def defaults(layer_names: list[str], compat: bool = False) -> dict:
+def has_reference_scale(net: NetDef) -> bool:
+    """False for smaller features than the published networks have: normalised ones, and those of other trainings.
+
+    A net without weights counts as published.
+    """
+    for layer in net.layers:
+        if layer.type == "Convolution" and net.weights.get(layer.name):
+            filters = np.asarray(net.weights[layer.name][0], np.float64)
+            return float(np.median(np.sqrt((filters.reshape(len(filters), -1) ** 2).sum(1)))) >= _REFERENCE_FILTERS
+    return True
+
+
+def defaults(layer_names: list[str], compat: bool = False, reference_scale: bool = True) -> dict:
     """Default options for a network, recognised by its layer names. compat: its layers only, the rest as for VGG.
+
+    reference_scale: see `has_reference_scale`; without it, losses are balanced in every family.
 
     content_layers and style_layers (None for an unknown network), content_weight, style_weight, tv_weight,
     num_iterations, init, balance and margin (None: computed from the graph).
     """
     specific = next((family.defaults for family in _FAMILIES if family.matches(layer_names)), {})
+    if not reference_scale and specific.get("balance") == "none":
+        specific = _layers_of(specific)
     if compat:
-        specific = {name: value for name, value in specific.items() if name.endswith("_layers")}
-        specific |= {**_REFERENCE, "init": "random", "margin": 0, "num_iterations": _COMPAT_ITERATIONS}
+        specific = _layers_of(specific) | _REFERENCE
+        specific |= {"init": "random", "margin": 0, "num_iterations": _COMPAT_ITERATIONS}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in (_GENERAL | specific).items()}
+
+
+def _layers_of(options):
+    return {name: value for name, value in options.items() if name.endswith("_layers")}
