@@ -546,6 +546,8 @@ REFUSED = {
     "empty": (b"", "is empty (0 bytes)"),
     "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 8\n", "a Git LFS pointer"),
     "page": (b"\n<!DOCTYPE html><html>", "a web page, not weights"),
+    "zstd": (b"(\xb5/\xfd" + b"x" * 99, "a Zstandard archive"),
+    "lz4": (b"\x04\x22\x4d\x18" + b"x" * 99, "an LZ4 archive"),
     "gzip": (gzip.compress(b"weights"), "a gzip archive"),
     "jpeg": (b"\xff\xd8\xff\xe0", "a picture (JPEG), not weights"),
     "png": (b"\x89PNG\r\n\x1a\n", "a picture (PNG), not weights"),

@@ -24,6 +24,10 @@ from .training import Training, fold_input
 # Kinds in one row: a fully connected layer may be a convolution in the other framework.
 _ROWS = ((FILTERS, MATRIX), (NORM,), (VECTOR,))
 _MOST_SHOWN = 6
+_AS_TRAINED = (
+    "the weights stay as they are: pictures other than Caffe's (BGR 0..255 minus its mean) are stated here with "
+    "--training, or in 'cvstyle run' with --channels, --mean and --input-scale"
+)
 
 
 def assign(container: Container, proto: str | os.PathLike, training: Training | None = None) -> Conversion:
@@ -164,7 +168,8 @@ def _conversion(found, training):
     makers = _folded(net, found.makers, training) if training else found.makers
     path = found.container.path
     net = replace(net, weights=LazyWeights(makers), weights_source=path)
-    remarks = (*found.container.remarks, *found.remarks(), *(border_remark(training) if training else ()))
+    of_pictures = border_remark(training) if training else [_AS_TRAINED] * (found.container.kind != "Caffe")
+    remarks = (*found.container.remarks, *found.remarks(), *of_pictures)
     return Conversion(
         net, f"the network of {net.source}", fingerprint_of(net), training, "as stated", found.left_out, remarks,
         proto=None if training else net.source,
