@@ -24,7 +24,7 @@ from cvstyle.containers import Container, Tensor
 from cvstyle.errors import ModelError, OptionError
 from cvstyle.netdef import LayerDef, NetDef
 from cvstyle.zoo import known
-from cvstyle.zoo.architectures import ARCHITECTURES
+from cvstyle.zoo.architectures import ARCHITECTURES, convolutions
 from cvstyle.zoo.assign import assign
 from cvstyle.zoo.conversion import write
 from cvstyle.zoo.convert import convert
@@ -141,6 +141,16 @@ def test_other_filters_are_not_recognised_unless_the_network_is_named():
         convert(file, "vgg91")
     with pytest.raises(ModelError, match="it has no filters"):
         convert(container({"a": np.zeros(3, "f4")}), "vgg16")
+
+
+@pytest.mark.parametrize("shallow", ["vgg11", "vgg13", "vgg16"])
+def test_a_network_is_not_taken_for_a_part_of_a_deeper_one(shallow):
+    """Its first filters are a chain too, but with the pools elsewhere."""
+    for blocks in ((2, 2, 3, 3, 3), (2, 2, 4, 4, 4)):
+        deep = container(as_torch(random_vgg(blocks, (4, 6, 8, 10, 12)), blocks))
+        if len(convolutions(ARCHITECTURES[shallow].net)) < sum(blocks):
+            with pytest.raises(ModelError, match=f"these are not the weights of {shallow}"):
+                convert(deep, shallow, CAFFE)
 
 
 def test_layers_in_another_order_have_their_names():

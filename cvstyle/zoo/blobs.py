@@ -200,7 +200,10 @@ def _kernel(layer):
 
 def _misfit(tensor, layer, cause):
     shape = "×".join(map(str, tensor.shape))
-    return Misfit(f"the tensor {tensor.name} ({shape}) does not fit the layer '{layer.name}' ({layer.type}): {cause}")
+    return Misfit(
+        f"the tensor {tensor.name} ({shape}) does not fit the layer '{layer.name}' ({layer.type}): {cause}; if the "
+        "file has its modules in another order than the prototxt its layers, give the layers the modules' names"
+    )
 
 
 def _size(kernel):
