@@ -487,6 +487,22 @@ def test_every_type_with_blobs_from_keras(tmp_path):
     check_blobs(made.net, blobs)
 
 
+def test_names_that_are_the_last_part_of_others(tmp_path):
+    """A whole name goes before a part, whatever the order; a module goes to one layer alone."""
+    convolution = lambda name, bottom: layer("Convolution", name, bottom, num_output=3, kernel_size=[1])  # noqa: E731
+    values = {name: np.full((3, 3, 1, 1), n, "f4") for n, name in enumerate(("a.conv", "b.conv", "conv"))}
+    tensors = {f"{name}.weight": array for name, array in values.items()}
+    layers = (convolution("conv", "data"), convolution("b/conv", "conv"), convolution("net/a/conv", "b/conv"))
+    made = assign(container(tensors), general(tmp_path, layers))
+    assert [float(made.net.weights[d.name][0][0, 0, 0, 0]) for d in layers] == [2, 1, 0]
+    layers = (convolution("first/conv", "data"), convolution("second/conv", "first/conv"))
+    tensors = {"conv.weight": values["conv"], "other.weight": values["b.conv"]}
+    made = assign(container(tensors), general(tmp_path, layers))
+    assert [float(made.net.weights[d.name][0][0, 0, 0, 0]) for d in layers] == [2, 1]
+    with pytest.raises(ModelError, match="there is no tensor for the layer 'second/conv'"):
+        assign(container({"conv.weight": values["conv"]}), general(tmp_path, layers))
+
+
 def test_a_fully_connected_layer_that_is_a_convolution_elsewhere(tmp_path):
     blobs = general_blobs()
     tensors = general_torch(blobs, ("stem", "stem_bn", "act", "depth", "up", "head"))
