@@ -203,13 +203,14 @@ def test_keras(tmp_path, h5py, storage):
     assert (container.kind, container.layout, len(container.remarks)) == ("Keras", "hwio", backend == "theano")
 
 
-def test_keras_3(tmp_path, h5py):
+@pytest.mark.parametrize("group", ["layers", "block1"], ids=["model", "subclass"])
+def test_keras_3(tmp_path, h5py, group):
     with h5py.File(tmp_path / "w.weights.h5", "w") as file:
         for number in (10, 2, 0):
-            file[f"layers/conv2d{f'_{number}' * bool(number)}/vars/0"] = np.full((1, 1, 1, 2), number, "f4")
+            file[f"{group}/conv2d{f'_{number}' * bool(number)}/vars/0"] = np.full((1, 1, 1, 2), number, "f4")
         file["optimizer/vars/0"] = np.zeros(2)
     expected = {
-        f"layers/conv2d{name}/vars/0": np.full((1, 1, 1, 2), n, "f4") for name, n in (("", 0), ("_2", 2), ("_10", 10))
+        f"{group}/conv2d{name}/vars/0": np.full((1, 1, 1, 2), n, "f4") for name, n in (("", 0), ("_2", 2), ("_10", 10))
     }
     assert check(tmp_path / "w.weights.h5", expected).kind == "Keras"
 

@@ -503,6 +503,15 @@ def test_names_that_are_the_last_part_of_others(tmp_path):
         assign(container({"conv.weight": values["conv"]}), general(tmp_path, layers))
 
 
+def test_depthwise_filters_of_keras_3(tmp_path):
+    """Keras 3 numbers a layer's variables, so only the layer says that they are depthwise."""
+    blobs = general_blobs()
+    tensors = general_keras(blobs)
+    tensors["depth/vars/0"] = tensors.pop("depth/depthwise_kernel:0")
+    tensors["depth/vars/1"] = tensors.pop("depth/bias:0")
+    check_blobs(assign(container(tensors, "Keras", "hwio"), general(tmp_path)).net, blobs)
+
+
 def test_a_fully_connected_layer_that_is_a_convolution_elsewhere(tmp_path):
     blobs = general_blobs()
     tensors = general_torch(blobs, ("stem", "stem_bn", "act", "depth", "up", "head"))
