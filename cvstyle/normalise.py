@@ -3,6 +3,9 @@
 ReLU, pooling and zero padding commute with a factor above zero per channel, so a filter can be divided by its mean
 activation and the next layer's weights for that channel be multiplied by it: all features are the same, but for these
 factors.
+
+Over a few pictures the mean of a channel that is hardly ever active says little, and division by it would let that
+channel decide the losses of any picture where it is active (seen as spots of bright colours), so means have a floor.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from .netdef import LayerDef, NetDef
 from .zoo.conversion import LazyWeights
 
 _HOMOGENEOUS = ("Convolution", "ReLU", "Pooling", "Dropout")
+FLOOR = 0.1
+"""The default floor of means."""
 _ENDS = ("InnerProduct", "Flatten", "Softmax", "SoftmaxWithLoss", "Accuracy")
 
 
@@ -26,37 +31,44 @@ _ENDS = ("InnerProduct", "Flatten", "Softmax", "SoftmaxWithLoss", "Accuracy")
 class Normalised:
     """A network of mean activations of 1.
 
-    net: with weights that are computed on access. means: name of each convolution's ReLU → mean activations of the
-    original, float64 (channels,), 1 for a dead channel. dead: the same names → number of channels that were zero at
-    every position. left_out: names of layers after the last that the network keeps.
+    net: with weights that are computed on access. scales: name of each convolution's ReLU → the numbers by which its
+    channels are divided, float64 (channels,): their mean activations in the original, or the floor. raised: the same
+    names → number of channels with a mean below the floor. left_out: names of layers after the last that the network
+    keeps.
     """
 
     net: NetDef
-    means: dict[str, np.ndarray]
-    dead: dict[str, int]
+    scales: dict[str, np.ndarray]
+    raised: dict[str, int]
     left_out: tuple[str, ...]
 
 
-def normalised(network: Network, pictures: Sequence, size: int, pooling: str = "max") -> Normalised:
+def normalised(
+    network: Network, pictures: Sequence, size: int, pooling: str = "max", floor: float = FLOOR
+) -> Normalised:
     """The network's convolutional part with every filter's mean activation over pictures and positions at 1.
 
     pictures: paths or arrays, as for `api.preprocess`, which scales their longest side to `size`; positions of all
     pictures count alike. pooling: "max", or "avg" for average pooling, in the new network and for the activations.
-    Raises ModelError for a network that is no chain of convolution, ReLU and pooling, ImageError for a picture.
+    floor: the smallest mean by which a channel is divided, as a share of the mean of its layer; with 0, as Gatys et al.
+    have it, only a channel that is zero everywhere keeps its scale. Raises ModelError for a network that is no chain of
+    convolution, ReLU and pooling, ImageError for a picture.
     """
     net, left_out = _chain(network.definition)
     pairs = _convolutions(net)
     net = replace(net, layers=tuple(_pooled(layer, pooling) for layer in net.layers))
     measured = Network(net, network.ops)
-    sums = _sums(measured, [relu.name for _, relu in pairs], pictures, size)
-    means = {name: np.where(mean > 0, mean, 1.0) for name, mean in sums.items()}
-    dead = {name: int((mean <= 0).sum()) for name, mean in sums.items()}
+    means = _means(measured, [relu.name for _, relu in pairs], pictures, size)
+    floors = {name: floor * mean.mean() for name, mean in means.items()}
+    raised = {name: int(((mean < floors[name]) | (mean == 0)).sum()) for name, mean in means.items()}
+    scales = {name: np.maximum(mean, floors[name]) for name, mean in means.items()}
+    scales = {name: np.where(scale > 0, scale, 1.0) for name, scale in scales.items()}
     makers = {}
     before = None
     for layer, relu in pairs:
-        makers[layer.name] = _maker(net, layer, before, means[relu.name])
-        before = means[relu.name]
-    return Normalised(replace(net, weights=LazyWeights(makers)), means, dead, left_out)
+        makers[layer.name] = _maker(net, layer, before, scales[relu.name])
+        before = scales[relu.name]
+    return Normalised(replace(net, weights=LazyWeights(makers)), scales, raised, left_out)
 
 
 def _chain(net: NetDef) -> tuple[NetDef, tuple[str, ...]]:
@@ -109,7 +121,7 @@ def _pooled(layer, pooling):
     return replace(layer, params={**layer.params, "pool": "AVE"})
 
 
-def _sums(network, names, pictures, size):
+def _means(network, names, pictures, size):
     """Mean of each layer's channels over the positions of all pictures, in float64."""
     sums = dict.fromkeys(names, 0.0)
     counts = dict.fromkeys(names, 0)

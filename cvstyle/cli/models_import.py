@@ -66,13 +66,19 @@ def import_model(args) -> int:
         show(f"left out: {', '.join(made.left_out[:_MOST_SHOWN])}{more}")
     for remark in made.remarks:
         say(remark)
-    known = made.card and made.card.fingerprint
-    show(f"fingerprint {made.fingerprint}{', that of the published weights' if known else ''}")
+    show(f"fingerprint {made.fingerprint}{_comparison(made.card)}")
     for path, is_new in zip(files, new, strict=True):
         show(f"{path}: {'written' if is_new else 'was already present'}")
     named = f"--model {made.card.name}" if made.card and not args.dir else files_as_options(*files)
     show(f"cvstyle run {named} --content photo.jpg --style painting.jpg")
     return 0
+
+
+def _comparison(card):
+    """The fingerprint's comparison with that of the known model whose name the files get."""
+    if card is None:
+        return ""
+    return ", that of the published weights" if card.fingerprint else f"; that of {card.name} is not known to compare"
 
 
 def files_as_options(proto: str, model: str) -> str:

@@ -13,6 +13,8 @@ _KINDS = (
     (b"\x1f\x8b", "a gzip archive; unpack it first (gunzip)"),
     (b"BZh", "a bzip2 archive; unpack it first (bunzip2)"),
     (b"\xfd7zXZ\x00", "an xz archive; unpack it first (unxz)"),
+    (b"(\xb5/\xfd", "a Zstandard archive; unpack it first (unzstd)"),
+    (b"\x04\x22\x4d\x18", "an LZ4 archive; unpack it first (unlz4)"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive; unpack it first"),
     (b"Rar!", "a RAR archive; unpack it first"),
     (b"\xff\xd8\xff", "a picture (JPEG), not weights; are two arguments swapped?"),

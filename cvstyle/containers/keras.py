@@ -26,6 +26,7 @@ _SMALL = 1 << 20
 _LONGEST_MESSAGE = 1000
 _ROTATED = "the filters are turned around: Keras wrote them for Theano"
 _STATES = ("optimizer", "diff/")  # of Keras's optimiser, and of Caffe's solver
+_KERAS_3 = re.compile("(.*/)?vars/[0-9]+")  # also of a subclassed model, whose groups have its own names
 _CAFFE = re.compile("data/.*/[0-9]+")  # a layer's blob in HDF5, which Caffe writes instead of a .caffemodel
 
 
@@ -39,7 +40,7 @@ def read(source: Source) -> Container:
     tensors = {entry["name"]: _tensor(source, entry, rotated) for entry in listed["arrays"]}
     if not listed["ordered"]:
         tensors = {name: tensors[name] for name in sorted(tensors, key=counted) if not name.startswith(_STATES)}
-    if listed["keras"]:
+    if listed["keras"] or (tensors and all(_KERAS_3.fullmatch(name) for name in tensors)):
         remarks = (_ROTATED,) if rotated else ()
         return Container(source.path, "Keras", tensors, "hwio", source.digest, remarks=remarks)
     caffe = tensors and all(_CAFFE.fullmatch(name) for name in tensors)

@@ -24,6 +24,10 @@ from .training import Training, fold_input
 # Kinds in one row: a fully connected layer may be a convolution in the other framework.
 _ROWS = ((FILTERS, MATRIX), (NORM,), (VECTOR,))
 _MOST_SHOWN = 6
+_AS_TRAINED = (
+    "the weights stay as they are: pictures other than Caffe's (BGR 0..255 minus its mean) are stated here with "
+    "--training, or in 'cvstyle run' with --channels, --mean and --input-scale"
+)
 
 
 def assign(container: Container, proto: str | os.PathLike, training: Training | None = None) -> Conversion:
@@ -124,18 +128,24 @@ class _Assignment:
 
 
 def _by_name(layers: list[LayerDef], order: list[Module]) -> dict[str, Module]:
-    """Modules by layer name, where the last parts of both names agree and no other module has that name."""
+    """Modules by layer name: those of the whole name, then those whose last parts agree with one layer's alone."""
     named: dict[str, list[Module]] = {}
     for module in order:
         for name in _endings(module.name):
             named.setdefault(name, []).append(module)
     pairs = {}
-    for layer in layers:
-        for name in _endings(layer.name):
-            found = [module for module in named.get(name, ()) if _agree(layer, module)]
-            if len(found) == 1:
-                pairs[layer.name] = found[0]
-                break
+    for whole in (True, False):
+        used = {id(module) for module in pairs.values()}
+        free = [layer for layer in layers if layer.name not in pairs]
+        claims: dict[int, list[tuple[LayerDef, Module]]] = {}
+        for layer in free:
+            for name in _endings(layer.name)[: 1 if whole else None]:
+                found = [module for module in named.get(name, ()) if id(module) not in used and _agree(layer, module)]
+                found = [module for module in found if not whole or _endings(module.name)[0] == name]
+                if len(found) == 1:
+                    claims.setdefault(id(found[0]), []).append((layer, found[0]))
+                    break
+        pairs |= {layer.name: module for ((layer, module), *others) in claims.values() if not others}
     return pairs
 
 
@@ -164,7 +174,8 @@ def _conversion(found, training):
     makers = _folded(net, found.makers, training) if training else found.makers
     path = found.container.path
     net = replace(net, weights=LazyWeights(makers), weights_source=path)
-    remarks = (*found.container.remarks, *found.remarks(), *(border_remark(training) if training else ()))
+    of_pictures = border_remark(training) if training else [_AS_TRAINED] * (found.container.kind != "Caffe")
+    remarks = (*found.container.remarks, *found.remarks(), *of_pictures)
     return Conversion(
         net, f"the network of {net.source}", fingerprint_of(net), training, "as stated", found.left_out, remarks,
         proto=None if training else net.source,

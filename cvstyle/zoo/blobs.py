@@ -140,7 +140,8 @@ def _filters(layer, module, layout, inputs, where):
         if math.prod(shape) != math.prod(tensor.shape):
             raise _misfit(tensor, layer, f"its filters are {_size(kernel)}")
         return lambda: matrix().reshape(shape)
-    if "depthwise" in module.tensors:  # (height, width, inputs, multiplier)
+    by_depth = layout == "hwio" and group > 1 and tensor.shape[2:] == (group, outputs // group)  # Keras 3: any name
+    if "depthwise" in module.tensors or by_depth:  # (height, width, inputs, multiplier)
         height, width, channels, multiplier = tensor.shape
         if (height, width) != kernel or channels * multiplier != outputs or group != channels:
             raise _misfit(tensor, layer, f"it has {outputs} filters of {_size(kernel)} in {group} groups")
@@ -200,7 +201,10 @@ def _kernel(layer):
 
 def _misfit(tensor, layer, cause):
     shape = "×".join(map(str, tensor.shape))
-    return Misfit(f"the tensor {tensor.name} ({shape}) does not fit the layer '{layer.name}' ({layer.type}): {cause}")
+    return Misfit(
+        f"the tensor {tensor.name} ({shape}) does not fit the layer '{layer.name}' ({layer.type}): {cause}; if the "
+        "file has its modules in another order than the prototxt its layers, give the layers the modules' names"
+    )
 
 
 def _size(kernel):

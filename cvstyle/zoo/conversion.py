@@ -104,7 +104,7 @@ def border_remark(training: Training) -> list[str]:
 
 
 def _is_new(part, target):
-    if not target.exists():
+    if not os.path.lexists(target):  # a link to a disk that is not there is someone's, too
         return True
     if not target.is_file() or not filecmp.cmp(part, target, shallow=False):
         raise ModelError(f"{target}: another file of this name is there; move it away, or name a folder with --dir")

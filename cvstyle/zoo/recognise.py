@@ -97,10 +97,15 @@ def _start(shapes, architecture, free):
     for start in range(len(shapes) - len(expected) + 1):
         run = shapes[start : start + len(expected)]
         after = shapes[start + len(expected) : start + len(expected) + 1]
-        fits = run == expected or (free and _is_chain(run, expected))
+        fits = run == expected or (free and _is_chain(run, expected) and not _goes_on(run, after))
         if fits and after != run[-1:]:  # with one more such layer, the network is a deeper one
             return start
     return None
+
+
+def _goes_on(run, after):
+    """True if the filters after a chain, of the same size, read its last ones: of other widths, it is a deeper one."""
+    return any(shape[1] == run[-1][0] and shape[2:] == run[-1][2:] for shape in after)
 
 
 def _is_chain(run, expected):

@@ -41,6 +41,11 @@ class Training:
         """True for Caffe's pictures, in either order of the channels."""
         return self.padding_shift < _SAME and set(self.std) == {1.0}
 
+    def agrees_with(self, other: Training) -> bool:
+        """True for the same pictures, whatever the name."""
+        near = np.allclose([self.mean, self.std], [other.mean, other.std], rtol=0, atol=_SAME)
+        return near and self.channels == other.channels
+
 
 _SAME = 1e-4  # levels: MATLAB's files have the mean in single precision
 CAFFE = Training("caffe")
