@@ -251,7 +251,7 @@ RELU = ' layer { name: "%s" type: "ReLU" bottom: "%s" top: "%s" }'
         (HEAD + 'layer { pooling_param { pool: "AVE" } }', ["net.prototxt:2:", "; write AVE"]),
         (HEAD + "layer { type: CONVOLUTION }", ["net.prototxt:2:15", '; write "Convolution"']),
         (HEAD + "layer { type: Conv }", ["net.prototxt:2:15", '; write "Conv"']),
-        (HEAD + 'layers { type: "Convolution" }', ["net.prototxt:2:16", "write CONVOLUTION without quotes, or `layer`"]),
+        (HEAD + 'layers { type: "Convolution" }', ["net.prototxt:2:16", "write CONVOLUTION without quotes"]),
         (HEAD + 'layers { type: "Tile" }', ["net.prototxt:2:16", "; write `layer` instead of `layers`"]),
         (RELU % ("a", "data", "b"), ["'a'", 'no layer makes its input \'data\'; write `input: "data"` above']),
         (HEAD + "layer {", ["net.prototxt:2:", '"}"']),

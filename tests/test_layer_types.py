@@ -663,7 +663,7 @@ def test_layers_below_a_mask_in_tiles_and_on_two_devices(tmp_path):
     assert len(tiled.tiles) > 1
     for a, b in zip(whole(picture(2)), tiled(picture(2))):
         np.testing.assert_allclose(a, b, rtol=1e-9)
-    with pytest.raises(OptionError, match=r"layer 'upsample1' \(Upsample\).*tiles"):
+    with pytest.raises(OptionError, match=r"net.prototxt: layer 'upsample1' \(Upsample\).*tiles"):
         Objective(network, picture(), [picture(1)], tile_size=12, content_layers=["conv3"])
     first, second = Backend("float64", threads=1), Backend("float64", threads=1)
     split = network.partition([first, second], ["pool1"])
