@@ -516,6 +516,22 @@ def test_info_says_the_true_reason(info):
     assert row(lines, "large").split()[1] == "1×45×45"
 
 
+def test_info_knows_segnets_decoders_of_an_odd_height(info):
+    """They run at no square: of 360×480, three times halved, the height is odd and the width even."""
+    pool = 'layer { name: "%s" type: "Pooling" bottom: "%s" top: "%s" top: "mask%s" '
+    pool += "pooling_param { kernel_size: 2 stride: 2 } }\n"
+    text = 'layer { name: "data" type: "DenseImageData" top: "data" top: "label" }\n'
+    for n, below in enumerate(("data", "p0", "p1", "p2")):
+        text += pool % (f"p{n}", below, f"p{n}", n)
+    text += layer("Upsample", "up", "p3 mask3", more="upsample_param { scale: 2 pad_out_h: true }")
+    text += layer("Eltwise", "sum", "up p2") + layer("Eltwise", "never", "up p1")
+    lines = info(text, size="480x360")[1]
+    assert row(lines, "sum").split()[1] == "3×45×60"
+    lines = info(text, size="512x512")[1]
+    assert row(lines, "sum").split(maxsplit=1)[1].startswith("does not run at this size")
+    assert row(lines, "never").split(maxsplit=1)[1] == "cannot run"
+
+
 def test_info_knows_that_fully_connected_layers_take_one_size(info):
     text = (
         DATA

@@ -229,6 +229,15 @@ def test_what_has_no_effect_is_said(request_of, line, said):
     assert (len(remarks) == 1 and said in remarks[0]) if said else not remarks
 
 
+@pytest.mark.parametrize("words, said", [
+    ("--pooling avg --content-layers relu1 --style-layers relu1", True), ("--pooling avg", False),
+    ("--content-layers relu1 --style-layers relu1", False),
+])  # fmt: skip
+def test_an_average_without_a_max_pool_is_said(box, words, said, capfd):
+    assert main(["run", "-c", "c.jpg", "-s", "a.png", *words.split(), *QUICK]) == 0
+    assert ("--pooling avg has no effect" in capfd.readouterr().err) is said
+
+
 def test_remarks_are_printed_with_a_run(box, capfd):
     assert main(["run", "-c", "c.jpg", "-s", "a.png", "--learning-rate", "3", *QUICK]) == 0
     assert "cvstyle: --learning-rate has no effect" in capfd.readouterr().err

@@ -557,11 +557,9 @@ def test_inputs_of_one_convolution_have_one_shape():
 
 
 def test_average_pooling_has_no_mask():
-    case = Case("", "Pooling", [ODD], {"kernel_size": 2}, tops=2)
-    for layer in (layer_of("Pooling", [ODD], {"kernel_size": 2, "pool": "AVE"}, 2), case.layer(Backend())):
-        layer.replace_max_pooling("avg")
-        with pytest.raises(ModelError, match="only max pooling has a mask"):
-            layer.top_shapes([ODD])
+    case = Case("", "Pooling", [ODD], {"kernel_size": 2, "pool": "AVE"}, tops=2)
+    with pytest.raises(ModelError, match="only max pooling has a mask"):
+        layer_class("Pooling")(case.definition(), Backend()).top_shapes([ODD])
 
 
 # In networks
@@ -632,6 +630,31 @@ def test_encoder_and_decoder_of_segnet(tmp_path):
     check_objective(net, ["conv3", "relu1"])
 
 
+def test_a_mask_that_no_layer_reads_is_not_computed(tmp_path, monkeypatch):
+    def fail(self, *arguments):
+        raise AssertionError("the mask is computed")
+
+    network = Network(net_of(ENCODER + DECODER, tmp_path), Backend("float64"))
+    monkeypatch.setattr(Backend, "pool_positions", fail)
+    features = network.program(["pool1", "relu2"]).forward(picture()[None])
+    assert set(features) == {"pool1", "relu2"}
+    assert features.backward(lambda name, g: features[name] if g is None else g).shape == (1, 3, 16, 24)
+    with pytest.raises(AssertionError, match="is computed"):
+        network.program(["conv3"]).forward(picture()[None])
+
+
+def test_an_average_in_place_of_a_max_pool_with_a_mask(tmp_path):
+    """The encoder runs; the decoder, which reads the mask, is refused before anything is computed."""
+    network = Network(net_of(ENCODER + DECODER, tmp_path), Backend("float64")).with_pooling("avg")
+    maps = network.program(["relu1", "pool1"]).forward(picture()[None])
+    windows = maps["relu1"].reshape(1, 4, 8, 2, 12, 2)
+    np.testing.assert_allclose(maps["pool1"], windows.mean((3, 5)), rtol=1e-12)
+    with pytest.raises(ModelError, match=r"'pool1' \(Pooling\).*no mask; 'upsample1' \(Upsample\).*keep pooling max"):
+        network.program(["conv3"])
+    with pytest.raises(ModelError, match=r"'pool1' \(Pooling\): an average has no mask; keep"):
+        network.program(["pool1_mask"])
+
+
 def test_layers_below_a_mask_in_tiles_and_on_two_devices(tmp_path):
     net = net_of(ENCODER + DECODER, tmp_path)
     layers = {"content_layers": ["relu2"], "style_layers": ["relu1"]}
@@ -640,7 +663,7 @@ def test_layers_below_a_mask_in_tiles_and_on_two_devices(tmp_path):
     assert len(tiled.tiles) > 1
     for a, b in zip(whole(picture(2)), tiled(picture(2))):
         np.testing.assert_allclose(a, b, rtol=1e-9)
-    with pytest.raises(OptionError, match=r"layer 'upsample1' \(Upsample\).*tiles"):
+    with pytest.raises(OptionError, match=r"net.prototxt: layer 'upsample1' \(Upsample\).*tiles"):
         Objective(network, picture(), [picture(1)], tile_size=12, content_layers=["conv3"])
     first, second = Backend("float64", threads=1), Backend("float64", threads=1)
     split = network.partition([first, second], ["pool1"])

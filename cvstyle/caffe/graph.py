@@ -190,7 +190,8 @@ class _Builder:
                         "the graph has a circle, or the layers are out of order"
                     )
                 return f"its input '{blob}' is made by layer '{other.name}', which is not in phase {self.phase}"
-        return f"no layer makes its input '{blob}'{nearest(blob, sorted(self.blobs))}"
+        known = nearest(blob, sorted(self.blobs)) if self.blobs else f'; write `input: "{blob}"` above the layers'
+        return f"no layer makes its input '{blob}'{known}"
 
 
 _MESSAGES = {

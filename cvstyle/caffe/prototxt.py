@@ -7,12 +7,16 @@ import re
 
 from google.protobuf import text_format
 
+from ..errors import nearest
 from .caffe_pb2 import NetParameter
 from .errors import model_error
 from .sniff import check_file_type
+from .upgrade import V1_TYPES
 
 _LARGEST = 64 << 20  # the largest prototxt in the wild has 1 MB
 _SOLVER = re.compile(r"^\s*(?:train_|test_)?net\s*:", re.MULTILINE)
+_UNKNOWN_VALUE = re.compile(r'Enum type "([\w.]+)" has no value named ("?)(\w+)\2$')
+_NOT_QUOTED = re.compile(r"Expected string but found: '(\w+)'$")
 _FOREIGN_TYPE = re.compile(r'Enum type "[\w.]*LayerType" has no value named (\w+)')
 
 
@@ -50,10 +54,27 @@ def parse_text(text: str, source: str) -> NetParameter:
                 if count:
                     continue
             cause = re.sub(r"^\d+:\d+ : (?:'.*': )?", "", str(error).replace("cvstyle.caffe.", ""), flags=re.DOTALL)
+            cause = cause[:300].rstrip(".")
             place = f"{source}:{error.GetLine() or 1}:{error.GetColumn() or 1}"
-            raise model_error(f"{place}: {cause[:300].rstrip('.')}; correct the file there") from None
+            raise model_error(f"{place}: {cause}{_correction(cause) or '; correct the file there'}") from None
         except ValueError as error:
             raise model_error(f"{source}: cannot be parsed: {str(error)[:300]}") from None
+
+
+def _correction(cause):
+    """The end of the message for a parser's error: what to write instead; "" where the cause says all."""
+    bare = _NOT_QUOTED.search(cause)
+    if bare:
+        return f'; write "{V1_TYPES.get(bare[1], bare[1])}"'
+    unknown = _UNKNOWN_VALUE.search(cause)
+    if not unknown:
+        return ""
+    enum, quote, name = unknown.groups()
+    if enum.endswith("LayerType"):  # quoted, since an unquoted one is taken for a fork's
+        old = next((f"{v1} without quotes, or " for v1, v2 in V1_TYPES.items() if name in (v1, v2)), "")
+        return f"; write {old}`layer` instead of `layers` for all layers"
+    values = NetParameter.DESCRIPTOR.file.pool.FindEnumTypeByName(f"cvstyle.caffe.{enum}").values_by_name
+    return f"; write {name}" if quote and name in values else nearest(name, list(values))
 
 
 def _decode(data: bytes) -> str:

@@ -121,9 +121,10 @@ def _reasons(net, faults, size):
 
 
 def _other_sizes(net, size):
-    """Sizes at which layers may run that do not run at this one: the file's, usual ones, and a large one."""
+    """Sizes at which layers may run that do not run at this one: the file's, usual ones, SegNet's, and a large one."""
     stated = [shape[2:] for shape in net.definition.inputs.values() if shape is not None and len(shape) == 4]
-    return [other for other in (*stated, *((n, n) for n in (224, 227, 299, 321, 513, 1024, 4096))) if other != size]
+    usual = [(360, 480), *((n, n) for n in (224, 227, 299, 321, 513, 1024, 4096))]
+    return [other for other in (*stated, *usual) if other != size]
 
 
 def _usable(net, size):

@@ -80,9 +80,10 @@ def find_steps(network, indices, source: int, axis: int) -> dict[int, Fraction]:
             reason = "joins maps of different scales"
             if window is None:
                 reason = "sees the whole picture or depends on the place in it"
+            where = f"{network.definition.source}: layer '{layer.name}' ({node.definition.type})"
             raise OptionError(
-                f"layer '{layer.name}' ({node.definition.type}) {reason}, so this network cannot be computed in tiles; "
-                "use layers before it, or --tile-size off, and --split layers for several devices"
+                f"{where} {reason}, so this network cannot be computed in tiles; use layers before it, or --tile-size "
+                "off, and --split layers for several devices"
             )
         steps.update(dict.fromkeys(node.tops, below.pop() * window.stride[axis]))
     return steps

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..backends.base import Epilogue
+from ..errors import ModelError
 from ..layers import Context, Layer
 from ..layers.activation import ReLU
 from ..layers.convolution import Convolution
@@ -39,15 +40,30 @@ def fused_steps(network, indices, outputs) -> list[Step]:
     steps: list[Step] = []
     for index, node in zip(indices, nodes, strict=True):
         layer = network.layer(index)
+        tops = node.tops
+        if isinstance(layer, Pooling) and layer.has_mask:
+            if not readers[tops[1]] and tops[1] not in outputs:
+                layer = layer.without_mask()
+                tops = tops[:1]
+            elif layer.method != "MAX":
+                raise _no_mask(network, layer, [n.definition for n in nodes if tops[1] in n.bottoms])
         last = steps[-1] if steps else None
         if last is not None and node.bottoms == last.tops and last.layer.ops is layer.ops:
             between = node.bottoms[0]
             fused = fuse(last.layer, layer) if readers[between] == 1 and between not in outputs else None
             if fused is not None:
-                steps[-1] = replace(last, layer=fused, tops=node.tops)
+                steps[-1] = replace(last, layer=fused, tops=tops)
                 continue
-        steps.append(Step(layer, node.bottoms, node.tops, node.tops[0]))
+        steps.append(Step(layer, node.bottoms, tops, tops[0]))
     return steps
+
+
+def _no_mask(network, layer, readers):
+    asked = f"; '{readers[0].name}' ({readers[0].type}) depends on it" if readers else ""
+    return ModelError(
+        f"{network.definition.source}: {layer.fail('an average has no mask')}{asked}; keep --pooling max, or use "
+        "other layers"
+    )
 
 
 def fuse(layer: Layer, following: Layer) -> Layer | None:

@@ -55,6 +55,12 @@ class Program:
         self._shapes: dict[tuple, dict] = {}
         self._footprints: dict[tuple, Footprint] = {}
 
+    @property
+    def max_pools(self) -> bool:
+        """True where a layer does max pooling, which `Network.with_pooling` replaces."""
+        definitions = (self.network.nodes[index].definition for index in self.indices)
+        return any(d.type == "Pooling" and d.params.get("pool", "MAX") == "MAX" for d in definitions)
+
     def backend_of(self, name: str):
         """The backend that holds an output's feature map, and its gradient."""
         return self._backends[self.outputs[name]]

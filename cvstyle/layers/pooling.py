@@ -31,8 +31,10 @@ class Pooling(Layer):
         self.round_up = p.get("ceil_mode", True) and p.get("round_mode", "CEIL") == "CEIL"
         if self.method not in ("MAX", "AVE"):
             raise self.fail(f"pooling method {self.method} is not supported; MAX and AVE are")
-        if not self.whole and (min(self.kernel) < 1 or min(self.stride) < 1 or min(self.pad) < 0):
-            raise self.fail(f"kernel {self.kernel}, stride {self.stride} or pad {self.pad} is invalid")
+        if not self.whole and min(self.kernel) < 1:
+            raise self.fail("kernel_size is missing or zero")
+        if not self.whole and (min(self.stride) < 1 or min(self.pad) < 0):
+            raise self.fail(f"stride {self.stride} or pad {self.pad} is invalid")
         if not self.whole and any(p >= k for p, k in zip(self.pad, self.kernel, strict=True)):
             raise self.fail(f"pad {self.pad} must be smaller than the kernel {self.kernel}")
 
@@ -67,8 +69,15 @@ class Pooling(Layer):
         """True where a second top takes the mask."""
         return len(self.definition.tops) > 1
 
+    def without_mask(self) -> Pooling:
+        """This layer with its first top alone."""
+        layer = Pooling(replace(self.definition, tops=self.definition.tops[:1]), self.ops)
+        layer.method = self.method
+        layer.round_up = self.round_up
+        return layer
+
     def top_shapes(self, bottoms):
-        if self.has_mask and self.method != "MAX":
+        if self.has_mask and self.params.get("pool", "MAX") != "MAX":
             raise self.fail("has 2 tops; only max pooling has a mask for the second")
         return [(*bottoms[0][:2], *self.geometry(bottoms[0])[1])] * (1 + self.has_mask)
 

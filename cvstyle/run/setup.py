@@ -84,6 +84,8 @@ class Setup:
             remarks.append(f"--seed {options.seed} has no effect: {options.checkpoint} goes on with seed {self.seed}")
         if self.resumed and options.init_image:
             remarks.append(f"--init-image has no effect: the run goes on with the picture in {options.checkpoint}")
+        if options.pooling == "avg" and not self.program().max_pools:
+            remarks.append("--pooling avg has no effect: the layers of this run are above no max pooling")
         if convention != IMAGENET:
             colours = "; the colours stay the content's" if convention.luminance else ""
             remarks.append(f"pictures enter the network as {convention}{colours}")
