@@ -693,6 +693,11 @@ def test_training_of_a_prototxt(tmp_path):
     assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(theirs).max()
     with pytest.raises(ModelError, match=r"deploy\.prototxt: the layer 'conv' needs a bias for another mean"):
         assign(container({"a.weight": filters}), general(tmp_path, layers[:1]), TORCHVISION)
+    grey = {"a.weight": filters[:, :1], "b.running_mean": mean, "b.running_var": variance}
+    proto = tmp_path / "grey.prototxt"
+    write_prototxt(proto, NetDef("grey", {"data": (1, 1, 7, 7)}, layers))
+    with pytest.raises(ModelError, match="'conv' reads pictures of 1 channels, and a training is of three"):
+        assign(container(grey), proto, TORCHVISION)
     pool = layer("Pooling", "pool", "data", pool="AVE", kernel_size=2)
     pooled = (pool, layer("InnerProduct", "fc", "pool", num_output=2))
     with pytest.raises(ModelError, match=r"layer 'pool' \(Pooling\) reads the picture, and only a Convolution"):

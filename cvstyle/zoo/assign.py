@@ -195,7 +195,13 @@ def _folded(net, found, training: Training):
                 f"{net.source}: the layer '{layer.name}' ({layer.type}) reads the picture, and only a Convolution "
                 "takes up another training; leave --training, --channels, --mean and --std to 'cvstyle run'"
             )
-        check_stated(training, found.container, (*makers[layer.name](), None)[:2])
+        first = makers[layer.name]()
+        if first[0].shape[1] != len(training.mean):
+            raise ModelError(
+                f"{net.source}: the layer '{layer.name}' reads pictures of {first[0].shape[1]} channels, and a "
+                "training is of three; leave --training, --channels, --mean and --std to 'cvstyle run'"
+            )
+        check_stated(training, found.container, (*first, None)[:2])
         read = lambda name=layer.name: fold_input(*(*makers[name](), None)[:2], training)  # noqa: E731
         if layer.params.get("bias_term", True):
             changed[layer.name] = lambda read=read: list(read())
