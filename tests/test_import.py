@@ -317,20 +317,25 @@ def test_how_a_training_is_known():
     assert "training caffe (pictures BGR 0..255" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_stated_training_that_published_weights_do_not_have(monkeypatch):
+def test_a_stated_training_that_published_weights_do_not_have(tmp_path, monkeypatch):
     layers = random_vgg((1, 1, 2, 2, 2))
     tensors = as_torch(layers, (1, 1, 2, 2, 2))
     rgb = {**tensors, "features.0.weight": tensors["features.0.weight"][:, ::-1]}
     of_digest = container(tensors, digest="dcbb9e9d" + "0" * 56)
     same = Training("stated", "rgb", TORCHVISION.mean, TORCHVISION.std)
     assert convert(of_digest, "vgg11", same).training == same
-    with pytest.raises(ModelError, match=r"with pictures RGB 0\.\.255, .*, by the file's digest, and not with BGR"):
+    with pytest.raises(ModelError, match=r"with pictures RGB 0\.\.255, .*, by the file's digest, not with BGR"):
         convert(of_digest, "vgg11", CAFFE)
     monkeypatch.setattr(known, "_FIRST_LAYERS", (fingerprint(layers[:1]),))
     assert convert(container(rgb), "vgg11", CAFFE_RGB).known_by == "as stated"
     for file, wrong in ((tensors, TORCHVISION), (tensors, CAFFE_RGB), (rgb, CAFFE)):
-        with pytest.raises(ModelError, match="by the values of its first layer, and not with"):
+        with pytest.raises(ModelError, match="by the values of its first layer, not with"):
             convert(container(file), "vgg11", wrong)
+    one = layer("Convolution", "features.0", "data", num_output=4, kernel_size=[3], pad=[1])
+    file = container({name: tensors[name] for name in ("features.0.weight", "features.0.bias")})
+    assert assign(file, general(tmp_path, (one,)), CAFFE).training == CAFFE
+    with pytest.raises(ModelError, match="by the values of its first layer, not with"):
+        assign(file, general(tmp_path, (one,)), TORCHVISION)
 
 
 def test_filters_of_one_pixel_that_make_caffes_pictures():
@@ -688,6 +693,11 @@ def test_training_of_a_prototxt(tmp_path):
     assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(theirs).max()
     with pytest.raises(ModelError, match=r"deploy\.prototxt: the layer 'conv' needs a bias for another mean"):
         assign(container({"a.weight": filters}), general(tmp_path, layers[:1]), TORCHVISION)
+    grey = {"a.weight": filters[:, :1], "b.running_mean": mean, "b.running_var": variance}
+    proto = tmp_path / "grey.prototxt"
+    write_prototxt(proto, NetDef("grey", {"data": (1, 1, 7, 7)}, layers))
+    with pytest.raises(ModelError, match="'conv' reads pictures of 1 channels, and a training is of three"):
+        assign(container(grey), proto, TORCHVISION)
     pool = layer("Pooling", "pool", "data", pool="AVE", kernel_size=2)
     pooled = (pool, layer("InnerProduct", "fc", "pool", num_output=2))
     with pytest.raises(ModelError, match=r"layer 'pool' \(Pooling\) reads the picture, and only a Convolution"):

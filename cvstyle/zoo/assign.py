@@ -16,6 +16,7 @@ from .blobs import FILTERS, MATRIX, NORM, VECTOR, Misfit, blobs_of, kind_of_laye
 from .channels import channels_of
 from .conversion import Conversion, LazyWeights, border_remark
 from .fingerprint import fingerprint_of
+from .known import check_stated
 from .modules import Module, names_of
 from .norms import TYPES, eps_of, folding_remark, needs_tensors, takes_factor, with_moved_input
 from .recognise import LAYOUTS, orders_of
@@ -171,7 +172,7 @@ def _scaled(net: NetDef) -> Iterator[tuple[LayerDef, LayerDef]]:
 
 def _conversion(found, training):
     net = found.net
-    makers = _folded(net, found.makers, training) if training else found.makers
+    makers = _folded(net, found, training) if training else found.makers
     path = found.container.path
     net = replace(net, weights=LazyWeights(makers), weights_source=path)
     of_pictures = border_remark(training) if training else [_AS_TRAINED] * (found.container.kind != "Caffe")
@@ -182,8 +183,9 @@ def _conversion(found, training):
     )  # fmt: skip
 
 
-def _folded(net, makers, training: Training):
+def _folded(net, found, training: Training):
     """The functions with those of the first layers changed for Caffe's pictures."""
+    makers = found.makers
     changed = {}
     for layer in net.layers:
         if not set(layer.bottoms) & set(net.inputs):
@@ -193,6 +195,13 @@ def _folded(net, makers, training: Training):
                 f"{net.source}: the layer '{layer.name}' ({layer.type}) reads the picture, and only a Convolution "
                 "takes up another training; leave --training, --channels, --mean and --std to 'cvstyle run'"
             )
+        first = makers[layer.name]()
+        if first[0].shape[1] != len(training.mean):
+            raise ModelError(
+                f"{net.source}: the layer '{layer.name}' reads pictures of {first[0].shape[1]} channels, and a "
+                "training is of three; leave --training, --channels, --mean and --std to 'cvstyle run'"
+            )
+        check_stated(training, found.container, (*first, None)[:2])
         read = lambda name=layer.name: fold_input(*(*makers[name](), None)[:2], training)  # noqa: E731
         if layer.params.get("bias_term", True):
             changed[layer.name] = lambda read=read: list(read())

@@ -12,11 +12,11 @@ from .architectures import ARCHITECTURES, convolutions
 from .cards import CARDS, Card
 from .conversion import Conversion, LazyWeights, border_remark
 from .fingerprint import fingerprint_of
-from .known import is_published_first_layer, training_by_digest
+from .known import check_stated, published
 from .modules import statistics, values, vector
 from .norms import eps_of, folding_remark
 from .recognise import Recognised, axes_of, recognise
-from .training import CAFFE, CAFFE_RGB, Training, fold_input, fold_normalisation
+from .training import CAFFE, Training, fold_input, fold_normalisation
 
 
 def convert(container: Container, wanted: str | None = None, training: Training | None = None) -> Conversion:
@@ -32,7 +32,7 @@ def convert(container: Container, wanted: str | None = None, training: Training 
     if training is None:
         training, known_by = _training(container, found, readers[first]())
     elif not found.before:
-        _check_stated(container, training, _published(container, readers[first]()))
+        check_stated(training, container, readers[first]())
     makers = {**readers, first: lambda: list(fold_input(*readers[first](), training))}
     net = replace(
         found.architecture.net, weights=LazyWeights(makers), weights_source=container.path, source=container.path
@@ -76,9 +76,9 @@ def _training(container, found, first):
     """(training, how it is known) of a file with this first layer."""
     if found.before:
         return _training_by_filters(container, found), "by the filters before its first layer"
-    published = _published(container, first)
-    if published:
-        return published
+    found_published = published(container, first)
+    if found_published:
+        return found_published
     if container.channels:
         return replace(CAFFE, channels=container.channels, mean=container.mean), "as the file says"
     if container.kind.startswith("Caffe"):
@@ -92,24 +92,6 @@ def _training(container, found, first):
         "caffe (pictures BGR 0..255 minus a mean, the weights of 2014), --training torchvision (RGB 0..1 minus a mean, "
         "divided by σ), or give --channels, --mean and --std"
     )
-
-
-def _published(container, first):
-    """(training, how it is known) of published weights; None for others."""
-    for training in (CAFFE, CAFFE_RGB):
-        if is_published_first_layer(fold_input(*first, training)):
-            return training, "by the values of its first layer"
-    training = training_by_digest(container.digest())
-    return training and (training, "by the file's digest")
-
-
-def _check_stated(container, stated, published):
-    """Raises ModelError for pictures that are stated of published weights that were trained with others."""
-    if published and not stated.agrees_with(published[0]):
-        raise ModelError(
-            f"{container.path}: these weights were trained with pictures {published[0]}, {published[1]}, and not with "
-            f"{stated}; leave the options of the training out"
-        )
 
 
 def _training_by_filters(container, found):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from ..containers import Container
+from ..errors import ModelError
 from .fingerprint import Blobs, fingerprint
-from .training import CAFFE, CAFFE_RGB, TORCHVISION, Training
+from .training import CAFFE, CAFFE_RGB, TORCHVISION, Training, fold_input
 
 # First digits of a file's SHA-256, as PyTorch puts them into its name.
 _BY_DIGEST = {
@@ -20,11 +22,20 @@ _BY_DIGEST = {
 _FIRST_LAYERS = ("dd951f130e277c7b",)  # fingerprints: of VGG-16, measured
 
 
-def training_by_digest(digest: str) -> Training | None:
-    """The training of a published file, by its SHA-256 in hexadecimal digits."""
-    return _BY_DIGEST.get(digest[:8])
+def published(container: Container, first: Blobs) -> tuple[Training, str] | None:
+    """(training, how it is known) of published weights with this first layer; None for others."""
+    for training in (CAFFE, CAFFE_RGB):
+        if fingerprint([fold_input(*first, training)]) in _FIRST_LAYERS:
+            return training, "by the values of its first layer"
+    training = _BY_DIGEST.get(container.digest()[:8])
+    return training and (training, "by the file's digest")
 
 
-def is_published_first_layer(blobs: Blobs) -> bool:
-    """True if these filters and bias are the first layer of a published network for Caffe."""
-    return fingerprint([blobs]) in _FIRST_LAYERS
+def check_stated(stated: Training, container: Container, first: Blobs) -> None:
+    """Raises ModelError for pictures that are stated of published weights that were trained with others."""
+    found = published(container, first)
+    if found and not stated.agrees_with(found[0]):
+        raise ModelError(
+            f"{container.path}: these weights were trained with pictures {found[0]}, {found[1]}, not with {stated}; "
+            "leave the options of the training out"
+        )
