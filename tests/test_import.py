@@ -836,7 +836,7 @@ def test_features_are_those_of_pytorch(tmp_path, models, capsys, normalised, zip
     Away from the border within 1e-5 of the largest value; and everywhere, if the picture in PyTorch is padded with
     Caffe's mean, which explains the whole difference at the border (at most 1 %).
     """
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed; test_pytorch_files.py covers it by files")
     torch.manual_seed(0)
     net = torch_vgg(torch, normalised)
     state = {f"features.{name}": value for name, value in net.state_dict().items()}

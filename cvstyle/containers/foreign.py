@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 
 from ..caffe.errors import model_error
+from ..caffe.sniff import ARCHIVES, check_first_bytes, regular_file
 
 _KINDS = (
-    (b"version https://git-lfs", "a Git LFS pointer, not the file itself; fetch it with `git lfs pull` or download it"),
-    (b"\x1f\x8b", "a gzip archive; unpack it first (gunzip)"),
-    (b"BZh", "a bzip2 archive; unpack it first (bunzip2)"),
-    (b"\xfd7zXZ\x00", "an xz archive; unpack it first (unxz)"),
-    (b"(\xb5/\xfd", "a Zstandard archive; unpack it first (unzstd)"),
-    (b"\x04\x22\x4d\x18", "an LZ4 archive; unpack it first (unlz4)"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive; unpack it first"),
-    (b"Rar!", "a RAR archive; unpack it first"),
+    *ARCHIVES,
     (b"\xff\xd8\xff", "a picture (JPEG), not weights; are two arguments swapped?"),
     (b"\x89PNG", "a picture (PNG), not weights; are two arguments swapped?"),
     (b"GIF8", "a picture (GIF), not weights; are two arguments swapped?"),
@@ -39,49 +32,31 @@ _FRAMEWORKS = (
 )
 _TABLE_END = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # of a LevelDB table, such as a checkpoint's index
 _TENSORFLOW = f"a TensorFlow checkpoint; load it with tf.train.load_checkpoint, {_PICKED}"
-_HTML = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<error")
 _TAR = (257, b"ustar")
 
 
-def check_foreign(path: str) -> int:
-    """The size in bytes of a regular file. Raises ModelError that names the kind of a file that holds no weights."""
-    try:
-        info = os.stat(path)
-        if stat.S_ISDIR(info.st_mode):
-            raise model_error(_directory(path))
-        if not stat.S_ISREG(info.st_mode):
-            raise model_error(f"{path}: is not a regular file; save it to one first")
-        with open(path, "rb") as file:
-            head = file.read(4096)
-            file.seek(max(0, info.st_size - len(_TABLE_END)))
-            tail = file.read()
-    except FileNotFoundError:
-        raise model_error(f"{path}: no such file; check the path") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise model_error(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}; check it") from None
-    if not head:
-        raise model_error(f"{path}: is empty (0 bytes); download it again")
-    for magic, description in (*_KINDS, *_FRAMEWORKS):
-        if head.startswith(magic):
-            raise model_error(f"{path}: is {description}")
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_HTML):
-        raise model_error(f"{path}: is a web page, not weights; download the file itself (the 'raw' link)")
+def check_foreign(path: str) -> None:
+    """Raises ModelError that names the kind of a file that holds no weights."""
+    size, head = regular_file(path, lambda: _directory(path))
+    check_first_bytes(path, head, (*_KINDS, *_FRAMEWORKS), "weights")
+    with open(path, "rb") as file:
+        file.seek(max(0, size - len(_TABLE_END)))
+        tail = file.read()
     if tail == _TABLE_END or re.search(r"\.data-\d{5}-of-\d{5}$", path):
         raise model_error(f"{path}: is {_TENSORFLOW}")
     if head[4:8] == b"TFL3":
         raise model_error(f"{path}: is a model of TensorFlow Lite; give the model that it was converted from")
     if head[_TAR[0] :].startswith(_TAR[1]):
         raise model_error(f"{path}: is {_tar(head)}")
-    return info.st_size
 
 
 def _directory(path: str) -> str:
     names = os.listdir(path)
     if "saved_model.pb" in names:
-        return f"{path}: is a SavedModel of TensorFlow; save the weights as .h5 (model.save_weights) or .npz"
+        return "a SavedModel of TensorFlow; save the weights as .h5 (model.save_weights) or .npz"
     if "data.pkl" in names:
-        return f"{path}: is an unpacked file of PyTorch; pack it again without compression (zip -0 -r)"
-    return f"{path}: is a directory; give the file of weights in it"
+        return "an unpacked file of PyTorch; pack it again without compression (zip -0 -r)"
+    return "a directory; give the file of weights in it"
 
 
 def _tar(head: bytes) -> str:
