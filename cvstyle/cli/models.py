@@ -123,10 +123,9 @@ def _fingerprint(files):
     """The fingerprint of the weights in a model's files, or "" without them."""
     if not all(map(os.path.isfile, files)):
         return ""
-    from ..caffe import read_net
-    from ..zoo.fingerprint import fingerprint_of
+    from ..zoo.fingerprint import fingerprint_of_files
 
-    return fingerprint_of(read_net(*files))
+    return fingerprint_of_files(*files)
 
 
 _LAYERS = ("content_layers", "style_layers")

@@ -7,7 +7,7 @@ import zlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .source import Source
+from .source import Source, expansion_limit
 
 _END = b"PK\x05\x06"
 _END64 = b"PK\x06\x06"
@@ -22,8 +22,7 @@ _MOST_MEMBERS = 20_000
 _FULL = 0xFFFFFFFF  # the value is in the ZIP64 field
 _STORED = 0
 _DEFLATED = 8
-_MOST_EXPANSION = 100  # trained weights shrink by a tenth, and zlib's own limit is 1032
-_SMALL = 1 << 20
+_MORE = 1 << 20  # bytes; deflated data are longer than the file by less
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Member:
         wanted = self.size if most is None else min(most, self.size)
         if not self.deflated:
             return self.data[:wanted]
-        packed = self.data[: wanted + _SMALL]  # deflated data are longer than the file by less
+        packed = self.data[: wanted + _MORE]
         found = memoryview(zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, wanted) if wanted else b"")
         if len(found) != wanted:
             raise ValueError
@@ -140,7 +139,7 @@ def _member(source: Source, entry: _Entry, start: int) -> Member:
         raise source.error(f"{where} is packed by method {entry.method}; unpack the archive and pack it uncompressed")
     if entry.method == _STORED and entry.size != entry.packed:
         raise source.damaged(f"{where} has {entry.packed} bytes and states {entry.size}")
-    if entry.size > max(_SMALL, _MOST_EXPANSION * entry.packed):
+    if entry.size > expansion_limit(entry.packed):
         raise source.error(
             f"{where} would expand from {entry.packed} bytes to {entry.size}, which no weights do; "
             "if they are yours, save them uncompressed"

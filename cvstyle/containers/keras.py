@@ -16,13 +16,12 @@ from math import prod
 import numpy as np
 
 from .nested import counted
-from .source import Source, number_type, tensor_of
+from .source import Source, expansion_limit, number_type, tensor_of
 from .tensors import Container, Tensor
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 _SECONDS = 30
-_MOST_EXPANSION = 100
-_SMALL = 1 << 20
+_LONGEST_LIST = 1 << 20  # bytes of names beyond the size of the file
 _LONGEST_MESSAGE = 1000
 _ROTATED = "the filters are turned around: Keras wrote them for Theano"
 _STATES = ("optimizer", "diff/")  # of Keras's optimiser, and of Caffe's solver
@@ -33,9 +32,10 @@ _CAFFE = re.compile("data/.*/[0-9]+")  # a layer's blob in HDF5, which Caffe wri
 def read(source: Source) -> Container:
     """The container. Raises ModelError, also without h5py."""
     try:
-        listed = json.loads(_run(source, most=source.size + _SMALL))
+        listed = json.loads(_run(source, most=source.size + _LONGEST_LIST))
     except ValueError:
         raise source.damaged("its arrays cannot be listed") from None
+    source.check_count(len(listed["arrays"]))
     rotated = listed["backend"] == "theano"  # whose convolutions turn their filters by 180°
     tensors = {entry["name"]: _tensor(source, entry, rotated) for entry in listed["arrays"]}
     if not listed["ordered"]:
@@ -59,7 +59,7 @@ def _tensor(source: Source, entry: dict, rotated: bool) -> Tensor:
     elif not size:
         tensor = tensor_of(name, dtype, shape, lambda: np.empty(shape, dtype))
     else:
-        if entry["stored"] > source.size or size > max(_SMALL, _MOST_EXPANSION * entry["stored"]):
+        if entry["stored"] > source.size or size > expansion_limit(entry["stored"]):
             raise source.error(
                 f"tensor '{name}' would expand from {entry['stored']} bytes to {size}, which no weights do; "
                 "if they are yours, save them uncompressed"

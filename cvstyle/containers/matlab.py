@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .source import Source, tensor_of
+from .source import Source, expansion_limit, tensor_of
 from .tensors import Tensor
 
 HEADER = 128
@@ -36,8 +36,6 @@ _LONGEST_TEXT = 4096
 _MOST_AXES = 32
 _PIECE = 1 << 16  # bytes expanded at a time
 _STEP = 1 << 20  # compressed bytes between two states that are kept, of some 50 kB
-_MOST_EXPANSION = 100
-_SMALL = 1 << 20
 
 
 class Array(NamedTuple):
@@ -83,7 +81,7 @@ class _Compressed:
     def __init__(self, source: Source, start: int, stop: int):
         self.source = source
         self.packed = source.view[start:stop]
-        self.length = max(_SMALL, _MOST_EXPANSION * len(self.packed))
+        self.length = expansion_limit(len(self.packed))
         self.at = 0
         self._stream = zlib.decompressobj()
         self._consumed = 0

@@ -13,7 +13,6 @@ from .tensors import Tensor
 _DIGITS = "0123456789"
 _DEEPEST = 16
 _LONGEST_NAME = 300
-_MOST_TENSORS = 5_000
 # A training checkpoint keeps its network under one of these, beside the state of the optimiser.
 _NETWORKS = (
     "state_dict", "model_state_dict", "model_state", "model", "params_ema", "params", "net", "network", "weights",
@@ -42,8 +41,7 @@ def tensors_in(source: Source, root: object, make: Callable[[str, object], Tenso
         if tensor is not None:
             if name in found:
                 raise source.error(f"two tensors have the name '{name}'; rename one and save the file again")
-            if len(found) == _MOST_TENSORS:
-                raise source.error(f"has more than {_MOST_TENSORS} tensors, which no network of pictures has")
+            source.check_count(len(found) + 1)
             found[name] = tensor
             continue
         members = _members(value)

@@ -38,7 +38,6 @@ _TYPES = {
 }  # fmt: skip
 _TYPED = {_FLOATS: np.dtype("<f4"), _DOUBLES: np.dtype("<f8")}
 _MOST_AXES = 64
-_MOST_TENSORS = 5_000
 
 
 class _Node(NamedTuple):
@@ -121,8 +120,7 @@ def _add(source: Source, tensors: dict[str, Tensor], parent: Field, name: str = 
             raise source.damaged(f"tensor '{name}' has more than {_MOST_AXES} axes")
     if name in tensors:
         raise source.damaged(f"tensor '{name}' is twice in it")
-    if len(tensors) >= _MOST_TENSORS:
-        raise source.error(f"has more than {_MOST_TENSORS} tensors, which no network of pictures has")
+    source.check_count(len(tensors) + 1)
     if numbers[_LOCATION] == _EXTERNAL:
         raise source.error(
             f"tensor '{name}' is in another file (external data); save the model in one file, "

@@ -18,6 +18,9 @@ from .tensors import Tensor
 BFLOAT16 = np.dtype([("bfloat16", "<u2")])
 
 _CHUNK = 1 << 20
+_MOST_EXPANSION = 100  # trained weights shrink by a tenth, and zlib's own limit is 1032
+_SMALL = 1 << 20  # bytes to which anything may expand
+_MOST_TENSORS = 5_000
 _MOST_AXES = 32  # NumPy 1's limit, and Caffe's
 _NUMBER = re.compile(r"[<>=|]?(f[248]|[iu][1248]|b1|\?)", re.ASCII)
 
@@ -41,6 +44,11 @@ class Source:
 
     def damaged(self, cause: str) -> ModelError:
         return self.error(f"is damaged: {cause}; the file is cut short or corrupt, download it again")
+
+    def check_count(self, tensors: int) -> None:
+        """Raises ModelError for more tensors than a network has."""
+        if tensors > _MOST_TENSORS:
+            raise self.error(f"has more than {_MOST_TENSORS} tensors, which no network of pictures has")
 
     def digest(self) -> str:
         """SHA-256 of the file, hexadecimal."""
@@ -101,6 +109,11 @@ def _widened(values: np.ndarray) -> np.ndarray:
     wide = values["bfloat16"].astype("u4")
     wide <<= 16
     return wide.view("f4")
+
+
+def expansion_limit(packed: int) -> int:
+    """The most bytes to which so many packed ones may expand."""
+    return max(_SMALL, _MOST_EXPANSION * packed)
 
 
 def number_type(text: str) -> np.dtype | None:

@@ -38,7 +38,7 @@ def check_weights(layer, definition, bottoms) -> tuple[list[np.ndarray], list[tu
     As Caffe does (Net::CopyTrainedLayersFrom): a layer takes as many blobs as the model holds for it, no more or fewer.
     """
     blobs = _blobs(layer.definition, definition)
-    layer.blob_count = count_blobs(layer.definition, definition)
+    layer.blob_count = len(blobs) if _has_model(definition) else None
     expected = [tuple(shape) for shape in layer.blob_shapes(bottoms)]
     _check_count(layer.definition, definition, len(blobs), len(expected))
     for blob, shape in zip(blobs, expected, strict=False):

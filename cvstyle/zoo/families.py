@@ -107,8 +107,9 @@ def has_reference_scale(net: NetDef) -> bool:
     A net without weights counts as published.
     """
     for layer in net.layers:
-        if layer.type == "Convolution" and net.weights.get(layer.name):
-            filters = np.asarray(net.weights[layer.name][0], np.float64)
+        blobs = net.weights.get(layer.name) if layer.type == "Convolution" else None
+        if blobs:
+            filters = np.asarray(blobs[0], np.float64)
             return float(np.median(np.sqrt((filters.reshape(len(filters), -1) ** 2).sum(1)))) >= _REFERENCE_FILTERS
     return True
 

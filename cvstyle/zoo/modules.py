@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..containers import Container, Tensor
+from ..containers.nested import counted
 from ..errors import ModelError
 
 _ROLES = {
@@ -70,9 +71,7 @@ def modules_of(container: Container) -> list[Module]:
 
 def natural(modules: Iterable[Module]) -> list[Module]:
     """Modules in the natural order of their names: features.2 before features.10."""
-    return sorted(modules, key=lambda module: [
-        (0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", module.name) if part
-    ])  # fmt: skip
+    return sorted(modules, key=lambda module: counted(module.name))
 
 
 def names_of(modules: Iterable[Module]) -> tuple[str, ...]:
