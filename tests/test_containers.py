@@ -232,11 +232,16 @@ def test_hdf5_elsewhere(tmp_path, h5py):
 
 
 def test_hdf5_limits(tmp_path, h5py, monkeypatch):
-    """Arrays that would be larger than the file, and a library that does not come back."""
+    """Arrays that would be larger than the file, too many of them, and a library that does not come back."""
     with h5py.File(tmp_path / "w.h5", "w") as file:
         file.create_dataset("w", (1 << 30,), "f4", chunks=True, compression="gzip")
     with pytest.raises(ModelError, match="'w' would expand from 0 bytes to 4294967296, which no weights do"):
         containers.read(tmp_path / "w.h5")
+    with h5py.File(tmp_path / "many.h5", "w") as file:
+        for number in range(5_001):
+            file[str(number)] = 1.0
+    with pytest.raises(ModelError, match="has more than 5000 tensors"):
+        containers.read(tmp_path / "many.h5")
     monkeypatch.setattr(keras, "_SECONDS", 0.01)
     with pytest.raises(ModelError, match=r"HDF5 stops or hangs on it \(status -9\)"):
         containers.read(tmp_path / "w.h5")
