@@ -24,10 +24,11 @@ PICTURES = "pictures"
 MODEL = "model files"
 NETWORK = "network"
 WEIGHTS = "weights"
+CONTROL = "regions, colour and strength"
 OPTIMISATION = "optimisation"
 LARGE = "large pictures and long runs"
 REPORTS = "reports"
-GROUPS = (PICTURES, MODEL, NETWORK, WEIGHTS, OPTIMISATION, LARGE, REPORTS)
+GROUPS = (PICTURES, CONTROL, MODEL, NETWORK, WEIGHTS, OPTIMISATION, LARGE, REPORTS)
 
 
 # Converters from command-line text or a Python object (NumPy's numbers and arrays included) to an option's value. They
@@ -275,6 +276,7 @@ class Limits(NamedTuple):
 
 POSITIVE = Limits("a number above zero is needed", low=0, excluded=(0,))
 PIXELS = Limits("a number of pixels above zero is needed", low=0, excluded=(0,))
+SHARE = Limits("a number from 0 to 1 is needed", low=0, high=1)
 NONNEGATIVE = Limits("a finite number that is not negative is needed", low=0)
 
 

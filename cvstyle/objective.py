@@ -6,21 +6,20 @@ import copy
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from itertools import chain, islice, zip_longest
+from itertools import chain, islice
 
 import numpy as np
 
 from . import losses
-from .backends import reference
 from .backends.base import copy_to_host_async
-from .backends.threads import one_thread_each
 from .errors import ImageError, OptionError
-from .fields import INT, PIXELS, argument
+from .fields import FLOAT, INT, PIXELS, SHARE, argument
 from .graph import tiling
 from .passes import DevicePass, PicturePass
-from .style import StyleTargets, check_size, checked_picture, listed, measure_styles
+from .regions import StyleRegion, regional
+from .style import StyleTargets, check_size, checked_mask, checked_picture, listed, measure_styles
+from .workers import Workers
 
 BALANCES = ("none", "targets")
 
@@ -44,6 +43,10 @@ class Objective:
         every network, layer and size (`Loss.balance`).
     style_blend_weights: one number per style, normalised to sum 1; None: equal weights.
     style_masks: for each style the weights of its pixels (H, W), such as its alpha; None: equal weights.
+    regions: `StyleRegion`s, by each of which every style loss becomes one, "style:LAYER@NAME". Pixels in none of them
+        have content losses alone.
+    strength: 0 to 1: the targets are this share of the styles' statistics and, for the rest, the content's own; losses
+        without a target count by it too. With 0 the content is the minimum.
     normalize_gradients: divide each layer's gradient by its L1 norm before multiplying by the weight. The result is not
         the gradient of the loss, so an optimiser with a line search may stop early.
     pooling: "max" (the network's own) or "avg".
@@ -64,7 +67,8 @@ class Objective:
         self, net, content: np.ndarray, styles: Sequence[np.ndarray] | StyleTargets = (), *,
         more_losses: Sequence[losses.Loss] = (), balance: str = "none",
         style_blend_weights: Sequence[float] | None = None,
-        style_masks: Sequence[np.ndarray | None] | None = None, normalize_gradients: bool = False, pooling: str = "max",
+        style_masks: Sequence[np.ndarray | None] | None = None, regions: Sequence[StyleRegion] = (),
+        strength: float = 1.0, normalize_gradients: bool = False, pooling: str = "max",
         tile_size: int | None = None, devices: Sequence | None = None, home=None, most_tiles: int | None = None,
         **settings,
     ):  # fmt: skip
@@ -77,23 +81,26 @@ class Objective:
         styled = bool(styles.statistics if isinstance(styles, StyleTargets) else styles)
         terms = [*losses.create(settings), *map(copy.copy, more_losses)]  # copies, since balancing sets their weights
         terms = [t for t in terms if styled or t.target_from != "styles"]
-        self._names = [t.name for t in sorted(terms, key=lambda t: t.layer is None)]
-        repeated = next((name for name in self._names if self._names.count(name) > 1), None)
+        names = [t.name for t in terms]
+        repeated = next((name for name in names if names.count(name) > 1), None)
         if repeated is not None:
             raise OptionError(f"two losses are called '{repeated}'; each needs a name of its own")
+        self.regions = list(regions)
+        self.strength = argument("strength", strength, FLOAT, SHARE)
         self._losses = [t for t in terms if t.layer is not None]
         picture_losses = [t for t in terms if t.layer is None and min(self.shape[1:]) > t.overlap]
+        for loss in (*self._losses, *picture_losses):
+            loss.weight *= self.strength if loss.target_from is None else 1
         self.normalize_gradients = normalize_gradients
         self.tile_size = argument("tile_size", tile_size, INT, PIXELS)
         self.tiles = [tiling.whole(self.shape[1:])]
         self._values: dict[str, list] = {}
-        self._passes: list[DevicePass] = []
-        self._threads: list[ThreadPoolExecutor] = []
-        self._accumulator = self.ops  # the backend on which the tiles' gradients are added up
+        self._workers: Workers | None = None
         self._style_statistics: dict[str, np.ndarray] = {}
         if self._losses:
             with self.net.ops.lock:
                 self._prepare(content, styles, devices, style_blend_weights, style_masks, most_tiles)
+        self._names = [loss.name for loss in (*self._losses, *picture_losses)]
         whole = len(self.tiles) == 1
         self._picture_pass = PicturePass(self.ops, content, picture_losses, normalize_gradients, whole)
         if balance == "targets":
@@ -112,27 +119,39 @@ class Objective:
                     f"({stops[value].type}) has none; use layers before that one"
                 )
         check_size(program, content, "content")
+        whole_losses = self._losses
+        if self.regions:
+            for region in self.regions:
+                checked_mask(region.mask, self.shape[1:], f"region '{region.name}'")
+            self._losses = regional(self._losses, self.regions, program.shapes(self.shape[1:]))
         self.tiles = tiling.split(program, self.shape[1:], self.tile_size, len(devices or [None]))
         if len(self.tiles) > 1:
             self.tile_size = self.tile_size or max(self.tiles[0].window.shape)  # for the styles
         self.tiles = self.tiles[:most_tiles]
         nets = [self.net] if devices is None else [self.net.to(ops) for ops in devices[: len(self.tiles)]]
-        self._passes = [
-            DevicePass(net, self.tiles[i :: len(nets)], self.shape[1:], self._losses, self.normalize_gradients)
-            for i, net in enumerate(nets)
-        ]
+        self._workers = Workers(nets, self.tiles, self.shape[1:], self._losses, self.normalize_gradients, self.ops)
         for each in self._passes:
             each.measure_content(content, None if self.ops is self.net.ops else self.ops)
-        self._threads = [ThreadPoolExecutor(1) for _ in nets if len(nets) > 1]
-        # Several devices read the picture at once, so they read it on the host.
-        if self._threads and not self.ops.on_host:
-            self._accumulator = reference.Backend(self.ops.dtype, threads=1)
         if not isinstance(styles, StyleTargets):
             net = self._passes[0].net
-            styles = measure_styles(net, self._losses, styles, blend_weights, self.tile_size, most_tiles, masks)
-        for each in self._passes:
-            each.set_style_targets(styles.statistics)
+            styles = measure_styles(
+                net, whole_losses, styles, blend_weights, self.tile_size, most_tiles, masks, self.regions
+            )
         self._style_statistics = styles.statistics
+        if self.strength < 1:
+            self._style_statistics = self._weakened(content)
+        for each in self._passes:
+            each.set_style_targets(self._style_statistics)
+
+    def _weakened(self, content):
+        """The styles' statistics blended with the content's."""
+        own = self._workers.sum_statistics(self._workers.accumulator.asarray(content[None]), keep=False)[0]
+        result = dict(self._style_statistics)
+        for loss in self._losses:
+            if loss.target_from == "styles" and loss.name in result:
+                share = self._passes[0].backend_of(loss.layer).to_host(own[loss.name])
+                result[loss.name] = self.strength * result[loss.name] + (1 - self.strength) * share
+        return result
 
     def _balance(self):
         """Multiply every loss's weight by its factor (`Loss.balance`)."""
@@ -169,8 +188,8 @@ class Objective:
         are normalised: their sums pass through the host.
         """
         self._values = defaultdict(list)
-        with self.net.ops.lock, one_thread_each() if self._threads else nullcontext():
-            gradient = self._gradient(x) if self._passes else self.ops.zeros(x.shape)
+        with self.net.ops.lock, self._workers.computing() if self._workers else nullcontext():
+            gradient = self._workers.gradient(x, self._values) if self._workers else self.ops.zeros(x.shape)
             self._picture_pass.add(x, gradient, self._values)
         return gradient
 
@@ -179,6 +198,10 @@ class Objective:
         """True where every evaluation at an array launches the same work on one device, so that a graph can hold it."""
         on_one_device = len(self.tiles) == 1 and all(each.program.devices == [self.ops] for each in self._passes)
         return on_one_device and not any(loss.decides_on_host for loss in (*self._losses, *self._picture_pass.losses))
+
+    @property
+    def _passes(self) -> list[DevicePass]:
+        return self._workers.passes if self._workers else []
 
     @property
     def program(self):
@@ -205,67 +228,3 @@ class Objective:
     def loss(self) -> float:
         """The loss of the last evaluation."""
         return math.fsum(self.losses.values())
-
-    def _gradient(self, x):
-        """The gradient of the layers' losses: statistics are summed over the tiles first, then gradients."""
-        accumulator = self._accumulator
-        picture = accumulator.receive(x)
-        for each in self._passes:
-            each.begin(self._values)
-        if len(self.tiles) == 1:
-            return self.ops.receive(self._passes[0].gradient(accumulator, picture, self.tiles[0]))
-        if any(loss.has_statistic for loss in self._losses):
-            totals = self._all_reduce(self._map_passes(lambda each: each.sum_statistics(accumulator, picture)))
-            values = [each.compare(total) for each, total in zip(self._passes, totals)]
-            for name, value in values[0].items():
-                self._values[name].append(value)
-        if self.normalize_gradients:
-            norms = self._map_passes(lambda each: each.sum_norms(accumulator, picture))
-            for each in self._passes:
-                each.terms.norms = {name: math.fsum(n[name] for n in norms) for name in norms[0]}
-        gradient = accumulator.zeros(x.shape)
-        for tile, part in self._tile_gradients(picture):
-            block = tiling.cut(accumulator, gradient, tile.window)
-            tiling.paste(accumulator, gradient, tile.window, accumulator.add_scaled(block, 1, part))
-            del block, part  # frees their memory before the next tile is computed
-        return self.ops.receive(gradient)
-
-    def _tile_gradients(self, picture):
-        """(tile, its gradient on the accumulator), in an order that does not depend on the threads, as sums would."""
-        accumulator = self._accumulator
-        jobs = [
-            (each, tile)
-            for row in zip_longest(*(each.tiles[::-1] for each in self._passes))
-            for each, tile in zip(self._passes, row)
-            if tile
-        ]
-
-        def compute(each, tile):
-            return accumulator.receive(each.gradient(accumulator, picture, tile))
-
-        if not self._threads:
-            for each, tile in jobs:
-                yield tile, compute(each, tile)
-            return
-        threads = dict(zip(self._passes, self._threads))
-        futures = [(tile, threads[each].submit(compute, each, tile)) for each, tile in jobs]
-        while futures:
-            tile, future = futures.pop(0)
-            yield tile, future.result()
-
-    def _map_passes(self, function):
-        """[function(device pass) for each], computed at the same time."""
-        if not self._threads:
-            return [function(each) for each in self._passes]
-        futures = [thread.submit(function, each) for thread, each in zip(self._threads, self._passes)]
-        return [future.result() for future in futures]
-
-    def _all_reduce(self, sums):
-        """Per device, the devices' sums (loss name → array of its backend) added up."""
-        if len(sums) == 1:
-            return sums
-        names = dict.fromkeys(name for part in sums for name in part)
-        backends = [{loss.name: each.backend_of(loss.layer) for loss in self._losses} for each in self._passes]
-        on_host = [{n: ops[n].to_host(array) for n, array in part.items()} for ops, part in zip(backends, sums)]
-        total = {name: sum(part[name] for part in on_host if name in part) for name in names}
-        return [{name: ops[name].asarray(array) for name, array in total.items()} for ops in backends]

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from . import fields, losses
+from .control import Control
 from .errors import OptionError
 from .fields import (
     LARGE,
@@ -178,7 +179,7 @@ class Reports(Settings):
 
 
 @dataclass(kw_only=True)
-class Options(*reversed(losses.options())):
+class Options(Control, *reversed(losses.options())):
     """The options of a style transfer; None: the default of the network (`zoo`) or of the optimiser.
 
     Sizes are in pixels, weights as in `Objective`, learning_rate in levels of 0..255. Lists may be comma-separated

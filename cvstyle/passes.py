@@ -142,7 +142,8 @@ class DevicePass:
                     for loss in losses:
                         statistic = loss.statistic(view)
                         total = sums.get(loss.name)
-                        sums[loss.name] = statistic if total is None else view.ops.add_scaled(total, 1, statistic)
+                        if statistic is not None:
+                            sums[loss.name] = statistic if total is None else view.ops.add_scaled(total, 1, statistic)
 
         self._for_each_tile(picture_backend, picture, keep and not self._needs_norms, add)
         return sums
@@ -279,7 +280,8 @@ class PicturePass:
             total = None
             for _, view in self._views(loss, x):
                 statistic = loss.statistic(view)
-                total = statistic if total is None else self.ops.add_scaled(total, 1, statistic)
+                if statistic is not None:
+                    total = statistic if total is None else self.ops.add_scaled(total, 1, statistic)
             terms.values[loss.name].append(terms.compare(loss, self.ops, total))
         if self.normalize and loss.normalized:
             norms = (float(terms.norm(loss, view, target)) for (_, view), target in self._strips(loss, x))

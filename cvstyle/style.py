@@ -10,10 +10,10 @@ import numpy as np
 from .errors import ImageError, OptionError, ShapeError
 from .fields import BLEND, argument
 from .graph import tiling
-from .images import resize
 from .losses import Loss, create
 from .losses.base import checked_weight
 from .passes import DevicePass
+from .regions import StyleRegion, means, weighted
 
 _LEAST = 1 / 16  # positions of a layer that must be visible
 
@@ -31,6 +31,7 @@ class StyleTargets:
 def measure_styles(
     net, losses: Sequence[Loss] | Mapping, pictures: Sequence[np.ndarray], blend_weights: Sequence[float] | None = None,
     tile_size: int | None = None, most_tiles: int | None = None, masks: Sequence[np.ndarray | None] | None = None,
+    regions: Sequence[StyleRegion] = (),
 ) -> StyleTargets:  # fmt: skip
     """The style targets of losses on a network, from pictures (3, H, W), BGR, mean-subtracted, of any sizes.
 
@@ -38,7 +39,7 @@ def measure_styles(
     number per picture, normalised to sum 1; None: equal weights. tile_size: the longest side, in pixels, computed at a
     time, raised to the network's minimum where necessary. most_tiles: compute only the first tiles of a picture, for a
     measurement of memory. masks: for each picture the weights of its pixels (H, W), such as its alpha; None: equal
-    weights. Raises OptionError and ImageError as `Objective`.
+    weights. regions: see `Objective`. Raises OptionError and ImageError as `Objective`.
     """
     losses = create(losses) if isinstance(losses, Mapping) else losses
     pictures = listed(pictures)
@@ -52,42 +53,70 @@ def measure_styles(
     totals = {}
     with net.ops.lock:
         program = net.program(dict.fromkeys(loss.layer for loss in losses))
-        backends = {loss.name: program.backend_of(loss.layer) for loss in losses}
-        for number, (picture, weight, mask) in enumerate(zip(pictures, weights, masks, strict=True), 1):
-            role = f"style {number}"
+        backends = {}
+        for number, (picture, mask) in enumerate(zip(pictures, masks, strict=True)):
+            role = f"style {number + 1}"
             check_size(program, checked_picture(picture, role), role)
             size = picture.shape[1:]
             side = tile_size
             if side and side < max(size):  # chosen for the content; a style may need slightly larger tiles
                 side = max(side, tiling.min_tile_size([program.footprint(size, axis) for axis in (0, 1)]))
-            weighted = losses if mask is None else _weighted(losses, mask, size, program.shapes(size), role)
-            style_pass = DevicePass(net, tiling.split(program, size, side)[:most_tiles], size, weighted)
+            parts = _parts(losses, regions, number, weights, mask, size, program.shapes(size))
+            shares = {loss.name: share for loss, share in parts}
+            backends |= {loss.name: program.backend_of(loss.layer) for loss, _ in parts}
+            tiles = tiling.split(program, size, side)[:most_tiles]
+            style_pass = DevicePass(net, tiles, size, [loss for loss, _ in parts])
             for name, own in style_pass.sum_statistics(net.ops, net.ops.asarray(picture[None]), keep=False).items():
                 ops = backends[name]
                 total = totals.get(name)
-                totals[name] = ops.scale(own, weight) if total is None else ops.add_scaled(total, weight, own)
+                share = shares[name]
+                totals[name] = ops.scale(own, share) if total is None else ops.add_scaled(total, share, own)
     # On the host, so that nothing fragments the device memory that the run will need.
     return StyleTargets({name: backends[name].to_host(total) for name, total in totals.items()})
 
 
-def _weighted(losses, mask, size, shapes, role):
-    """The losses with weights of their positions: averages of the mask over each position's part of the picture."""
+def _parts(losses, regions, number, weights, mask, size, shapes):
+    """[(loss, share of its target)] for a style: the losses, or those of the regions that have it.
+
+    weights: of all styles. mask, size: the style's. shapes: layer → (1, C, h, w).
+    """
+    role = f"style {number + 1}"
+    mask = None if mask is None else checked_mask(mask, size, role)
+    if not regions:
+        return [(_seen(loss, mask, shapes, role), weights[number]) for loss in losses]
+    parts = []
+    for region in regions:
+        if number not in region.styles:
+            continue
+        share = weights[number] / sum(weights[style] for style in region.styles)
+        own = region.styles[number]
+        own = None if own is None else checked_mask(own, size, f"region '{region.name}' of {role}")
+        both = own if mask is None else mask if own is None else own * mask
+        where = f"{role}, region '{region.name}'"
+        parts += [(_seen(region.own(loss), both, shapes, where), share) for loss in losses]
+    return parts
+
+
+def checked_mask(mask: np.ndarray, size: tuple[int, int], role: str) -> np.ndarray:
+    """The mask. Raises ImageError unless it is an array of this (height, width) of finite numbers, none negative."""
     if mask.shape != size or not np.isfinite(mask).all() or mask.min() < 0:
         height, width = size
         raise ImageError(f"the mask of {role} must have a number for each pixel of {width}×{height}, none negative")
-    if mask.min() == mask.max() > 0:
-        return losses
-    result = []
-    for loss in losses:
-        weights = resize(np.ascontiguousarray(mask, np.float32)[..., None], shapes[loss.layer][2:])[..., 0]
-        total = weights.sum(dtype=float)
-        if not total >= _LEAST * mask.max() > 0:
-            raise ImageError(
-                f"{role}: too little of the picture is visible for layer '{loss.layer}'; cut off what is transparent, "
-                "or use a larger --style-scale"
-            )
-        result.append(loss.weighted(weights / np.float32(total)))
-    return result
+    return mask
+
+
+def _seen(loss, mask, shapes, role):
+    """The loss with the mask's means over the positions as weights; itself where they are equal."""
+    if mask is None:
+        return loss
+    values = means(mask, shapes[loss.layer][2:])
+    own = weighted(loss, values) if values.sum(dtype=float) >= _LEAST * mask.max() else None
+    if own is None:
+        raise ImageError(
+            f"{role}: too little of the picture is visible for layer '{loss.layer}'; cut off what is transparent, "
+            "or use a larger --style-scale"
+        )
+    return own
 
 
 def listed(pictures) -> list:

@@ -14,36 +14,32 @@ from cvstyle.backends.reference import Backend
 from cvstyle.errors import OptionError
 from cvstyle.graph import Network
 from cvstyle.losses import Loss, create
-from cvstyle.losses.moments import Gram, Moments
+from cvstyle.losses.style.gram import Gram
+from cvstyle.losses.style.moments import Moments, Slope
 from cvstyle.style import StyleTargets, measure_styles
 
 SIZE = (150, 210)
 
 
 class MeanAndCovariance(Moments):
-    """w · (mean((m − m_t)²) + mean((Σ − Σ_t)²)), of F' with its row of ones."""
+    """w · (mean((m − m_t)²) + mean((Σ − Σ_t)²)), on the host."""
 
-    ones = decides_on_host = True
+    means = decides_on_host = True
 
     def compare(self, ops, total, target):
-        total, target = (ops.to_host(m).astype(np.float64) for m in (total, target))
-        channels = len(total) - 1
-        mean, covariance = self.split(total)
-        goal_mean, goal = self.split(target)
+        mean, covariance = self.split(ops.to_host(total).astype(np.float64))
+        goal_mean, goal = self.split(ops.to_host(target).astype(np.float64))
+        channels = len(mean)
         d_mean = 2 / channels * (mean - goal_mean)
         d_second = 2 / channels**2 * (covariance - goal)
         d_mean = d_mean - 2 * d_second @ mean
-        matrix = np.zeros_like(total)
-        matrix[:-1, :-1] = channels * d_second
-        matrix[:-1, -1] = matrix[-1, :-1] = channels / 2 * d_mean
         loss = ((mean - goal_mean) ** 2).mean() + ((covariance - goal) ** 2).mean()
-        return self.weight * loss, (ops.asarray(matrix), 2)
+        shift = ops.asarray(d_mean.reshape(1, -1, 1, 1))
+        return self.weight * loss, Slope(ops.asarray(channels * d_second), 2, shift)
 
     @staticmethod
     def split(moments):
-        channels = len(moments) - 1
-        mean = channels * moments[:-1, -1]
-        return mean, channels * moments[:-1, :-1] - np.outer(mean, mean)
+        return moments[-1], len(moments[0]) * moments[:-1] - np.outer(moments[-1], moments[-1])
 
 
 class Saturation(Loss):
@@ -112,12 +108,12 @@ def objective(net, name, size=SIZE, styles=None, **settings):
 
 
 def statistic(net, loss, picture):
-    """Σ w F' F'ᵀ / C by NumPy."""
+    """Σ w F Fᵀ / C, and below it Σ w F, by NumPy."""
     x = net.program([loss.layer]).forward(net.ops.asarray(picture[None]), needs_grad=False)[loss.layer]
     f = np.array(x)[0].reshape(x.shape[1], -1)
-    rows = np.vstack([f, np.ones(f.shape[1])]) if loss.ones else f
-    w = np.full(f.shape[1], 1 / f.shape[1]) if loss.weights is None else loss.weights.ravel()
-    return (rows * w) @ rows.T / len(f)
+    w = np.full(f.shape[1], 1 / f.shape[1]) if loss.weights is None else loss.weights.values.ravel()
+    gram = (f * w) @ f.T / len(f)
+    return np.vstack([gram, f @ w]) if loss.means else gram
 
 
 @pytest.mark.parametrize("name", ["means", "weighted gram", "weighted means"])
@@ -260,4 +256,4 @@ def test_a_loss_is_picklable_after_use():
     function = objective(net, "weighted means")
     function(noise(3, *SIZE))
     loss = pickle.loads(pickle.dumps(function._losses[0]))
-    assert isinstance(loss, MeanAndCovariance) and loss.weight == 3 and not loss._maps
+    assert isinstance(loss, MeanAndCovariance) and loss.weight == 3 and not loss.weights._maps

@@ -1,4 +1,4 @@
-"""Losses, one file each.
+"""Losses, a file or package each.
 
 A new loss is a file with a class derived from `Loss`; `create(**settings) -> list[Loss]`, whose keywords are the
 settings of `Objective` with their defaults; and `Options`, where the same names are options of a run. Nothing else
@@ -22,8 +22,8 @@ __all__ = ["UNIT", "Loss", "MeanSquares", "View", "create", "layer_names", "opti
 @cache
 def _modules():
     """The losses' modules in alphabetical order, the order in which a layer's gradients are added up."""
-    names = [module.name for module in pkgutil.iter_modules(__path__) if module.name != "base"]
-    return [importlib.import_module(f"{__name__}.{name}") for name in sorted(names)]
+    names = sorted({module.name for module in pkgutil.iter_modules(__path__)} - {"base", "position_weights"})
+    return [importlib.import_module(f"{__name__}.{name}") for name in names]
 
 
 def options() -> list[type]:

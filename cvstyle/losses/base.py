@@ -74,7 +74,7 @@ class Loss:
         return view.x
 
     def statistic(self, view: View) -> Any:
-        """An array that is summed over the views of a map."""
+        """An array that is summed over the views of a map; None: zeros."""
         raise NotImplementedError
 
     def compare(self, ops, total: Any, target: Any) -> tuple[Any, Any]:
@@ -86,9 +86,10 @@ class Loss:
         return self.compare(view.ops, self.statistic(view), target)
 
     def weighted(self, weights: Any) -> Loss:
-        """The loss that gives positions the weights, an array (H, W) of sum 1 over the layer's map, in its statistic.
+        """The loss that gives positions the weights, a host array (H, W) over the layer's map.
 
-        A loss that knows no weights is its own.
+        In a statistic they are of sum 1; in a loss without one they are factors of the positions' parts of the loss. A
+        loss that knows no weights is its own.
         """
         return self
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import fields
 from ..fields import NETWORK, NONNEGATIVE, WEIGHTS, Settings, option
 from .base import Loss, checked_weight, layer_weights
+from .position_weights import Part, PositionWeights
 
 
 @dataclass(kw_only=True)
@@ -25,20 +27,36 @@ class Options(Settings):
 
 
 class Content(Loss):
-    """The gradient is w · 2/N · (F − T), with N = C·H·W values in the map."""
+    """The gradient is w · 2/N · c · (F − T), with N = C·H·W values in the map, and c the positions' factors.
+
+    weights: the factors, an array (H, W) over the layer's map; None: 1 everywhere.
+    """
 
     target_from = "content"
 
+    def __init__(self, name, layer, weight, weights=None):
+        super().__init__(name, layer, weight)
+        self.weights = None if weights is None else PositionWeights(weights)
+
+    def weighted(self, weights):
+        loss = copy.copy(self)
+        loss.weights = PositionWeights(weights)
+        return loss
+
     def gradient(self, view, target):
         difference = view.ops.difference(view.x, target)
-        squares = view.ops.dot(difference, difference)
-        return difference, 2 / view.count, self.weight / view.count * squares
+        factored = difference if self.weights is None else self._factored(view, difference)
+        squares = view.ops.dot(factored, difference)
+        return factored, 2 / view.count, self.weight / view.count * squares
 
     def add_gradient(self, view, target, weight, out):
-        if out is None:
+        if out is None or self.weights is not None:
             return super().add_gradient(view, target, weight, out)
         squares = view.ops.add_difference(out, weight * (2 / view.count), view.x, target)
         return out, self.weight / view.count * squares
+
+    def _factored(self, view, difference):
+        return self.weights.times(view, Part((0, 0), tuple(view.x.shape[2:])), difference)
 
 
 def create(content_weight=5.0, content_layers=()) -> list[Loss]:

@@ -193,8 +193,9 @@ class Run:
         state.evaluated = False
         self._loop = self.scale.objective = None
         state.scale += 1
+        previous = self.scale
         self.scale = Scale(self.setup, state.scale)
-        state.x = ops.asarray(self.scale.enlarged(x))
+        state.x = ops.asarray(self.scale.continued(x, previous))
         state.last_finite = state.latest = ops.copy(state.x)
         self._carried_result = None
         if carried:

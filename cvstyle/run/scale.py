@@ -33,11 +33,13 @@ class Scale:
             self._content = self._resized(setup.content)
             styles = map(self._resized, setup.styles, setup.style_sizes(index))
             styles, masks = zip(*[(setup.preprocess(style.rgb), style.alpha) for style in styles])
-            objective = Objective(
-                setup.net, self._with_margin(setup.preprocess(self._content.rgb)), styles, style_masks=masks,
-                **setup.objective_settings,
-            )  # fmt: skip
+            objective = Objective(setup.net, self.content, styles, style_masks=masks, **setup.objective_settings)
         self.objective = objective
+
+    @property
+    def content(self) -> np.ndarray:
+        """The photograph, (3, H, W) with the margin."""
+        return self._input(self._content)
 
     def start(self) -> np.ndarray:
         """The initial picture, (1, 3, H, W) on the host."""
@@ -45,13 +47,20 @@ class Scale:
         size = images.padded_size(self.size, setup.margin)
         noise = np.random.default_rng(setup.seed).standard_normal((1, 3, *size), dtype=np.float32)
         if setup.start is not None or setup.value("init") == "image":
-            picture = self._content if setup.start is None else self._resized(setup.start)
-            start = self._with_margin(setup.preprocess(picture.rgb))[None]
-            return start if setup.options.compat else start + noise * np.float32(_GRAIN)
+            start = self.content[None] if setup.start is None else self._input(self._resized(setup.start))[None]
+            return start if setup.options.compat else start + noise * np.float32(_GRAIN * setup.options.strength)
         # The noise lies about ImageNet's mean colour, whatever the network's mean.
         convention = setup.net.convention
         middle = np.float32(imagenet_mean(convention.channels)) - np.float32(convention.mean)
         return noise * np.float32(_NOISE) + middle[:, None, None]
+
+    def continued(self, x: np.ndarray, previous: Scale) -> np.ndarray:
+        """The picture that starts the scale, from the previous scale's result (1, 3, H, W) on the host."""
+        strength = self.setup.options.strength
+        start = self.enlarged(x)
+        if strength < 1:  # the detail of the photograph that the smaller picture lacks
+            start += np.float32(1 - strength) * (self.content - self.enlarged(previous.content[None]))
+        return start
 
     def enlarged(self, x: np.ndarray) -> np.ndarray:
         """A host array (1, 3, H, W) of another scale, resized to the scale's size and with a new margin.
@@ -76,6 +85,9 @@ class Scale:
 
     def _resized(self, picture, size=None):
         return images.resized(picture, size or self.size, self.setup.options.compat)
+
+    def _input(self, picture):
+        return self._with_margin(self.setup.preprocess(picture.rgb))
 
     def _with_margin(self, x):
         """(C, H, W) with the margin, at first a mirror image of the border."""

@@ -147,6 +147,7 @@ class Setup:
         return {
             **self.loss_settings, "style_blend_weights": options.style_blend_weights, "pooling": options.pooling,
             "normalize_gradients": options.normalize_gradients, "balance": self.balance, "tile_size": self.tile_size,
+            "strength": options.strength,
             "devices": self.devices, "home": None if self.picture_backend is self.net.ops else self.picture_backend,
         }  # fmt: skip
 
@@ -240,6 +241,8 @@ class Setup:
                     f"of the smaller scales and styles; say which layers to use with --{name.replace('_', '-')} "
                     "('cvstyle info' lists them)"
                 )
+        if not self.options.strength and self.start is None and self.value("init") == "image":
+            settings |= {name: 0.0 for name in settings if name.endswith("_weight")}  # it is the photograph
         return {name: value for name, value in settings.items() if value is not None}
 
     def _assign_devices(self, devices):
