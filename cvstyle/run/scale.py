@@ -78,7 +78,7 @@ class Scale:
         rgb = setup.deprocess(self._without_margin(x[0]))
         # A network of one channel does not determine colours; its gradient, along the luminance, would tint bright
         # places green and dark places purple.
-        if setup.options.original_colors or setup.net.convention.luminance:
+        if setup.options.colors in ("content", "luminance") or setup.net.convention.luminance:
             rgb = images.original_colors(self._content.rgb, rgb)
         content = self._content
         return images.Picture(rgb, content.alpha, content.icc, metadata=content.metadata)
@@ -87,7 +87,8 @@ class Scale:
         return images.resized(picture, size or self.size, self.setup.options.compat)
 
     def _input(self, picture):
-        return self._with_margin(self.setup.preprocess(picture.rgb))
+        grey = self.setup.options.colors == "luminance"
+        return self._with_margin(self.setup.preprocess(images.luminance(picture.rgb) if grey else picture.rgb))
 
     def _with_margin(self, x):
         """(C, H, W) with the margin, at first a mirror image of the border."""
