@@ -150,8 +150,7 @@ def test_odd_pictures_stay_finite(method):
         for content in ODD.values():
             found = images.recoloured(images.Picture(style), images.Picture(content), method).rgb
             assert found.dtype == np.float32 and found.shape == style.shape and np.isfinite(found).all()
-            assert (found >= np.minimum(content.min((0, 1)), 0)).all()
-            assert (found <= np.maximum(content.max((0, 1)), 255)).all()
+            assert found.min() >= min(content.min(), 0) and found.max() <= max(content.max(), 255)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -418,3 +417,27 @@ def test_a_region_takes_the_colours_of_its_own():
     for number, part in enumerate((np.s_[:, :24], np.s_[:, 24:])):
         expected = cvstyle.match_colors(STYLE, CONTENT[part]).rgb
         np.testing.assert_allclose(found[number].rgb, expected, atol=1e-3)
+
+
+def test_a_network_of_one_channel_matches_brightness(tmp_path):
+    """Its result has the content's colours in every mode, and match differs from style by brightness alone."""
+    from test_convention import lenet
+
+    given = runs.files(tmp_path, lenet(), content=(80, 60), style=(60, 60))
+    losses = {}
+    for color in MODES:
+        result = cvstyle.stylize(
+            given["content"], given["style"], proto=given["proto"], model=given["model"], color=color,
+            style_layers="conv1", content_layers="conv1", **TINY | {"image_size": 80, "compat": False},
+        )  # fmt: skip
+        rgb, content = result.picture.rgb, images.read(given["content"]).rgb
+        chroma, expected = (picture - (picture @ LUMA)[..., None] for picture in (rgb, content))
+        np.testing.assert_allclose(chroma, expected, atol=0.1)
+        losses[color] = result.losses["style:conv1"]
+    assert losses["style"] == losses["content"] != losses["match:sym"]
+
+
+def test_a_plan_takes_it(files, capsys):
+    command = ["--content", files["content"], "--style", files["style"], "--color", "MATCH:chol", "--image-size", "40"]
+    assert main(["plan", *command, "--num-iterations", "2", "--backend", "numpy"]) == 0
+    assert "picture" in capsys.readouterr().out

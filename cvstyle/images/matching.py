@@ -72,7 +72,7 @@ def colour_map(source: Colours, target: Colours, method: str) -> ColourMap:
 def recoloured(
     picture: Picture, reference: Picture, method: str, parts: Sequence[tuple[np.ndarray | None, np.ndarray]] = ()
 ) -> Picture:
-    """The picture with the colours of the reference, clipped to 0..255 and to what the reference has beyond.
+    """The picture with the colours of the reference, clipped to 0..255 or to the range of the reference, if wider.
 
     method: see `colour_map`. parts: (mask of the picture, mask of the reference) of each pair of parts, (H, W) of 0..1
     or, for the whole picture, None; each part takes the colours of its own, and maps are blended by the masks. What is
@@ -86,7 +86,8 @@ def recoloured(
         if source and target:
             mask = np.ones(picture.size, np.float32) if mask is None else mask
             maps.append((mask, colour_map(source, target, method)))
-    low, high = _range(reference)
+    low = min(0.0, float(reference.rgb.min()))
+    high = max(255.0, float(reference.rgb.max()))
     rgb = np.empty_like(picture.rgb, np.float32)
     for rows in profiles.strips(*picture.size):
         rgb[rows] = _blended(picture.rgb[rows], whole, [(mask[rows], own) for mask, own in maps]).clip(low, high)
@@ -112,14 +113,6 @@ def _strips(picture, mask):
         for factor in (picture.alpha, mask):
             weights *= 1 if factor is None else factor[rows].ravel()
         yield rgb, weights
-
-
-def _range(picture):
-    """(lowest, highest) value of each channel: 0 and 255, or beyond if a visible pixel is."""
-    visible = True if picture.alpha is None else picture.alpha[..., None] > 0
-    low = picture.rgb.min(axis=(0, 1), where=visible, initial=0)
-    high = picture.rgb.max(axis=(0, 1), where=visible, initial=255)
-    return low, high
 
 
 def _power(matrix, exponent):
