@@ -246,7 +246,7 @@ class Setup:
                     f"of the smaller scales and styles; say which layers to use with --{name.replace('_', '-')} "
                     "('cvstyle info' lists them)"
                 )
-        if not self.options.strength and self.start is None and self.value("init") == "image":
+        if not self.options.strength:
             settings |= {name: 0.0 for name in settings if name.endswith("_weight")}  # it is the photograph
         return {name: value for name, value in settings.items() if value is not None}
 
