@@ -25,6 +25,7 @@ _PUBLIC = {  # name: module; type checkers read __init__.pyi
     "write_picture": "api",
     "preprocess": "api",
     "deprocess": "api",
+    "match_colors": "api",
     "features": "api",
     "CvstyleError": "errors",
 }

@@ -1,4 +1,4 @@
-from .api import deprocess, features, preprocess, read_picture, write_picture
+from .api import deprocess, features, match_colors, preprocess, read_picture, write_picture
 from .errors import CvstyleError
 from .graph import load_network
 from .images import Picture
@@ -11,7 +11,7 @@ from .style import StyleTargets, measure_styles
 
 __all__ = [
     "Compute", "CvstyleError", "Iterate", "Job", "Loss", "Objective", "Options", "Picture", "Result", "Run", "Stop",
-    "StyleTargets", "deprocess", "embedded_network", "features", "load_network", "measure_styles", "plan", "preprocess",
-    "read_picture", "stylize", "write_picture",
+    "StyleTargets", "deprocess", "embedded_network", "features", "load_network", "match_colors", "measure_styles",
+    "plan", "preprocess", "read_picture", "stylize", "write_picture",
 ]  # fmt: skip
 __version__: str

@@ -54,8 +54,7 @@ def preprocess(picture, size: int | None = None, network=None) -> np.ndarray:
 
     Raises ImageError for an invalid picture, OptionError for a size that is no whole number above zero.
     """
-    role = os.fspath(picture) if isinstance(picture, (str, os.PathLike)) else "picture"
-    picture = images.filled(images.as_picture(picture), role)
+    picture = _filled(picture, "picture")
     size = argument("size", size, INT, PIXELS)
     if size is not None:
         picture = images.resized(picture, images.target_size(*picture.size, size))
@@ -78,6 +77,20 @@ def deprocess(x: np.ndarray, network=None) -> images.Picture:
     return images.Picture(rgb)
 
 
+def match_colors(picture, reference, method: str = "sym") -> images.Picture:
+    """The picture in the colours of another one: with their mean and covariance, as --color match makes the styles.
+
+    picture, reference: as for `preprocess`; pixels count by their alpha. method: "sym", which moves colours least,
+    "pca", "chol" or "mean" (each channel by itself). Values are sRGB as encoded; those of the result are clipped to
+    0..255 and to what the reference has beyond (Gatys et al. 2017, arXiv:1611.07865, section 5).
+    Raises ImageError for an invalid picture, OptionError for an unknown method.
+    """
+    if method not in images.METHODS:
+        known = f"{', '.join(images.METHODS[:-1])} or {images.METHODS[-1]}"
+        raise OptionError(f"method must be {known}, not '{method}'")
+    return images.recoloured(_filled(picture, "picture"), _filled(reference, "reference"), method)
+
+
 def features(net, picture: np.ndarray, layers: Sequence[str] | str) -> dict[str, np.ndarray]:
     """Feature maps by layer name, on the host: (C, H, W) float32, or (C,) for a fully connected layer.
 
@@ -92,6 +105,11 @@ def features(net, picture: np.ndarray, layers: Sequence[str] | str) -> dict[str,
     with net.ops.lock:
         maps = program.forward(net.ops.asarray(picture[None]), needs_grad=False)
         return {name: program.backend_of(name).to_host(maps[name])[0] for name in names}
+
+
+def _filled(picture, role):
+    name = os.fspath(picture) if isinstance(picture, (str, os.PathLike)) else role
+    return images.filled(images.as_picture(picture, role), name)
 
 
 def _convention_of(network):

@@ -212,7 +212,6 @@ class Options(Control, *reversed(losses.options())):
     channels: str | None = option(
         None, "order of the network's channels (default: bgr)", MODEL, choices=("bgr", "rgb"), identity=True
     )
-    original_colors: bool = option(False, "keep the colours of the content", PICTURES, choices=(0, 1), const=1)
     pooling: str = option(
         "max", "%(default)s (default), or avg instead of max pooling", NETWORK, choices=("max", "avg"),
         identity=True,
@@ -344,6 +343,7 @@ class Options(Control, *reversed(losses.options())):
         if self.quality and not self.uses_quality:
             given = next(name for name in _SCHEDULE_OPTIONS if getattr(self, name)).replace("_", "-")
             raise OptionError(f"--quality sets sizes and iterations, and so does --{given}; leave one of them out")
+        self.check_colors()
         if self.bounds and self.optimizer != "lbfgsb":
             raise OptionError(f"--bounds needs --optimizer lbfgsb; {self.optimizer} has no bounds")
         if self.init == "random" and self.init_image:

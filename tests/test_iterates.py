@@ -202,6 +202,7 @@ def test_a_generator_between_two_iterates_does_not_keep_the_interpreter():
 @dataclass
 class Options:
     learning_rate: float = 3.0
+    strength: float = 1.0
     lbfgs_num_correction: int = 0
     lbfgs_smooth: float | None = None
     bounds: bool = False
@@ -209,7 +210,7 @@ class Options:
 
 
 @pytest.mark.parametrize("name, options, expected", [
-    ("adam", Options(), {"learning_rate": 3.0}),
+    ("adam", Options(), {"learning_rate": 3.0}), ("adam", Options(strength=0.5), {"learning_rate": 1.5}),
     ("lbfgs", Options(), {"history": 20, "initial_step": 1.0, "max_step_rms": 10.0, "precondition": 0.5}),
     ("lbfgs", Options(compat=True), {"history": 100}),
     ("lbfgs", Options(compat=True, lbfgs_num_correction=7, lbfgs_smooth=0.25), {"history": 7, "precondition": 0.25}),

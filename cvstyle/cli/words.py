@@ -29,6 +29,7 @@ _SYNONYMS = {
     "steps": "--num-iterations", "n": "--num-iterations", "lr": "--learning-rate", "cpu": "--backend cpu",
     "cuda": "--backend cuda", "resolution": "--image-size", "width": "--image-size", "v": "--version",
     "q": "--quiet", "verbose": "--print-iter 1", "silent": "--quiet",
+    "preserve-color": "--color content", "preserve-colors": "--color content", "keep-colors": "--color content",
 }  # fmt: skip
 
 

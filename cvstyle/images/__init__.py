@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from .accept import as_picture
 from .alpha import composited, filled, is_opaque, resized
-from .colour import deprocess, original_colors, preprocess
+from .colour import deprocess, luminance, original_colors, preprocess
+from .matching import METHODS, recoloured
 from .metadata import Metadata
 from .picture import Picture, png
 from .read import read, reading_memory
@@ -15,6 +16,7 @@ from .resize import padded_size, resize, target_size
 from .write import RESORTS, check_fits, check_writable, keeps_alpha, read_metadata, write
 
 __all__ = [
+    "METHODS",
     "RESORTS",
     "Metadata",
     "Picture",
@@ -26,6 +28,7 @@ __all__ = [
     "filled",
     "is_opaque",
     "keeps_alpha",
+    "luminance",
     "original_colors",
     "padded_size",
     "png",
@@ -33,6 +36,7 @@ __all__ = [
     "read",
     "read_metadata",
     "reading_memory",
+    "recoloured",
     "resize",
     "resized",
     "target_size",

@@ -27,10 +27,15 @@ def _reorder(pixels, convention):
     return pixels[..., ::-1] if convention.channels == "bgr" else pixels
 
 
-# RGB to Y, U, V: ITU-R BT.601 luma with the U and V of analogue PAL, the matrix of Torch's image.rgb2yuv.
-_YUV = np.array(
-    [[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.51499, -0.10001]], np.float32
-)  # fmt: skip
+LUMA = np.array([0.299, 0.587, 0.114])
+"""Weights of R, G and B in the luminance of encoded values (ITU-R BT.601)."""
+# RGB to Y, U, V: luma with the U and V of analogue PAL, the matrix of Torch's image.rgb2yuv.
+_YUV = np.array([LUMA, [-0.14713, -0.28886, 0.436], [0.615, -0.51499, -0.10001]], np.float32)
+
+
+def luminance(rgb: np.ndarray) -> np.ndarray:
+    """(H, W, 3) RGB as a grey picture of the same luminance."""
+    return np.repeat((rgb @ np.float32(LUMA))[..., None], 3, axis=2)
 
 
 def original_colors(content: np.ndarray, result: np.ndarray) -> np.ndarray:

@@ -52,8 +52,8 @@ def iterates(objective, x, num_iterations, *, state=None, done=0, learning_rate=
 
 
 def settings(options, limits=None) -> dict:
-    """The learning rate."""
-    return {"learning_rate": options.learning_rate}
+    """The learning rate, by the strength: steps have its size, whatever the loss, and must not pass a near goal."""
+    return {"learning_rate": options.learning_rate * options.strength}
 
 
 def initial_state(ops, x, num_iterations, **settings) -> State:

@@ -43,12 +43,20 @@ class Scale:
 
     def start(self) -> np.ndarray:
         """The initial picture, (1, 3, H, W) on the host."""
+        strength = self.setup.options.strength
+        start = self._full_start()
+        if strength < 1:
+            start = self.content + np.float32(strength) * (start - self.content)
+        return start
+
+    def _full_start(self):
+        """The initial picture at full strength."""
         setup = self.setup
         size = images.padded_size(self.size, setup.margin)
         noise = np.random.default_rng(setup.seed).standard_normal((1, 3, *size), dtype=np.float32)
         if setup.start is not None or setup.value("init") == "image":
             start = self.content[None] if setup.start is None else self._input(self._resized(setup.start))[None]
-            return start if setup.options.compat else start + noise * np.float32(_GRAIN * setup.options.strength)
+            return start if setup.options.compat else start + noise * np.float32(_GRAIN)
         # The noise lies about ImageNet's mean colour, whatever the network's mean.
         convention = setup.net.convention
         middle = np.float32(imagenet_mean(convention.channels)) - np.float32(convention.mean)
@@ -78,7 +86,7 @@ class Scale:
         rgb = setup.deprocess(self._without_margin(x[0]))
         # A network of one channel does not determine colours; its gradient, along the luminance, would tint bright
         # places green and dark places purple.
-        if setup.options.original_colors or setup.net.convention.luminance:
+        if setup.options.colors in ("content", "luminance") or setup.net.convention.luminance:
             rgb = images.original_colors(self._content.rgb, rgb)
         content = self._content
         return images.Picture(rgb, content.alpha, content.icc, metadata=content.metadata)
@@ -87,7 +95,8 @@ class Scale:
         return images.resized(picture, size or self.size, self.setup.options.compat)
 
     def _input(self, picture):
-        return self._with_margin(self.setup.preprocess(picture.rgb))
+        grey = self.setup.options.colors == "luminance"
+        return self._with_margin(self.setup.preprocess(images.luminance(picture.rgb) if grey else picture.rgb))
 
     def _with_margin(self, x):
         """(C, H, W) with the margin, at first a mirror image of the border."""

@@ -17,7 +17,9 @@ from ..graph import tiling
 from ..graph.placement import balanced_cuts
 from ..netdef import IMAGENET, imagenet_mean
 from ..options import Options, identity
+from ..regions import StyleRegion
 from .border import needed_margin
+from .colors import recoloured
 
 _LARGEST_TILE = 2048  # the tile size for which layers are balanced before automatic tiles are chosen
 _SHORTEST = 64  # pixels; no quality preset has a scale with a shorter side
@@ -27,9 +29,10 @@ _STATE_PICTURES = 4  # as large as the result: the picture, its gradient, the la
 class Setup:
     """Network, devices, sizes, weights and optimiser of a run, with values for the options that are None.
 
-    content, styles, start: the given `Picture`s. devices: the devices that share the tiles; None for a single one.
-    picture_backend: the backend of the picture and the optimiser. sizes: (height, width) at each scale; padded_sizes:
-    the same with the margin. schedule: (longest side, iterations) of each scale. pixel_range: the value of white.
+    content, styles, start: the given `Picture`s, the styles in the content's colours if the options say so. regions:
+    the parts of the content, with masks of the pictures' sizes. devices: the devices that share the tiles; None for a
+    single one. picture_backend: the backend of the picture and the optimiser. sizes: (height, width) at each scale;
+    padded_sizes: the same with the margin. schedule: (longest side, iterations) of each scale. pixel_range: white.
     reading_peak: the bytes that the process had while pictures were read, if that was its peak; else 0.
     resumed: True once the state is a checkpoint's.
     """
@@ -37,8 +40,10 @@ class Setup:
     def __init__(self, net, content, styles, start, options: Options, devices: Sequence | None = None):
         self.net = net
         self.content = content
-        self.styles = styles
+        self.regions: list[StyleRegion] = []
+        self.styles = recoloured(styles, content, options.matching, self.regions)
         self.start = start
+        self._digests = [_digest(picture) for picture in (content, *styles)] if options.checkpoint else []
         given = [content, *styles, *([start] if start else [])]
         self._picture_remarks = dict.fromkeys(line for picture in given for line in picture.remarks)
         self.options = options
@@ -170,8 +175,8 @@ class Setup:
         values["margin"] = self.margin or None
         values["scales"] = [longest for longest, _ in self.schedule]
         values["network"] = self.net.digest(self.layer_names)
-        values["content picture"] = _digest(self.content)
-        values["style pictures"] = list(map(_digest, self.styles))
+        values["content picture"], *values["style pictures"] = self._digests
+        values["color"] = options.colors if options.matching else None  # others change the result alone
         return values
 
     def check_tiles(self) -> None:
@@ -241,7 +246,7 @@ class Setup:
                     f"of the smaller scales and styles; say which layers to use with --{name.replace('_', '-')} "
                     "('cvstyle info' lists them)"
                 )
-        if not self.options.strength and self.start is None and self.value("init") == "image":
+        if not self.options.strength:
             settings |= {name: 0.0 for name in settings if name.endswith("_weight")}  # it is the photograph
         return {name: value for name, value in settings.items() if value is not None}
 
