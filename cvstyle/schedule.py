@@ -15,7 +15,12 @@ QUALITIES = tuple(_QUALITIES)
 
 def quality_schedule(quality: str | None, size: int) -> list[tuple[int, int]]:
     """(size, iterations) of each scale for a result of this size. quality: one of QUALITIES; None: normal."""
-    return _with_counts(_doubled(size, _MIN_QUALITY_SIZE), _QUALITIES[quality or "normal"])
+    return _with_counts(doubled_sizes(size), _QUALITIES[quality or "normal"])
+
+
+def doubled_sizes(size: int) -> list[int]:
+    """The sizes of all scales for a result of this size, whatever its quality."""
+    return _doubled(size, _MIN_QUALITY_SIZE)
 
 
 def custom_schedule(

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import backends, checkpoint, images, losses, optimize, zoo
+from .. import backends, images, losses, optimize, zoo
 from ..errors import OptionError, ShapeError
 from ..graph import tiling
 from ..graph.placement import balanced_cuts
 from ..netdef import IMAGENET, imagenet_mean
 from ..options import Options, identity
+from . import styles as style_entries
 from .border import needed_margin
 
 _LARGEST_TILE = 2048  # the tile size for which layers are balanced before automatic tiles are chosen
@@ -27,7 +28,8 @@ _STATE_PICTURES = 4  # as large as the result: the picture, its gradient, the la
 class Setup:
     """Network, devices, sizes, weights and optimiser of a run, with values for the options that are None.
 
-    content, styles, start: the given `Picture`s. devices: the devices that share the tiles; None for a single one.
+    content, styles, start: the given `Picture`s, and `SavedStyle`s among the styles (see `styles`). devices: the
+    devices that share the tiles; None for a single one.
     picture_backend: the backend of the picture and the optimiser. sizes: (height, width) at each scale; padded_sizes:
     the same with the margin. schedule: (longest side, iterations) of each scale. pixel_range: the value of white.
     reading_peak: the bytes that the process had while pictures were read, if that was its peak; else 0.
@@ -52,6 +54,7 @@ class Setup:
         self._chosen = {} if self._defaults["style_layers"] else zoo.choose_layers(net, self._all_sizes())
         self._defaults |= self._chosen
         self.loss_settings = self._loss_settings()
+        style_entries.check(self)
         self._drop_scales_until(self._fits)
         self.sizes = [self._size(content, longest) for longest, _ in self.schedule]
         self.margin = self._margin()
@@ -80,6 +83,7 @@ class Setup:
         convention = self.net.convention
         chosen = self.chosen_layers
         options = self.options
+        remarks += style_entries.remarks(self)
         if self.resumed and options.seed not in (None, self.seed) and options.seed >= 0:
             remarks.append(f"--seed {options.seed} has no effect: {options.checkpoint} goes on with seed {self.seed}")
         if self.resumed and options.init_image:
@@ -170,8 +174,8 @@ class Setup:
         values["margin"] = self.margin or None
         values["scales"] = [longest for longest, _ in self.schedule]
         values["network"] = self.net.digest(self.layer_names)
-        values["content picture"] = _digest(self.content)
-        values["style pictures"] = list(map(_digest, self.styles))
+        values["content picture"] = style_entries.digest(self.content)
+        values["style pictures"] = list(map(style_entries.digest, self.styles))
         return values
 
     def check_tiles(self) -> None:
@@ -269,8 +273,3 @@ class Setup:
             return 0
         memory = self.optimizer.memory(self.schedule[-1][1], ops.history_itemsize, **self.optimizer_settings)
         return (_STATE_PICTURES + memory.state) * 12 * math.prod(self.padded_sizes[-1])  # three channels of float32
-
-
-def _digest(picture):
-    """The digest of a picture with its alpha, where something is transparent."""
-    return checkpoint.digest(picture.rgb, *([] if images.is_opaque(picture.alpha) else [picture.alpha]))
