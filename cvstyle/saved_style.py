@@ -29,7 +29,7 @@ from .netdef import Convention, NetDef
 from .style_file import StyleFile
 
 _MOST_LAYERS = 1000
-_MOST_CHANNELS = 1 << 16
+_MOST_CHANNELS = 1 << 13
 LONGEST_SIDE = 1 << 20  # pixels
 _LONGEST_TEXT = 1000  # characters
 _THUMBNAIL = 128
@@ -160,11 +160,11 @@ class SavedStyle:
             self._file.fail("it has numbers that are not finite")
         channels = self.layers[layer].channels
         result = np.empty((channels + 1, channels), np.float32)
-        upper = np.triu_indices(channels)
-        triangle = numbers[: len(upper[0])]
-        result[upper] = triangle
-        result[:-1].T[upper] = triangle
-        result[-1] = numbers[len(upper[0]) :]
+        for row in range(channels):
+            end = channels - row
+            result[row, row:] = result[row:-1, row] = numbers[:end]
+            numbers = numbers[end:]
+        result[-1] = numbers
         return result
 
     def remark(self, sizes: Sequence[int]) -> str:

@@ -352,6 +352,16 @@ def test_other_settings_of_the_network_are_refused(box, capsys):
     assert "was saved with the network" in refused(box, capsys, "--input-scale", "0.5")
 
 
+@pytest.mark.parametrize("color", ["match", "match:pca", "luminance"])
+def test_colours_need_the_picture(box, color):
+    options = cvstyle.Options(image_size=64, style_layers=LAYERS, content_layers="relu2_1", num_iterations=1)
+    options.color = color
+    with pytest.raises(OptionError, match=r"recolours the picture of a style.*give the picture") as caught:
+        network = {"proto": box["proto"], "model": box["model"], "backend": "numpy"}
+        cvstyle.stylize(box["photo"], box["a.cvstyle"], options=options, **network)
+    assert f"--color {color}" in caught.value.command_line
+
+
 def test_pooling_matters_above_a_pool_alone(box, tmp_path):
     more = ["--style-layers", "relu1_1", "--pooling", "avg"]
     assert (run(box, ["a.cvstyle"], tmp_path / "b.png", *more) == run(box, ["a"], tmp_path / "a.png", *more)).all()
@@ -359,7 +369,7 @@ def test_pooling_matters_above_a_pool_alone(box, tmp_path):
 
 def test_what_a_saved_style_cannot_be(box, net, tmp_path, capsys):
     for option in ("--content", "--init-image"):
-        assert "this is a saved style of cvstyle; give it as --style" in refused(box, capsys, option, box["a.cvstyle"])
+        assert "saved style of cvstyle; give its file as --style" in refused(box, capsys, option, box["a.cvstyle"])
     assert "a saved style, not a network" in refused(box, capsys, "--model", box["a.cvstyle"])
     assert main(["models", "import", box["a.cvstyle"]]) == 2
     assert "a saved style, not weights" in capsys.readouterr().err
@@ -382,6 +392,26 @@ def test_the_content_counts_not_the_name(box, tmp_path):
     shutil.copy(box["a"], picture)
     shutil.copy(box["a.cvstyle"], style)
     assert (run(box, [picture], tmp_path / "a.png") == run(box, [style], tmp_path / "b.png")).all()
+
+
+def test_a_pipe_is_read_once_and_holds_no_saved_style(box, tmp_path):
+    target = str(tmp_path / "piped.cvstyle")
+    words = ["--proto", box["proto"], "--model", box["model"], *ALIKE, "--sizes", "64"]
+    program = [sys.executable, "-c", "import sys; from cvstyle.cli import main; sys.exit(main(sys.argv[1:]))"]
+
+    def piped(name, *words):
+        paths = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        with open(box[name], "rb") as file, subprocess.Popen(["cat"], stdin=file, stdout=subprocess.PIPE) as cat:
+            return subprocess.run([*program, *words], stdin=cat.stdout, capture_output=True, text=True, env=paths)
+
+    assert piped("a", "style", "save", "-", "--as", target, *words).returncode == 0
+    style, own = (cvstyle.read_style(path) for path in (target, box["a.cvstyle"]))
+    for name in LAYERS:
+        found, wanted = (each.moments(name, Size(64, 64)) for each in (style, own))
+        assert np.linalg.norm(found - wanted) < 1e-4 * np.linalg.norm(wanted)
+    words = ["run", "--content", box["photo"], "--style", "-", *QUICK, *words[:4], "-o", str(tmp_path / "x.png")]
+    done = piped("a.cvstyle", *words)
+    assert done.returncode == 2 and "give its file as --style" in done.stderr
 
 
 def test_sizes_outside_are_said(box, tmp_path, capsys):

@@ -44,7 +44,7 @@ _KINDS = {
     (0, b"#?RGBE"): ("", "a high-dynamic-range picture (Radiance HDR)", _TONES),
     (0, b"SIMPLE  ="): ("", "a FITS file of measurements", "adjust the tones and save it as a 16-bit TIFF or PNG"),
     (128, b"DICM"): ("", "a medical picture (DICOM)", "export it as PNG or TIFF"),
-    (0, MAGIC): ("", "a saved style of cvstyle", "give it as --style, or a picture here"),
+    (0, MAGIC): ("", "a saved style of cvstyle", "give its file as --style, or a picture here"),
     (0, b"\x89HDF"): ("", "an HDF5 file", "export the picture as PNG or TIFF"),
     (0, b"\x93NUMPY"): ("", "a NumPy array", "load it in Python and give it to cvstyle.stylize"),
     (0, b"%PDF"): ("", "a PDF document", "save the page as PNG or TIFF"),

@@ -91,10 +91,11 @@ class Saver:
         """The style of a picture of any form. role: its name where it has none."""
         compat = self.options.compat
         is_path = isinstance(picture, (str, os.PathLike))
-        name = os.path.basename(os.fspath(picture)) if is_path else role
+        role = as_path(picture) if is_path else role
+        source = _source(picture)
         if saved_style.style_of(picture) is not None:
-            raise ImageError(f"{picture if is_path else role}: this is a saved style already; give a picture")
-        if is_path and paths.is_stream(as_path(picture)):
+            raise ImageError(f"{role}: this is a saved style already; give a picture")
+        if is_path and paths.is_stream(role):
             picture = images.as_picture(picture, role)  # it can be read once
         moments = {}
         layers = None
@@ -103,7 +104,7 @@ class Saver:
             def fit(height, width, run=run):
                 return images.target_size(height, width, run, compat)
 
-            read = images.filled(images.as_picture(picture, role, fit), os.fspath(picture) if is_path else role)
+            read = images.filled(images.as_picture(picture, role, fit), role)
             layers = layers or self._layers([read.proportions])
             for size in reversed(doubled_sizes(run)):
                 found = self._measure(read, size, layers, bool(moments))
@@ -112,7 +113,7 @@ class Saver:
             proportions = read.proportions
             thumbnail = saved_style.thumbnail(read)
         return saved_style.pack(
-            name, _source(picture), proportions, self.origin, self._records(layers, moments), moments, thumbnail
+            os.path.basename(role), source, proportions, self.origin, self._records(layers, moments), moments, thumbnail
         )
 
     def _layers(self, proportions):
@@ -184,7 +185,10 @@ def _source(picture):
     if not os.path.isfile(path):
         return ""
     found = hashlib.sha256()
-    with open(path, "rb") as file:
-        while piece := file.read(_PIECE):
-            found.update(piece)
+    try:
+        with open(path, "rb") as file:
+            while piece := file.read(_PIECE):
+                found.update(piece)
+    except OSError:  # reading the picture says why
+        return ""
     return found.hexdigest()[:16]
