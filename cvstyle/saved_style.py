@@ -181,8 +181,8 @@ class SavedStyle:
 
     def check(self, net, layers: Sequence[str]) -> None:
         """Raises OptionError where layers of a network are not kept, or compute another function."""
-        known = [name for name in dict.fromkeys(layers) if name in self.layers]
-        names = known or [name for name in self.layers if name in net.layer_names]
+        shared = [name for name in self.layers if name in net.layer_names]
+        names = [name for name in shared if name in layers] or shared
         same = net.fingerprints(names) if names else {}
         if not names or any(same[name] != self.layers[name].fingerprint for name in names):
             raise OptionError(
@@ -193,6 +193,7 @@ class SavedStyle:
             )
         missing = next((name for name in layers if name not in self.layers), None)
         if missing is not None:
+            net.value(missing)  # which names those that are meant, where there is none
             wanted = ",".join(dict.fromkeys((*self.layers, *layers)))
             raise OptionError(
                 f"{self.path}: layer '{missing}' is not kept in this saved style, which has {','.join(self.layers)}; "

@@ -345,6 +345,27 @@ def test_a_layer_that_is_not_kept_is_refused(box, capsys):
     assert "cvstyle style save" in err and "--style-layers relu1_1,relu2_1,relu3_1,relu2_2" in err
 
 
+def test_layers_that_a_run_chooses_are_those_that_are_kept(tmp_path, capsys):
+    """A network of no known family: its deepest layers that fit depend on the size of the result."""
+    b = nets.Builder("unknown", (64, 64))
+    for name, kernel in (("one", 3), ("two", 3), ("three", 91)):
+        b.conv(f"c_{name}", 4, kernel, pad=[kernel // 2], relu=name)
+    made = files(tmp_path, b.done(), photo=(80, 80), a=(160, 160))
+    network = ["--proto", made["proto"], "--model", made["model"], "--backend", "cpu"]
+    target = str(tmp_path / "a.cvstyle")
+    assert main(["style", "save", made["a"], "--as", target, *network, "--sizes", "128"]) == 0
+    assert list(cvstyle.read_style(target).layers) == ["one", "three"]
+    words = ["run", "--content", made["photo"], *network, "--image-size", "64", "--num-iterations", "1", "-o"]
+    for style, said in ((made["a"], "two"), (target, "one,three")):
+        capsys.readouterr()
+        assert main([*words, str(tmp_path / "x.png"), "--style", style]) == 0
+        assert f"style from {said};" in capsys.readouterr().err
+
+
+def test_a_layer_that_is_misspelt_is_no_layer(box, capsys):
+    assert "there is no layer 'relu2_11'; did you mean" in refused(box, capsys, "--style-layers", "relu2_11")
+
+
 def test_other_settings_of_the_network_are_refused(box, capsys):
     assert "with --pooling max, and the run has avg" in refused(box, capsys, "--pooling", "avg")
     assert "mean 90" in refused(box, capsys, "--mean", "90")

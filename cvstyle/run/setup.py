@@ -52,6 +52,7 @@ class Setup:
         self.schedule = options.schedule(self.value("num_iterations"))
         self._drop_scales_until(lambda longest: min(self._size(content, longest)) >= _SHORTEST)
         self._chosen = {} if self._defaults["style_layers"] else zoo.choose_layers(net, self._all_sizes())
+        self._chosen = style_entries.kept_layers(self._chosen, styles)
         self._defaults |= self._chosen
         self.loss_settings = self._loss_settings()
         style_entries.check(self)

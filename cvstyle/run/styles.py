@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .. import checkpoint, images, losses
@@ -14,6 +14,18 @@ from ..saved_style import SavedStyle
 def saved(styles: Sequence) -> list[SavedStyle]:
     """The saved styles among the styles."""
     return [style for style in styles if isinstance(style, SavedStyle)]
+
+
+def kept_layers(chosen: Mapping[str, list[str]], styles: Sequence) -> dict[str, list[str]]:
+    """The layers that were chosen for a run (see `zoo.choose_layers`), which depend on its size.
+
+    Those for style are the saved styles' own, where these lack some of them.
+    """
+    kept = [style.layers for style in saved(styles)]
+    if not kept or all(name in layers for name in chosen.get("style_layers", ()) for layers in kept):
+        return dict(chosen)
+    common = [name for name in kept[0] if all(name in layers for layers in kept)]
+    return {**chosen, "style_layers": common or chosen["style_layers"]}
 
 
 def check(setup) -> None:
