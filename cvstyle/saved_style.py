@@ -174,9 +174,10 @@ class SavedStyle:
         if kept[0] <= outside <= kept[-1]:
             return ""
         word, nearest = ("largest", kept[-1]) if outside > kept[-1] else ("smallest", kept[0])
+        wanted = ",".join(map(str, sorted({outside, *(found.run for found in self._blobs)})))
         return (
             f"{self.path}: {nearest} pixels is the {word} size that is kept, and it stands for {outside}; "
-            f"'cvstyle style save PICTURE --as FILE --sizes {max(sizes)}' keeps what this run would measure"
+            f"'cvstyle style save PICTURE --as FILE --sizes {wanted}' keeps that one too"
         )
 
     def check(self, net, layers: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ from cvstyle.errors import ImageError, OptionError
 from cvstyle.graph import Network
 from cvstyle.netdef import Convention
 from cvstyle.regions import StyleRegion
-from cvstyle.run.save_style import Saver
+from cvstyle.run.saving import Saver
 from cvstyle.saved_style import Layer, Origin, SavedStyle, Size
 from cvstyle.style import StyleTargets
 
@@ -52,7 +52,7 @@ def box(tmp_path_factory):
     Image.fromarray(clear).save(folder / "clear.png")
     made |= {"clear": str(folder / "clear.png"), "folder": str(folder)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cvstyle.schedule._MIN_QUALITY_SIZE", 32)
+        patch.setattr("cvstyle.run.saving.SMALLEST", 32)
         for name in ("a", "b", "clear"):
             made[f"{name}.cvstyle"] = save(made, name, str(folder / f"{name}.cvstyle"), "--sizes", "32,64")
     return made
@@ -169,7 +169,7 @@ def test_a_size_that_is_too_small_for_a_layer_has_the_others():
     ("a", ["--strength", "0.4"], []), ("a", ["--normalize-gradients", "--optimizer", "adam"], []),
 ])  # fmt: skip
 def test_a_run_has_the_bytes_of_the_picture_s(box, tmp_path, monkeypatch, name, more, saved):
-    monkeypatch.setattr("cvstyle.schedule._MIN_QUALITY_SIZE", 32)
+    monkeypatch.setattr("cvstyle.run.saving.SMALLEST", 32)
     sizes = [] if "--sizes" in saved else ["--sizes", "64"]
     kept = save(box, name, str(tmp_path / "s.cvstyle"), *sizes, *saved) if saved else box[f"{name}.cvstyle"]
     wanted = run(box, [name], tmp_path / "a.png", *more)
@@ -193,7 +193,7 @@ def test_two_devices_and_offload(box, tmp_path):
 
 @pytest.mark.parametrize("backend", ["numpy", "opencv", "opencl"])
 def test_backends(box, tmp_path, monkeypatch, backend):
-    monkeypatch.setattr("cvstyle.schedule._MIN_QUALITY_SIZE", 32)
+    monkeypatch.setattr("cvstyle.run.saving.SMALLEST", 32)
     more = ["--backend", backend, "--autotune", "off", "--scale-iterations", "2,1"]
     kept = save(box, "a", str(tmp_path / "s.cvstyle"), "--sizes", "64", *more[:4])
     assert (run(box, [kept], tmp_path / "b.png", *more) == run(box, ["a"], tmp_path / "a.png", *more)).all()
@@ -210,7 +210,7 @@ def test_nothing_of_the_painting_is_computed(box, tmp_path, monkeypatch):
 
 
 def test_from_python(box, tmp_path, monkeypatch):
-    monkeypatch.setattr("cvstyle.schedule._MIN_QUALITY_SIZE", 32)
+    monkeypatch.setattr("cvstyle.run.saving.SMALLEST", 32)
     network = {"proto": box["proto"], "model": box["model"], "backend": "numpy"}
     settings = {"style_layers": LAYERS, "content_layers": "relu2_1"}
     options = cvstyle.Options(**settings, scales=[32, 64], scale_iterations=[2, 1], seed=1)
@@ -438,9 +438,10 @@ def test_a_pipe_is_read_once_and_holds_no_saved_style(box, tmp_path):
 def test_sizes_outside_are_said(box, tmp_path, capsys):
     run(box, ["a.cvstyle"], tmp_path / "a.png", "--scales", "32,96")
     err = capsys.readouterr().err
-    assert "64 pixels is the largest size that is kept, and it stands for 96" in err and "--sizes 96" in err
+    assert "64 pixels is the largest size that is kept, and it stands for 96" in err and "--sizes 32,64,96'" in err
     run(box, ["a.cvstyle"], tmp_path / "a.png", "--style-scale", "0.5")
-    assert "32 pixels is the smallest size that is kept, and it stands for 16" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "32 pixels is the smallest size that is kept, and it stands for 16" in err and "--sizes 16,32,64'" in err
     run(box, ["a.cvstyle"], tmp_path / "a.png")
     assert "size that is kept" not in capsys.readouterr().err
 

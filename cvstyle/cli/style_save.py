@@ -51,7 +51,7 @@ def save_styles(args) -> int:
     from .. import zoo
     from ..backends import threads
     from ..graph import load_network
-    from ..run.save_style import Saver
+    from ..run.saving import Saver
 
     pictures, in_folder = _pictures(args.pictures)
     targets = _targets(pictures, args.target, in_folder)

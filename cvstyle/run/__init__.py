@@ -11,7 +11,7 @@ from .job import Job, embedded_network
 from .loop import Iterate
 from .planner import Plan
 from .run import Result, Run
-from .save_style import save_style
+from .saving import save_style
 
 __all__ = ["Iterate", "Job", "Plan", "Result", "Run", "embedded_network", "plan", "save_style", "stylize"]
 

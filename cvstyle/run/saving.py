@@ -15,10 +15,11 @@ from ..graph import Network, load_network
 from ..losses.style.moments import Moments
 from ..options import Options
 from ..saved_style import Layer, Origin, SavedStyle, Size
-from ..schedule import doubled_sizes
+from ..schedule import doubled
 from ..style import measure_styles
 
 AUTO_SIZES = (256, 512, 1024)
+SMALLEST = 64  # pixels: the first scale of a run is of 128 or more, with --style-scale 0.5 of half as many
 _PIECE = 1 << 20
 
 
@@ -30,7 +31,7 @@ def save_style(
 
     path: the new file, NAME.cvstyle; None writes none. picture, proto, model, backend, network, options, settings: as
     for `stylize`; of the options style_layers, pooling, compat, tile_size and the network's matter. sizes: the sizes of
-    results, for each of which the sizes of its coarser scales are kept too; "auto": 256, 512 and 1024.
+    results, for each of which the sizes of its coarser scales, from 64 pixels on, are kept too; "auto": 256,512,1024.
 
     A run gives the bytes that it would give with the picture where it has one of these sizes, the same backend, number
     of threads and tiles; at other sizes moments are interpolated. Raises ImageError, ModelError and OptionError.
@@ -77,7 +78,7 @@ class Saver:
 
     def is_same(self, style: SavedStyle, picture) -> bool:
         """True for a style that `save` would give for a picture, as far as can be told without measuring it."""
-        wanted = {Size(run, size) for run in self.sizes for size in doubled_sizes(run)}
+        wanted = {Size(run, size) for run in self.sizes for size in doubled(run, SMALLEST)}
         origin = (style.origin.fingerprint, style.origin.convention, style.origin.pooling, style.origin.compat)
         own = (self.origin.fingerprint, self.origin.convention, self.origin.pooling, self.origin.compat)
         layers = self._layers([style.proportions])
@@ -106,7 +107,7 @@ class Saver:
 
             read = images.filled(images.as_picture(picture, role, fit), role)
             layers = layers or self._layers([read.proportions])
-            for size in reversed(doubled_sizes(run)):
+            for size in reversed(doubled(run, SMALLEST)):
                 found = self._measure(read, size, layers, bool(moments))
                 if found:
                     moments[Size(run, size)] = found
