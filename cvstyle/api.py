@@ -1,4 +1,4 @@
-"""Public functions: reading and writing of pictures, conversion to network inputs, and features of layers."""
+"""Public functions: reading and writing of pictures and saved styles, inputs of networks, and features of layers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from . import images
 from .errors import ImageError, OptionError
 from .fields import INT, PIXELS, argument, as_items, as_path
 from .netdef import IMAGENET
+from .saved_style import SavedStyle, blend
 from .style import check_size, checked_picture
 
 
@@ -37,6 +38,16 @@ def write_picture(
     path = as_path(path)
     picture = images.as_picture(picture)
     images.write(path, picture.rgb, picture.alpha, picture.icc, metadata, bits, None if strip else picture.metadata)
+
+
+def read_style(path: str | os.PathLike) -> SavedStyle:
+    """Read a saved style. Raises ImageError for a damaged file or another kind of file."""
+    return SavedStyle.read(as_path(path))
+
+
+def blend_styles(styles: Sequence[SavedStyle], weights: Sequence[float] | None = None) -> SavedStyle:
+    """The style between saved styles. weights: one number for each; None: equal. Raises OptionError (see `blend`)."""
+    return blend(styles, [1.0] * len(styles) if weights is None else weights)
 
 
 def preprocess(picture, size: int | None = None, network=None) -> np.ndarray:

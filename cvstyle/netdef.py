@@ -96,6 +96,7 @@ class NetDef:
     convention: the input that the net takes.
     missing: blob name -> why nothing makes it, for the blobs that layers read before anything makes them.
     added: the number of layers in front that are not the file's, but the convention's.
+    digests: layer → the digest of its weights, once computed.
     """
 
     name: str
@@ -108,3 +109,4 @@ class NetDef:
     convention: Convention = IMAGENET
     missing: Mapping[str, str] = field(default_factory=dict)
     added: int = 0
+    digests: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)

@@ -33,7 +33,8 @@ class Objective:
 
     net: a `Network`, whose layers may be on several backends (`Network.partition`).
     content: the picture (3, H, W), BGR, mean-subtracted, in 0..255 units. styles: pictures of the same form and any
-        sizes, or one picture, or the `StyleTargets` of `measure_styles`. Without styles, style losses are left out.
+        sizes, or one picture, or the `StyleTargets` of `measure_styles`; saved styles at a size (`SavedStyle.at`) are
+        styles as well. Without styles, style losses are left out.
     settings: settings of the losses (`losses`): content_weight=5, content_layers=(), style_weight=100, style_layers=(),
         tv_weight=1e-3. Layers are names in any order, each "name" or "name:factor" or (name, factor), or a mapping
         name → factor, or the comma list of the command line; every layer has the full weight times its factor.

@@ -78,8 +78,8 @@ class Files(Settings):
         REQUIRED, "the photograph", PICTURES, kind=fields.PATH, metavar="FILE", flags=("--content-image", "-c")
     )
     style: Sequence[str] = option(
-        REQUIRED, "the painting, or several: with commas or spaces between them, or --style for each", PICTURES,
-        kind=fields.PATHS, metavar="FILE[,FILE]", flags=("--style-image", "-s"), repeated=True,
+        REQUIRED, "the painting, or a saved style; several with commas or spaces between them, or --style for each",
+        PICTURES, kind=fields.PATHS, metavar="FILE[,FILE]", flags=("--style-image", "-s"), repeated=True,
     )  # fmt: skip
     output: str = option(
         "out.png", "PNG, JPEG, WebP or TIFF (default: %(default)s)", PICTURES, kind=fields.PATH, metavar="FILE",

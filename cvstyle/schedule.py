@@ -15,7 +15,7 @@ QUALITIES = tuple(_QUALITIES)
 
 def quality_schedule(quality: str | None, size: int) -> list[tuple[int, int]]:
     """(size, iterations) of each scale for a result of this size. quality: one of QUALITIES; None: normal."""
-    return _with_counts(_doubled(size, _MIN_QUALITY_SIZE), _QUALITIES[quality or "normal"])
+    return _with_counts(doubled(size, _MIN_QUALITY_SIZE), _QUALITIES[quality or "normal"])
 
 
 def custom_schedule(
@@ -25,7 +25,7 @@ def custom_schedule(
 
     counts: iterations, the last number being for all later scales; None: shares of `first`.
     """
-    sizes = _doubled(size, _MIN_AUTO_SIZE) if sizes == "auto" else sizes or [size]
+    sizes = doubled(size, _MIN_AUTO_SIZE) if sizes == "auto" else sizes or [size]
     return _with_counts(sizes, counts or [max(1, round(first * share)) for share in _SHARES])
 
 
@@ -33,7 +33,7 @@ def _with_counts(sizes, counts):
     return [(size, counts[min(i, len(counts) - 1)]) for i, size in enumerate(sizes)]
 
 
-def _doubled(size, smallest):
+def doubled(size: int, smallest: int) -> list[int]:
     """Sizes that double up to `size`, the first being at least `smallest` if possible."""
     sizes = [size]
     while sizes[0] // 2 >= smallest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from .losses import Loss, create
 from .losses.base import checked_weight
 from .passes import DevicePass
 from .regions import StyleRegion, means, weighted
+from .saved_style import SavedStyle, SizedStyle
 
 _LEAST = 1 / 16  # positions of a layer that must be visible
 
@@ -29,17 +31,18 @@ class StyleTargets:
 
 
 def measure_styles(
-    net, losses: Sequence[Loss] | Mapping, pictures: Sequence[np.ndarray], blend_weights: Sequence[float] | None = None,
-    tile_size: int | None = None, most_tiles: int | None = None, masks: Sequence[np.ndarray | None] | None = None,
-    regions: Sequence[StyleRegion] = (),
+    net, losses: Sequence[Loss] | Mapping, pictures: Sequence[np.ndarray | SizedStyle],
+    blend_weights: Sequence[float] | None = None, tile_size: int | None = None, most_tiles: int | None = None,
+    masks: Sequence[np.ndarray | None] | None = None, regions: Sequence[StyleRegion] = (),
 ) -> StyleTargets:  # fmt: skip
     """The style targets of losses on a network, from pictures (3, H, W), BGR, mean-subtracted, of any sizes.
 
-    losses: `Loss` objects, or settings of `Objective` by name. pictures: a list, or one picture. blend_weights: one
-    number per picture, normalised to sum 1; None: equal weights. tile_size: the longest side, in pixels, computed at a
-    time, raised to the network's minimum where necessary. most_tiles: compute only the first tiles of a picture, for a
-    measurement of memory. masks: for each picture the weights of its pixels (H, W), such as its alpha; None: equal
-    weights. regions: see `Objective`. Raises OptionError and ImageError as `Objective`.
+    losses: `Loss` objects, or settings of `Objective` by name. pictures: a list, or one picture; an entry may be a
+    saved style at a size (`SavedStyle.at`), of which nothing is computed. blend_weights: one number per picture,
+    normalised to sum 1; None: equal weights. tile_size: the longest side, in pixels, computed at a time, raised to the
+    network's minimum where necessary. most_tiles: compute only the first tiles of a picture, for a measurement of
+    memory. masks: for each picture the weights of its pixels (H, W), such as its alpha; None: equal weights. regions:
+    see `Objective`. Raises OptionError and ImageError as `Objective`.
     """
     losses = create(losses) if isinstance(losses, Mapping) else losses
     pictures = listed(pictures)
@@ -55,18 +58,20 @@ def measure_styles(
         program = net.program(dict.fromkeys(loss.layer for loss in losses))
         backends = {}
         for number, (picture, mask) in enumerate(zip(pictures, masks, strict=True)):
-            role = f"style {number + 1}"
-            check_size(program, checked_picture(picture, role), role)
-            size = picture.shape[1:]
-            side = tile_size
-            if side and side < max(size):  # chosen for the content; a style may need slightly larger tiles
-                side = max(side, tiling.min_tile_size([program.footprint(size, axis) for axis in (0, 1)]))
-            parts = _parts(losses, regions, number, weights, mask, size, program.shapes(size))
+            place = _Place(regions, number, weights)
+            if isinstance(picture, (SavedStyle, SizedStyle)):
+                parts = place.saved_parts(losses, picture, mask)
+                picture.style.check(net, [loss.layer for loss in losses])
+            else:
+                check_size(program, checked_picture(picture, place.role), place.role)
+                parts = place.parts(losses, mask, picture.shape[1:], program)
             shares = {loss.name: share for loss, share in parts}
             backends |= {loss.name: program.backend_of(loss.layer) for loss, _ in parts}
-            tiles = tiling.split(program, size, side)[:most_tiles]
-            style_pass = DevicePass(net, tiles, size, [loss for loss, _ in parts])
-            for name, own in style_pass.sum_statistics(net.ops, net.ops.asarray(picture[None]), keep=False).items():
+            if isinstance(picture, SizedStyle):
+                sums = {loss.name: backends[loss.name].asarray(picture.statistic(loss)) for loss, _ in parts}
+            else:
+                sums = _sums(net, program, [loss for loss, _ in parts], picture, tile_size, most_tiles)
+            for name, own in sums.items():
                 ops = backends[name]
                 total = totals.get(name)
                 share = shares[name]
@@ -75,26 +80,62 @@ def measure_styles(
     return StyleTargets({name: backends[name].to_host(total) for name, total in totals.items()})
 
 
-def _parts(losses, regions, number, weights, mask, size, shapes):
-    """[(loss, share of its target)] for a style: the losses, or those of the regions that have it.
+def _sums(net, program, losses, picture, tile_size, most_tiles):
+    """Loss name → statistic of a picture, on the backend of the loss's layer."""
+    size = picture.shape[1:]
+    side = tile_size
+    if side and side < max(size):  # chosen for the content; a style may need slightly larger tiles
+        side = max(side, tiling.min_tile_size([program.footprint(size, axis) for axis in (0, 1)]))
+    tiles = tiling.split(program, size, side)[:most_tiles]
+    style_pass = DevicePass(net, tiles, size, losses)
+    return style_pass.sum_statistics(net.ops, net.ops.asarray(picture[None]), keep=False)
 
-    weights: of all styles. mask, size: the style's. shapes: layer → (1, C, h, w).
-    """
-    role = f"style {number + 1}"
-    mask = None if mask is None else checked_mask(mask, size, role)
-    if not regions:
-        return [(_seen(loss, mask, shapes, role), weights[number]) for loss in losses]
-    parts = []
-    for region in regions:
-        if number not in region.styles:
-            continue
-        share = weights[number] / sum(weights[style] for style in region.styles)
-        own = region.styles[number]
-        own = None if own is None else checked_mask(own, size, f"region '{region.name}' of {role}")
-        both = own if mask is None else mask if own is None else own * mask
-        where = f"{role}, region '{region.name}'"
-        parts += [(_seen(region.own(loss), both, shapes, where), share) for loss in losses]
-    return parts
+
+class _Place(NamedTuple):
+    """The place of a style: its number, in the regions and with the weights of all styles."""
+
+    regions: Sequence[StyleRegion]
+    number: int
+    weights: Sequence[float]
+
+    @property
+    def role(self):
+        return f"style {self.number + 1}"
+
+    def parts(self, losses, mask, size, program):
+        """[(loss, share of its target)]: the losses, or those of the regions that have the style. mask, size: its."""
+        shapes = program.shapes(size)
+        mask = None if mask is None else checked_mask(mask, size, self.role)
+        if not self.regions:
+            return [(_seen(loss, mask, shapes, self.role), self.weights[self.number]) for loss in losses]
+        parts = []
+        for region, share in self._shares():
+            own = region.styles[self.number]
+            own = None if own is None else checked_mask(own, size, f"region '{region.name}' of {self.role}")
+            both = own if mask is None else mask if own is None else own * mask
+            where = f"{self.role}, region '{region.name}'"
+            parts += [(_seen(region.own(loss), both, shapes, where), share) for loss in losses]
+        return parts
+
+    def saved_parts(self, losses, style, mask):
+        """`parts` for a saved style, which is seen whole."""
+        if not isinstance(style, SizedStyle):
+            raise OptionError(f"{self.role} is a saved style, and a size is needed, as by read_style(path).at(512)")
+        if mask is not None or any(region.styles[self.number] is not None for region, _ in self._shares()):
+            raise OptionError(
+                f"{style.style.path}: a mask shows a part of a style, and a saved style is of the whole picture; give "
+                "the picture itself, or save a style of that part cut out"
+            )
+        if not self.regions:
+            return [(loss, self.weights[self.number]) for loss in losses]
+        return [(region.own(loss), share) for region, share in self._shares() for loss in losses]
+
+    def _shares(self):
+        """(region, the style's share of it) of the regions that have the style."""
+        for region in self.regions:
+            if self.number in region.styles:
+                total = sum(self.weights[style] for style in region.styles)
+                yield region, self.weights[self.number] / total
 
 
 def checked_mask(mask: np.ndarray, size: tuple[int, int], role: str) -> np.ndarray:

@@ -73,6 +73,16 @@ def check_optimisers(here, number):
         assert here["path"] == "second.jpg" and own(here["content"])[0] == objective(here["content"])[0]
 
 
+def check_saved_styles(here, number):
+    if number == 0:
+        np.testing.assert_array_equal(here["by_style"].picture.rgb, here["by_painting"].picture.rgb)
+        return
+    styles = [cvstyle.preprocess(path, size=128) for path in ("painting.jpg", "photo.jpg")]
+    settings = {"style_layers": ["relu1", "relu2_1"], "style_blend_weights": [3, 7]}
+    direct = cvstyle.Objective(here["net"], here["content"], styles, **settings)
+    assert here["objective"](here["content"])[0] == pytest.approx(direct(here["content"])[0], rel=1e-3)
+
+
 def check_features(here, number):
     assert [features.ndim for features in here["maps"].values()] == [3, 3]
 
@@ -93,7 +103,8 @@ def check_losses(here, number):
 
 CHECKS = {
     "A picture": check_pictures, "Step by step": check_steps, "Threads and processes": check_processes,
-    "A custom optimiser": check_optimisers, "Features": check_features, "A custom loss": check_losses,
+    "A custom optimiser": check_optimisers, "Saved styles": check_saved_styles,
+    "Features": check_features, "A custom loss": check_losses,
 }  # fmt: skip
 
 

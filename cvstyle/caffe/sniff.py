@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable
 
+from ..style_file import MAGIC
 from .errors import model_error
 
 ARCHIVES = (
@@ -23,6 +24,7 @@ ARCHIVES = (
 _IMPORT = "'cvstyle models import' makes a .prototxt and a .caffemodel"
 _FOREIGN = (
     *ARCHIVES,
+    (MAGIC, "a saved style, not a network; give it as --style"),
     (b"\x89HDF", f"an HDF5 file; {_IMPORT} of Keras's weights"),
     (b"PK\x03\x04", f"a ZIP archive or a PyTorch file; unpack the one, {_IMPORT} of the other"),
     (b"\x80\x02", f"a pickle, such as older PyTorch files; {_IMPORT} of these"),

@@ -21,9 +21,13 @@ _VERBS = {
     "plan": "predict memory, tiles and time of a run",
     "info": "list the layers of a network",
     "models": "list, show, download and convert models",
+    "style": "save the styles of paintings, show and blend them",
     "devices": "list backends and devices",
 }
-_ACTIONS = ("show", "fetch", "import", "normalise", "normalize")
+_ACTIONS = {
+    "models": ("show", "fetch", "import", "normalise", "normalize"),
+    "style": ("save", "info", "blend"),
+}
 _WORDS = {
     "help": "--help", "--help": "--help", "-h": "--help", "-?": "--help", "/?": "--help", "version": "--version",
     "--version": "--version", "-V": "--version",
@@ -123,8 +127,8 @@ def _verb_first(argv):
 
 
 def _action_first(verb, words):
-    """A verb and its words, with the action of `models` before them."""
-    actions = [word for word in words if word.lower() in _ACTIONS] if verb == "models" else []
+    """A verb and its words, with the verb's action, if it has any, before them."""
+    actions = [word for word in words if word.lower() in _ACTIONS.get(verb, ())]
     if actions:
         words.remove(actions[0])
     return [verb, *(action.lower() for action in actions[:1]), *words]

@@ -7,9 +7,11 @@ import re
 
 from ..caffe.errors import model_error
 from ..caffe.sniff import ARCHIVES, check_first_bytes, regular_file
+from ..style_file import MAGIC
 
 _KINDS = (
     *ARCHIVES,
+    (MAGIC, "a saved style, not weights; give it as --style"),
     (b"\xff\xd8\xff", "a picture (JPEG), not weights; are two arguments swapped?"),
     (b"\x89PNG", "a picture (PNG), not weights; are two arguments swapped?"),
     (b"GIF8", "a picture (GIF), not weights; are two arguments swapped?"),

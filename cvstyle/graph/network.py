@@ -12,7 +12,7 @@ from ..layers import layer_class, layer_types
 from ..netdef import Convention, LayerDef, NetDef
 from .program import Program
 from .shapes import ReceptiveField, infer_shapes, receptive_fields
-from .weights import check_names, check_weights, check_without_weights, count_blobs, digest, load_weights
+from .weights import check_names, check_weights, check_without_weights, count_blobs, digest, fingerprint, load_weights
 
 
 @dataclass(frozen=True)
@@ -199,6 +199,19 @@ class Network:
     def digest(self, names) -> str:
         """A short name for the graph and the weights that the named layers depend on."""
         return digest(self.definition, [self.nodes[index].definition for index in self.program(names).indices])
+
+    def fingerprints(self, names) -> dict[str, str]:
+        """Layer → a short name for the function of the picture that it computes, without the kind of its pooling.
+
+        It is the same in every file with these weights, unlike `digest`, which also has the names of layers and blobs.
+        """
+        program = self.program(names)
+        values = {number: f"input {number}" for number in range(len(self.input_names))}
+        for index in program.indices:
+            node = self.nodes[index]
+            own = fingerprint(self.definition, node.definition, [values[bottom] for bottom in node.bottoms])
+            values |= {top: f"{own}.{i}" if i else own for i, top in enumerate(node.tops)}
+        return {name: values[value] for name, value in program.outputs.items()}
 
     def parameter_count(self, name: str) -> int:
         """Number of weights that the model file holds for a layer."""

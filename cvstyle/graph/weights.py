@@ -129,6 +129,36 @@ def digest(definition, layers) -> str:
     return found.hexdigest()[:16]
 
 
+_NEUTRAL = {
+    "pad": ([0], 0), "stride": ([1], 1), "dilation": ([1], 1), "group": (1,), "bias_term": (True,), "axis": (1,),
+    "pool": ("MAX",), "negative_slope": (0.0,),
+}  # fmt: skip
+"""Parameters that a file may leave out: their defaults."""
+_FOR_TRAINING = ("weight_filler", "bias_filler", "engine")
+
+
+def fingerprint(definition, layer, bottoms) -> str:
+    """A short name for a layer's function: 32 hexadecimal digits, the same whatever file, names and spelling it has.
+
+    bottoms: those of its inputs. Parameters count without defaults and those of training, weights as float32.
+    """
+    params = {name: value for name, value in layer.params.items() if name not in _FOR_TRAINING}
+    params = {name: _shortened(value) for name, value in params.items() if value not in _NEUTRAL.get(name, ())}
+    if layer.name not in definition.digests:
+        weights = hashlib.sha256()
+        for blob in _blobs(layer, definition):
+            weights.update(repr([n for n in blob.shape if n != 1]).encode())
+            weights.update(np.ascontiguousarray(blob, "<f4"))
+        definition.digests[layer.name] = weights.hexdigest()
+    parts = (layer.type, sorted(params.items()), definition.digests[layer.name], list(bottoms))
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+
+
+def _shortened(value):
+    """[3] from [3, 3]."""
+    return value[:1] if isinstance(value, list) and len(value) == 2 and value[0] == value[1] else value
+
+
 def _misfit(layer, definition, found, expected):
     """The error for weights of another shape than the layer expects on this picture."""
     where = _where(layer.definition, definition)

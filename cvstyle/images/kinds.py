@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from ..errors import ImageError
+from ..style_file import MAGIC
 
 HEAD = 1 << 12
 """The bytes at the start of a file that `refuse` looks at."""
@@ -43,6 +44,7 @@ _KINDS = {
     (0, b"#?RGBE"): ("", "a high-dynamic-range picture (Radiance HDR)", _TONES),
     (0, b"SIMPLE  ="): ("", "a FITS file of measurements", "adjust the tones and save it as a 16-bit TIFF or PNG"),
     (128, b"DICM"): ("", "a medical picture (DICOM)", "export it as PNG or TIFF"),
+    (0, MAGIC): ("", "a saved style of cvstyle", "give its file as --style, or a picture here"),
     (0, b"\x89HDF"): ("", "an HDF5 file", "export the picture as PNG or TIFF"),
     (0, b"\x93NUMPY"): ("", "a NumPy array", "load it in Python and give it to cvstyle.stylize"),
     (0, b"%PDF"): ("", "a PDF document", "save the page as PNG or TIFF"),

@@ -117,6 +117,13 @@ class Loss:
         mean = float((statistic.astype(float) ** 2).mean())
         return MeanSquares(mean, mean)
 
+    def of_moments(self, moments: Any) -> Any:
+        """The `statistic` from the moments of a layer's map, a host array (C + 1, C) (see `style.moments`).
+
+        None where it is no function of these.
+        """
+        return None
+
     def add_gradient(self, view: View, context: Any, weight: Any, out: Any) -> tuple[Any, Any]:
         """(out + weight · gradient, weighted loss of the view or None); out is overwritten; None stands for zeros."""
         array, factor, value = self.gradient(view, context)

@@ -11,8 +11,9 @@ from .job import Job, embedded_network
 from .loop import Iterate
 from .planner import Plan
 from .run import Result, Run
+from .saving import save_style
 
-__all__ = ["Iterate", "Job", "Plan", "Result", "Run", "embedded_network", "plan", "stylize"]
+__all__ = ["Iterate", "Job", "Plan", "Result", "Run", "embedded_network", "plan", "save_style", "stylize"]
 
 
 def stylize(
@@ -23,7 +24,8 @@ def stylize(
 ) -> Result:  # fmt: skip
     """Give the content picture the look of the style pictures.
 
-    content, styles: paths, `Picture`s, Pillow images or arrays (H, W, 3), RGB; a single style needs no list.
+    content, styles: paths, `Picture`s, Pillow images or arrays (H, W, 3), RGB; a single style needs no list. Styles may
+    also be saved ones, as `SavedStyle` or path (see `save_style`).
     proto, model: the files of a Caffe network, see `load_network`; default: the embedded network. network: a loaded
     network instead. callback: called after every iteration; may raise `cvstyle.Stop`. settings: the fields of
     `Options`, by name or as one `options` object. devices: backends that share the work (`Options.split`), the first

@@ -14,6 +14,7 @@ from ..objective import Objective
 from .loop import Loop, RunState
 from .scale import Scale
 from .setup import Setup
+from .styles import entries
 
 _ITERATIONS = 4  # later iterations allocate nothing new; during the fourth, the losses of the third are copied
 _CHECK = 3
@@ -24,7 +25,8 @@ _SMALL = (48, 64)
 def device_memory(setup: Setup, devices: list, size, styles) -> tuple[list[int], list]:
     """(bytes reserved on each device, the computed tiles) for the setup's last scale at another size.
 
-    Only the first tiles are computed. size: (height, width) with the margin; styles: the sizes of the styles.
+    Only the first tiles are computed. size: (height, width) with the margin; styles: the sizes of the styles that are
+    pictures.
     """
     gc.collect()
     used = {setup.net.ops, *(setup.devices or ()), *setup.program().devices}
@@ -33,7 +35,8 @@ def device_memory(setup: Setup, devices: list, size, styles) -> tuple[list[int],
     picture_backend = counting[setup.net.ops] if on_network else DryRunBackend(devices[0])
     setup = _resized(setup.on(counting.get, picture_backend), size)
     # Untouched zeros take no memory.
-    content, *styles = (np.zeros((3, *each), np.float32) for each in (size, *styles))
+    content, *pictures = (np.zeros((3, *each), np.float32) for each in (size, *styles))
+    styles = [style for style, _ in entries(setup, len(setup.schedule) - 1, lambda *_: (pictures.pop(0), None))]
     most_tiles = _TILES * len(setup.devices or [None])
     objective = Objective(setup.net, content, styles, most_tiles=most_tiles, **setup.objective_settings)
     _iterate(setup, objective, content)

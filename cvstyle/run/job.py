@@ -14,6 +14,7 @@ from ..errors import OptionError
 from ..graph import Network, load_network
 from ..optimize import Stop
 from ..options import CONVENTION, Compute, Options, style_paths
+from ..saved_style import style_of
 from ..style import listed
 from .loop import Iterate
 from .planner import Plan, Planner
@@ -31,7 +32,7 @@ class Job:
     """
 
     content: Any
-    styles: Sequence
+    styles: Sequence  # of pictures, and of saved styles or their paths
     proto: str | None = None
     model: str | None = None
     options: Options = field(default_factory=Options)
@@ -115,7 +116,10 @@ class Job:
         if not options.image_size:
             options = options.for_content(content.proportions)
             options.check(len(styles))
-        styles = [read(style, f"style {number}", options.style_scale) for number, style in enumerate(styles, 1)]
+        styles = [
+            style_of(style) or read(style, f"style {number}", options.style_scale)
+            for number, style in enumerate(styles, 1)
+        ]
         return options, content, styles, read(options.init_image, "init_image") if options.init_image else None
 
     def _styles(self):

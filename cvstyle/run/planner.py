@@ -23,6 +23,7 @@ from ..losses import create
 from . import dry_run
 from .probes import measure
 from .setup import Setup
+from .styles import picture_sizes
 
 _TILES = (4096, 3072, 2048, 1536, 1280, 1024, 768, 640, 512, 448, 384, 320, 256, 192, 128, 96, 64)
 _PICTURE = 12  # bytes per pixel: three channels of float32
@@ -145,7 +146,7 @@ class Planner:
             return images.padded_size(scaled(setup.sizes[-1], side), setup.margin)
 
         def styles(side):
-            return [scaled(size, side) for size in setup.style_sizes(len(setup.sizes) - 1)]
+            return [scaled(size, side) for size in picture_sizes(setup, len(setup.sizes) - 1)]
 
         def device_bytes(side):
             size = padded(side)
@@ -224,7 +225,7 @@ class Planner:
     def _needs(self, setup, tile_size, window):
         """The needs of the devices and the host. window: the (height, width) computed at a time."""
         size = setup.padded_sizes[-1]
-        styles = setup.style_sizes(len(setup.sizes) - 1)
+        styles = picture_sizes(setup, len(setup.sizes) - 1)
         reserved = self._device_bytes(setup.changed(tile_size=tile_size), size, styles)
         side = max(window) if tile_size is None and window != tuple(size) else tile_size
         host = self._host_need(setup, size, window, styles, side or math.inf)
@@ -330,7 +331,7 @@ def plan_if_large(setup: Setup, planned: Callable[[Plan], None] | None = None) -
     Raises OptionError for a run that does not fit, with options that would fit.
     """
     last = len(setup.sizes) - 1
-    largest = max(map(math.prod, [setup.padded_sizes[last], *setup.style_sizes(last)]))
+    largest = max(map(math.prod, [setup.padded_sizes[last], *picture_sizes(setup, last)]))
     if setup.tile_size != "auto" and largest < _LARGE:
         return
     planner = Planner(setup)

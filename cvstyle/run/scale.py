@@ -9,6 +9,7 @@ from .. import images
 from ..netdef import imagenet_mean
 from ..objective import Objective
 from .setup import Setup
+from .styles import entries
 
 _NOISE = 0.001  # neural_style.lua starts from noise of this standard deviation, in its 0..256 units
 # Where a picture is flat, all positions have the same gradient, and edges spread as parallel lines; noise of this
@@ -31,8 +32,7 @@ class Scale:
         self.last_iteration = setup.last_iteration(index)
         if objective is None:
             self._content = self._resized(setup.content)
-            styles = map(self._resized, setup.styles, setup.style_sizes(index))
-            styles, masks = zip(*[(setup.preprocess(style.rgb), style.alpha) for style in styles])
+            styles, masks = zip(*entries(setup, index, self._style))
             objective = Objective(setup.net, self.content, styles, style_masks=masks, **setup.objective_settings)
         self.objective = objective
 
@@ -93,6 +93,11 @@ class Scale:
 
     def _resized(self, picture, size=None):
         return images.resized(picture, size or self.size, self.setup.options.compat)
+
+    def _style(self, picture, size):
+        """(the input of a style, the weights of its pixels)."""
+        style = self._resized(picture, size)
+        return self.setup.preprocess(style.rgb), style.alpha
 
     def _input(self, picture):
         grey = self.setup.options.colors == "luminance"

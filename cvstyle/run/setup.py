@@ -11,15 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from .. import backends, checkpoint, images, losses, optimize, zoo
+from .. import backends, images, losses, optimize, zoo
 from ..errors import OptionError, ShapeError
 from ..graph import tiling
 from ..graph.placement import balanced_cuts
 from ..netdef import IMAGENET, imagenet_mean
 from ..options import Options, identity
 from ..regions import StyleRegion
+from . import styles as style_entries
 from .border import needed_margin
 from .colors import recoloured
+from .remarks import remarks_on
 
 _LARGEST_TILE = 2048  # the tile size for which layers are balanced before automatic tiles are chosen
 _SHORTEST = 64  # pixels; no quality preset has a scale with a shorter side
@@ -29,10 +31,11 @@ _STATE_PICTURES = 4  # as large as the result: the picture, its gradient, the la
 class Setup:
     """Network, devices, sizes, weights and optimiser of a run, with values for the options that are None.
 
-    content, styles, start: the given `Picture`s, the styles in the content's colours if the options say so. regions:
-    the parts of the content, with masks of the pictures' sizes. devices: the devices that share the tiles; None for a
-    single one. picture_backend: the backend of the picture and the optimiser. sizes: (height, width) at each scale;
-    padded_sizes: the same with the margin. schedule: (longest side, iterations) of each scale. pixel_range: white.
+    content, styles, start: the given `Picture`s, and `SavedStyle`s among the styles (see `styles`); the styles in the
+    content's colours if the options say so. regions: the parts of the content, with masks of the pictures' sizes.
+    devices: the devices that share the tiles; None for a single one. picture_backend: the backend of the picture and
+    the optimiser. sizes: (height, width) at each scale; padded_sizes: the same with the margin. schedule: (longest
+    side, iterations) of each scale. pixel_range: the value of white.
     reading_peak: the bytes that the process had while pictures were read, if that was its peak; else 0.
     resumed: True once the state is a checkpoint's.
     """
@@ -43,7 +46,7 @@ class Setup:
         self.regions: list[StyleRegion] = []
         self.styles = recoloured(styles, content, options.matching, self.regions)
         self.start = start
-        self._digests = [_digest(picture) for picture in (content, *styles)] if options.checkpoint else []
+        self._digests = [style_entries.digest(entry) for entry in (content, *styles)] if options.checkpoint else []
         given = [content, *styles, *([start] if start else [])]
         self._picture_remarks = dict.fromkeys(line for picture in given for line in picture.remarks)
         self.options = options
@@ -55,8 +58,10 @@ class Setup:
         self.schedule = options.schedule(self.value("num_iterations"))
         self._drop_scales_until(lambda longest: min(self._size(content, longest)) >= _SHORTEST)
         self._chosen = {} if self._defaults["style_layers"] else zoo.choose_layers(net, self._all_sizes())
+        self._chosen = style_entries.kept_layers(self._chosen, styles)
         self._defaults |= self._chosen
         self.loss_settings = self._loss_settings()
+        style_entries.check(self)
         self._drop_scales_until(self._fits)
         self.sizes = [self._size(content, longest) for longest, _ in self.schedule]
         self.margin = self._margin()
@@ -81,25 +86,7 @@ class Setup:
     @property
     def remarks(self) -> list[str]:
         """One line for each decision that may surprise."""
-        remarks = list(self._picture_remarks)
-        convention = self.net.convention
-        chosen = self.chosen_layers
-        options = self.options
-        if self.resumed and options.seed not in (None, self.seed) and options.seed >= 0:
-            remarks.append(f"--seed {options.seed} has no effect: {options.checkpoint} goes on with seed {self.seed}")
-        if self.resumed and options.init_image:
-            remarks.append(f"--init-image has no effect: the run goes on with the picture in {options.checkpoint}")
-        if options.pooling == "avg" and not self.program().max_pools:
-            remarks.append("--pooling avg has no effect: the layers of this run are above no max pooling")
-        if convention != IMAGENET:
-            colours = "; the colours stay the content's" if convention.luminance else ""
-            remarks.append(f"pictures enter the network as {convention}{colours}")
-        if chosen:
-            sources = "; ".join(f"{name.removesuffix('_layers')} from {','.join(chosen[name])}" for name in chosen)
-            others = " and ".join(f"--{name.replace('_', '-')}" for name in chosen)
-            verb = "name" if len(chosen) > 1 else "names"
-            remarks.append(f"{sources} (chosen from the network; {others} {verb} others)")
-        return remarks
+        return [*self._picture_remarks, *remarks_on(self)]
 
     @property
     def balance(self) -> str:
@@ -274,8 +261,3 @@ class Setup:
             return 0
         memory = self.optimizer.memory(self.schedule[-1][1], ops.history_itemsize, **self.optimizer_settings)
         return (_STATE_PICTURES + memory.state) * 12 * math.prod(self.padded_sizes[-1])  # three channels of float32
-
-
-def _digest(picture):
-    """The digest of a picture with its alpha, where something is transparent."""
-    return checkpoint.digest(picture.rgb, *([] if images.is_opaque(picture.alpha) else [picture.alpha]))

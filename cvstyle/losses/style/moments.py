@@ -71,6 +71,9 @@ class Moments(Loss):
         mean = mean if even is None else ops.scale(mean, even)
         return joined(ops, gram, mean)
 
+    def of_moments(self, moments):
+        return moments if self.means else moments[:-1]
+
     def gradient(self, view, context):
         return self.add_gradient(view, context, 1, None)[0], 1, None
 
