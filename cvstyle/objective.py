@@ -123,7 +123,7 @@ class Objective:
         if self.regions:
             for region in self.regions:
                 checked_mask(region.mask, self.shape[1:], f"region '{region.name}'")
-            self._losses = regional(self._losses, self.regions, program.shapes(self.shape[1:]))
+            self._losses = regional(self._losses, self.regions, program, self.shape[1:])
         self.tiles = tiling.split(program, self.shape[1:], self.tile_size, len(devices or [None]))
         if len(self.tiles) > 1:
             self.tile_size = self.tile_size or max(self.tiles[0].window.shape)  # for the styles

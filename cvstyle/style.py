@@ -13,7 +13,7 @@ from .graph import tiling
 from .losses import Loss, create
 from .losses.base import checked_weight
 from .passes import DevicePass
-from .regions import StyleRegion, means, weighted
+from .regions import StyleRegion, shares, weighted
 
 _LEAST = 1 / 16  # positions of a layer that must be visible
 
@@ -61,40 +61,54 @@ def measure_styles(
             side = tile_size
             if side and side < max(size):  # chosen for the content; a style may need slightly larger tiles
                 side = max(side, tiling.min_tile_size([program.footprint(size, axis) for axis in (0, 1)]))
-            parts = _parts(losses, regions, number, weights, mask, size, program.shapes(size))
-            shares = {loss.name: share for loss, share in parts}
+            parts = _parts(losses, regions, number, weights, mask, size, program)
+            if not parts:  # none of its regions counts
+                continue
+            portions = {loss.name: portion for loss, portion in parts}
             backends |= {loss.name: program.backend_of(loss.layer) for loss, _ in parts}
             tiles = tiling.split(program, size, side)[:most_tiles]
             style_pass = DevicePass(net, tiles, size, [loss for loss, _ in parts])
             for name, own in style_pass.sum_statistics(net.ops, net.ops.asarray(picture[None]), keep=False).items():
                 ops = backends[name]
                 total = totals.get(name)
-                share = shares[name]
-                totals[name] = ops.scale(own, share) if total is None else ops.add_scaled(total, share, own)
+                portion = portions[name]
+                totals[name] = ops.scale(own, portion) if total is None else ops.add_scaled(total, portion, own)
     # On the host, so that nothing fragments the device memory that the run will need.
     return StyleTargets({name: backends[name].to_host(total) for name, total in totals.items()})
 
 
-def _parts(losses, regions, number, weights, mask, size, shapes):
-    """[(loss, share of its target)] for a style: the losses, or those of the regions that have it.
+def _parts(losses, regions, number, weights, mask, size, program):
+    """[(loss, portion of its target)] for a style: the losses, or those of the regions that have it.
 
-    weights: of all styles. mask, size: the style's. shapes: layer → (1, C, h, w).
+    weights: of all styles. mask, size: the style's.
     """
     role = f"style {number + 1}"
     mask = None if mask is None else checked_mask(mask, size, role)
     if not regions:
-        return [(_seen(loss, mask, shapes, role), weights[number]) for loss in losses]
+        way_out = "cut off what is transparent, or use a larger --style-scale"
+        return [(_seen(loss, mask, program, role, way_out), weights[number]) for loss in losses]
     parts = []
-    for region in regions:
-        if number not in region.styles:
-            continue
-        share = weights[number] / sum(weights[style] for style in region.styles)
+    for region in (region for region in regions if number in region.styles and region.factor):
+        portion = _portion(weights, number, region)
         own = region.styles[number]
         own = None if own is None else checked_mask(own, size, f"region '{region.name}' of {role}")
         both = own if mask is None else mask if own is None else own * mask
         where = f"{role}, region '{region.name}'"
-        parts += [(_seen(region.own(loss), both, shapes, where), share) for loss in losses]
+        way_out = "make the region larger in the style's mask, or use a larger --style-scale"
+        parts += [
+            (_seen(region.own(loss), both, program, where, way_out, region.inside), portion) for loss in losses
+        ]
     return parts
+
+
+def _portion(weights, number, region):
+    """The portion of a style in the target of a region."""
+    if len(region.styles) == 1:
+        return 1.0
+    total = sum(weights[style] for style in region.styles)
+    if not total:
+        raise OptionError(f"the styles of region '{region.name}' all have the blend weight 0; give one of them more")
+    return weights[number] / total
 
 
 def checked_mask(mask: np.ndarray, size: tuple[int, int], role: str) -> np.ndarray:
@@ -105,17 +119,14 @@ def checked_mask(mask: np.ndarray, size: tuple[int, int], role: str) -> np.ndarr
     return mask
 
 
-def _seen(loss, mask, shapes, role):
-    """The loss with the mask's means over the positions as weights; itself where they are equal."""
+def _seen(loss, mask, program, role, way_out, inside=False):
+    """The loss with the mask's shares of the positions as weights; itself where they are equal."""
     if mask is None:
         return loss
-    values = means(mask, shapes[loss.layer][2:])
+    values = shares(mask, loss.layer, program, inside)
     own = weighted(loss, values) if values.sum(dtype=float) >= _LEAST * mask.max() else None
     if own is None:
-        raise ImageError(
-            f"{role}: too little of the picture is visible for layer '{loss.layer}'; cut off what is transparent, "
-            "or use a larger --style-scale"
-        )
+        raise ImageError(f"{role}: too little of the picture is visible for layer '{loss.layer}'; {way_out}")
     return own
 
 

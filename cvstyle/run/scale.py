@@ -8,12 +8,14 @@ import numpy as np
 from .. import images
 from ..netdef import imagenet_mean
 from ..objective import Objective
+from ..regions import coverage
 from .setup import Setup
 
 _NOISE = 0.001  # neural_style.lua starts from noise of this standard deviation, in its 0..256 units
 # Where a picture is flat, all positions have the same gradient, and edges spread as parallel lines; noise of this
 # standard deviation, in levels, lets strokes begin everywhere.
 _GRAIN = 2.0
+_COVERED = 0.999  # the share of a pixel in regions from which rounding has taken the rest
 
 
 class Scale:
@@ -33,7 +35,11 @@ class Scale:
             self._content = self._resized(setup.content)
             styles = map(self._resized, setup.styles, setup.style_sizes(index))
             styles, masks = zip(*[(setup.preprocess(style.rgb), style.alpha) for style in styles])
-            objective = Objective(setup.net, self.content, styles, style_masks=masks, **setup.objective_settings)
+            regions = setup.regions_at(self.size, setup.style_sizes(index), setup.margin)
+            self._painted = _painted(regions, setup.options.strength)
+            objective = Objective(
+                setup.net, self.content, styles, style_masks=masks, regions=regions, **setup.objective_settings
+            )
         self.objective = objective
 
     @property
@@ -48,7 +54,7 @@ class Scale:
         noise = np.random.default_rng(setup.seed).standard_normal((1, 3, *size), dtype=np.float32)
         if setup.start is not None or setup.value("init") == "image":
             start = self.content[None] if setup.start is None else self._input(self._resized(setup.start))[None]
-            return start if setup.options.compat else start + noise * np.float32(_GRAIN * setup.options.strength)
+            return start if setup.options.compat else start + noise * np.float32(_GRAIN * self._painted)
         # The noise lies about ImageNet's mean colour, whatever the network's mean.
         convention = setup.net.convention
         middle = np.float32(imagenet_mean(convention.channels)) - np.float32(convention.mean)
@@ -56,10 +62,9 @@ class Scale:
 
     def continued(self, x: np.ndarray, previous: Scale) -> np.ndarray:
         """The picture that starts the scale, from the previous scale's result (1, 3, H, W) on the host."""
-        strength = self.setup.options.strength
         start = self.enlarged(x)
-        if strength < 1:  # the detail of the photograph that the smaller picture lacks
-            start += np.float32(1 - strength) * (self.content - self.enlarged(previous.content[None]))
+        if np.min(self._painted) < 1:  # the detail of the photograph that the smaller picture lacks
+            start += np.float32(1 - self._painted) * (self.content - self.enlarged(previous.content[None]))
         return start
 
     def enlarged(self, x: np.ndarray) -> np.ndarray:
@@ -97,3 +102,9 @@ class Scale:
     def _without_margin(self, x):
         rows, columns = (slice(self.setup.margin, n - self.setup.margin) for n in x.shape[1:])
         return x[:, rows, columns]
+
+
+def _painted(regions, strength):
+    """The share of the styles in the picture: a number or, with regions that leave something out, an array (H, W)."""
+    covered = coverage(regions) if regions else np.float32(1)
+    return strength if covered.min() >= _COVERED else strength * covered

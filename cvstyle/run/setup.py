@@ -17,7 +17,9 @@ from ..graph import tiling
 from ..graph.placement import balanced_cuts
 from ..netdef import IMAGENET, imagenet_mean
 from ..options import Options, identity
+from ..regions import StyleRegion
 from .border import needed_margin
+from .remarks import remarks_on
 
 _LARGEST_TILE = 2048  # the tile size for which layers are balanced before automatic tiles are chosen
 _SHORTEST = 64  # pixels; no quality preset has a scale with a shorter side
@@ -31,16 +33,22 @@ class Setup:
     picture_backend: the backend of the picture and the optimiser. sizes: (height, width) at each scale; padded_sizes:
     the same with the margin. schedule: (longest side, iterations) of each scale. pixel_range: the value of white.
     reading_peak: the bytes that the process had while pictures were read, if that was its peak; else 0.
-    resumed: True once the state is a checkpoint's.
+    resumed: True once the state is a checkpoint's. regions: `StyleRegion`s with masks of the pictures' sizes; [] for
+    whole pictures.
     """
 
-    def __init__(self, net, content, styles, start, options: Options, devices: Sequence | None = None):
+    def __init__(
+        self, net, content, styles, start, options: Options, devices: Sequence | None = None,
+        regions: Sequence[StyleRegion] = (), remarks: Sequence[str] = (),
+    ):  # fmt: skip
+        """regions, remarks: see `read_regions`."""
         self.net = net
         self.content = content
         self.styles = styles
         self.start = start
         given = [content, *styles, *([start] if start else [])]
-        self._picture_remarks = dict.fromkeys(line for picture in given for line in picture.remarks)
+        self._picture_remarks = dict.fromkeys([*(line for picture in given for line in picture.remarks), *remarks])
+        self.regions = list(regions)
         self.options = options
         self.picture_backend = net.ops if options.offload is None else backends.host(options.offload.folder)
         self.pixel_range = 256.0 if options.compat else 255.0
@@ -76,25 +84,7 @@ class Setup:
     @property
     def remarks(self) -> list[str]:
         """One line for each decision that may surprise."""
-        remarks = list(self._picture_remarks)
-        convention = self.net.convention
-        chosen = self.chosen_layers
-        options = self.options
-        if self.resumed and options.seed not in (None, self.seed) and options.seed >= 0:
-            remarks.append(f"--seed {options.seed} has no effect: {options.checkpoint} goes on with seed {self.seed}")
-        if self.resumed and options.init_image:
-            remarks.append(f"--init-image has no effect: the run goes on with the picture in {options.checkpoint}")
-        if options.pooling == "avg" and not self.program().max_pools:
-            remarks.append("--pooling avg has no effect: the layers of this run are above no max pooling")
-        if convention != IMAGENET:
-            colours = "; the colours stay the content's" if convention.luminance else ""
-            remarks.append(f"pictures enter the network as {convention}{colours}")
-        if chosen:
-            sources = "; ".join(f"{name.removesuffix('_layers')} from {','.join(chosen[name])}" for name in chosen)
-            others = " and ".join(f"--{name.replace('_', '-')}" for name in chosen)
-            verb = "name" if len(chosen) > 1 else "names"
-            remarks.append(f"{sources} (chosen from the network; {others} {verb} others)")
-        return remarks
+        return [*self._picture_remarks, *remarks_on(self)]
 
     @property
     def balance(self) -> str:
@@ -136,6 +126,11 @@ class Setup:
         """The layers of the losses, including layers of weight 0."""
         return losses.layer_names(self.loss_settings)
 
+    @property
+    def style_layers(self) -> list[str]:
+        """The layers named for style."""
+        return losses.layer_names({"style_layers": self.loss_settings["style_layers"]})
+
     def program(self):
         """The program that computes the layers of the losses."""
         return self.net.with_pooling(self.options.pooling).program(self.layer_names)
@@ -172,7 +167,16 @@ class Setup:
         values["network"] = self.net.digest(self.layer_names)
         values["content picture"] = _digest(self.content)
         values["style pictures"] = list(map(_digest, self.styles))
+        if self.regions:
+            values["masks"] = [
+                checkpoint.digest(region.mask, *(part for part in region.styles.values() if part is not None))
+                for region in self.regions
+            ]
         return values
+
+    def regions_at(self, size: tuple[int, int], style_sizes: Sequence, margin: int = 0) -> list[StyleRegion]:
+        """The regions in a content of (height, width) `size` and a margin, and in styles of these sizes."""
+        return [region.resized(size, style_sizes, margin) for region in self.regions]
 
     def check_tiles(self) -> None:
         """Raises OptionError where a scale cannot be cut into tiles, before any scale is computed."""
@@ -196,8 +200,7 @@ class Setup:
         """The margin of the option or the network's family; else the style layers' need, up to the smallest scale."""
         margin = self.value("margin")
         if margin is None:
-            styles = losses.layer_names({"style_layers": self.loss_settings["style_layers"]})
-            margin = min(needed_margin(self.net, styles, self.sizes[-1]), *self.sizes[0])
+            margin = min(needed_margin(self.net, self.style_layers, self.sizes[-1]), *self.sizes[0])
         return margin
 
     def _style_sizes(self, side):
