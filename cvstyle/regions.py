@@ -15,7 +15,7 @@ import numpy as np
 
 from .errors import ImageError
 from .images import resize
-from .images.masks import resized
+from .images.masks import is_even, resized
 from .losses import Loss
 
 _LEAST_INSIDE = 1.0  # positions that see a region alone; with fewer, those that see a part of it count
@@ -67,12 +67,14 @@ def regional(losses: Sequence[Loss], regions: Sequence[StyleRegion], program, si
     for loss in losses:
         if loss.target_from == "styles":
             for region in (region for region in regions if region.factor):
-                own = weighted(region.own(loss), shares(region.mask, loss.layer, program, region.inside))
-                if own is None:
+                own = region.own(loss)
+                own.weight *= region.factor
+                if not is_even(region.mask):
+                    own = weighted(own, shares(region.mask, loss.layer, program, region.inside))
+                if own is None or not region.mask.any():
                     raise ImageError(
                         f"region '{region.name}' of the content is empty at layer '{loss.layer}'; paint it in its mask"
                     )
-                own.weight *= region.factor
                 result.append(own)
         elif loss.target_from == "content":
             factors = content_factors(regions, program.shapes(size)[loss.layer][2:])

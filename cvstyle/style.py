@@ -10,6 +10,7 @@ import numpy as np
 from .errors import ImageError, OptionError, ShapeError
 from .fields import BLEND, argument
 from .graph import tiling
+from .images.masks import is_even
 from .losses import Loss, create
 from .losses.base import checked_weight
 from .passes import DevicePass
@@ -92,6 +93,7 @@ def _parts(losses, regions, number, weights, mask, size, program):
         portion = _portion(weights, number, region)
         own = region.styles[number]
         own = None if own is None else checked_mask(own, size, f"region '{region.name}' of {role}")
+        own = None if own is None or (own.any() and is_even(own)) else own
         both = own if mask is None else mask if own is None else own * mask
         where = f"{role}, region '{region.name}'"
         way_out = "make the region larger in the style's mask, or use a larger --style-scale"

@@ -9,6 +9,7 @@ has no line of purple.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -22,7 +23,7 @@ from .resize import resize, target_size
 _MOST_PIXELS = 1 << 23  # of a mask of colours that is read without a reduction, which would mix the colours
 _DARK = 32  # levels below which all values of a mask are numbers of regions, 0, 1, 2, as programs write them
 _SURE = 4  # levels by which a pixel of an area may differ from the area's colour
-_APART = 12  # levels by which colours of regions differ at least
+_APART = 24  # levels by which colours of regions differ at least, in one channel
 _AREA = 1e-3  # share of the pixels that a region's colour has at least, in areas
 _PLENTY = 0.03  # share with which a colour without areas, such as stripes, is a region's
 _COVERED = 0.75  # share of the pixels that regions' colours have together
@@ -104,14 +105,21 @@ def weights(mask: Picture, role: str, size: tuple[int, int]) -> np.ndarray:
 def resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A mask (H, W) at another (height, width), by area averages or linear, so that masks of sum 1 keep it."""
     mask = np.ascontiguousarray(mask, np.float32)
+    if is_even(mask):  # without rounding
+        return np.full(size, mask.flat[0])
     if any(new > old for new, old in zip(size, mask.shape)):
         return cv2.resize(mask, size[::-1], interpolation=cv2.INTER_LINEAR)
     return resize(mask[..., None], size)[..., 0]
 
 
+def is_even(mask: np.ndarray) -> bool:
+    """True for a mask of one value."""
+    return bool(mask.min() == mask.max())
+
+
 def feathered(mask: np.ndarray, width: float) -> np.ndarray:
     """A mask with borders that rise over about `width` pixels; masks of sum 1 keep it, and even ones their values."""
-    if width <= 0 or mask.min() == mask.max():
+    if width <= 0 or is_even(mask):
         return mask
     return cv2.GaussianBlur(mask, (0, 0), width / 2, borderType=cv2.BORDER_REFLECT).clip(0, 1)
 
@@ -137,10 +145,18 @@ class ColourRegion:
 
 def colour_name(rgb: tuple[int, int, int]) -> str:
     """CSS's name of a colour, or #rrggbb."""
+    return _css_names().get(tuple(rgb), "#{:02x}{:02x}{:02x}".format(*rgb))
+
+
+@cache
+def _css_names():
+    """Colour → its first name in CSS."""
     from PIL import ImageColor
 
-    code = "#{:02x}{:02x}{:02x}".format(*rgb)
-    return next((name for name, value in ImageColor.colormap.items() if value == code), code)
+    names = {}
+    for name in list(ImageColor.colormap):
+        names.setdefault(ImageColor.getrgb(name), name)
+    return names
 
 
 def colour_regions(mask: Picture, role: str, size: tuple[int, int]) -> list[ColourRegion]:
@@ -193,7 +209,14 @@ def _palette(levels, visible):
             palette.append(colour)
             if len(palette) > _MOST_COLOURS:
                 return [], index_of[ranks], radius
-    return [_snapped(colour) if radius else tuple(map(int, colour)) for colour in palette], index_of[ranks], radius
+    sure = index_of[ranks]
+    if len(found) > len(palette):  # a border of two colours may have pixels of a third one
+        for index in range(len(palette)):
+            own = (sure == index).astype(np.uint8)
+            areas = cv2.morphologyEx(own, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+            if areas.any():
+                sure[own > areas] = -1
+    return [_snapped(colour) if radius else tuple(map(int, colour)) for colour in palette], sure, radius
 
 
 def _has_area(chosen):
@@ -203,10 +226,8 @@ def _has_area(chosen):
 
 def _snapped(colour):
     """The colour of CSS that a colour (3,) is but for JPEG's noise, else the colour."""
-    from PIL import ImageColor
-
-    named = (ImageColor.getrgb(value) for value in ImageColor.colormap.values())
-    return next((c for c in named if np.abs(np.subtract(c, colour)).max() <= _SURE), tuple(map(int, colour)))
+    close = (named for named in _css_names() if np.abs(np.subtract(named, colour)).max() <= _SURE)
+    return next(close, tuple(map(int, colour)))
 
 
 def _nearest(levels, palette, sure):

@@ -167,11 +167,10 @@ class Setup:
         values["network"] = self.net.digest(self.layer_names)
         values["content picture"] = _digest(self.content)
         values["style pictures"] = list(map(_digest, self.styles))
-        if self.regions:
-            values["masks"] = [
-                checkpoint.digest(region.mask, *(part for part in region.styles.values() if part is not None))
-                for region in self.regions
-            ]
+        values["masks"] = [
+            checkpoint.digest(region.mask, *(part for part in region.styles.values() if part is not None))
+            for region in self.regions
+        ] or None
         return values
 
     def regions_at(self, size: tuple[int, int], style_sizes: Sequence, margin: int = 0) -> list[StyleRegion]:
