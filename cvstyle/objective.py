@@ -17,7 +17,7 @@ from .errors import ImageError, OptionError
 from .fields import FLOAT, INT, PIXELS, SHARE, argument
 from .graph import tiling
 from .passes import DevicePass, PicturePass
-from .regions import StyleRegion, regional
+from .regions import StyleRegion, painted, regional
 from .style import StyleTargets, check_size, checked_mask, checked_picture, listed, measure_styles
 from .workers import Workers
 
@@ -100,6 +100,8 @@ class Objective:
         if self._losses:
             with self.net.ops.lock:
                 self._prepare(content, styles, devices, style_blend_weights, style_masks, most_tiles)
+            if self.regions:
+                picture_losses = painted(picture_losses, self.regions)
         self._names = [loss.name for loss in (*self._losses, *picture_losses)]
         whole = len(self.tiles) == 1
         self._picture_pass = PicturePass(self.ops, content, picture_losses, normalize_gradients, whole)

@@ -18,6 +18,7 @@ from .images import resize
 from .images.masks import is_even, resized
 from .losses import Loss
 
+_COVERED = 0.999  # the part of a pixel in regions from which rounding has taken the rest
 _LEAST_INSIDE = 1.0  # positions that see a region alone; with fewer, those that see a part of it count
 
 
@@ -29,7 +30,8 @@ class StyleRegion:
     of each of its styles, from 0 → the mask (H, W) of the style's part; None: all of it. weight: the factor of its
     style losses; None: the mean of the mask, by which a pixel's gradient is as strong as without regions. content: the
     factor of content losses within it. inside: True to count only positions of a layer that see nothing else, where
-    there are such (`shares`).
+    there are such (`shares`); the factor of its losses at the layer falls with their number, so that the gradient at
+    such a position is as strong as without `inside`.
     """
 
     name: str
@@ -70,7 +72,9 @@ def regional(losses: Sequence[Loss], regions: Sequence[StyleRegion], program, si
                 own = region.own(loss)
                 own.weight *= region.factor
                 if not is_even(region.mask):
-                    own = weighted(own, shares(region.mask, loss.layer, program, region.inside))
+                    values = shares(region.mask, loss.layer, program, region.inside)
+                    own.weight *= values.mean(dtype=float) / region.mask.mean(dtype=float) if region.inside else 1
+                    own = weighted(own, values)
                 if own is None or not region.mask.any():
                     raise ImageError(
                         f"region '{region.name}' of the content is empty at layer '{loss.layer}'; paint it in its mask"
@@ -82,6 +86,17 @@ def regional(losses: Sequence[Loss], regions: Sequence[StyleRegion], program, si
         else:
             result.append(loss)
     return result
+
+
+def painted(losses: Sequence[Loss], regions: Sequence[StyleRegion]) -> list[Loss]:
+    """The losses of the picture itself; those without a target act only where there is a style.
+
+    Elsewhere they would take from the photograph without anything in return.
+    """
+    covered = coverage(regions)
+    if covered.min() >= 1:
+        return list(losses)
+    return [loss.weighted(covered) if loss.target_from is None else loss for loss in losses]
 
 
 def weighted(loss: Loss, values: np.ndarray) -> Loss | None:
@@ -134,4 +149,9 @@ def content_factors(regions: Sequence[StyleRegion], size: tuple[int, int]) -> np
 
 def coverage(regions: Sequence[StyleRegion]) -> np.ndarray:
     """(H, W) float32: the part of each pixel that lies in regions with a style, 0..1."""
-    return sum(region.mask for region in regions if region.factor).clip(0, 1)
+    covered = np.zeros(regions[0].mask.shape, np.float32)
+    for region in regions:
+        if region.factor:
+            covered += region.mask
+    covered[covered >= _COVERED] = 1
+    return covered

@@ -153,7 +153,6 @@ def _summary(regions, names):
         painted = " and ".join(names[number] for number in region.styles)
         shown.append(f"{region.name} {region.mask.mean(dtype=float):.0%} ({painted})")
     shown += [f"{len(regions) - _SHOWN} more"] if len(regions) > _SHOWN else []
-    painted = [region for region in regions if region.factor]
-    rest = 1 - float(coverage(painted).mean(dtype=float)) if painted else 1.0
+    rest = 1 - float(coverage(regions).mean(dtype=float))
     end = f"; {rest:.0%} of the picture is in none and keeps its content" if rest >= 0.005 else ""
     return f"regions: {', '.join(shown)}{end}"

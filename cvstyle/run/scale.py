@@ -15,7 +15,6 @@ _NOISE = 0.001  # neural_style.lua starts from noise of this standard deviation,
 # Where a picture is flat, all positions have the same gradient, and edges spread as parallel lines; noise of this
 # standard deviation, in levels, lets strokes begin everywhere.
 _GRAIN = 2.0
-_COVERED = 0.999  # the share of a pixel in regions from which rounding has taken the rest
 
 
 class Scale:
@@ -107,4 +106,4 @@ class Scale:
 def _painted(regions, strength):
     """The share of the styles in the picture: a number or, with regions that leave something out, an array (H, W)."""
     covered = coverage(regions) if regions else np.float32(1)
-    return strength if covered.min() >= _COVERED else strength * covered
+    return strength if covered.min() >= 1 else strength * covered
