@@ -17,7 +17,7 @@ from .errors import ImageError, OptionError
 from .fields import FLOAT, INT, PIXELS, SHARE, argument
 from .graph import tiling
 from .passes import DevicePass, PicturePass
-from .regions import StyleRegion, regional
+from .regions import StyleRegion, painted, regional
 from .style import StyleTargets, check_size, checked_mask, checked_picture, listed, measure_styles
 from .workers import Workers
 
@@ -101,6 +101,8 @@ class Objective:
         if self._losses:
             with self.net.ops.lock:
                 self._prepare(content, styles, devices, style_blend_weights, style_masks, most_tiles)
+            if self.regions:
+                picture_losses = painted(picture_losses, self.regions)
         self._names = [loss.name for loss in (*self._losses, *picture_losses)]
         whole = len(self.tiles) == 1
         self._picture_pass = PicturePass(self.ops, content, picture_losses, normalize_gradients, whole)
@@ -124,7 +126,7 @@ class Objective:
         if self.regions:
             for region in self.regions:
                 checked_mask(region.mask, self.shape[1:], f"region '{region.name}'")
-            self._losses = regional(self._losses, self.regions, program.shapes(self.shape[1:]))
+            self._losses = regional(self._losses, self.regions, program, self.shape[1:])
         self.tiles = tiling.split(program, self.shape[1:], self.tile_size, len(devices or [None]))
         if len(self.tiles) > 1:
             self.tile_size = self.tile_size or max(self.tiles[0].window.shape)  # for the styles

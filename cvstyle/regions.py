@@ -15,7 +15,11 @@ import numpy as np
 
 from .errors import ImageError
 from .images import resize
+from .images.masks import is_even, resized
 from .losses import Loss
+
+_COVERED = 0.999  # the part of a pixel in regions from which rounding has taken the rest
+_LEAST_INSIDE = 1.0  # positions that see a region alone; with fewer, those that see a part of it count
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +29,9 @@ class StyleRegion:
     name: the end of its losses' names, "style:relu1_1@NAME". mask: (H, W) of 0..1 over the content. styles: the number
     of each of its styles, from 0 → the mask (H, W) of the style's part; None: all of it. weight: the factor of its
     style losses; None: the mean of the mask, by which a pixel's gradient is as strong as without regions. content: the
-    factor of content losses within it.
+    factor of content losses within it. inside: True to count only positions of a layer that see nothing else, where
+    there are such (`shares`); the factor of its losses at the layer falls with their number, so that the gradient at
+    such a position is as strong as without `inside`.
     """
 
     name: str
@@ -33,15 +39,19 @@ class StyleRegion:
     styles: Mapping[int, np.ndarray | None]
     weight: float | None = None
     content: float = 1.0
+    inside: bool = False
 
     @property
     def factor(self) -> float:
         """The factor of its style losses."""
         return float(self.mask.mean(dtype=float)) if self.weight is None else self.weight
 
-    def resized(self, size: tuple[int, int]) -> StyleRegion:
-        """The region in the content at another (height, width)."""
-        return replace(self, mask=means(self.mask, size))
+    def resized(self, size: tuple[int, int], style_sizes: Sequence[tuple[int, int]], margin: int = 0) -> StyleRegion:
+        """The region in a content and styles of other (height, width), the content with a mirrored margin."""
+        mask = resized(self.mask, size)
+        mask = np.pad(mask, margin, "symmetric") if margin else mask
+        own = {n: None if part is None else resized(part, style_sizes[n]) for n, part in self.styles.items()}
+        return replace(self, mask=mask, styles=own)
 
     def own(self, loss: Loss) -> Loss:
         """A copy of the loss with the region's name."""
@@ -50,25 +60,43 @@ class StyleRegion:
         return loss
 
 
-def regional(losses: Sequence[Loss], regions: Sequence[StyleRegion], shapes: Mapping) -> list[Loss]:
-    """The losses of a content with regions. shapes: layer → (1, C, h, w).
+def regional(losses: Sequence[Loss], regions: Sequence[StyleRegion], program, size: tuple[int, int]) -> list[Loss]:
+    """The losses of a content of (height, width) `size` with regions; those of factor 0 have none.
 
-    Raises ImageError for a region without a position in a layer.
+    program: computes the losses' layers. Raises ImageError for a region without a position in a layer.
     """
     result = []
     for loss in losses:
-        size = shapes[loss.layer][2:]
         if loss.target_from == "styles":
-            for region in regions:
-                own = weighted(region.own(loss), means(region.mask, size))
-                if own is None:
-                    raise ImageError(f"region '{region.name}' of the content is empty at layer '{loss.layer}'")
+            for region in (region for region in regions if region.factor):
+                own = region.own(loss)
                 own.weight *= region.factor
+                if not is_even(region.mask):
+                    values = shares(region.mask, loss.layer, program, region.inside)
+                    own.weight *= values.mean(dtype=float) / region.mask.mean(dtype=float) if region.inside else 1
+                    own = weighted(own, values)
+                if own is None or not region.mask.any():
+                    raise ImageError(
+                        f"region '{region.name}' of the content is empty at layer '{loss.layer}'; paint it in its mask"
+                    )
                 result.append(own)
-        else:
-            factors = content_factors(regions, size) if loss.target_from == "content" else None
+        elif loss.target_from == "content":
+            factors = content_factors(regions, program.shapes(size)[loss.layer][2:])
             result.append(loss if factors is None else loss.weighted(factors))
+        else:
+            result.append(loss)
     return result
+
+
+def painted(losses: Sequence[Loss], regions: Sequence[StyleRegion]) -> list[Loss]:
+    """The losses of the picture itself; those without a target act only where there is a style.
+
+    Elsewhere they would take from the photograph without anything in return.
+    """
+    covered = coverage(regions)
+    if covered.min() >= 1:
+        return list(losses)
+    return [loss.weighted(covered) if loss.target_from is None else loss for loss in losses]
 
 
 def weighted(loss: Loss, values: np.ndarray) -> Loss | None:
@@ -82,6 +110,31 @@ def weighted(loss: Loss, values: np.ndarray) -> Loss | None:
     return loss if values.min() == values.max() else loss.weighted(values / np.float32(total))
 
 
+def shares(mask: np.ndarray, layer: str, program, inside: bool = False) -> np.ndarray:
+    """(h, w) float32: the share that each position of a layer has in a mask (H, W).
+
+    It is the mean of the mask over the position's part of the picture or, with `inside`, the least value among all
+    pixels that the position sees, unless too few positions have one above zero.
+    """
+    if inside:
+        least = _least_seen(mask, layer, program)
+        if least.sum(dtype=float) >= _LEAST_INSIDE:
+            return least
+    return means(mask, program.shapes(mask.shape)[layer][2:])
+
+
+def layers_without_inside(mask: np.ndarray, program) -> list[str]:
+    """The layers in which too few positions see the mask alone (see `shares`)."""
+    return [name for name in program.outputs if _least_seen(mask, name, program).sum(dtype=float) < _LEAST_INSIDE]
+
+
+def _least_seen(mask, layer, program):
+    rows, columns = (zip(*program.sight(mask.shape, axis)[layer]) for axis in (0, 1))
+    by_rows = np.stack([mask[first:end].min(axis=0) for first, end in rows])
+    turned = np.ascontiguousarray(by_rows.T)
+    return np.ascontiguousarray(np.stack([turned[first:end].min(axis=0) for first, end in columns]).T, np.float32)
+
+
 def means(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(h, w) float32: the mean of a mask (H, W) over each position's part of the picture."""
     return resize(np.ascontiguousarray(mask, np.float32)[..., None], size)[..., 0]
@@ -91,4 +144,14 @@ def content_factors(regions: Sequence[StyleRegion], size: tuple[int, int]) -> np
     """The factors (h, w) of a content loss's positions; None for 1 everywhere, as outside all regions."""
     if all(region.content == 1 for region in regions):
         return None
-    return 1 + sum((region.content - 1) * means(region.mask, size) for region in regions)
+    return np.maximum(0, 1 + sum((region.content - 1) * means(region.mask, size) for region in regions))
+
+
+def coverage(regions: Sequence[StyleRegion]) -> np.ndarray:
+    """(H, W) float32: the part of each pixel that lies in regions with a style, 0..1."""
+    covered = np.zeros(regions[0].mask.shape, np.float32)
+    for region in regions:
+        if region.factor:
+            covered += region.mask
+    covered[covered >= _COVERED] = 1
+    return covered

@@ -11,10 +11,11 @@ import numpy as np
 from .errors import ImageError, OptionError, ShapeError
 from .fields import BLEND, argument
 from .graph import tiling
+from .images.masks import is_even
 from .losses import Loss, create
 from .losses.base import checked_weight
 from .passes import DevicePass
-from .regions import StyleRegion, means, weighted
+from .regions import StyleRegion, shares, weighted
 from .saved_style import SavedStyle, SizedStyle
 
 _LEAST = 1 / 16  # positions of a layer that must be visible
@@ -65,7 +66,9 @@ def measure_styles(
             else:
                 check_size(program, checked_picture(picture, place.role), place.role)
                 parts = place.parts(losses, mask, picture.shape[1:], program)
-            shares = {loss.name: share for loss, share in parts}
+            if not parts:  # none of its regions counts
+                continue
+            portions = {loss.name: portion for loss, portion in parts}
             backends |= {loss.name: program.backend_of(loss.layer) for loss, _ in parts}
             if isinstance(picture, SizedStyle):
                 sums = {loss.name: backends[loss.name].asarray(picture.statistic(loss)) for loss, _ in parts}
@@ -74,8 +77,8 @@ def measure_styles(
             for name, own in sums.items():
                 ops = backends[name]
                 total = totals.get(name)
-                share = shares[name]
-                totals[name] = ops.scale(own, share) if total is None else ops.add_scaled(total, share, own)
+                portion = portions[name]
+                totals[name] = ops.scale(own, portion) if total is None else ops.add_scaled(total, portion, own)
     # On the host, so that nothing fragments the device memory that the run will need.
     return StyleTargets({name: backends[name].to_host(total) for name, total in totals.items()})
 
@@ -103,39 +106,55 @@ class _Place(NamedTuple):
         return f"style {self.number + 1}"
 
     def parts(self, losses, mask, size, program):
-        """[(loss, share of its target)]: the losses, or those of the regions that have the style. mask, size: its."""
-        shapes = program.shapes(size)
+        """[(loss, portion of its target)]: the losses, or those of the regions that have the style.
+
+        mask, size: the style's.
+        """
         mask = None if mask is None else checked_mask(mask, size, self.role)
         if not self.regions:
-            return [(_seen(loss, mask, shapes, self.role), self.weights[self.number]) for loss in losses]
+            way_out = "cut off what is transparent, or use a larger --style-scale"
+            return [(_seen(loss, mask, program, self.role, way_out), self.weights[self.number]) for loss in losses]
+        way_out = "make the region larger in the style's mask, or use a larger --style-scale"
         parts = []
-        for region, share in self._shares():
+        for region, portion in self._portions():
             own = region.styles[self.number]
             own = None if own is None else checked_mask(own, size, f"region '{region.name}' of {self.role}")
+            own = None if own is None or (own.any() and is_even(own)) else own
             both = own if mask is None else mask if own is None else own * mask
             where = f"{self.role}, region '{region.name}'"
-            parts += [(_seen(region.own(loss), both, shapes, where), share) for loss in losses]
+            parts += [
+                (_seen(region.own(loss), both, program, where, way_out, region.inside), portion) for loss in losses
+            ]
         return parts
 
     def saved_parts(self, losses, style, mask):
         """`parts` for a saved style, which is seen whole."""
         if not isinstance(style, SizedStyle):
             raise OptionError(f"{self.role} is a saved style, and a size is needed, as by read_style(path).at(512)")
-        if mask is not None or any(region.styles[self.number] is not None for region, _ in self._shares()):
+        if mask is not None or any(region.styles[self.number] is not None for region, _ in self._portions()):
             raise OptionError(
                 f"{style.style.path}: a mask shows a part of a style, and a saved style is of the whole picture; give "
                 "the picture itself, or save a style of that part cut out"
             )
         if not self.regions:
             return [(loss, self.weights[self.number]) for loss in losses]
-        return [(region.own(loss), share) for region, share in self._shares() for loss in losses]
+        return [(region.own(loss), portion) for region, portion in self._portions() for loss in losses]
 
-    def _shares(self):
-        """(region, the style's share of it) of the regions that have the style."""
+    def _portions(self):
+        """(region, the style's portion of its target) of the regions that have the style and count."""
         for region in self.regions:
-            if self.number in region.styles:
-                total = sum(self.weights[style] for style in region.styles)
-                yield region, self.weights[self.number] / total
+            if self.number in region.styles and region.factor:
+                yield region, self._portion(region)
+
+    def _portion(self, region):
+        if len(region.styles) == 1:
+            return 1.0
+        total = sum(self.weights[style] for style in region.styles)
+        if not total:
+            raise OptionError(
+                f"the styles of region '{region.name}' all have the blend weight 0; give one of them more"
+            )
+        return self.weights[self.number] / total
 
 
 def checked_mask(mask: np.ndarray, size: tuple[int, int], role: str) -> np.ndarray:
@@ -146,17 +165,14 @@ def checked_mask(mask: np.ndarray, size: tuple[int, int], role: str) -> np.ndarr
     return mask
 
 
-def _seen(loss, mask, shapes, role):
-    """The loss with the mask's means over the positions as weights; itself where they are equal."""
+def _seen(loss, mask, program, role, way_out, inside=False):
+    """The loss with the mask's shares of the positions as weights; itself where they are equal."""
     if mask is None:
         return loss
-    values = means(mask, shapes[loss.layer][2:])
+    values = shares(mask, loss.layer, program, inside)
     own = weighted(loss, values) if values.sum(dtype=float) >= _LEAST * mask.max() else None
     if own is None:
-        raise ImageError(
-            f"{role}: too little of the picture is visible for layer '{loss.layer}'; cut off what is transparent, "
-            "or use a larger --style-scale"
-        )
+        raise ImageError(f"{role}: too little of the picture is visible for layer '{loss.layer}'; {way_out}")
     return own
 
 

@@ -32,6 +32,11 @@ def without_effect(given: Set[str], options: Options, reports: Reports, styles: 
         yield "--num-iterations has no effect with --scale-iterations"
     if options.style_blend_weights is not None and styles == 1:
         yield "--style-blend-weights has no effect with one style"
+    elif options.style_blend_weights is not None and options.mask and not options.style_mask:
+        yield "--style-blend-weights has no effect with a mask for each style; --region-weights has"
+    for name in ("mask_mode", "mask_feather", "region_weights", "region_content"):
+        if name in given and not options.mask:
+            yield f"{_spelling(name)} has no effect without --mask"
     for name, weight in (("content_layers", "content_weight"), ("style_layers", "style_weight")):
         if name in given and getattr(options, weight) == 0:
             yield f"{_spelling(name)} has no effect with {_spelling(weight)} 0"

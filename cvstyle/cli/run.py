@@ -64,9 +64,20 @@ class Request:
             self.options.init_image = inputs.picture("--init-image", self.options.init_image)
         if not files.output:
             raise OptionError(f"--output {shown(files.output)} names no file: --output {inputs.EXAMPLES['--output']}")
-        named = [files.content, *files.style, self.options.init_image]
+        options = self.options
+        if options.mask:
+            options.mask = inputs.pictures("--mask", options.mask)
+        if options.style_mask:
+            options.style_mask = inputs.pictures("--style-mask", options.style_mask)
+        options.check_masks(len(files.style))
+        named = [files.content, *files.style, options.init_image, *self.masks]
         if named.count(inputs.DEVICE) > 1:
             raise OptionError("standard input can be only one of the pictures; name files for the others")
+
+    @property
+    def masks(self) -> list[str]:
+        """The files of masks."""
+        return [*(self.options.mask or ()), *(self.options.style_mask or ())]
 
     def all_remarks(self) -> list[str]:
         """Sentences about options that surprise: repeated ones, and those without effect."""
@@ -107,7 +118,7 @@ def _execute(request, command_line):
     output = Output(files.output, files.bits, texts, options.schedule(1)[-1][0], every, files.strip, files.background)
     check_nothing_overwritten(
         {"output": files.output, "log": reports.log, "checkpoint": options.checkpoint},
-        [files.content, *files.style, *zoo.files_of(files.proto, files.model)], options.init_image,
+        [files.content, *files.style, *request.masks, *zoo.files_of(files.proto, files.model)], options.init_image,
         numbers=every > 0,
     )  # fmt: skip
     with handling(finish_iteration=bool(options.checkpoint), say=request.say) as stop_requested:

@@ -65,6 +65,22 @@ def find_footprint(program, size: tuple[int, int], axis: int, channels: int = 3)
     return Footprint(length, unit, per_unit, starts, stops, (widest, widths[widest]))
 
 
+def find_sight(program, size: tuple[int, int], axis: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Output → for each of its positions along an axis, the pixels [first, end) that it sees (its receptive field).
+
+    Joins with a value of the whole picture, such as a gate, count as the map alone; an output that depends on the whole
+    picture in every way sees all pixels.
+    """
+    shapes = program.all_shapes(size, 3)
+    sight = {}
+    for name, output in program.outputs.items():
+        count = shapes[output][2 + axis]
+        needs = {output: (np.arange(count), np.arange(1, count + 1))}
+        found = dict(_walk_back(program, needs, shapes, axis, {}, local=True))
+        sight[name] = found.get(program.input, (np.zeros(count, int), np.full(count, size[axis])))
+    return sight
+
+
 def find_steps(network, indices, source: int, axis: int) -> dict[int, Fraction]:
     """Pixels from one position to the next along an axis, of every value that nodes compute from the value `source`.
 
@@ -89,8 +105,11 @@ def find_steps(network, indices, source: int, axis: int) -> dict[int, Fraction]:
     return steps
 
 
-def _walk_back(program, needs, shapes, axis, blocks):
-    """(value, (first, end)) for every value below: the positions of it on which those in `needs` depend."""
+def _walk_back(program, needs, shapes, axis, blocks, local=False):
+    """(value, (first, end)) for every value below: the positions of it on which those in `needs` depend.
+
+    local: leave out dependence on the whole picture.
+    """
     network = program.network
     for index in reversed(program.indices):
         node = network.nodes[index]
@@ -104,12 +123,15 @@ def _walk_back(program, needs, shapes, axis, blocks):
             start = block.starts[axis]
             low = np.maximum(0, (low - start) // block.size * block.size + start)
             high = np.minimum(count, -((start - high) // block.size) * block.size + start)
-        window = network.layer(index).window()
+        layer = network.layer(index)
+        window = layer.local_window() if local else layer.window()
+        if window is None:
+            continue
         stride = Fraction(window.stride[axis])
         pad = Fraction(window.pad[axis])
         low = _ceil(low, stride, pad)
         high = _ceil(high - 1, stride, pad) + window.extent[axis]
-        for bottom in node.bottoms:
+        for bottom in (b for b in node.bottoms if len(shapes[b]) == 4):
             count = shapes[bottom][2 + axis]
             # A window wholly in the padding still depends on where the border is.
             part = np.clip(low, 0, count - 1), np.clip(high, 1, count)

@@ -12,7 +12,7 @@ from ..backends.base import UNPLACED
 from ..errors import ModelError
 from ..layers import Context
 from .blocks import BlockAlignment, Region
-from .footprint import Footprint, find_footprint, find_steps
+from .footprint import Footprint, find_footprint, find_sight, find_steps
 from .fusion import fused_steps
 from .shapes import infer_shapes, input_shape
 from .transfer import with_transfers
@@ -31,7 +31,7 @@ class Program:
         self.network = network
         self.ops = network.ops
         self.outputs = {name: network.value(name) for name in outputs}
-        self.indices, self._input = _needed(network, self.outputs)
+        self.indices, self.input = _needed(network, self.outputs)
         self.alignment = BlockAlignment(self, same_blocks_as and same_blocks_as.alignment)
         self.on_step: Callable | None = None
         wanted = set(self.outputs.values())
@@ -41,19 +41,20 @@ class Program:
         self._recomputable = {
             step.tops[0]: step
             for step in steps
-            if step.layer.uses_grid and step.bottoms == (self._input,) and step.layer.ops is self.ops
+            if step.layer.uses_grid and step.bottoms == (self.input,) and step.layer.ops is self.ops
             and step.layer.window().stride == (1, 1)
         }  # fmt: skip
-        self._backends = {self._input: self.ops, **{top: step.layer.ops for step in steps for top in step.tops}}
+        self._backends = {self.input: self.ops, **{top: step.layer.ops for step in steps for top in step.tops}}
         self.steps = with_transfers(steps, self._backends)
         self.devices = list(dict.fromkeys(self._backends.values()))
         self._readers = Counter(b for step in self.steps for b in step.bottoms)
-        self._not_overwritable = wanted | {self._input}
+        self._not_overwritable = wanted | {self.input}
         for step in self.steps:
             if step.layer.saves_activations:
                 self._not_overwritable.update(step.bottoms, step.tops)
         self._shapes: dict[tuple, dict] = {}
         self._footprints: dict[tuple, Footprint] = {}
+        self._sights: dict[tuple, dict] = {}
 
     @property
     def max_pools(self) -> bool:
@@ -96,7 +97,7 @@ class Program:
 
     def all_shapes(self, size, channels) -> dict[int, tuple[int, ...]]:
         """Shape of every value for a picture of (height, width) `size`."""
-        input_shape(self.network, self._input, size, channels)
+        input_shape(self.network, self.input, size, channels)
         return infer_shapes(self.network, size, channels, self.indices)
 
     def footprint(self, size: tuple[int, int], axis: int) -> Footprint:
@@ -105,9 +106,15 @@ class Program:
             self._footprints[size, axis] = find_footprint(self, size, axis)
         return self._footprints[size, axis]
 
+    def sight(self, size: tuple[int, int], axis: int) -> dict:
+        """The pixels along an axis that each position of the outputs sees (see `find_sight`)."""
+        if (size, axis) not in self._sights:
+            self._sights[size, axis] = find_sight(self, size, axis)
+        return self._sights[size, axis]
+
     def steps_along(self, axis: int) -> dict:
         """Pixels from one position to the next along an axis, of every value (see `find_steps`)."""
-        return find_steps(self.network, self.indices, self._input, axis)
+        return find_steps(self.network, self.indices, self.input, axis)
 
     def forward(self, x, needs_grad: bool = True, recompute: bool = False, region: Region | None = None) -> Features:
         """The outputs' feature maps for a picture x (1, C, H, W) on the backend; x is not changed.
@@ -122,7 +129,7 @@ class Program:
         grids = self.alignment.grids(region or Region((0, 0), size), x.shape[1])
         wanted = set(self.outputs.values()).difference(self._recomputable if recompute else ())
         readers = dict(self._readers)
-        values = {self._input: x}
+        values = {self.input: x}
         tape = []
         for step in self.steps:
             bottoms = [values[b] for b in step.bottoms]
@@ -170,7 +177,7 @@ class Program:
                     other = gradients.get(value)
                     gradients[value] = g if other is None else self._backends[value].add_scaled(other, 1, g)
             del bottoms, g
-        gradient = completed(self._input)
+        gradient = completed(self.input)
         return self.ops.zeros(shape) if gradient is None else gradient
 
     def _call(self, step, direction, function, *arguments):

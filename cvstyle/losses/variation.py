@@ -5,11 +5,13 @@ The gradient is neural_style.lua's. The reference leaves the value out of its lo
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 
 from ..fields import NONNEGATIVE, WEIGHTS, Settings, option
 from .base import Loss, checked_weight
+from .position_weights import Part, PositionWeights
 
 _DEFAULT_PIXELS = 512 * 384
 
@@ -25,10 +27,19 @@ class Options(Settings):
 
 
 class TotalVariation(Loss):
-    """The total variation of the picture itself. neural_style.lua does not normalise its gradient."""
+    """The total variation of the picture itself. neural_style.lua does not normalise its gradient.
+
+    weights: factors (H, W) of the squares of each pixel and its two neighbours; None: 1 everywhere.
+    """
 
     normalized = False
     overlap = 1
+    weights: PositionWeights | None = None
+
+    def weighted(self, weights):
+        loss = copy.copy(self)
+        loss.weights = PositionWeights(weights)
+        return loss
 
     def balance(self, target, shape, normalized):
         """The factor, 1 at the default size. The sum over a texture grows with the number of pixels; the sum over an
@@ -37,10 +48,27 @@ class TotalVariation(Loss):
 
     def gradient(self, view, context):
         out = view.ops.zeros(view.x.shape)
-        return out, 1, self.weight * view.ops.total_variation(view.x, 1, out)
+        return out, 1, self.weight * self._add(view, 1, out)
 
     def add_gradient(self, view, context, weight, out):
-        return out, view.ops.total_variation(view.x, weight, out)
+        return out, self._add(view, weight, out)
+
+    def _add(self, view, weight, out):
+        """weight times the loss of weight 1; adds its gradient to out."""
+        if self.weights is None:
+            return view.ops.total_variation(view.x, weight, out)
+        ops = view.ops
+        first = Part((0, 0), tuple(n - 1 for n in view.x.shape[2:]))
+        pixels = first.cut(view)
+        squares = 0
+        for start in ((0, 1), (1, 0)):
+            neighbours = Part(start, first.shape)
+            difference = ops.difference(pixels, neighbours.cut(view))
+            product = self.weights.times(view, first, difference)
+            squares = ops.dot(product, difference) + squares
+            first.add(view, out, ops.scale(product, weight))
+            neighbours.add(view, out, ops.scale(product, -1))
+        return weight / 2 * squares
 
 
 def create(tv_weight=1e-3) -> list[Loss]:

@@ -33,12 +33,15 @@ def device_memory(setup: Setup, devices: list, size, styles) -> tuple[list[int],
     counting = {ops: DryRunBackend(devices[0] if ops.on_host else ops) for ops in used}
     on_network = setup.picture_backend is setup.net.ops
     picture_backend = counting[setup.net.ops] if on_network else DryRunBackend(devices[0])
+    regions = setup.regions_at(size, styles)
     setup = _resized(setup.on(counting.get, picture_backend), size)
     # Untouched zeros take no memory.
     content, *pictures = (np.zeros((3, *each), np.float32) for each in (size, *styles))
     styles = [style for style, _ in entries(setup, len(setup.schedule) - 1, lambda *_: (pictures.pop(0), None))]
     most_tiles = _TILES * len(setup.devices or [None])
-    objective = Objective(setup.net, content, styles, most_tiles=most_tiles, **setup.objective_settings)
+    objective = Objective(
+        setup.net, content, styles, regions=regions, most_tiles=most_tiles, **setup.objective_settings
+    )
     _iterate(setup, objective, content)
     return [counting[ops].max_reserved for ops in devices], objective.tiles
 

@@ -18,6 +18,7 @@ from ..saved_style import style_of
 from ..style import listed
 from .loop import Iterate
 from .planner import Plan, Planner
+from .regions import read_regions
 from .run import Result, Run
 from .setup import Setup
 
@@ -80,6 +81,7 @@ class Job:
                 needed = name.capitalize()
                 raise OptionError(f"{name} is of the type {type(value).__name__}; give an object of cvstyle's {needed}")
         self.options.check(len(styles))
+        self.options.check_masks(len(styles))
         if self.network is not None and (self.proto or self.model or self.compute != Compute()):
             raise OptionError("a network has its files and its backend already; leave out proto, model and backend")
         given = [name for name in CONVENTION if getattr(self.options, name) is not None]
@@ -89,13 +91,18 @@ class Job:
             )
         files = None if self.network is not None else zoo.files_of(self.proto, self.model)
         peak = process.peak()
+        names = [
+            os.path.basename(style) if isinstance(style, (str, os.PathLike)) else f"style {number}"
+            for number, style in enumerate(styles, 1)
+        ]
         options, content, styles, start = self._pictures(styles)
+        regions, remarks = read_regions(options, content, styles, names)
         reading_peak = process.peak()
         devices = [backends.get(device) for device in listed(self.devices or [])]
         if not devices and self.network is None:
             devices = self.compute.devices(options)
         net = load_network(*files, devices[0], **options.convention) if files else self.network
-        setup = Setup(net, content, styles, start, options, devices)
+        setup = Setup(net, content, styles, start, options, devices, regions, remarks)
         setup.reading_peak = reading_peak if reading_peak > peak else 0
         return setup
 

@@ -60,8 +60,10 @@ def _probe(setup, side):
     """(peak memory while the objective is made, peak and seconds of an evaluation) on square pictures."""
     process.reset_peak()
     pictures = np.random.default_rng(0).uniform(-100, 100, (2, 3, side, side)).astype(np.float32)
+    sizes = [(side, side)] * len(setup.styles)
+    styles = [pictures[1]] * (len(setup.styles) if setup.regions else 1)
     objective = Objective(
-        setup.net, pictures[0], [pictures[1]], pooling=setup.options.pooling,
+        setup.net, pictures[0], styles, regions=setup.regions_at(sizes[0], sizes), pooling=setup.options.pooling,
         normalize_gradients=setup.options.normalize_gradients, **setup.loss_settings,
     )  # fmt: skip
     target_peak = process.peak()

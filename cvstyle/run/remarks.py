@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..netdef import IMAGENET
+from ..regions import layers_without_inside
 from . import styles
 
 
@@ -23,8 +24,28 @@ def remarks_on(setup) -> Iterator[str]:
     if convention != IMAGENET:
         colours = "; the colours stay the content's" if convention.luminance else ""
         yield f"pictures enter the network as {convention}{colours}"
+    yield from _on_inside(setup)
     if chosen:
         sources = "; ".join(f"{name.removesuffix('_layers')} from {','.join(chosen[name])}" for name in chosen)
         others = " and ".join(f"--{name.replace('_', '-')}" for name in chosen)
         verb = "name" if len(chosen) > 1 else "names"
         yield f"{sources} (chosen from the network; {others} {verb} others)"
+
+
+def _on_inside(setup):
+    """Sentences on layers of the last scale in which too few positions see a region alone."""
+    regions = [region for region in setup.regions if region.inside]
+    if not regions:
+        return
+    program = setup.net.with_pooling(setup.options.pooling).program(setup.style_layers)
+    last = len(setup.sizes) - 1
+    for region in regions:
+        region = region.resized(setup.sizes[last], setup.style_sizes(last), setup.margin)
+        parts = {"the content": region.mask} | {f"style {n + 1}": part for n, part in region.styles.items()}
+        for where, mask in parts.items():
+            layers = [] if mask is None else layers_without_inside(mask, program)
+            if layers:
+                yield (
+                    f"--mask-mode inside: no position of {', '.join(layers)} sees region '{region.name}' of {where} "
+                    "alone, so there it counts as with simple"
+                )

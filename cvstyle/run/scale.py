@@ -8,6 +8,7 @@ import numpy as np
 from .. import images
 from ..netdef import imagenet_mean
 from ..objective import Objective
+from ..regions import coverage
 from .setup import Setup
 from .styles import entries
 
@@ -33,7 +34,11 @@ class Scale:
         if objective is None:
             self._content = self._resized(setup.content)
             styles, masks = zip(*entries(setup, index, self._style))
-            objective = Objective(setup.net, self.content, styles, style_masks=masks, **setup.objective_settings)
+            regions = setup.regions_at(self.size, setup.style_sizes(index), setup.margin)
+            self._painted = _painted(regions, setup.options.strength)
+            objective = Objective(
+                setup.net, self.content, styles, style_masks=masks, regions=regions, **setup.objective_settings
+            )
         self.objective = objective
 
     @property
@@ -43,14 +48,13 @@ class Scale:
 
     def start(self) -> np.ndarray:
         """The initial picture, (1, 3, H, W) on the host."""
-        strength = self.setup.options.strength
         start = self._full_start()
-        if strength < 1:
-            start = self.content + np.float32(strength) * (start - self.content)
+        if np.min(self._painted) < 1:
+            start = self.content + np.float32(self._painted) * (start - self.content)
         return start
 
     def _full_start(self):
-        """The initial picture at full strength."""
+        """The initial picture where the style is painted at full strength."""
         setup = self.setup
         size = images.padded_size(self.size, setup.margin)
         noise = np.random.default_rng(setup.seed).standard_normal((1, 3, *size), dtype=np.float32)
@@ -64,10 +68,9 @@ class Scale:
 
     def continued(self, x: np.ndarray, previous: Scale) -> np.ndarray:
         """The picture that starts the scale, from the previous scale's result (1, 3, H, W) on the host."""
-        strength = self.setup.options.strength
         start = self.enlarged(x)
-        if strength < 1:  # the detail of the photograph that the smaller picture lacks
-            start += np.float32(1 - strength) * (self.content - self.enlarged(previous.content[None]))
+        if np.min(self._painted) < 1:  # the detail of the photograph that the smaller picture lacks
+            start += np.float32(1 - self._painted) * (self.content - self.enlarged(previous.content[None]))
         return start
 
     def enlarged(self, x: np.ndarray) -> np.ndarray:
@@ -111,3 +114,9 @@ class Scale:
     def _without_margin(self, x):
         rows, columns = (slice(self.setup.margin, n - self.setup.margin) for n in x.shape[1:])
         return x[:, rows, columns]
+
+
+def _painted(regions, strength):
+    """The share of the styles in the picture: a number or, with regions that leave something out, an array (H, W)."""
+    covered = coverage(regions) if regions else np.float32(1)
+    return strength if covered.min() >= 1 else strength * covered

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import backends, images, losses, optimize, zoo
+from .. import backends, checkpoint, images, losses, optimize, zoo
 from ..errors import OptionError, ShapeError
 from ..graph import tiling
 from ..graph.placement import balanced_cuts
@@ -32,7 +32,7 @@ class Setup:
     """Network, devices, sizes, weights and optimiser of a run, with values for the options that are None.
 
     content, styles, start: the given `Picture`s, and `SavedStyle`s among the styles (see `styles`); the styles in the
-    content's colours if the options say so. regions: the parts of the content, with masks of the pictures' sizes.
+    content's colours if the options say so. regions: `StyleRegion`s with masks of the pictures' sizes; [] for none.
     devices: the devices that share the tiles; None for a single one. picture_backend: the backend of the picture and
     the optimiser. sizes: (height, width) at each scale; padded_sizes: the same with the margin. schedule: (longest
     side, iterations) of each scale. pixel_range: the value of white.
@@ -40,15 +40,19 @@ class Setup:
     resumed: True once the state is a checkpoint's.
     """
 
-    def __init__(self, net, content, styles, start, options: Options, devices: Sequence | None = None):
+    def __init__(
+        self, net, content, styles, start, options: Options, devices: Sequence | None = None,
+        regions: Sequence[StyleRegion] = (), remarks: Sequence[str] = (),
+    ):  # fmt: skip
+        """regions, remarks: see `read_regions`."""
         self.net = net
         self.content = content
-        self.regions: list[StyleRegion] = []
+        self.regions = list(regions)
         self.styles = recoloured(styles, content, options.matching, self.regions)
         self.start = start
         self._digests = [style_entries.digest(entry) for entry in (content, *styles)] if options.checkpoint else []
         given = [content, *styles, *([start] if start else [])]
-        self._picture_remarks = dict.fromkeys(line for picture in given for line in picture.remarks)
+        self._picture_remarks = dict.fromkeys([*(line for picture in given for line in picture.remarks), *remarks])
         self.options = options
         self.picture_backend = net.ops if options.offload is None else backends.host(options.offload.folder)
         self.pixel_range = 256.0 if options.compat else 255.0
@@ -128,6 +132,11 @@ class Setup:
         """The layers of the losses, including layers of weight 0."""
         return losses.layer_names(self.loss_settings)
 
+    @property
+    def style_layers(self) -> list[str]:
+        """The layers named for style."""
+        return losses.layer_names({"style_layers": self.loss_settings["style_layers"]})
+
     def program(self):
         """The program that computes the layers of the losses."""
         return self.net.with_pooling(self.options.pooling).program(self.layer_names)
@@ -163,8 +172,16 @@ class Setup:
         values["scales"] = [longest for longest, _ in self.schedule]
         values["network"] = self.net.digest(self.layer_names)
         values["content picture"], *values["style pictures"] = self._digests
+        values["masks"] = [
+            checkpoint.digest(region.mask, *(part for part in region.styles.values() if part is not None))
+            for region in self.regions
+        ] or None
         values["color"] = options.colors if options.matching else None  # others change the result alone
         return values
+
+    def regions_at(self, size: tuple[int, int], style_sizes: Sequence, margin: int = 0) -> list[StyleRegion]:
+        """The regions in a content of (height, width) `size` and a margin, and in styles of these sizes."""
+        return [region.resized(size, style_sizes, margin) for region in self.regions]
 
     def check_tiles(self) -> None:
         """Raises OptionError where a scale cannot be cut into tiles, before any scale is computed."""
@@ -188,8 +205,7 @@ class Setup:
         """The margin of the option or the network's family; else the style layers' need, up to the smallest scale."""
         margin = self.value("margin")
         if margin is None:
-            styles = losses.layer_names({"style_layers": self.loss_settings["style_layers"]})
-            margin = min(needed_margin(self.net, styles, self.sizes[-1]), *self.sizes[0])
+            margin = min(needed_margin(self.net, self.style_layers, self.sizes[-1]), *self.sizes[0])
         return margin
 
     def _style_sizes(self, side):
