@@ -11,7 +11,7 @@ from .errors import ImageError, OptionError, ShapeError
 from .fields import BLEND, argument
 from .graph import tiling
 from .losses import Loss, create
-from .losses.base import checked_weight
+from .losses.layers import checked_weight
 from .passes import DevicePass
 from .regions import StyleRegion, means, weighted
 
