@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import pickle
+from ast import literal_eval
+from dataclasses import replace
 
+import nets
 import numpy as np
 import pytest
 import scipy.linalg
 from test_losses import weights_of
 from test_tiles import noise, vgg
 
-from cvstyle import Objective
+from cvstyle import Job, Objective, Options
 from cvstyle.backends import opencl
 from cvstyle.backends.reference import Backend
 from cvstyle.errors import OptionError
-from cvstyle.graph import tiling
+from cvstyle.graph import Network, load_network, tiling
 from cvstyle.losses import create, parse_layer
 from cvstyle.losses.layers import KINDS, parse_entry
 from cvstyle.losses.style import kind_class
 from cvstyle.style import measure_styles
+from cvstyle.zoo import files_of
 
 SIZE = (150, 210)
 NEW = [kind for kind in KINDS if kind != "gram"]
@@ -73,18 +77,21 @@ def value(kind, f, t, weight=3.0):
 @pytest.mark.parametrize("kind", NEW)
 @pytest.mark.parametrize("dead", [0, 2])
 def test_values_by_formula(kind, dead):
-    """Scaled so that zeros have the loss of Gram, also for signed features and with dead channels."""
+    """But for the covariance's, scaled so that zeros have the loss of Gram; also for signed features, dead channels."""
     for shift in (0, -20):
         f, t = features(40, seed=1, dead=dead) + shift, features(70, seed=2) + shift
         gram = t @ t.T / t.size
-        if kind == "shifted":
+        if kind == "covariance":
+            scale = 1
+        elif kind == "shifted":
             base = t - t.mean()
             scale = (gram**2).mean() / ((base @ base.T / t.size - t.mean() ** 2 / len(t)) ** 2).mean()
         else:
             scale = (gram**2).mean() / direct(kind, np.zeros((len(t), 5)), t)
         assert value(kind, f, t)[0] == pytest.approx(scale * direct(kind, f, t), rel=1e-7)
         assert value(kind, t, t)[0] == pytest.approx(0, abs=1e-10 * (gram**2).mean())
-        assert value(kind, np.zeros((len(t), 5)), t)[0] == pytest.approx((gram**2).mean(), rel=1e-9)
+        zeros = scale * direct(kind, np.zeros((len(t), 5)), t) if kind == "covariance" else (gram**2).mean()
+        assert value(kind, np.zeros((len(t), 5)), t)[0] == pytest.approx(zeros, rel=1e-9)
         assert np.abs(value(kind, t, t)[1]).max() <= 1e-8 * np.abs(value(kind, f, t)[1]).max()
 
 
@@ -296,3 +303,66 @@ def test_variation_per_pixel():
     for balance in ("none", "targets"):
         found = Objective(vgg(Backend("float64")), x, tv_weight=0.1, tv_per_pixel=True, balance=balance)(x)[0]
         assert found == pytest.approx(0.1 * total * 512 * 384 / (40 * 52), rel=1e-10)
+
+
+# Presets of layers
+
+
+def setup(net, **options):
+    content, style = (np.full((n, n + 20, 3), 128, np.float32) for n in (120, 90))
+    return Job(content, [style], options=Options(image_size=140, seed=1, **options), network=net).setup()
+
+
+def layers_of(net, **options):
+    return dict(map(parse_layer, setup(net, **options).loss_settings["style_layers"]))
+
+
+def test_presets_of_vgg():
+    net = vgg(Backend())
+    names = [f"relu{n}_1" for n in range(1, 6)]
+    assert layers_of(net) == layers_of(net, style_layers="gatys") == dict.fromkeys(names, 1)
+    falling = dict(zip(names, np.array([256, 64, 16, 4, 1]) * 5 / 341))  # of style-transfer-pytorch
+    assert layers_of(net, style_layers="Falling") == pytest.approx(falling)
+    every = [n for n in net.layer_names if n.startswith("relu")]
+    every = every[: every.index("relu5_1") + 1]
+    weights = 2.0 ** -np.arange(len(every))
+    assert layers_of(net, style_layers="all") == pytest.approx(dict(zip(every, weights * len(every) / weights.sum())))
+    assert list(layers_of(net, style_layers="fine")) == names[:3]
+    assert list(layers_of(net, style_layers="coarse")) == names[2:]
+    mixed = layers_of(net, style_layers="coarse:2, relu1_2:5")
+    assert mixed == {"relu3_1": 2, "relu4_1": 2, "relu5_1": 2, "relu1_2": 5}
+    found = setup(net, style_layers=["falling@shifted"], style_loss="wasserstein")
+    assert {loss.name: type(loss).__name__ for loss in create(found.loss_settings) if loss.layer in names} == {
+        f"style:{name}": "Shifted" for name in names
+    }
+    assert any("style by the preset falling: relu1_1:3.75,relu2_1:0.938" in line for line in found.remarks)
+    assert [parse_layer(literal_eval(text)) for text in found.identity["style_layers"]] == [
+        (name, pytest.approx(falling[name])) for name in names
+    ]
+
+
+def test_presets_of_any_network():
+    """The layers are chosen from the graph; factors of the family's own layers stay but for falling and all."""
+    resnet = Network(nets.resnet50(4, (140, 140)), Backend())
+    chosen = setup(resnet).value("style_layers")
+    assert list(layers_of(resnet, style_layers="gatys")) == chosen
+    for preset in ("falling", "all"):
+        weights = layers_of(resnet, style_layers=preset)
+        assert set(chosen) <= set(weights) and np.mean(list(weights.values())) == pytest.approx(1)
+        assert list(weights.values()) == sorted(weights.values(), reverse=True)
+    wavelet = load_network(*files_of(None, "wavelet"), Backend())
+    own = {"octave1": 6, "octave2": 1, "octave3": 1, "octave4": 1, "octave5": 0.1}
+    assert layers_of(wavelet, style_layers="gatys") == own
+    assert layers_of(wavelet, style_layers="fine") == {name: own[name] for name in list(own)[:3]}
+    assert list(layers_of(wavelet, style_layers="all")) == list(own)  # its features are on no common path
+
+
+def test_a_layer_that_is_called_like_a_preset_has_priority():
+    definition = nets.vgg(19, 8, (32, 32), classifier=False)
+    layers = [replace(layer, name="all") if layer.name == "relu1_2" else layer for layer in definition.layers]
+    net = Network(replace(definition, layers=tuple(layers)), Backend())
+    assert layers_of(net, style_layers="all,relu2_1") == {"all": 1, "relu2_1": 1}
+    with pytest.raises(OptionError, match=r"there is no layer or preset 'fallin'; did you mean falling\?"):
+        setup(net, style_layers="fallin")
+    with pytest.raises(OptionError, match="there is no layer or preset 'relu2_1@grem'"):
+        setup(net, style_layers="relu2_1@grem")

@@ -18,6 +18,7 @@ from ..graph.placement import balanced_cuts
 from ..netdef import IMAGENET, imagenet_mean
 from ..options import Options, identity
 from .border import needed_margin
+from .style_layers import without_presets
 
 _LARGEST_TILE = 2048  # the tile size for which layers are balanced before automatic tiles are chosen
 _SHORTEST = 64  # pixels; no quality preset has a scale with a shorter side
@@ -51,6 +52,9 @@ class Setup:
         self._drop_scales_until(lambda longest: min(self._size(content, longest)) >= _SHORTEST)
         self._chosen = {} if self._defaults["style_layers"] else zoo.choose_layers(net, self._all_sizes())
         self._defaults |= self._chosen
+        layers = self._defaults["style_layers"]
+        self.options, remarks = without_presets(options, net, layers, self._all_sizes())
+        self._picture_remarks |= dict.fromkeys(remarks)
         self.loss_settings = self._loss_settings()
         self._drop_scales_until(self._fits)
         self.sizes = [self._size(content, longest) for longest, _ in self.schedule]

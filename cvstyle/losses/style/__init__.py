@@ -1,6 +1,6 @@
 """Style losses, a file for each kind; all are functions of the moments of a layer's map (`moments`).
 
-Kinds are scaled so that a map of zeros has the loss that it has with `gram`: a weight means about the same for each.
+They are scaled so that a weight means about the same for each, whatever the scale of the features.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class Options(Settings):
     """None means the network's default; layers are given as in `Objective`."""
 
     style_layers: Sequence | None = option(
-        None, "layers for style, each with an optional factor and style loss", NETWORK, kind=fields.LAYERS,
-        metavar="A,B:2@LOSS", identity=True,
+        None, "layers for style, each with an optional factor and style loss, or a preset: gatys (the default), "
+        "falling, all, fine or coarse", NETWORK, kind=fields.LAYERS, metavar="A,B:2@LOSS", identity=True,
     )  # fmt: skip
     style_weight: float | None = option(
         None, "default: that of the network", WEIGHTS, metavar="W", limits=NONNEGATIVE,
