@@ -16,7 +16,7 @@ from test_tiles import noise, vgg
 from cvstyle import Job, Objective, Options
 from cvstyle.backends import opencl
 from cvstyle.backends.reference import Backend
-from cvstyle.errors import OptionError
+from cvstyle.errors import CheckpointError, OptionError
 from cvstyle.graph import Network, load_network, tiling
 from cvstyle.losses import create, parse_layer
 from cvstyle.losses.layers import KINDS, parse_entry
@@ -364,5 +364,31 @@ def test_a_layer_that_is_called_like_a_preset_has_priority():
     assert layers_of(net, style_layers="all,relu2_1") == {"all": 1, "relu2_1": 1}
     with pytest.raises(OptionError, match=r"there is no layer or preset 'fallin'; did you mean falling\?"):
         setup(net, style_layers="fallin")
-    with pytest.raises(OptionError, match="there is no layer or preset 'relu2_1@grem'"):
-        setup(net, style_layers="relu2_1@grem")
+    with pytest.raises(OptionError, match=r"no style loss 'covarience'; did you mean covariance\?"):
+        setup(net, style_layers="relu2_1:2@covarience")
+
+
+def test_a_run_resumes_and_is_cut_into_tiles(tmp_path):
+    """With all that is new: the bytes of a run in one piece, and the picture of one without tiles."""
+    picture = lambda *size: np.random.default_rng(0).uniform(0, 255, (*size, 3)).astype(np.float32)  # noqa: E731
+    options = {
+        "style_layers": "falling@wasserstein", "style_loss": "covariance", "laplacian": 20, "tv_per_pixel": True,
+        "image_size": 130, "seed": 1, "margin": 0,
+    }  # fmt: skip
+    files = dict(zip(("proto", "model"), nets.write(nets.vgg(16, 8, (32, 32), classifier=False), tmp_path)))
+
+    def run(**more):
+        job = Job(picture(90, 130), [picture(80, 80)], options=Options(**options | more), **files)
+        return pickle.loads(pickle.dumps(job)).run().picture.rgb
+
+    whole = run(num_iterations=4)
+    saved = {"checkpoint": str(tmp_path / "run.npz"), "resume": True}
+    run(num_iterations=2, **saved)
+    changes = {"laplacian": 10, "style_layers": "falling@shifted", "style_loss": "gram", "tv_per_pixel": 0}
+    for name, value in changes.items():
+        with pytest.raises(CheckpointError, match=f"with another {name}"):
+            run(num_iterations=4, **saved, **{name: value})
+    np.testing.assert_array_equal(run(num_iterations=4, **saved), whole)
+    layers = {"style_layers": "relu1_1@wasserstein,relu2_1:0.3", "content_layers": "relu2_2"}
+    tiled, untiled = (run(num_iterations=3, tile_size=side, **layers) for side in (64, None))
+    assert np.sqrt(np.mean((tiled - untiled) ** 2)) < 0.01  # levels of 255

@@ -15,10 +15,10 @@ from functools import cache
 from ..errors import OptionError, nearest
 from ..fields import options_of
 from .base import UNIT, Loss, MeanSquares, View
-from .layers import parse_entry, parse_layer
+from .layers import KINDS, parse_entry, parse_layer
 
 __all__ = [
-    "UNIT", "Loss", "MeanSquares", "View", "create", "layer_names", "options", "parse_entry", "parse_layer",
+    "KINDS", "UNIT", "Loss", "MeanSquares", "View", "create", "layer_names", "options", "parse_entry", "parse_layer",
     "setting_names",
 ]  # fmt: skip
 

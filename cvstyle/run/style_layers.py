@@ -25,6 +25,9 @@ def without_presets(options: Options, net, layers: Sequence | None, sizes) -> tu
             result.append(entry)
         elif preset not in zoo.PRESETS:
             hint = nearest(name, [*net.layer_names, *zoo.PRESETS], otherwise="'cvstyle info' lists all")
+            loss = name.rpartition("@")[2]
+            if net.has_layer(losses.parse_layer(name.removesuffix(f"@{loss}"))[0]):
+                hint = f"; there is no style loss '{loss}'{nearest(loss, list(losses.KINDS))}"
             raise OptionError(f"{net.definition.source}: there is no layer or preset '{name}'{hint}")
         elif layers:
             own = zoo.preset_layers(preset, net, list(map(losses.parse_layer, layers)), sizes)
