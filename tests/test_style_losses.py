@@ -13,7 +13,7 @@ import scipy.linalg
 from test_losses import weights_of
 from test_tiles import noise, vgg
 
-from cvstyle import Job, Objective, Options
+from cvstyle import Job, Objective, Options, backends
 from cvstyle.backends import opencl
 from cvstyle.backends.reference import Backend
 from cvstyle.errors import CheckpointError, OptionError
@@ -21,6 +21,7 @@ from cvstyle.graph import Network, load_network, tiling
 from cvstyle.losses import create, parse_layer
 from cvstyle.losses.layers import KINDS, parse_entry
 from cvstyle.losses.style import kind_class
+from cvstyle.regions import StyleRegion
 from cvstyle.style import measure_styles
 from cvstyle.zoo import files_of
 
@@ -192,8 +193,9 @@ def test_tiles_and_devices_change_nothing(kind, settings, monkeypatch):
 
 
 @NEEDS_OPENCL
-@pytest.mark.parametrize("tile_size", [None, 104])
-@pytest.mark.parametrize("kind", [*NEW, "laplacian", "variation"])
+@pytest.mark.parametrize(("kind", "tile_size"), [
+    ("covariance", 104), ("shifted", None), ("wasserstein", 104), ("laplacian", 104), ("variation", None),
+])  # fmt: skip
 def test_on_a_device(device, kind, tile_size):
     settings = {"style_layers": ["relu1_1", "relu3_1:2"], "tv_weight": 0} | {
         "laplacian": {"laplacian": 5, "laplacian_pool": [4, 7], "style_weight": 0},
@@ -392,3 +394,39 @@ def test_a_run_resumes_and_is_cut_into_tiles(tmp_path):
     layers = {"style_layers": "relu1_1@wasserstein,relu2_1:0.3", "content_layers": "relu2_2"}
     tiled, untiled = (run(num_iterations=3, tile_size=side, **layers) for side in (64, None))
     assert np.sqrt(np.mean((tiled - untiled) ** 2)) < 0.01  # levels of 255
+
+
+@pytest.mark.parametrize("kind", NEW)
+def test_regions_have_every_kind(kind):
+    """Two regions with a style each, one of them a few positions of the layer: as one loss on each part."""
+    size = (64, 80)
+    net, x = vgg(Backend("float64")), noise(3, *size, seed=5)
+    styles = [noise(3, 60, 50, seed=2), noise(3, 40, 70, seed=3)]
+    mask = np.zeros(size, np.float32)
+    mask[:16, :24] = 1  # six positions of relu3_1
+    regions = [StyleRegion("a", mask, {0: None}, weight=1.0), StyleRegion("b", 1 - mask, {1: None}, weight=1.0)]
+    settings = {"style_layers": ["relu3_1"], "style_loss": kind, "tv_weight": 0}
+    function = Objective(net, noise(3, *size), styles, regions=regions, **settings)
+    gradient = function(x)[1]
+    maps = [net.program(["relu3_1"]).forward(p[None], needs_grad=False)["relu3_1"] for p in (x, *styles)]
+    f, *targets = (np.asarray(m)[0] for m in maps)
+    inside = np.zeros(f.shape[1:], bool)
+    inside[:4, :6] = True
+    for (name, part), t in zip({"a": inside, "b": ~inside}.items(), targets):
+        alone = value(kind, f[:, part], t.reshape(len(t), -1), 1.0)[0]
+        assert function.losses[f"style:relu3_1@{name}"] == pytest.approx(100 * alone, rel=1e-5)  # weights are float32
+    direction = gradient / np.linalg.norm(gradient)
+    above, below = function(x + 1e-3 * direction)[0], function(x - 1e-3 * direction)[0]
+    assert (above - below) / 2e-3 == pytest.approx(np.linalg.norm(gradient), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["native", "opencv"])
+@pytest.mark.parametrize("kind", [*NEW, "laplacian"])
+def test_other_backends(name, kind):
+    settings = {"laplacian": {"laplacian": 5}}.get(kind, {"style_loss": kind})
+    pictures, x = (noise(3, 60, 70), [noise(3, 50, 40, seed=2)]), noise(3, 60, 70, seed=5)
+    settings |= {"style_layers": ["relu1_1", "relu3_1"]}
+    exact = Objective(vgg(Backend("float64")), *pictures, **settings)(x)
+    loss, gradient = Objective(vgg(backends.get(name)), *pictures, **settings)(x)
+    assert loss == pytest.approx(exact[0], rel=1e-4)
+    assert np.linalg.norm(gradient - exact[1]) <= 1e-3 * np.linalg.norm(exact[1])
