@@ -169,18 +169,25 @@ def as_counts(value: object) -> int | list[int]:
 
 
 def as_layers(value: object) -> list:
-    """["relu1_1", ("relu2_1", 2.0)] from names, pairs or a mapping; ["relu1_1", "relu2_1:2"] from text."""
-    return [_layer(entry) for entry in (value.items() if isinstance(value, Mapping) else as_items(value))]
+    """["relu1_1", ("relu2_1", 2.0)] from names, pairs or a mapping; ["relu1_1", "relu2_1:2"] from text.
+
+    A third item of a pair, or a pair (factor, kind) in a mapping, is the kind of the layer's loss.
+    """
+    return [_layer(entry) for entry in (_flat(value) if isinstance(value, Mapping) else as_items(value))]
+
+
+def _flat(mapping):
+    return [(name, *(value if isinstance(value, tuple | list) else [value])) for name, value in mapping.items()]
 
 
 def _layer(entry):
     """An int factor stays an int, since checkpoints store the text of the pair."""
     if isinstance(entry, str):
         return str(entry)
-    name, factor = entry
-    if not isinstance(name, str) or isinstance(factor, str):
+    name, factor, *kind = entry
+    if not all(isinstance(text, str) for text in (name, *kind)) or isinstance(factor, str) or len(kind) > 1:
         raise TypeError
-    return str(name), factor if type(factor) is int else as_float(factor)
+    return str(name), factor if type(factor) is int else as_float(factor), *map(str, kind)
 
 
 class Offload(NamedTuple):

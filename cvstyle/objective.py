@@ -36,8 +36,10 @@ class Objective:
         sizes, or one picture, or the `StyleTargets` of `measure_styles`; saved styles at a size (`SavedStyle.at`) are
         styles as well. Without styles, style losses are left out.
     settings: settings of the losses (`losses`): content_weight=5, content_layers=(), style_weight=100, style_layers=(),
-        tv_weight=1e-3. Layers are names in any order, each "name" or "name:factor" or (name, factor), or a mapping
-        name → factor, or the comma list of the command line; every layer has the full weight times its factor.
+        tv_weight=1e-3, style_loss="gram", laplacian=0 and others. Layers are names in any order, each "name" or
+        "name:factor" or (name, factor), or a mapping name → factor, or the comma list of the command line; every layer
+        has the full weight times its factor. Style layers may have a loss of their own, "name:factor@covariance" or
+        (name, factor, "covariance").
     more_losses: `Loss` objects beside the losses of the settings.
     balance: "none" for the losses above, as in neural_style.lua; "targets" to divide each loss by the mean square of
         its target, T or A, and total variation by the root of the number of pixels, so that weights mean the same for
@@ -89,7 +91,7 @@ class Objective:
         self.regions = list(regions)
         self.strength = argument("strength", strength, FLOAT, SHARE)
         self._losses = [t for t in terms if t.layer is not None]
-        picture_losses = [t for t in terms if t.layer is None and min(self.shape[1:]) > t.overlap]
+        picture_losses = [t for t in terms if t.layer is None and min(self.shape[1:]) >= t.overlap + t.step]
         for loss in (*self._losses, *picture_losses):
             loss.weight *= self.strength if loss.target_from is None else 1
         self.normalize_gradients = normalize_gradients
@@ -143,8 +145,9 @@ class Objective:
         self._style_statistics = styles.statistics
         if self.strength < 1:
             self._style_statistics = self._weakened(content)
-        for each in self._passes:
-            each.set_style_targets(self._style_statistics)
+        with self._workers.computing():
+            for each in self._passes:
+                each.set_style_targets(self._style_statistics)
 
     def _weakened(self, content):
         """The styles' statistics blended with the content's."""

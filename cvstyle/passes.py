@@ -116,12 +116,17 @@ class DevicePass:
         return squares
 
     def set_style_targets(self, statistics: dict) -> None:
-        """Take the styles' statistics (loss name → host array). Raises OptionError where one is missing."""
+        """Make the targets from the styles' statistics (loss name → host array).
+
+        Raises OptionError where one is missing.
+        """
         losses = [loss for loss in self.losses if loss.target_from == "styles"]
         missing = next((loss.name for loss in losses if loss.name not in statistics), None)
         if missing is not None:
             raise OptionError(f"these style targets were measured without '{missing}'; measure them with its loss")
-        self.targets = {loss.name: self.backend_of(loss.layer).asarray(statistics[loss.name]) for loss in losses}
+        self.targets = {
+            loss.name: loss.style_target(self.backend_of(loss.layer), statistics[loss.name]) for loss in losses
+        }
 
     def begin(self, values) -> None:
         """Start an evaluation that appends its losses to values[name]."""
@@ -297,6 +302,7 @@ class PicturePass:
             yield None, View(self.ops, x, self.shape)
             return
         channels, height, width = self.shape
-        for strip in tiling.Rect((0, 0), (height - loss.overlap, width)).strips(_TEMPORARIES * channels):
+        rows = (height - loss.overlap) // loss.step * loss.step
+        for strip in tiling.Rect((0, 0), (rows, width)).strips(_TEMPORARIES * channels, loss.step):
             part = tiling.Rect(strip.start, (strip.shape[0] + loss.overlap, width))
             yield part, View(self.ops, tiling.cut(self.ops, x, part), self.shape, part.start)

@@ -13,7 +13,7 @@ from .fields import BLEND, argument
 from .graph import tiling
 from .images.masks import is_even
 from .losses import Loss, create
-from .losses.base import checked_weight
+from .losses.layers import checked_weight
 from .passes import DevicePass
 from .regions import StyleRegion, shares, weighted
 from .saved_style import SavedStyle, SizedStyle

@@ -33,8 +33,10 @@ class Workers:
         self.accumulator = reference.Backend(home.dtype, threads=1) if on_host else home
 
     def computing(self):
-        """A context for evaluations: with several devices, each has one thread for linear algebra."""
-        return one_thread_each() if self._threads else nullcontext()
+        """A context for evaluations: with several devices, or losses that compute on the host, a thread has one thread
+        for linear algebra."""
+        on_host = any(loss.decides_on_host for loss in self.losses)
+        return one_thread_each() if self._threads or on_host else nullcontext()
 
     def gradient(self, x, values):
         """The gradient of the layers' losses at x (1, 3, H, W), both of the picture's backend.

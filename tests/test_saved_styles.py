@@ -266,7 +266,7 @@ def test_any_loss_of_moments_is_served(net):
 
     picture = noise(48, 48, 3, scale=40).clip(-120, 120) + 128
     style = Saver(net, cvstyle.Options(style_layers=LAYERS), [48]).save(picture)
-    terms = [Means("m", "relu2_1", 1.0), losses.style.Gram("g", "relu2_1", 1.0)]
+    terms = [Means("m", "relu2_1", 1.0), losses.style.kind_class("gram")("g", "relu2_1", 1.0)]
     x = cvstyle.preprocess(picture, network=net)
     by_picture, by_style = (measure_styles(net, terms, [each]).statistics for each in (x, style.at(48)))
     assert by_style["m"].shape[0] == by_style["g"].shape[0] + 1
@@ -363,7 +363,7 @@ def test_layers_that_a_run_chooses_are_those_that_are_kept(tmp_path, capsys):
 
 
 def test_a_layer_that_is_misspelt_is_no_layer(box, capsys):
-    assert "there is no layer 'relu2_11'; did you mean" in refused(box, capsys, "--style-layers", "relu2_11")
+    assert "there is no layer or preset 'relu2_11'; did you mean" in refused(box, capsys, "--style-layers", "relu2_11")
 
 
 def test_other_settings_of_the_network_are_refused(box, capsys):
@@ -572,7 +572,7 @@ def test_a_changed_painting_is_no_longer_the_same(box, tmp_path, capsys):
     ("style save a.png --as x --sizes 0", "--sizes is 0"), ("style save a.png --as x --sizes big", "--sizes is big"),
     ("style save a.png --as x --sizes 99999999", "--sizes is 99999999"),
     ("style save a.png --as x --tile-size auto", "--tile-size auto depends on a run"),
-    ("style save a.png --as x --style-layers relu9", "there is no layer 'relu9'"),
+    ("style save a.png --as x --style-layers relu9", "there is no layer or preset 'relu9'"),
     ("style save a.png sub/a.png --as s/", "two of the pictures are called a.png"),
     ("style save empty --as s/", "there is no picture in this folder"),
     ("style info gone.cvstyle", "there is no such file"), ("style info a.png", "style save PICTURE --as a.cvstyle'"),

@@ -37,7 +37,7 @@ def without_effect(given: Set[str], options: Options, reports: Reports, styles: 
     for name in ("mask_mode", "mask_feather", "region_weights", "region_content"):
         if name in given and not options.mask:
             yield f"{_spelling(name)} has no effect without --mask"
-    for name, weight in (("content_layers", "content_weight"), ("style_layers", "style_weight")):
+    for name, weight in _WEIGHT_OF.items():
         if name in given and getattr(options, weight) == 0:
             yield f"{_spelling(name)} has no effect with {_spelling(weight)} 0"
     yield from _weightless(options)
@@ -45,6 +45,12 @@ def without_effect(given: Set[str], options: Options, reports: Reports, styles: 
 
 _OF_OPTIMIZERS = {
     "learning_rate": ("adam",), "lbfgs_num_correction": ("lbfgs", "lbfgsb"), "lbfgs_smooth": ("lbfgs",),
+}  # fmt: skip
+
+
+_WEIGHT_OF = {
+    "content_layers": "content_weight", "style_layers": "style_weight", "style_loss": "style_weight",
+    "laplacian_pool": "laplacian", "tv_per_pixel": "tv_weight",
 }  # fmt: skip
 
 
@@ -58,7 +64,7 @@ def _weightless(options):
         for kind in ("content", "style")
     }
     if nothing["style"]:
-        everything = nothing["content"] and options.tv_weight == 0
+        everything = nothing["content"] and options.tv_weight == 0 and options.laplacian == 0
         yield (
             "all weights are 0, so the result is the picture that the run starts from" if everything else
             "the weight of style is 0, so the style pictures have no effect"

@@ -42,6 +42,7 @@ def execute(args) -> int:
     from .. import zoo
     from ..caffe import read_net
     from ..graph import Network
+    from ..losses import parse_layer
     from ..netdef import IMAGENET
 
     if args.timings:
@@ -78,6 +79,9 @@ def execute(args) -> int:
         show(f"input: {net.convention}")
     defaults, automatic = _default_layers(net, size)
     note = f" (chosen from the network for {width}×{height})" if automatic else ""
+    for preset in zoo.PRESETS if defaults["style_layers"] else ():
+        layers = zoo.preset_layers(preset, net, list(map(parse_layer, defaults["style_layers"])), [size])
+        show(f"--style-layers {preset}: {zoo.listed(layers)}")
     for kind in ("content_layers", "style_layers"):
         if defaults[kind]:
             show(f"default {kind.replace('_', ' ')}: {','.join(defaults[kind])}{note}")

@@ -133,6 +133,10 @@ class Network:
         """Names of the layers that have an output, in file order."""
         return list(self._names)
 
+    def has_layer(self, name: str) -> bool:
+        """True for a name that `value` knows."""
+        return name in self._names or name in self._blob_names
+
     def value(self, name: str) -> int:
         """The value that a layer's first top, or else a blob at the end of the net, holds."""
         if name in self._names:

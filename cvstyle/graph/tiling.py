@@ -30,10 +30,13 @@ class Rect:
     start: tuple[int, int]
     shape: tuple[int, int]
 
-    def strips(self, channels: int) -> list[Rect]:
-        """The rectangle in strips of whole rows, each about STRIP elements of a map with that many channels."""
+    def strips(self, channels: int, step: int = 1) -> list[Rect]:
+        """The rectangle in strips of whole rows, each about STRIP elements of a map with that many channels.
+
+        step: strips are multiples of so many rows, but for the last.
+        """
         height, width = self.shape
-        rows = max(1, STRIP // (channels * width)) if width else 1
+        rows = max(1, STRIP // (channels * width * step)) * step if width else step
         return [
             Rect((self.start[0] + first, self.start[1]), (min(rows, height - first), width))
             for first in range(0, height if width else 0, rows)

@@ -14,15 +14,21 @@ from functools import cache
 
 from ..errors import OptionError, nearest
 from ..fields import options_of
-from .base import UNIT, Loss, MeanSquares, View, parse_layer
+from .base import UNIT, Loss, MeanSquares, View
+from .layers import KINDS, parse_entry, parse_layer
 
-__all__ = ["UNIT", "Loss", "MeanSquares", "View", "create", "layer_names", "options", "parse_layer", "setting_names"]
+__all__ = [
+    "KINDS", "UNIT", "Loss", "MeanSquares", "View", "create", "layer_names", "options", "parse_entry", "parse_layer",
+    "setting_names",
+]  # fmt: skip
+
+_SHARED = {"base", "layers", "position_weights"}
 
 
 @cache
 def _modules():
     """The losses' modules in alphabetical order, the order in which a layer's gradients are added up."""
-    names = sorted({module.name for module in pkgutil.iter_modules(__path__)} - {"base", "position_weights"})
+    names = sorted({module.name for module in pkgutil.iter_modules(__path__)} - _SHARED)
     return [importlib.import_module(f"{__name__}.{name}") for name in names]
 
 

@@ -1,13 +1,10 @@
-"""The base class of losses, the views of feature maps that losses see, and the parsing of weighted layer names."""
+"""The base class of losses, and the views of feature maps that losses see."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
-
-from ..errors import OptionError
 
 UNIT = 1e4
 """The value of a balanced loss of weight 1 where the difference is as large as the target. On this scale the weights of
@@ -63,6 +60,10 @@ class Loss:
     overlap = 0
     """Rows and columns that each view shares with the next one (losses of the picture only)."""
 
+    step = 1
+    """The rows at which views begin are multiples of this, and the least side of a view is this more than `overlap`
+    (losses of the picture only)."""
+
     def __init__(self, name: str, layer: str | None, weight: float):
         """name: the key in `Objective.losses`. layer: the layer whose features the loss sees; None: the picture."""
         self.name = name
@@ -73,12 +74,21 @@ class Loss:
         """The target that a view of the content gives: an array of view.ops."""
         return view.x
 
+    def content_values(self, shape: tuple[int, int, int]) -> int:
+        """The number of values of `content_target` for a whole map of a shape (C, H, W)."""
+        return math.prod(shape)
+
+    def style_target(self, ops, statistic) -> Any:
+        """The target that `compare` takes, made once from the styles' statistic, a host array."""
+        return ops.asarray(statistic)
+
     def statistic(self, view: View) -> Any:
         """An array that is summed over the views of a map; None: zeros."""
         raise NotImplementedError
 
     def compare(self, ops, total: Any, target: Any) -> tuple[Any, Any]:
-        """(weighted loss, context) of the statistic of the whole map, which may be overwritten; target: the styles'."""
+        """(weighted loss, context) of the statistic of the whole map, which may be overwritten; target: from
+        `style_target`."""
         raise NotImplementedError
 
     def compare_view(self, view: View, target: Any) -> tuple[Any, Any]:
@@ -133,35 +143,3 @@ class Loss:
 def accumulate(ops, out: Any, factor: Any, array: Any) -> Any:
     """out + factor · array, in place on out, or on the array where out is None (zeros)."""
     return ops.scale(array, factor) if out is None else ops.add_scaled(out, factor, array)
-
-
-def checked_weight(value: float, name: str) -> float:
-    """The weight as a float. Raises OptionError for a negative, infinite or NaN weight."""
-    if not (math.isfinite(value) and value >= 0):
-        raise OptionError(f"{name} is {value}; a finite number that is not negative is needed")
-    return float(value)
-
-
-def layer_weights(layers: Iterable, weight: float) -> dict[str, float]:
-    """Layer name → weight times the layer's factor, without layers of weight 0. layers: entries for `parse_layer`."""
-    result = {}
-    for entry in layers:
-        name, factor = parse_layer(entry)
-        if name in result:
-            raise OptionError(f"layer '{name}' is listed twice")
-        result[name] = weight * checked_weight(factor, f"the weight of layer '{name}'")
-    return {name: w for name, w in result.items() if w}
-
-
-def parse_layer(entry) -> tuple[str, float]:
-    """("relu1_1", 2.0) from "relu1_1:2" or from that pair; the default factor is 1."""
-    if not isinstance(entry, str):
-        name, factor = entry
-        return name, factor
-    name, colon, factor = entry.rpartition(":")
-    if not colon:
-        return entry, 1.0
-    try:
-        return name, float(factor)
-    except ValueError:
-        return entry, 1.0

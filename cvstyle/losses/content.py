@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import fields
+from ..errors import OptionError
 from ..fields import NETWORK, NONNEGATIVE, WEIGHTS, Settings, option
-from .base import Loss, checked_weight, layer_weights
+from .base import Loss
+from .layers import checked_weight, weighted_layers
 from .position_weights import Part, PositionWeights
 
 
@@ -61,5 +63,11 @@ class Content(Loss):
 
 def create(content_weight=5.0, content_layers=()) -> list[Loss]:
     """One loss per layer ("name", "name:factor" or (name, factor)), with the full weight times the factor."""
-    weights = layer_weights(content_layers, checked_weight(content_weight, "content_weight"))
-    return [Content(f"content:{name}", name, weight) for name, weight in weights.items()]
+    entries = weighted_layers(content_layers, checked_weight(content_weight, "content_weight"))
+    styled = next((entry for entry in entries if entry.kind), None)
+    if styled is not None:
+        raise OptionError(
+            f"content layer '{styled.name}' has '@{styled.kind}', which is a style loss; leave it out, or name the "
+            "layer in --style-layers"
+        )
+    return [Content(f"content:{entry.name}", entry.name, entry.factor) for entry in entries]

@@ -10,7 +10,8 @@ import math
 from dataclasses import dataclass
 
 from ..fields import NONNEGATIVE, WEIGHTS, Settings, option
-from .base import Loss, checked_weight
+from .base import Loss
+from .layers import checked_weight
 from .position_weights import Part, PositionWeights
 
 _DEFAULT_PIXELS = 512 * 384
@@ -24,17 +25,26 @@ class Options(Settings):
         None, "smoothness; default: that of the network", WEIGHTS, metavar="W",
         limits=NONNEGATIVE, identity=True,
     )  # fmt: skip
+    tv_per_pixel: bool = option(
+        False, "divide total variation by the number of pixels, times that of 512×384, so that its share of the loss "
+        "does not grow with the size", WEIGHTS, identity=True,
+    )  # fmt: skip
 
 
 class TotalVariation(Loss):
     """The total variation of the picture itself. neural_style.lua does not normalise its gradient.
 
-    weights: factors (H, W) of the squares of each pixel and its two neighbours; None: 1 everywhere.
+    per_pixel: times 512·384 / (H·W). weights: factors (H, W) of the squares of each pixel and its two neighbours; None:
+    1 everywhere.
     """
 
     normalized = False
     overlap = 1
     weights: PositionWeights | None = None
+
+    def __init__(self, name, layer, weight, per_pixel=False):
+        super().__init__(name, layer, weight)
+        self.per_pixel = per_pixel
 
     def weighted(self, weights):
         loss = copy.copy(self)
@@ -44,7 +54,7 @@ class TotalVariation(Loss):
     def balance(self, target, shape, normalized):
         """The factor, 1 at the default size. The sum over a texture grows with the number of pixels; the sum over an
         enlarged shape does not. Pictures lie between the two (docs/mathematics.md)."""
-        return math.sqrt(_DEFAULT_PIXELS / math.prod(shape[1:]))
+        return 1.0 if self.per_pixel else math.sqrt(_DEFAULT_PIXELS / math.prod(shape[1:]))
 
     def gradient(self, view, context):
         out = view.ops.zeros(view.x.shape)
@@ -55,6 +65,8 @@ class TotalVariation(Loss):
 
     def _add(self, view, weight, out):
         """weight times the loss of weight 1; adds its gradient to out."""
+        if self.per_pixel:
+            weight = weight * (_DEFAULT_PIXELS / math.prod(view.whole[1:]))
         if self.weights is None:
             return view.ops.total_variation(view.x, weight, out)
         ops = view.ops
@@ -71,7 +83,7 @@ class TotalVariation(Loss):
         return weight / 2 * squares
 
 
-def create(tv_weight=1e-3) -> list[Loss]:
+def create(tv_weight=1e-3, tv_per_pixel=False) -> list[Loss]:
     """One loss; none for weight 0."""
     weight = checked_weight(tv_weight, "tv_weight")
-    return [TotalVariation("tv", None, weight)] if weight else []
+    return [TotalVariation("tv", None, weight, bool(tv_per_pixel))] if weight else []

@@ -310,7 +310,11 @@ class Planner:
         shapes = self.program.shapes(size)
         totals = dict.fromkeys(self.devices, 0)
         for loss in create(self.setup.loss_settings):
-            if loss.target_from != "content" or loss.layer is None:
+            if loss.target_from != "content":
+                continue
+            if loss.layer is None:
+                ops = self.setup.picture_backend
+                totals[ops] = totals.get(ops, 0) + 4 * loss.content_values((3, *size))
                 continue
             positions = math.prod(shapes[loss.layer][2:])
             done = sum(math.prod(tile.owned[loss.layer].shape) if tile.owned else positions for tile in excluded)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 from .. import images, losses, paths, saved_style, style_file, zoo
 from ..errors import ImageError, OptionError, ShapeError
@@ -17,6 +18,7 @@ from ..options import Options
 from ..saved_style import Layer, Origin, SavedStyle, Size
 from ..schedule import doubled
 from ..style import measure_styles
+from .style_layers import without_presets
 
 AUTO_SIZES = (256, 512, 1024)
 SMALLEST = 64  # pixels: the first scale of a run is of 128 or more, with --style-scale 0.5 of half as many
@@ -120,15 +122,17 @@ class Saver:
     def _layers(self, proportions):
         """The style layers of the options or the network, or those that runs of any of the sizes choose."""
         net = self.network
-        layers = self.options.style_layers
-        if layers is None:
-            layers = zoo.defaults(net.layer_names, self.options.compat)["style_layers"]
+        compat = self.options.compat
+        sizes = [[images.target_size(*each, run, compat) for each in proportions] for run in reversed(self.sizes)]
+        layers = zoo.defaults(net.layer_names, compat)["style_layers"]
         if layers is None:
             chosen = {}
-            for run in reversed(self.sizes):
-                sizes = [images.target_size(*each, run, self.options.compat) for each in proportions]
-                chosen |= dict.fromkeys(zoo.choose_layers(net, sizes).get("style_layers", ()))
+            for own in sizes:
+                chosen |= dict.fromkeys(zoo.choose_layers(net, own).get("style_layers", ()))
             layers = [name for name in net.layer_names if name in chosen]
+        if self.options.style_layers:
+            options, _ = without_presets(self.options, net, layers, list(chain.from_iterable(sizes)))
+            layers = options.style_layers or layers
         layers = losses.layer_names({"style_layers": layers})
         if not layers:
             raise OptionError(

@@ -11,17 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from .. import backends, checkpoint, images, losses, optimize, zoo
+from .. import backends, images, losses, optimize, zoo
 from ..errors import OptionError, ShapeError
 from ..graph import tiling
 from ..graph.placement import balanced_cuts
-from ..netdef import IMAGENET, imagenet_mean
-from ..options import Options, identity
+from ..options import Options
 from ..regions import StyleRegion
 from . import styles as style_entries
 from .border import needed_margin
 from .colors import recoloured
+from .identity import identity_of
 from .remarks import remarks_on
+from .style_layers import without_presets
 
 _LARGEST_TILE = 2048  # the tile size for which layers are balanced before automatic tiles are chosen
 _SHORTEST = 64  # pixels; no quality preset has a scale with a shorter side
@@ -34,8 +35,9 @@ class Setup:
     content, styles, start: the given `Picture`s, and `SavedStyle`s among the styles (see `styles`); the styles in the
     content's colours if the options say so. regions: `StyleRegion`s with masks of the pictures' sizes; [] for none.
     devices: the devices that share the tiles; None for a single one. picture_backend: the backend of the picture and
-    the optimiser. sizes: (height, width) at each scale; padded_sizes: the same with the margin. schedule: (longest
-    side, iterations) of each scale. pixel_range: the value of white.
+    the optimiser. defaults: option → the network's value. digests: of the given pictures, where styles are others.
+    sizes: (height, width) at each scale; padded_sizes: the same with the margin. schedule: (longest side, iterations)
+    of each scale. pixel_range: the value of white.
     reading_peak: the bytes that the process had while pictures were read, if that was its peak; else 0.
     resumed: True once the state is a checkpoint's.
     """
@@ -50,7 +52,7 @@ class Setup:
         self.regions = list(regions)
         self.styles = recoloured(styles, content, options.matching, self.regions)
         self.start = start
-        self._digests = [style_entries.digest(entry) for entry in (content, *styles)] if options.checkpoint else []
+        self.digests = style_entries.digests(content, styles) if options.matching else None
         given = [content, *styles, *([start] if start else [])]
         self._picture_remarks = dict.fromkeys([*(line for picture in given for line in picture.remarks), *remarks])
         self.options = options
@@ -58,12 +60,15 @@ class Setup:
         self.pixel_range = 256.0 if options.compat else 255.0
         self.resumed = False
         self.seed = options.seed if options.seed is not None and options.seed >= 0 else random.randrange(2**31)
-        self._defaults = zoo.defaults(net.layer_names, options.compat, zoo.has_reference_scale(net.definition))
+        self.defaults = zoo.defaults(net.layer_names, options.compat, zoo.has_reference_scale(net.definition))
         self.schedule = options.schedule(self.value("num_iterations"))
         self._drop_scales_until(lambda longest: min(self._size(content, longest)) >= _SHORTEST)
-        self._chosen = {} if self._defaults["style_layers"] else zoo.choose_layers(net, self._all_sizes())
+        self._chosen = {} if self.defaults["style_layers"] else zoo.choose_layers(net, self._all_sizes())
         self._chosen = style_entries.kept_layers(self._chosen, styles)
-        self._defaults |= self._chosen
+        self.defaults |= self._chosen
+        layers = self.defaults["style_layers"]
+        self.options, remarks = without_presets(options, net, layers, self._all_sizes())
+        self._picture_remarks |= dict.fromkeys(remarks)
         self.loss_settings = self._loss_settings()
         style_entries.check(self)
         self._drop_scales_until(self._fits)
@@ -95,12 +100,12 @@ class Setup:
     @property
     def balance(self) -> str:
         """The objective's balance (see `Objective`)."""
-        return self._defaults["balance"] if self.options.balance == "auto" else self.options.balance
+        return self.defaults["balance"] if self.options.balance == "auto" else self.options.balance
 
     def value(self, name: str) -> Any:
         """An option's value, or the network's default where the option is None."""
         value = getattr(self.options, name)
-        return self._defaults.get(name) if value is None else value
+        return self.defaults.get(name) if value is None else value
 
     @property
     def chosen_layers(self) -> dict[str, list[str]]:
@@ -155,29 +160,7 @@ class Setup:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """The values that a run must share with the run whose checkpoint it resumes."""
-        options = self.options
-        values = identity(options, {name: self.value(name) for name in self._defaults})
-        for name in (name for name in values if name.endswith("_layers")):
-            values[name] = values[name] and [str(entry) for entry in values[name]]
-        # None stands for the default, as in checkpoints of versions without the value.
-        convention = self.net.convention
-        values["mean"] = None if convention.mean == imagenet_mean(convention.channels) else list(convention.mean)
-        values["input_scale"] = None if convention.scale == 1 else convention.scale
-        values["channels"] = None if convention.channels == IMAGENET.channels else convention.channels
-        values["balance"] = self.balance if self.balance != "none" else None
-        if options.optimizer == "lbfgs":
-            values["lbfgs_smooth"] = self.optimizer_settings.get("precondition") or None
-            values["backend, by the bytes of a value in its L-BFGS history"] = self.picture_backend.history_itemsize
-        values["margin"] = self.margin or None
-        values["scales"] = [longest for longest, _ in self.schedule]
-        values["network"] = self.net.digest(self.layer_names)
-        values["content picture"], *values["style pictures"] = self._digests
-        values["masks"] = [
-            checkpoint.digest(region.mask, *(part for part in region.styles.values() if part is not None))
-            for region in self.regions
-        ] or None
-        values["color"] = options.colors if options.matching else None  # others change the result alone
-        return values
+        return identity_of(self)
 
     def regions_at(self, size: tuple[int, int], style_sizes: Sequence, margin: int = 0) -> list[StyleRegion]:
         """The regions in a content of (height, width) `size` and a margin, and in styles of these sizes."""
@@ -242,7 +225,7 @@ class Setup:
         """The losses' settings from the options or the network; losses have defaults of their own for the rest."""
         settings = {name: self.value(name) for name in losses.setting_names()}
         for name, value in settings.items():
-            if value is None and name in self._defaults:
+            if value is None and name in self.defaults:
                 height, width = self._all_sizes()[0]
                 raise OptionError(
                     f"{self.net.definition.source}: no layer makes a feature map of a picture of {width}×{height} and "

@@ -63,6 +63,11 @@ def digest(picture: images.Picture | SavedStyle) -> str:
     return checkpoint.digest(picture.rgb, *([] if images.is_opaque(picture.alpha) else [picture.alpha]))
 
 
+def digests(content: images.Picture, styles: Sequence) -> list[str]:
+    """The digests of the content and the styles."""
+    return [digest(picture) for picture in (content, *styles)]
+
+
 def _sides(setup):
     """The longest side of the styles at each scale."""
     return [math.ceil(setup.options.style_scale * side) for side, _ in setup.schedule]

@@ -8,10 +8,12 @@ from .download import Progress, download
 from .families import Family, defaults, has_reference_scale
 from .fetch import fetch
 from .files import File, WheelMember
+from .presets import PRESETS, listed, preset_layers
 from .store import LocalFile
 from .wheels import Index
 
 __all__ = [
-    "CARDS", "EMBEDDED", "Card", "Family", "File", "Index", "LocalFile", "Progress", "WheelMember", "choose_layers",
-    "default_folder", "defaults", "download", "embedded_files", "fetch", "files_of", "find", "has_reference_scale",
+    "CARDS", "EMBEDDED", "PRESETS", "Card", "Family", "File", "Index", "LocalFile", "Progress", "WheelMember",
+    "choose_layers", "default_folder", "defaults", "download", "embedded_files", "fetch", "files_of", "find",
+    "has_reference_scale", "listed", "preset_layers",
 ]  # fmt: skip

@@ -58,6 +58,13 @@ def choose_layers(network, sizes: Sequence[tuple[int, int]]) -> dict[str, list[s
     return {"style_layers": [m.name for m in style or maps[:1]], "content_layers": [best.name]}
 
 
+def feature_maps(network, sizes: Sequence[tuple[int, int]]) -> list[str]:
+    """All candidates of `choose_layers` with as many channels as their neighbours, in the order of computation."""
+    trunk = _trunk(network, sizes)
+    maps = list(_features(trunk)) or trunk
+    return [m.name for _, group in groupby(maps, attrgetter("step")) for m in _wide(list(group))]
+
+
 def _content_distance(candidate):
     """The distance of a map's geometry from VGG's relu4_2."""
     return 2 * abs(math.log2(candidate.step / _CONTENT_STEP)) + abs(math.log2(candidate.field / _CONTENT_FIELD))

@@ -14,6 +14,8 @@ import copy
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..base import Loss
 from ..position_weights import Part, PositionWeights
 
@@ -126,3 +128,14 @@ def split(ops, statistic):
     ops.copy_block(gram, (0, 0), statistic, (0, 0), gram.shape)
     ops.copy_block(mean, (0, 0), statistic, (channels, 0), mean.shape)
     return gram, mean.reshape(1, channels, 1, 1)
+
+def host_moments(statistic):
+    """(G, μ) in float64, of shapes (C, C) and (C,), of a host array (C + 1, C)."""
+    values = np.asarray(statistic, np.float64)
+    return values[:-1], values[-1]
+
+
+def relative_to_gram(gram, loss_of_zeros) -> float:
+    """The factor that gives a map of zeros the loss mean(G²) of Gram; 1 where there is no such factor."""
+    of_gram = (gram**2).mean()
+    return float(of_gram / loss_of_zeros) if of_gram > 0 and loss_of_zeros > 0 else 1.0
