@@ -18,7 +18,7 @@ class Footprint:
 
     length: pixels of the axis. unit: the total stride, in pixels. per_unit: output → positions per unit. starts, stops:
     output → for each of its positions, the pixels [start, stop) that a window must hold; both ascend. largest: the
-    output with the largest footprint, and that in pixels.
+    output with the largest footprint, and that in pixels. owned: output → (first, end) of the positions that count.
     """
 
     length: int
@@ -27,6 +27,7 @@ class Footprint:
     starts: Mapping[str, np.ndarray]
     stops: Mapping[str, np.ndarray]
     largest: tuple[str, int]
+    owned: Mapping[str, tuple[int, int]]
 
 
 def find_footprint(program, size: tuple[int, int], axis: int, channels: int = 3) -> Footprint:
@@ -62,7 +63,17 @@ def find_footprint(program, size: tuple[int, int], axis: int, channels: int = 3)
     widths = {name: int((stops[name] - starts[name]).max()) for name in starts}
     widest = max(widths, key=widths.get)
     per_unit = {name: int(unit / steps[output]) for name, output in program.outputs.items()}
-    return Footprint(length, unit, per_unit, starts, stops, (widest, widths[widest]))
+    owned = {name: (0, len(start)) for name, start in starts.items()}
+    return Footprint(length, unit, per_unit, starts, stops, (widest, widths[widest]), owned)
+
+
+def find_needs(program, spans: Mapping[int, tuple[int, int]], axis: int) -> dict[int, tuple[int, int]]:
+    """The (first, end) of every value's positions along an axis on which some positions depend.
+
+    spans: value → (first, end) of these. Of a picture without borders: positions may be below zero.
+    """
+    needs = {value: (np.array([first]), np.array([end])) for value, (first, end) in spans.items()}
+    return {value: (int(low[0]), int(high[0])) for value, (low, high) in _walk_back(program, needs, None, axis, {})}
 
 
 def find_steps(network, indices, source: int, axis: int) -> dict[int, Fraction]:
@@ -90,7 +101,10 @@ def find_steps(network, indices, source: int, axis: int) -> dict[int, Fraction]:
 
 
 def _walk_back(program, needs, shapes, axis, blocks):
-    """(value, (first, end)) for every value below: the positions of it on which those in `needs` depend."""
+    """(value, (first, end)) for every value below: the positions of it on which those in `needs` depend.
+
+    shapes: of the values; None: the picture has no borders.
+    """
     network = program.network
     for index in reversed(program.indices):
         node = network.nodes[index]
@@ -110,9 +124,11 @@ def _walk_back(program, needs, shapes, axis, blocks):
         low = _ceil(low, stride, pad)
         high = _ceil(high - 1, stride, pad) + window.extent[axis]
         for bottom in node.bottoms:
-            count = shapes[bottom][2 + axis]
-            # A window wholly in the padding still depends on where the border is.
-            part = np.clip(low, 0, count - 1), np.clip(high, 1, count)
+            part = low, high
+            if shapes is not None:
+                # A window wholly in the padding still depends on where the border is.
+                count = shapes[bottom][2 + axis]
+                part = np.clip(low, 0, count - 1), np.clip(high, 1, count)
             needs[bottom] = _union([part, needs[bottom]]) if bottom in needs else part
     yield from needs.items()
 
