@@ -134,8 +134,7 @@ class Objective:
             for region in self.regions:
                 checked_mask(region.mask, self.shape[1:], f"region '{region.name}'")
             self._losses = regional(self._losses, self.regions, picture.shapes)
-        count = len(devices or [None])
-        self.tiles = tiling.split(program, picture.extended, self.tile_size, count, picture.positions)
+        self.tiles = picture.tiles(program, self.tile_size, len(devices or [None]))
         if len(self.tiles) > 1:
             self.tile_size = self.tile_size or max(self.tiles[0].window.shape)  # for the styles
         self.tiles = self.tiles[:most_tiles]

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import OptionError
 from .footprint import find_needs
-from .tiling import Rect, cut, paste
+from .tiling import Rect, Tile, cut, paste, split
 
 AXES = {"x": (1,), "y": (0,), "xy": (0, 1)}
 """The axes (0: vertical) of an array (H, W) along which a picture repeats."""
@@ -105,6 +105,10 @@ class Periodic:
     def extended(self) -> tuple[int, int]:
         """(height, width) of the picture that layers see."""
         return self.extension.extended
+
+    def tiles(self, program, tile_size: int | None, devices: int = 1) -> list[Tile]:
+        """The tiles of the extended picture that own the picture's own positions (see `tiling.split`)."""
+        return split(program, self.extended, tile_size, devices, self.positions)
 
 
 def periodic(program, size: tuple[int, int], wrap: str | None) -> Periodic:

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import backends, checkpoint, images, losses, optimize, zoo
 from ..errors import OptionError, ShapeError
-from ..graph import tiling
+from ..graph.periodic import AXES, periodic
 from ..graph.placement import balanced_cuts
 from ..netdef import IMAGENET, imagenet_mean
 from ..options import Options, identity
@@ -55,7 +55,7 @@ class Setup:
         self._drop_scales_until(self._fits)
         self.sizes = [self._size(content, longest) for longest, _ in self.schedule]
         self.margin = self._margin()
-        self.padded_sizes = [images.padded_size(size, self.margin) for size in self.sizes]
+        self.padded_sizes = [images.padded_size(size, self.margins) for size in self.sizes]
         self.optimizer = optimize.get(options.optimizer)
         ends = (self.preprocess(np.full((1, 1, 3), n, np.float32))[None] for n in (0, 255))
         self.optimizer_settings = self.optimizer.settings(options, tuple(ends))
@@ -72,6 +72,12 @@ class Setup:
     def deprocess(self, x: np.ndarray) -> np.ndarray:
         """The inverse of `preprocess`."""
         return images.deprocess(x, self.pixel_range, self.net.convention)
+
+    @property
+    def margins(self) -> tuple[int, int]:
+        """The margin along each axis (0: vertical); none where the picture repeats."""
+        repeating = AXES.get(self.options.wrap, ())
+        return tuple(0 if axis in repeating else self.margin for axis in (0, 1))
 
     @property
     def remarks(self) -> list[str]:
@@ -147,7 +153,7 @@ class Setup:
         return {
             **self.loss_settings, "style_blend_weights": options.style_blend_weights, "pooling": options.pooling,
             "normalize_gradients": options.normalize_gradients, "balance": self.balance, "tile_size": self.tile_size,
-            "strength": options.strength,
+            "strength": options.strength, "wrap": options.wrap,
             "devices": self.devices, "home": None if self.picture_backend is self.net.ops else self.picture_backend,
         }  # fmt: skip
 
@@ -179,7 +185,8 @@ class Setup:
         if self.tile_size or self.devices:
             program = self.program()
             for size in self.padded_sizes:
-                tiling.split(program, size, self.tile_size, len(self.devices or [None]))
+                picture = periodic(program, size, self.options.wrap)
+                picture.tiles(program, self.tile_size, len(self.devices or [None]))
 
     def changed(self, **attributes) -> Setup:
         """A copy with other attributes."""
@@ -251,9 +258,10 @@ class Setup:
             self.devices = devices
             return
         side = self.tile_size if isinstance(self.tile_size, int) else _LARGEST_TILE if self.tile_size else math.inf
-        window = tuple(min(n, side) for n in self.padded_sizes[-1])
+        extended = periodic(self.program(), self.padded_sizes[-1], self.options.wrap).extended
+        window = tuple(min(n, side) for n in extended)
         cuts = self.options.multigpu_strategy
-        cuts = cuts or balanced_cuts(self.program(), window, len(devices), self._bytes_on_first_device())
+        cuts = cuts or balanced_cuts(self.program(), window, len(devices), _bytes_on_first_device(self))
         self.net = self.net.partition(devices, cuts)
         idle = len(devices) - len(self.program().devices)
         if idle:
@@ -262,13 +270,14 @@ class Setup:
                 "layer that is asked for; split earlier"
             )
 
-    def _bytes_on_first_device(self):
-        """An estimate of the bytes of pictures on the network's first backend; 0 where the host holds the pictures."""
-        ops = self.picture_backend
-        if ops is not self.net.ops:
-            return 0
-        memory = self.optimizer.memory(self.schedule[-1][1], ops.history_itemsize, **self.optimizer_settings)
-        return (_STATE_PICTURES + memory.state) * 12 * math.prod(self.padded_sizes[-1])  # three channels of float32
+
+def _bytes_on_first_device(setup):
+    """An estimate of the bytes of pictures on the network's first backend; 0 where the host holds the pictures."""
+    ops = setup.picture_backend
+    if ops is not setup.net.ops:
+        return 0
+    memory = setup.optimizer.memory(setup.schedule[-1][1], ops.history_itemsize, **setup.optimizer_settings)
+    return (_STATE_PICTURES + memory.state) * 12 * math.prod(setup.padded_sizes[-1])  # three channels of float32
 
 
 def _digest(picture):
