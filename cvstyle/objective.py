@@ -145,7 +145,7 @@ class Objective:
         if not isinstance(styles, StyleTargets):
             net = self._passes[0].net
             styles = measure_styles(
-                net, whole_losses, styles, blend_weights, self.tile_size, most_tiles, masks, self.regions
+                net, whole_losses, styles, blend_weights, self.tile_size, most_tiles, masks, self.regions, self.wrap
             )
         self._style_statistics = styles.statistics
         if self.strength < 1:

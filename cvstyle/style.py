@@ -10,6 +10,7 @@ import numpy as np
 from .errors import ImageError, OptionError, ShapeError
 from .fields import BLEND, argument
 from .graph import tiling
+from .graph.periodic import periodic
 from .losses import Loss, create
 from .losses.base import checked_weight
 from .passes import DevicePass
@@ -31,7 +32,7 @@ class StyleTargets:
 def measure_styles(
     net, losses: Sequence[Loss] | Mapping, pictures: Sequence[np.ndarray], blend_weights: Sequence[float] | None = None,
     tile_size: int | None = None, most_tiles: int | None = None, masks: Sequence[np.ndarray | None] | None = None,
-    regions: Sequence[StyleRegion] = (),
+    regions: Sequence[StyleRegion] = (), wrap: str | None = None,
 ) -> StyleTargets:  # fmt: skip
     """The style targets of losses on a network, from pictures (3, H, W), BGR, mean-subtracted, of any sizes.
 
@@ -39,7 +40,9 @@ def measure_styles(
     number per picture, normalised to sum 1; None: equal weights. tile_size: the longest side, in pixels, computed at a
     time, raised to the network's minimum where necessary. most_tiles: compute only the first tiles of a picture, for a
     measurement of memory. masks: for each picture the weights of its pixels (H, W), such as its alpha; None: equal
-    weights. regions: see `Objective`. Raises OptionError and ImageError as `Objective`.
+    weights. regions: see `Objective`. wrap: the axes along which the picture repeats that gets the styles; along these,
+    layers see a style's mirror image beyond its borders, which otherwise were a part of the style. Raises OptionError
+    and ImageError as `Objective`.
     """
     losses = create(losses) if isinstance(losses, Mapping) else losses
     pictures = listed(pictures)
@@ -56,17 +59,21 @@ def measure_styles(
         backends = {}
         for number, (picture, mask) in enumerate(zip(pictures, masks, strict=True)):
             role = f"style {number + 1}"
-            check_size(program, checked_picture(picture, role), role)
-            size = picture.shape[1:]
+            checked_picture(picture, role)
+            if wrap is None:
+                check_size(program, picture, role)
+            seen = periodic(program, picture.shape[1:], wrap)
+            size = seen.extended
             side = tile_size
             if side and side < max(size):  # chosen for the content; a style may need slightly larger tiles
                 side = max(side, tiling.min_tile_size([program.footprint(size, axis) for axis in (0, 1)]))
-            parts = _parts(losses, regions, number, weights, mask, size, program.shapes(size))
+            parts = _parts(losses, regions, number, weights, mask, picture.shape[1:], seen.shapes)
             shares = {loss.name: share for loss, share in parts}
             backends |= {loss.name: program.backend_of(loss.layer) for loss, _ in parts}
-            tiles = tiling.split(program, size, side)[:most_tiles]
-            style_pass = DevicePass(net, tiles, size, [loss for loss, _ in parts])
-            for name, own in style_pass.sum_statistics(net.ops, net.ops.asarray(picture[None]), keep=False).items():
+            tiles = seen.tiles(program, side)[:most_tiles]
+            style_pass = DevicePass(net, tiles, size, [loss for loss, _ in parts], shapes=seen.shapes)
+            array = net.ops.asarray(seen.extension.of_host(picture, mirrored=True)[None])
+            for name, own in style_pass.sum_statistics(net.ops, array, keep=False).items():
                 ops = backends[name]
                 total = totals.get(name)
                 share = shares[name]

@@ -14,7 +14,8 @@ from .common import shown
 DEVICE = "/dev/stdin"
 """The path of standard input, for which "-" stands."""
 EXAMPLES = {
-    "--content": "photo.jpg", "--style": "painting.jpg", "--init-image": "small.png", "--output": "out.png",
+    "--content": "photo.jpg", "--style": "painting.jpg", "texture": "bricks.jpg", "--init-image": "small.png",
+    "--output": "out.png",
 }  # fmt: skip
 _MOST_LISTED = 10000  # names of a folder that are compared with a misspelt one
 

@@ -76,10 +76,10 @@ def find_needs(program, spans: Mapping[int, tuple[int, int]], axis: int) -> dict
     return {value: (int(low[0]), int(high[0])) for value, (low, high) in _walk_back(program, needs, None, axis, {})}
 
 
-def find_steps(network, indices, source: int, axis: int) -> dict[int, Fraction]:
+def find_steps(network, indices, source: int, axis: int, repeats: bool = False) -> dict[int, Fraction]:
     """Pixels from one position to the next along an axis, of every value that nodes compute from the value `source`.
 
-    Raises OptionError as `find_footprint` does.
+    repeats: True for a picture that repeats, else for tiles. Raises OptionError as `find_footprint` does.
     """
     steps = {source: Fraction(1)}
     for index in indices:
@@ -92,10 +92,13 @@ def find_steps(network, indices, source: int, axis: int) -> dict[int, Fraction]:
             if window is None:
                 reason = "sees the whole picture or depends on the place in it"
             where = f"{network.definition.source}: layer '{layer.name}' ({node.definition.type})"
-            raise OptionError(
-                f"{where} {reason}, so this network cannot be computed in tiles; use layers before it, or --tile-size "
-                "off, and --split layers for several devices"
+            consequence = (
+                "so this network cannot be computed in tiles; use layers before it, or --tile-size off, and --split "
+                "layers for several devices"
             )
+            if repeats:
+                consequence = "so this network's pictures cannot repeat (--wrap); use layers before it"
+            raise OptionError(f"{where} {reason}, {consequence}")
         steps.update(dict.fromkeys(node.tops, below.pop() * window.stride[axis]))
     return steps
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import OptionError
 from .footprint import find_needs
 from .tiling import Rect, Tile, cut, paste, split
 
@@ -55,11 +54,12 @@ class Extension:
                 gradient = self._folded(ops, gradient, axis)
         return gradient
 
-    def of_host(self, picture: np.ndarray) -> np.ndarray:
-        """A host picture (C, H, W) extended."""
+    def of_host(self, picture: np.ndarray, mirrored: bool = False) -> np.ndarray:
+        """A host picture (C, H, W) extended. mirrored: by its mirror images, as for one that does not repeat."""
         for axis, (before, n, after) in enumerate(zip(self.before, self.size, self.after), 1):
             if before or after:
-                picture = picture.take(np.arange(-before, n + after) % n, axis)
+                places = np.arange(-before, n + after) % (2 * n if mirrored else n)
+                picture = picture.take(np.minimum(places, 2 * n - 1 - places) if mirrored else places, axis)
         return picture
 
     def _copies(self, axis):
@@ -133,10 +133,7 @@ def periodic(program, size: tuple[int, int], wrap: str | None) -> Periodic:
 
 def _along(program, size, axis):
     """(pixels before, pixels after, {layer: (first, end) of the picture's own positions}) along a periodic axis."""
-    try:
-        steps = program.steps_along(axis)
-    except OptionError as error:
-        raise OptionError(f"a picture that repeats (--wrap) is computed as tiles are: {error}") from None
+    steps = program.steps_along(axis, repeats=True)
     unit = math.lcm(*(step.numerator for step in steps.values()))
 
     def whole_units(pixels):

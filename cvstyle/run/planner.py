@@ -189,7 +189,8 @@ class Planner:
                         fitting.append(text)
                 except OptionError:
                     continue
-        smaller = f"--image-size {self.largest()}" + (" --tile-size auto" if plan.tileable else "")
+        smaller = size_option(self.setup.texture, plan.size, self.largest())
+        smaller += " --tile-size auto" if plan.tileable else ""
         return " or ".join([*fitting, smaller]) + " would fit"
 
     def _alternatives(self, plan):
@@ -330,6 +331,12 @@ class Planner:
         split = self._split(size, tile_size)
         per_device = -(-len(split) // len(self.tile_devices))
         return self.costs.seconds * math.prod(split[0].window.shape) * tiling.relative_cost(per_device)
+
+
+def size_option(texture: bool, size: tuple[int, int], longest: int) -> str:
+    """The option that makes a picture with the proportions of (height, width) `size` so many pixels long."""
+    height, width = images.target_size(*size, longest)
+    return f"--size {width}x{height}" if texture else f"--image-size {longest}"
 
 
 def plan_if_large(setup: Setup, planned: Callable[[Plan], None] | None = None) -> None:

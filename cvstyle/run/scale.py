@@ -12,6 +12,7 @@ from ..graph.periodic import AXES, Extension
 from ..netdef import imagenet_mean
 from ..objective import Objective
 from .setup import Setup
+from .texture import coloured
 
 _NOISE = 0.001  # neural_style.lua starts from noise of this standard deviation, in its 0..256 units
 # Where a picture is flat, all positions have the same gradient, and edges spread as parallel lines; noise of this
@@ -52,6 +53,9 @@ class Scale:
         if setup.start is not None or setup.value("init") == "image":
             start = self.content[None] if setup.start is None else self._input(self._resized(setup.start))[None]
             return start if setup.options.compat else start + noise * np.float32(_GRAIN * setup.options.strength)
+        if setup.texture:
+            rgb = coloured(noise[0], setup.styles, setup.options.style_blend_weights)
+            return setup.preprocess(rgb)[None]
         # The noise lies about ImageNet's mean colour, whatever the network's mean.
         convention = setup.net.convention
         middle = np.float32(imagenet_mean(convention.channels)) - np.float32(convention.mean)

@@ -18,6 +18,7 @@ from ..graph.placement import balanced_cuts
 from ..netdef import IMAGENET, imagenet_mean
 from ..options import Options, identity
 from .border import needed_margin
+from .texture import TV_SHARE, shown_side
 
 _LARGEST_TILE = 2048  # the tile size for which layers are balanced before automatic tiles are chosen
 _SHORTEST = 64  # pixels; no quality preset has a scale with a shorter side
@@ -31,10 +32,12 @@ class Setup:
     picture_backend: the backend of the picture and the optimiser. sizes: (height, width) at each scale; padded_sizes:
     the same with the margin. schedule: (longest side, iterations) of each scale. pixel_range: the value of white.
     reading_peak: the bytes that the process had while pictures were read, if that was its peak; else 0.
-    resumed: True once the state is a checkpoint's.
+    resumed: True once the state is a checkpoint's. texture: True for a texture of the styles (`synthesize`).
     """
 
-    def __init__(self, net, content, styles, start, options: Options, devices: Sequence | None = None):
+    def __init__(
+        self, net, content, styles, start, options: Options, devices: Sequence | None = None, texture: bool = False
+    ):
         self.net = net
         self.content = content
         self.styles = styles
@@ -42,13 +45,16 @@ class Setup:
         given = [content, *styles, *([start] if start else [])]
         self._picture_remarks = dict.fromkeys(line for picture in given for line in picture.remarks)
         self.options = options
+        self.texture = texture
         self.picture_backend = net.ops if options.offload is None else backends.host(options.offload.folder)
         self.pixel_range = 256.0 if options.compat else 255.0
         self.resumed = False
         self.seed = options.seed if options.seed is not None and options.seed >= 0 else random.randrange(2**31)
         self._defaults = zoo.defaults(net.layer_names, options.compat, zoo.has_reference_scale(net.definition))
+        if texture:
+            self._defaults["tv_weight"] *= TV_SHARE
         self.schedule = options.schedule(self.value("num_iterations"))
-        self._drop_scales_until(lambda longest: min(self._size(content, longest)) >= _SHORTEST)
+        self._drop_scales_until(lambda longest: self._shortest(longest) >= _SHORTEST)
         self._chosen = {} if self._defaults["style_layers"] else zoo.choose_layers(net, self._all_sizes())
         self._defaults |= self._chosen
         self.loss_settings = self._loss_settings()
@@ -63,7 +69,7 @@ class Setup:
         self.reading_peak = 0
         self.devices: list | None = None
         if devices and len(devices) > 1:
-            self._assign_devices(list(devices))
+            _assign_devices(self, list(devices))
 
     def preprocess(self, rgb: np.ndarray) -> np.ndarray:
         """(H, W, 3) RGB 0..255 → (3, H, W) in the network's convention."""
@@ -175,6 +181,7 @@ class Setup:
             values["backend, by the bytes of a value in its L-BFGS history"] = self.picture_backend.history_itemsize
         values["margin"] = self.margin or None
         values["scales"] = [longest for longest, _ in self.schedule]
+        values["texture"] = list(self.sizes[-1]) if self.texture else None
         values["network"] = self.net.digest(self.layer_names)
         values["content picture"] = _digest(self.content)
         values["style pictures"] = list(map(_digest, self.styles))
@@ -208,8 +215,15 @@ class Setup:
         return margin
 
     def _style_sizes(self, side):
-        longest = math.ceil(self.options.style_scale * side)
-        return [self._size(style, longest) for style in self.styles]
+        last = self.schedule[-1][0]
+        shares = [shown_side(style.proportions, last) / last if self.texture else 1 for style in self.styles]
+        longest = [math.ceil(self.options.style_scale * side * share) for share in shares]
+        return [self._size(style, own) for style, own in zip(self.styles, longest)]
+
+    def _shortest(self, side):
+        """The shorter side of the result at a scale or, if less, the longer one of a source of a texture."""
+        sources = self._style_sizes(side) if self.texture else []
+        return min(*self._size(self.content, side), *map(max, sources))
 
     def _all_sizes(self):
         """The size of the result, then the sizes of all other pictures that enter the network."""
@@ -252,23 +266,24 @@ class Setup:
             settings |= {name: 0.0 for name in settings if name.endswith("_weight")}  # it is the photograph
         return {name: value for name, value in settings.items() if value is not None}
 
-    def _assign_devices(self, devices):
-        """Assign layers or tiles to each device."""
-        if self.options.shares_tiles:
-            self.devices = devices
-            return
-        side = self.tile_size if isinstance(self.tile_size, int) else _LARGEST_TILE if self.tile_size else math.inf
-        extended = periodic(self.program(), self.padded_sizes[-1], self.options.wrap).extended
-        window = tuple(min(n, side) for n in extended)
-        cuts = self.options.multigpu_strategy
-        cuts = cuts or balanced_cuts(self.program(), window, len(devices), _bytes_on_first_device(self))
-        self.net = self.net.partition(devices, cuts)
-        idle = len(devices) - len(self.program().devices)
-        if idle:
-            raise OptionError(
-                f"the split after layers {','.join(map(str, cuts))} leaves {idle} of {len(devices)} devices without a "
-                "layer that is asked for; split earlier"
-            )
+
+def _assign_devices(setup, devices):
+    """Assign layers or tiles to each device."""
+    if setup.options.shares_tiles:
+        setup.devices = devices
+        return
+    side = setup.tile_size if isinstance(setup.tile_size, int) else _LARGEST_TILE if setup.tile_size else math.inf
+    extended = periodic(setup.program(), setup.padded_sizes[-1], setup.options.wrap).extended
+    window = tuple(min(n, side) for n in extended)
+    cuts = setup.options.multigpu_strategy
+    cuts = cuts or balanced_cuts(setup.program(), window, len(devices), _bytes_on_first_device(setup))
+    setup.net = setup.net.partition(devices, cuts)
+    idle = len(devices) - len(setup.program().devices)
+    if idle:
+        raise OptionError(
+            f"the split after layers {','.join(map(str, cuts))} leaves {idle} of {len(devices)} devices without a "
+            "layer that is asked for; split earlier"
+        )
 
 
 def _bytes_on_first_device(setup):
