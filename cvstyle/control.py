@@ -1,15 +1,17 @@
-"""Options by which an artist controls a run: strength, regions and colour."""
+"""Options by which an artist controls a run: strength, regions and colour; and the canvas of a texture."""
 
 from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 from . import fields
 from .errors import OptionError
-from .fields import CONTROL, NONNEGATIVE, SHARE, Kind, Settings, as_word, option
+from .fields import CONTROL, NONNEGATIVE, PICTURES, SHARE, Kind, Settings, as_word, option
 
 _METHODS = ("match:sym", "match:pca", "match:chol", "match:mean")
 
@@ -65,6 +67,33 @@ _WEIGHTS = Kind(
     {"area": "area", "equal": "equal"},
 )  # fmt: skip
 
+def _as_wrap(value: object) -> str | None:
+    """"xy" from "xy", "yx" or "XY"; None from "off"."""
+    text = "".join(sorted(fields.as_word(value).strip()))
+    if text not in ("x", "y", "xy"):
+        raise ValueError
+    return text
+
+
+def _as_size(value: object) -> tuple[int, int]:
+    """(height, width) from "2048x1024", width first, from one number for both, or from (height, width)."""
+    if isinstance(value, str):
+        sides = re.fullmatch(r"(\d+)(?: *(?:[x×*]|px) *(\d+))?", value.strip().lower().removesuffix("px").rstrip())
+        value = [sides[2] or sides[1], sides[1]]
+    elif isinstance(value, Real):
+        value = [value, value]
+    height, width = map(fields.as_int, value)
+    if min(height, width) < 1:
+        raise ValueError
+    return height, width
+
+
+_SIZE = fields.Kind(
+    _as_size, "a size such as 1024, \"2048x1024\" (width first) or (height, width) is needed",
+    "is no size such as 1024 or 2048x1024 (width first)",
+)  # fmt: skip
+_WRAP = fields.Kind(_as_wrap, "x, y or xy is needed", "is not x, y or xy", {"off": None, "none": None})
+
 
 @dataclass(kw_only=True)
 class Control(Settings):
@@ -75,43 +104,48 @@ class Control(Settings):
 
     strength: float = option(
         1, "0 to 1: from the photograph to the full style (default: %(default)s)", CONTROL, metavar="S", limits=SHARE,
-        identity=True,
+        of_content=True, identity=True,
     )  # fmt: skip
     color: str | None = option(
         None, "colours of the result: style (default); content: the photograph's; match: the style is given the "
         "photograph's colours before the run, by a map that moves them least (match:sym, the same as match), or "
         "match:pca, match:chol or match:mean; luminance: only brightness is transferred",
         CONTROL, kind=Kind(_as_color, "a name is needed"), metavar="NAME", flags=("--colour",),
-        choices=("style", "content", *_METHODS, "luminance"),
+        choices=("style", "content", *_METHODS, "luminance"), of_content=True,
     )  # fmt: skip
     original_colors: bool | None = option(
-        None, "the same as --color content", CONTROL, choices=(0, 1), const=1, flags=("--original-colours",)
-    )
-
+        None, "the same as --color content", CONTROL, choices=(0, 1), const=1, flags=("--original-colours",),
+        of_content=True,
+    )  # fmt: skip
+    wrap: str | None = option(
+        None, "the picture repeats without a seam: from left to right (x), from top to bottom (y) or both (xy)",
+        CONTROL, kind=_WRAP, metavar="x|y|xy", flags=("--tile",), identity=True,
+    )  # fmt: skip
     mask: Sequence | None = option(
         None, "where each style is painted: for each a grey picture, white there; or, with --style-mask, one picture "
-        "with a colour for each region", CONTROL, kind=_MASKS, metavar="FILE[,FILE]", repeated=True,
+        "with a colour for each region", CONTROL, kind=_MASKS, metavar="FILE[,FILE]", repeated=True, of_content=True,
     )  # fmt: skip
     style_mask: Sequence | None = option(
         None, "for each style a picture with the colours of --mask: a region is painted with that of its colour",
-        CONTROL, kind=_MASKS, metavar="FILE[,FILE]", repeated=True,
+        CONTROL, kind=_MASKS, metavar="FILE[,FILE]", repeated=True, of_content=True,
     )  # fmt: skip
     mask_mode: str = option(
         "simple", "%(default)s (default): a position of a layer belongs to the regions of its pixels; inside: to one "
-        "only if it sees nothing else", CONTROL, choices=("simple", "inside"), identity=True,
+        "only if it sees nothing else", CONTROL, choices=("simple", "inside"), of_content=True, identity=True,
     )  # fmt: skip
     mask_feather: float = option(
         4, "pixels of the result over which the borders of regions are soft (default: %(default)s)", CONTROL,
-        metavar="N", limits=NONNEGATIVE, unit="pixels", identity=True,
+        metavar="N", limits=NONNEGATIVE, unit="pixels", of_content=True, identity=True,
     )  # fmt: skip
     region_weights: str | Sequence = option(
         "area", "weight of the style in the regions: by area (default), equal, or factors of that by area, as "
-        "sky:2,houses:0.5 or 2,0.5", CONTROL, kind=_WEIGHTS, metavar="area|equal|NAME:X,...", identity=True,
+        "sky:2,houses:0.5 or 2,0.5", CONTROL, kind=_WEIGHTS, metavar="area|equal|NAME:X,...", of_content=True,
+        identity=True,
     )  # fmt: skip
     region_content: Sequence | None = option(
         None, "factors of the content weight in the regions, as sky:0 or 0,1: 0 holds nothing of the photograph, more "
         "than 1 keeps it", CONTROL, kind=Kind(_as_factors, _FACTORS, f"is not right; {_FACTORS}"),
-        metavar="NAME:X,...", identity=True,
+        metavar="NAME:X,...", of_content=True, identity=True,
     )  # fmt: skip
 
     @property
@@ -157,3 +191,14 @@ class Control(Settings):
 
 def _count(number, word="picture"):
     return f"{number} {word}" + "s" * (number != 1)
+
+
+@dataclass(kw_only=True)
+class Canvas(Settings):
+    """The empty picture that a texture fills: the `content` of a `Job`, which then needs no photograph."""
+
+    size: tuple[int, int] | None = option(
+        None, "width and height of the texture in pixels, or one number for both (default: those of the first picture, "
+        "reduced to 1024 pixels if it is larger)", PICTURES, kind=_SIZE, metavar="WxH",
+    )  # fmt: skip
+    """(height, width)."""

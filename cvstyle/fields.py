@@ -298,6 +298,7 @@ class Option:
     flags: further spellings: short ones, the reference's or those of earlier versions. const: the value if given
     without text. repeated: True if further uses add to a list; else the last counts.
     switches: spellings without text, and the value that each stands for.
+    of_content: True if it concerns the photograph alone, which a texture has not.
     identity: True if a resumed run must have the same value as its checkpoint. checkpoint_name: the name of the value
     in checkpoints, if it is not the option's.
     """
@@ -315,6 +316,7 @@ class Option:
     limits: Limits | None = None
     unit: str = ""
     switches: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    of_content: bool = False
     identity: bool = False
     checkpoint_name: str = ""
 

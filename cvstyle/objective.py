@@ -16,6 +16,7 @@ from .backends.base import copy_to_host_async
 from .errors import ImageError, OptionError
 from .fields import FLOAT, INT, PIXELS, SHARE, argument
 from .graph import tiling
+from .graph.periodic import AXES, periodic
 from .passes import DevicePass, PicturePass
 from .regions import StyleRegion, painted, regional
 from .style import StyleTargets, check_size, checked_mask, checked_picture, listed, measure_styles
@@ -48,6 +49,8 @@ class Objective:
     style_masks: for each style the weights of its pixels (H, W), such as its alpha; None: equal weights.
     regions: `StyleRegion`s, by each of which every style loss becomes one, "style:LAYER@NAME". Pixels in none of them
         have content losses alone.
+    wrap: "x", "y" or "xy": the picture repeats along these axes, so that opposite edges meet without a seam: layers and
+        losses of the picture see beyond an edge what is at the opposite one (`graph.periodic`). None: it has borders.
     strength: 0 to 1: the targets are this share of the styles' statistics and, for the rest, the content's own; losses
         without a target count by it too. With 0 the content is the minimum.
     normalize_gradients: divide each layer's gradient by its L1 norm before multiplying by the weight. The result is not
@@ -71,7 +74,7 @@ class Objective:
         more_losses: Sequence[losses.Loss] = (), balance: str = "none",
         style_blend_weights: Sequence[float] | None = None,
         style_masks: Sequence[np.ndarray | None] | None = None, regions: Sequence[StyleRegion] = (),
-        strength: float = 1.0, normalize_gradients: bool = False, pooling: str = "max",
+        wrap: str | None = None, strength: float = 1.0, normalize_gradients: bool = False, pooling: str = "max",
         tile_size: int | None = None, devices: Sequence | None = None, home=None, most_tiles: int | None = None,
         **settings,
     ):  # fmt: skip
@@ -88,10 +91,13 @@ class Objective:
         repeated = next((name for name in names if names.count(name) > 1), None)
         if repeated is not None:
             raise OptionError(f"two losses are called '{repeated}'; each needs a name of its own")
+        if wrap not in (None, *AXES):
+            raise OptionError(f"wrap must be {', '.join(AXES)} or None, not '{wrap}'")
+        self.wrap = wrap
         self.regions = list(regions)
         self.strength = argument("strength", strength, FLOAT, SHARE)
         self._losses = [t for t in terms if t.layer is not None]
-        picture_losses = [t for t in terms if t.layer is None and min(self.shape[1:]) >= t.overlap + t.step]
+        picture_losses = [t for t in terms if t.layer is None and _fits(t, self.shape[1:], wrap)]
         for loss in (*self._losses, *picture_losses):
             loss.weight *= self.strength if loss.target_from is None else 1
         self.normalize_gradients = normalize_gradients
@@ -107,7 +113,7 @@ class Objective:
                 picture_losses = painted(picture_losses, self.regions)
         self._names = [loss.name for loss in (*self._losses, *picture_losses)]
         whole = len(self.tiles) == 1
-        self._picture_pass = PicturePass(self.ops, content, picture_losses, normalize_gradients, whole)
+        self._picture_pass = PicturePass(self.ops, content, picture_losses, normalize_gradients, whole, wrap)
         if balance == "targets":
             self._balance()
         for ops in (ops for each in self._passes for ops in each.program.devices):
@@ -123,24 +129,27 @@ class Objective:
                     f"no gradient reaches the picture from layer '{name}', since layer '{stops[value].name}' "
                     f"({stops[value].type}) has none; use layers before that one"
                 )
-        check_size(program, content, "content")
+        if self.wrap is None:
+            check_size(program, content, "content")
+        picture = periodic(program, self.shape[1:], self.wrap)
+        content = picture.extension.of_host(content)
         whole_losses = self._losses
         if self.regions:
             for region in self.regions:
                 checked_mask(region.mask, self.shape[1:], f"region '{region.name}'")
-            self._losses = regional(self._losses, self.regions, program, self.shape[1:])
-        self.tiles = tiling.split(program, self.shape[1:], self.tile_size, len(devices or [None]))
+            self._losses = regional(self._losses, self.regions, program, picture)
+        self.tiles = picture.tiles(program, self.tile_size, len(devices or [None]))
         if len(self.tiles) > 1:
             self.tile_size = self.tile_size or max(self.tiles[0].window.shape)  # for the styles
         self.tiles = self.tiles[:most_tiles]
         nets = [self.net] if devices is None else [self.net.to(ops) for ops in devices[: len(self.tiles)]]
-        self._workers = Workers(nets, self.tiles, self.shape[1:], self._losses, self.normalize_gradients, self.ops)
+        self._workers = Workers(nets, self.tiles, picture, self._losses, self.normalize_gradients, self.ops)
         for each in self._passes:
             each.measure_content(content, None if self.ops is self.net.ops else self.ops)
         if not isinstance(styles, StyleTargets):
             net = self._passes[0].net
             styles = measure_styles(
-                net, whole_losses, styles, blend_weights, self.tile_size, most_tiles, masks, self.regions
+                net, whole_losses, styles, blend_weights, self.tile_size, most_tiles, masks, self.regions, self.wrap
             )
         self._style_statistics = styles.statistics
         if self.strength < 1:
@@ -150,7 +159,7 @@ class Objective:
                 each.set_style_targets(self._style_statistics)
 
     def _weakened(self, content):
-        """The styles' statistics blended with the content's."""
+        """The styles' statistics blended with those of the content, as layers see it."""
         own = self._workers.sum_statistics(self._workers.accumulator.asarray(content[None]), keep=False)[0]
         result = dict(self._style_statistics)
         for loss in self._losses:
@@ -202,7 +211,8 @@ class Objective:
     @property
     def capturable(self):
         """True where every evaluation at an array launches the same work on one device, so that a graph can hold it."""
-        on_one_device = len(self.tiles) == 1 and all(each.program.devices == [self.ops] for each in self._passes)
+        through_host = len(self.tiles) > 1 or (self.tiles[0].owned and self.normalize_gradients)
+        on_one_device = not through_host and all(each.program.devices == [self.ops] for each in self._passes)
         return on_one_device and not any(loss.decides_on_host for loss in (*self._losses, *self._picture_pass.losses))
 
     @property
@@ -234,3 +244,9 @@ class Objective:
     def loss(self) -> float:
         """The loss of the last evaluation."""
         return math.fsum(self.losses.values())
+
+
+def _fits(loss, size, wrap):
+    """True where a loss of the picture has at least one view of a picture of (height, width) `size`."""
+    borders = [0 if wrap and axis in AXES[wrap] else loss.overlap for axis in (0, 1)]
+    return all(n >= loss.step + border for n, border in zip(size, borders))

@@ -75,8 +75,9 @@ class Files(Settings):
     """The files of a run."""
 
     content: str = option(
-        REQUIRED, "the photograph", PICTURES, kind=fields.PATH, metavar="FILE", flags=("--content-image", "-c")
-    )
+        REQUIRED, "the photograph", PICTURES, kind=fields.PATH, metavar="FILE", flags=("--content-image", "-c"),
+        of_content=True,
+    )  # fmt: skip
     style: Sequence[str] = option(
         REQUIRED, "the painting, or a saved style; several with commas or spaces between them, or --style for each",
         PICTURES, kind=fields.PATHS, metavar="FILE[,FILE]", flags=("--style-image", "-s"), repeated=True,
@@ -88,7 +89,7 @@ class Files(Settings):
     bits: int = option(8, "bits per channel of a TIFF or PNG (default: %(default)s)", PICTURES, choices=(8, 16))
     background: tuple[int, int, int] | str | None = option(
         None, "colour behind what is transparent, by name or as #rrggbb (default: white in JPEG, else none)", PICTURES,
-        kind=_COLOUR, metavar="COLOUR",
+        kind=_COLOUR, metavar="COLOUR", of_content=True,
     )  # fmt: skip
     strip: bool = option(
         False, "write no metadata: neither the photograph's date, camera, resolution, copyright and description, nor "
@@ -190,7 +191,7 @@ class Options(Control, *reversed(losses.options())):
     image_size: int = option(
         512, "longest side of the result in pixels (default: %(default)s), or original: the photograph's own", PICTURES,
         kind=fields.SIZE, metavar="N|original", limits=Limits("a number of pixels, or original, is needed", low=0),
-        unit="pixels",
+        unit="pixels", of_content=True,
     )  # fmt: skip
     """0, or "original": that of the content, which `for_content` sets."""
     style_scale: float = option(
@@ -198,8 +199,9 @@ class Options(Control, *reversed(losses.options())):
         limits=POSITIVE, identity=True,
     )  # fmt: skip
     style_blend_weights: Sequence[float] | None = option(
-        None, "weight of each style (default: equal)", PICTURES, kind=fields.BLEND, metavar="N,N", identity=True
-    )
+        None, "weight of each style (default: equal)", PICTURES, kind=fields.BLEND, metavar="N,N",
+        flags=("--blend-weights",), identity=True,
+    )  # fmt: skip
     mean: Sequence[float] | None = option(
         None, "mean of the network's input, in the order of its channels, or one number for all (default: from the "
         "prototxt's transform_param, else ImageNet's)", MODEL, kind=fields.MEAN, metavar="B,G,R",
@@ -282,7 +284,7 @@ class Options(Control, *reversed(losses.options())):
     bounds: bool = option(False, "keep pixels within 0..255 (lbfgsb)", OPTIMISATION, identity=True)
     init: str | None = option(
         None, "start from noise (random; default under --compat) or from the content (image; default)",
-        OPTIMISATION, choices=("random", "image"), identity=True,
+        OPTIMISATION, choices=("random", "image"), of_content=True, identity=True,
     )  # fmt: skip
     init_image: str | Picture | None = option(  # noqa: RUF009
         None, "start from this picture", OPTIMISATION, kind=_PICTURE, metavar="FILE"
@@ -297,8 +299,9 @@ class Options(Control, *reversed(losses.options())):
     seed: int | None = option(None, "seed of the noise; negative: a random one (default)", OPTIMISATION, metavar="N")
     """None or a negative number: a random seed, which is reported in the result."""
     compat: bool = option(
-        False, "use the exact numbers, defaults and file names of neural_style.lua", OPTIMISATION, identity=True
-    )
+        False, "use the exact numbers, defaults and file names of neural_style.lua", OPTIMISATION, of_content=True,
+        identity=True,
+    )  # fmt: skip
     """Includes values times 256 instead of 255, and its interpolation."""
 
     tile_size: int | str | None = option(

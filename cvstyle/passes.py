@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 from itertools import repeat
 
 from .errors import OptionError
 from .graph import Region, tiling
+from .graph.periodic import AXES, Extension
 from .losses import Loss, View
 from .losses.base import accumulate
 
@@ -62,10 +64,11 @@ class Terms:
 class DevicePass:
     """The losses of layers over some tiles of a picture of `size` (height, width), on the backends of a network.
 
-    losses: losses of layers, in the order in which their gradients are added.
+    losses: losses of layers, in the order in which their gradients are added. shapes: layer → (1, C, h, w) of the map
+    that counts, where a picture is extended (`graph.periodic`); None: the picture's.
     """
 
-    def __init__(self, net, tiles, size, losses, normalize: bool = False):
+    def __init__(self, net, tiles, size, losses, normalize: bool = False, shapes: Mapping | None = None):
         self.net = net
         self.ops = net.ops
         self.tiles = tiles
@@ -78,7 +81,7 @@ class DevicePass:
         self.program = net.program(self._losses_at)
         self.backend_of = self.program.backend_of
         self.targets: dict[str, object] = {}
-        self._shapes = self.program.shapes(self.size)
+        self._shapes = shapes or self.program.shapes(self.size)
         self._content_targets: dict[tuple, list] = {}
         self._target_backend = None
         self._cached_forward = None
@@ -207,7 +210,8 @@ class DevicePass:
             del features
 
     def _window(self, picture_backend, picture, tile):
-        return self.ops.receive(tiling.cut(picture_backend, picture, tile.window) if tile.owned else picture)
+        whole = tile.window.shape == tuple(picture.shape[2:])
+        return self.ops.receive(picture if whole else tiling.cut(picture_backend, picture, tile.window))
 
     def _views(self, tile, name, features):
         """(rectangle of the window's map, view) of each strip that the tile owns; (None, view) of the whole map."""
@@ -249,18 +253,19 @@ def _squares(ops, array):
 class PicturePass:
     """The losses of the picture itself, over the whole picture at once or in strips no larger than tiles."""
 
-    def __init__(self, ops, content, losses, normalize: bool, whole: bool):
-        """content: the host picture (3, H, W) that gives the content targets."""
+    def __init__(self, ops, content, losses, normalize: bool, whole: bool, wrap: str | None = None):
+        """content: the host picture (3, H, W) that gives the content targets. wrap: the axes along which it repeats."""
         self.ops = ops
-        self.shape = content.shape
         self.losses = losses
         self.normalize = normalize
         self.whole = whole
+        self._extensions = {loss.name: _overlapping(content.shape[1:], loss.overlap, wrap) for loss in losses}
         targeted = [loss for loss in losses if loss.target_from == "content"]
         x = ops.asarray(content[None]) if targeted else None
-        self._content_targets = {
-            loss.name: [loss.content_target(view) for _, view in self._views(loss, x)] for loss in targeted
-        }
+        self._content_targets = {}
+        for loss in targeted:
+            views = self._views(loss, self._extensions[loss.name].apply(ops, x))
+            self._content_targets[loss.name] = [loss.content_target(view) for _, view in views]
 
     def content_squares(self) -> dict[str, list]:
         """Loss name → (sum of squares, number of values) of each part of the content target."""
@@ -269,15 +274,21 @@ class PicturePass:
 
     def add(self, x, gradient, values) -> None:
         """Add the losses' gradients at x (1, 3, H, W) to `gradient` in place, and the losses to values[name]."""
+        ops = self.ops
         terms = Terms(values, {}, self.normalize)
         for loss in self.losses:
+            extension = self._extensions[loss.name]
+            extended = extension.apply(ops, x)
+            own = gradient if extended is x else ops.zeros(extended.shape)
             if not self.whole:
-                self._reduce_strips(loss, x, terms)
-            for (part, view), target in self._strips(loss, x):
-                block = gradient if part is None else tiling.cut(self.ops, gradient, part)
+                self._reduce_strips(loss, extended, terms)
+            for (part, view), target in self._strips(loss, extended):
+                block = own if part is None else tiling.cut(ops, own, part)
                 block = terms.add(loss, view, target, block)
                 if part is not None:
-                    tiling.paste(self.ops, gradient, part, block)
+                    tiling.paste(ops, own, part, block)
+            if own is not gradient:
+                ops.add_scaled(gradient, 1, extension.adjoint(ops, own))
 
     def _reduce_strips(self, loss, x, terms):
         """Sum the loss's statistic and gradient norm over all strips."""
@@ -298,11 +309,17 @@ class PicturePass:
 
     def _views(self, loss, x):
         """(rectangle, view) of each strip; (None, view) of the whole picture."""
+        shape = tuple(x.shape[1:])
         if self.whole:
-            yield None, View(self.ops, x, self.shape)
+            yield None, View(self.ops, x, shape)
             return
-        channels, height, width = self.shape
+        channels, height, width = shape
         rows = (height - loss.overlap) // loss.step * loss.step
         for strip in tiling.Rect((0, 0), (rows, width)).strips(_TEMPORARIES * channels, loss.step):
             part = tiling.Rect(strip.start, (strip.shape[0] + loss.overlap, width))
-            yield part, View(self.ops, tiling.cut(self.ops, x, part), self.shape, part.start)
+            yield part, View(self.ops, tiling.cut(self.ops, x, part), shape, part.start)
+
+
+def _overlapping(size, overlap, wrap):
+    """The extension of a picture that repeats by the rows and columns that a loss compares its last ones with."""
+    return Extension(size, after=tuple(overlap * (axis in AXES[wrap]) for axis in (0, 1)) if wrap else (0, 0))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .errors import ImageError
+from .graph.periodic import Periodic
 from .images import resize
 from .images.masks import is_even, resized
 from .losses import Loss
@@ -46,10 +47,12 @@ class StyleRegion:
         """The factor of its style losses."""
         return float(self.mask.mean(dtype=float)) if self.weight is None else self.weight
 
-    def resized(self, size: tuple[int, int], style_sizes: Sequence[tuple[int, int]], margin: int = 0) -> StyleRegion:
-        """The region in a content and styles of other (height, width), the content with a mirrored margin."""
+    def resized(
+        self, size: tuple[int, int], style_sizes: Sequence[tuple[int, int]], margins: tuple[int, int] = (0, 0)
+    ) -> StyleRegion:
+        """The region in a content and styles of other (height, width), the content with mirrored margins."""
         mask = resized(self.mask, size)
-        mask = np.pad(mask, margin, "symmetric") if margin else mask
+        mask = np.pad(mask, [(margin, margin) for margin in margins], "symmetric") if any(margins) else mask
         own = {n: None if part is None else resized(part, style_sizes[n]) for n, part in self.styles.items()}
         return replace(self, mask=mask, styles=own)
 
@@ -60,10 +63,11 @@ class StyleRegion:
         return loss
 
 
-def regional(losses: Sequence[Loss], regions: Sequence[StyleRegion], program, size: tuple[int, int]) -> list[Loss]:
-    """The losses of a content of (height, width) `size` with regions; those of factor 0 have none.
+def regional(losses: Sequence[Loss], regions: Sequence[StyleRegion], program, picture: Periodic) -> list[Loss]:
+    """The losses of a content with regions; those of factor 0 have none.
 
-    program: computes the losses' layers. Raises ImageError for a region without a position in a layer.
+    program: computes the losses' layers. picture: the content, as they see it. Raises ImageError for a region without
+    a position in a layer.
     """
     result = []
     for loss in losses:
@@ -72,7 +76,7 @@ def regional(losses: Sequence[Loss], regions: Sequence[StyleRegion], program, si
                 own = region.own(loss)
                 own.weight *= region.factor
                 if not is_even(region.mask):
-                    values = shares(region.mask, loss.layer, program, region.inside)
+                    values = shares(region.mask, loss.layer, program, picture, region.inside)
                     own.weight *= values.mean(dtype=float) / region.mask.mean(dtype=float) if region.inside else 1
                     own = weighted(own, values)
                 if own is None or not region.mask.any():
@@ -81,7 +85,7 @@ def regional(losses: Sequence[Loss], regions: Sequence[StyleRegion], program, si
                     )
                 result.append(own)
         elif loss.target_from == "content":
-            factors = content_factors(regions, program.shapes(size)[loss.layer][2:])
+            factors = content_factors(regions, picture.shapes[loss.layer][2:])
             result.append(loss if factors is None else loss.weighted(factors))
         else:
             result.append(loss)
@@ -110,26 +114,34 @@ def weighted(loss: Loss, values: np.ndarray) -> Loss | None:
     return loss if values.min() == values.max() else loss.weighted(values / np.float32(total))
 
 
-def shares(mask: np.ndarray, layer: str, program, inside: bool = False) -> np.ndarray:
-    """(h, w) float32: the share that each position of a layer has in a mask (H, W).
+def shares(mask: np.ndarray, layer: str, program, picture: Periodic, inside: bool = False) -> np.ndarray:
+    """(h, w) float32: the share that each position of a layer has in a mask (H, W) of the picture.
 
     It is the mean of the mask over the position's part of the picture or, with `inside`, the least value among all
     pixels that the position sees, unless too few positions have one above zero.
     """
     if inside:
-        least = _least_seen(mask, layer, program)
+        least = _least_seen(mask, layer, program, picture)
         if least.sum(dtype=float) >= _LEAST_INSIDE:
             return least
-    return means(mask, program.shapes(mask.shape)[layer][2:])
+    return means(mask, picture.shapes[layer][2:])
 
 
-def layers_without_inside(mask: np.ndarray, program) -> list[str]:
+def layers_without_inside(mask: np.ndarray, program, picture: Periodic) -> list[str]:
     """The layers in which too few positions see the mask alone (see `shares`)."""
-    return [name for name in program.outputs if _least_seen(mask, name, program).sum(dtype=float) < _LEAST_INSIDE]
+    return [
+        name for name in program.outputs
+        if _least_seen(mask, name, program, picture).sum(dtype=float) < _LEAST_INSIDE
+    ]  # fmt: skip
 
 
-def _least_seen(mask, layer, program):
-    rows, columns = (zip(*program.sight(mask.shape, axis)[layer]) for axis in (0, 1))
+def _least_seen(mask, layer, program, picture):
+    """The least value of the mask among the pixels that each position sees."""
+    mask = picture.extension.of_host(mask[None])[0]
+    ends = [program.sight(mask.shape, axis)[layer] for axis in (0, 1)]
+    if picture.positions:
+        ends = [[part[slice(*span)] for part in both] for both, span in zip(ends, picture.positions[layer])]
+    rows, columns = (zip(*both) for both in ends)
     by_rows = np.stack([mask[first:end].min(axis=0) for first, end in rows])
     turned = np.ascontiguousarray(by_rows.T)
     return np.ascontiguousarray(np.stack([turned[first:end].min(axis=0) for first, end in columns]).T, np.float32)

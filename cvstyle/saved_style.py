@@ -14,6 +14,7 @@ layer the number of its blob, or null; "thumbnail", the number of a JPEG, or nul
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import __version__, images, style_file
-from .errors import OptionError
+from .errors import CvstyleError, OptionError
 from .losses import Loss
 from .netdef import Convention, NetDef
 from .style_file import StyleFile
@@ -124,6 +125,16 @@ class SavedStyle:
     def thumbnail(self) -> bytes | None:
         """A JPEG of the painting, at most 128 pixels long; None without one."""
         return None if self._thumbnail is None else bytes(self._file.blob(self._thumbnail))
+
+    def preview(self) -> images.Picture | None:
+        """The thumbnail as a picture; None without one, or for a damaged or larger one."""
+        from PIL import Image
+
+        try:
+            with Image.open(io.BytesIO(self.thumbnail or b""), formats=["JPEG"]) as found:
+                return images.as_picture(found, self.path) if max(found.size) <= _THUMBNAIL else None
+        except (OSError, SyntaxError, ValueError, CvstyleError):  # Pillow's and our own errors for such files
+            return None
 
     def write(self, path: str | os.PathLike) -> None:
         """Write the file, atomically. Raises ImageError."""

@@ -11,6 +11,7 @@ import numpy as np
 from .errors import ImageError, OptionError, ShapeError
 from .fields import BLEND, argument
 from .graph import tiling
+from .graph.periodic import periodic
 from .images.masks import is_even
 from .losses import Loss, create
 from .losses.layers import checked_weight
@@ -34,7 +35,7 @@ class StyleTargets:
 def measure_styles(
     net, losses: Sequence[Loss] | Mapping, pictures: Sequence[np.ndarray | SizedStyle],
     blend_weights: Sequence[float] | None = None, tile_size: int | None = None, most_tiles: int | None = None,
-    masks: Sequence[np.ndarray | None] | None = None, regions: Sequence[StyleRegion] = (),
+    masks: Sequence[np.ndarray | None] | None = None, regions: Sequence[StyleRegion] = (), wrap: str | None = None,
 ) -> StyleTargets:  # fmt: skip
     """The style targets of losses on a network, from pictures (3, H, W), BGR, mean-subtracted, of any sizes.
 
@@ -43,7 +44,9 @@ def measure_styles(
     normalised to sum 1; None: equal weights. tile_size: the longest side, in pixels, computed at a time, raised to the
     network's minimum where necessary. most_tiles: compute only the first tiles of a picture, for a measurement of
     memory. masks: for each picture the weights of its pixels (H, W), such as its alpha; None: equal weights. regions:
-    see `Objective`. Raises OptionError and ImageError as `Objective`.
+    see `Objective`. wrap: the axes along which the picture repeats that gets the styles; along these, layers see a
+    style's mirror image beyond its borders, which otherwise were a part of the style. Raises OptionError and ImageError
+    as `Objective`.
     """
     losses = create(losses) if isinstance(losses, Mapping) else losses
     pictures = listed(pictures)
@@ -64,8 +67,11 @@ def measure_styles(
                 parts = place.saved_parts(losses, picture, mask)
                 picture.style.check(net, [loss.layer for loss in losses])
             else:
-                check_size(program, checked_picture(picture, place.role), place.role)
-                parts = place.parts(losses, mask, picture.shape[1:], program)
+                checked_picture(picture, place.role)
+                if wrap is None:
+                    check_size(program, picture, place.role)
+                seen = periodic(program, picture.shape[1:], wrap, mirrored=True)
+                parts = place.parts(losses, mask, program, seen)
             if not parts:  # none of its regions counts
                 continue
             portions = {loss.name: portion for loss, portion in parts}
@@ -73,7 +79,7 @@ def measure_styles(
             if isinstance(picture, SizedStyle):
                 sums = {loss.name: backends[loss.name].asarray(picture.statistic(loss)) for loss, _ in parts}
             else:
-                sums = _sums(net, program, [loss for loss, _ in parts], picture, tile_size, most_tiles)
+                sums = _sums(net, program, [loss for loss, _ in parts], picture, seen, tile_size, most_tiles)
             for name, own in sums.items():
                 ops = backends[name]
                 total = totals.get(name)
@@ -83,15 +89,15 @@ def measure_styles(
     return StyleTargets({name: backends[name].to_host(total) for name, total in totals.items()})
 
 
-def _sums(net, program, losses, picture, tile_size, most_tiles):
-    """Loss name → statistic of a picture, on the backend of the loss's layer."""
-    size = picture.shape[1:]
+def _sums(net, program, losses, picture, seen, tile_size, most_tiles):
+    """Loss name → statistic of a picture, on the backend of the loss's layer. seen: as layers see it."""
+    size = seen.extended
     side = tile_size
     if side and side < max(size):  # chosen for the content; a style may need slightly larger tiles
         side = max(side, tiling.min_tile_size([program.footprint(size, axis) for axis in (0, 1)]))
-    tiles = tiling.split(program, size, side)[:most_tiles]
-    style_pass = DevicePass(net, tiles, size, losses)
-    return style_pass.sum_statistics(net.ops, net.ops.asarray(picture[None]), keep=False)
+    tiles = seen.tiles(program, side)[:most_tiles]
+    style_pass = DevicePass(net, tiles, size, losses, shapes=seen.shapes)
+    return style_pass.sum_statistics(net.ops, net.ops.asarray(seen.extension.of_host(picture)[None]), keep=False)
 
 
 class _Place(NamedTuple):
@@ -105,15 +111,17 @@ class _Place(NamedTuple):
     def role(self):
         return f"style {self.number + 1}"
 
-    def parts(self, losses, mask, size, program):
+    def parts(self, losses, mask, program, seen):
         """[(loss, portion of its target)]: the losses, or those of the regions that have the style.
 
-        mask, size: the style's.
+        mask: the style's. seen: it, as layers see it.
         """
+        size = seen.extension.size
         mask = None if mask is None else checked_mask(mask, size, self.role)
         if not self.regions:
             way_out = "cut off what is transparent, or use a larger --style-scale"
-            return [(_seen(loss, mask, program, self.role, way_out), self.weights[self.number]) for loss in losses]
+            portion = self.weights[self.number]
+            return [(_seen(loss, mask, program, seen, self.role, way_out), portion) for loss in losses]
         way_out = "make the region larger in the style's mask, or use a larger --style-scale"
         parts = []
         for region, portion in self._portions():
@@ -123,7 +131,8 @@ class _Place(NamedTuple):
             both = own if mask is None else mask if own is None else own * mask
             where = f"{self.role}, region '{region.name}'"
             parts += [
-                (_seen(region.own(loss), both, program, where, way_out, region.inside), portion) for loss in losses
+                (_seen(region.own(loss), both, program, seen, where, way_out, region.inside), portion)
+                for loss in losses
             ]
         return parts
 
@@ -165,11 +174,11 @@ def checked_mask(mask: np.ndarray, size: tuple[int, int], role: str) -> np.ndarr
     return mask
 
 
-def _seen(loss, mask, program, role, way_out, inside=False):
+def _seen(loss, mask, program, seen, role, way_out, inside=False):
     """The loss with the mask's shares of the positions as weights; itself where they are equal."""
     if mask is None:
         return loss
-    values = shares(mask, loss.layer, program, inside)
+    values = shares(mask, loss.layer, program, seen, inside)
     own = weighted(loss, values) if values.sum(dtype=float) >= _LEAST * mask.max() else None
     if own is None:
         raise ImageError(f"{role}: too little of the picture is visible for layer '{loss.layer}'; {way_out}")

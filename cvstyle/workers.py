@@ -10,6 +10,7 @@ from itertools import zip_longest
 from .backends import reference
 from .backends.threads import one_thread_each
 from .graph import tiling
+from .graph.periodic import Periodic
 from .passes import DevicePass
 
 
@@ -19,14 +20,17 @@ class Workers:
     passes: one per network of `nets`. accumulator: the backend on which the tiles' gradients are added up.
     """
 
-    def __init__(self, nets, tiles, size, losses, normalize: bool, home):
-        """tiles: of a picture of `size` (height, width). losses, normalize: see `DevicePass`. home: the picture's
-        backend."""
+    def __init__(self, nets, tiles, picture: Periodic, losses, normalize: bool, home):
+        """tiles: of the extended picture. losses, normalize: see `DevicePass`. home: the picture's backend."""
         self.tiles = tiles
         self.losses = losses
         self.normalize = normalize
         self.home = home
-        self.passes = [DevicePass(net, tiles[i :: len(nets)], size, losses, normalize) for i, net in enumerate(nets)]
+        self.extension = picture.extension
+        self.passes = [
+            DevicePass(net, tiles[i :: len(nets)], picture.extended, losses, normalize, picture.shapes)
+            for i, net in enumerate(nets)
+        ]
         self._threads = [ThreadPoolExecutor(1) for _ in nets if len(nets) > 1]
         # Several devices read the picture at once, so they read it on the host.
         on_host = self._threads and not home.on_host
@@ -44,10 +48,10 @@ class Workers:
         Statistics are summed over the tiles first, then gradients. values: see `passes.Terms`.
         """
         accumulator = self.accumulator
-        picture = accumulator.receive(x)
+        picture = self.extension.apply(accumulator, accumulator.receive(x))
         for each in self.passes:
             each.begin(values)
-        if len(self.tiles) == 1:
+        if self.tiles[0].owned is None:
             return self.home.receive(self.passes[0].gradient(accumulator, picture, self.tiles[0]))
         if any(loss.has_statistic for loss in self.losses):
             totals = self.sum_statistics(picture)
@@ -58,12 +62,12 @@ class Workers:
             norms = self._map(lambda each: each.sum_norms(accumulator, picture))
             for each in self.passes:
                 each.terms.norms = {name: math.fsum(n[name] for n in norms) for name in norms[0]}
-        gradient = accumulator.zeros(x.shape)
+        gradient = accumulator.zeros(picture.shape)
         for tile, part in self._tile_gradients(picture):
             block = tiling.cut(accumulator, gradient, tile.window)
             tiling.paste(accumulator, gradient, tile.window, accumulator.add_scaled(block, 1, part))
             del block, part  # frees their memory before the next tile is computed
-        return self.home.receive(gradient)
+        return self.home.receive(self.extension.adjoint(accumulator, gradient))
 
     def sum_statistics(self, picture, keep: bool = True) -> list[dict]:
         """For each device, loss name → statistic, summed over the tiles of all.

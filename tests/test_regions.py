@@ -16,6 +16,7 @@ from cvstyle.backends.reference import Backend
 from cvstyle.cli import main
 from cvstyle.errors import CheckpointError, ImageError, OptionError
 from cvstyle.graph import Network
+from cvstyle.graph.periodic import periodic
 from cvstyle.images import masks
 from cvstyle.netdef import LayerDef, NetDef
 from cvstyle.options import Options
@@ -43,6 +44,11 @@ def halves(height=64, width=48, rows=32):
     mask = np.zeros((height, width), np.float32)
     mask[:rows] = 1
     return mask
+
+
+def whole(program, size):
+    """A picture without repetition, as layers see it."""
+    return periodic(program, size, None)
 
 
 def pair(**more):
@@ -201,7 +207,7 @@ def test_masks_of_sum_1_share_the_gradient_of_one(net):
     shapes = net.program(LAYERS).shapes(SIZE)
     regions = [StyleRegion("a", masks.feathered(halves(rows=30), 8), {0: None})]
     regions.append(StyleRegion("b", 1 - regions[0].mask, {0: None}))
-    losses = regional(cvstyle.losses.create(STYLE), regions, net.program(LAYERS), SIZE)
+    losses = regional(cvstyle.losses.create(STYLE), regions, net.program(LAYERS), whole(net.program(LAYERS), SIZE))
     for layer in LAYERS:
         found = sum(loss.weights.values * loss.weight for loss in losses if loss.layer == layer)
         positions = np.prod(shapes[layer][2:])
@@ -256,7 +262,7 @@ def test_inside_is_a_region_that_a_position_sees_alone(net):
     net = net.with_pooling("avg")  # of a maximum's window, one position alone has a gradient
     program = net.program(LAYERS)
     for layer, stride in zip(LAYERS, STRIDES):
-        found = shares(mask, layer, program, inside=True)
+        found = shares(mask, layer, program, whole(program, mask.shape), inside=True)
         columns = []
         for column in range(24 // stride):
             seen = 0
@@ -273,8 +279,9 @@ def test_inside_falls_back_to_simple_where_nothing_is_inside(net):
     mask = np.zeros((64, 64), np.float32)
     mask[20:30, 20:30] = 1
     program = net.program([*LAYERS, "relu5_1"])
-    assert np.array_equal(shares(mask, "relu5_1", program, True), shares(mask, "relu5_1", program))
-    assert shares(mask, "relu1_1", program, True).sum() == 64  # a convolution of 3×3 takes a pixel off each side
+    seen = whole(program, mask.shape)
+    assert np.array_equal(shares(mask, "relu5_1", program, seen, True), shares(mask, "relu5_1", program, seen))
+    assert shares(mask, "relu1_1", program, seen, True).sum() == 64  # a convolution of 3×3 takes a pixel off each side
 
 
 def test_inside_is_said_where_it_cannot_be(capsys, tmp_path):
@@ -708,7 +715,7 @@ def test_a_mask_of_another_size(pictures):
 
 
 def test_a_margin_mirrors_the_masks():
-    region = StyleRegion("a", halves(4, 6, 1), {0: None}).resized((4, 6), [(4, 6)], 2)
+    region = StyleRegion("a", halves(4, 6, 1), {0: None}).resized((4, 6), [(4, 6)], (2, 2))
     assert np.array_equal(region.mask, np.pad(halves(4, 6, 1), 2, "symmetric"))
 
 

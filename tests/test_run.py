@@ -136,7 +136,7 @@ ARRAY = np.full((20, 30, 3), 99, np.uint8)
     ({"init_image": ARRAY}, OptionError, "init random starts from noise and init_image from a picture"),
     ({"image_size": 48.5}, OptionError, "image_size is 48.5; a number of pixels, or original"),
     ({"style_layers": [["relu1_1", "much"]]}, OptionError, "style_layers is .* layers such as"),
-    ({"style_layers": "relu1_1,relu9"}, OptionError, "no layer 'relu9'; 'cvstyle info' lists all"),
+    ({"style_layers": "relu1_1,relu9"}, OptionError, "no layer or preset 'relu9'; 'cvstyle info' lists all"),
 ], ids=str)  # fmt: skip
 @pytest.mark.parametrize("call", [run, started])
 def test_what_makes_no_sense_is_refused_in_one_line(files, call, given, error, message):
@@ -172,7 +172,7 @@ def test_objective_takes_layers_as_options_do(files, layers):
     ({"styles": ["a.png"]}, ImageError, "the style 1 has the type str"),
     ({"styles": images.as_picture(ARRAY)}, ImageError, "the style 1 has the type Picture"),
     ({"styles": ARRAY}, ImageError, r"the style 1 has shape \(20, 30, 3\)"),
-    ({"style_layers": "relu1_1,relu9"}, OptionError, "no layer 'relu9'; 'cvstyle info' lists all"),
+    ({"style_layers": "relu1_1,relu9"}, OptionError, "no layer or preset 'relu9'; 'cvstyle info' lists all"),
     ({"style_layers": 3}, OptionError, "style_layers is 3; layers such as"),
     ({"style_layers": {"relu1_1": "much"}}, OptionError, "style_layers is .* layers such as"),
     ({"style_weight": "much"}, OptionError, "style_weight is 'much'; a number is needed"),

@@ -18,6 +18,7 @@ from .words import arranged, option_of
 
 _VERBS = {
     "run": "stylise a picture",
+    "texture": "make a texture of pictures",
     "plan": "predict memory, tiles and time of a run",
     "info": "list the layers of a network",
     "models": "list, show, download and convert models",

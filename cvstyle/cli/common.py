@@ -14,13 +14,13 @@ from ..fields import BOOL, GROUPS, REQUIRED, Option, options_of
 _MOST_SHOWN = 200  # characters of a word in a message
 
 
-def add_options(parser, classes, groups=GROUPS) -> None:
-    """Add the options of dataclasses (see `fields`) to a parser, by group."""
+def add_options(parser, classes, groups=GROUPS, leave_out=lambda entry: False) -> None:
+    """Add the options of dataclasses (see `fields`) to a parser, by group, without those to leave out."""
     for title in groups:
         group = parser.add_argument_group(title)
         for cls in classes:
             for entry in options_of(cls).values():
-                if entry.group == title:
+                if entry.group == title and not leave_out(entry):
                     add_option(group, entry)
 
 

@@ -15,7 +15,7 @@ DEVICE = "/dev/stdin"
 """The path of standard input, for which "-" stands."""
 EXAMPLES = {
     "--content": "photo.jpg", "--style": "painting.jpg", "--init-image": "small.png", "--output": "out.png",
-    "PICTURE": "painting.jpg",
+    "PICTURE": "painting.jpg", "texture": "bricks.jpg",
     "--mask": "sky.png,houses.png", "--style-mask": "painting-regions.png",
 }  # fmt: skip
 _MOST_LISTED = 10000  # names of a folder that are compared with a misspelt one

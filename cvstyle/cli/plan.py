@@ -17,7 +17,11 @@ def add_arguments(parser):
 
 def execute(args) -> int:
     """Run `cvstyle plan`; returns the exit status."""
-    request = Request.of(args)
+    return predict(Request.of(args))
+
+
+def predict(request: Request) -> int:
+    """Print the plan of a request; returns the exit status."""
     request.find_pictures()
     with only_errors(request.reports.quiet):
         return _execute(request)
@@ -25,12 +29,9 @@ def execute(args) -> int:
 
 def _execute(request):
     from ..formatting import duration
-    from ..run import Job
+    from ..run.planner import size_option
 
-    files = request.files
-    devices = request.devices()
-    job = Job(files.content, files.style, files.proto, files.model, devices=devices, options=request.options)
-    plan, largest = job.plan()
+    plan, largest = request.job(request.devices()).plan()
     for line in request.all_remarks():
         request.say(line)
     rows = [("picture", "{1}×{0}".format(*plan.size))]
@@ -44,7 +45,8 @@ def _execute(request):
     if plan.fits:
         rows.append(("iteration", f"{plan.seconds:.3g} s at the last scale"))
         rows.append(("run", duration(plan.total)))
-    rows.append(("largest", f"--image-size {largest} would fit" + " with --tile-size auto" * plan.tileable))
+    option = size_option(request.canvas is not None, plan.size, largest)
+    rows.append(("largest", f"{option} would fit" + " with --tile-size auto" * plan.tileable))
     for name, text in rows:
         show(f"{name:<10}{text}")
     if not plan.fits:

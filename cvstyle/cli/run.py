@@ -8,6 +8,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from .. import __version__, paths
+from ..control import Canvas
 from ..errors import ImageError, OptionError
 from ..fields import Offload
 from ..options import Compute, Files, Options, Reports
@@ -34,7 +35,7 @@ def add_run_options(parser):
 
 @dataclass
 class Request:
-    """The parsed options of a run."""
+    """The parsed options of a run. canvas: of a texture, which has no content; else None."""
 
     files: Files
     options: Options
@@ -42,6 +43,7 @@ class Request:
     reports: Reports
     given: Set[str] = frozenset()
     remarks: Sequence[str] = ()
+    canvas: Canvas | None = None
 
     @classmethod
     def of(cls, args) -> Request:
@@ -58,8 +60,9 @@ class Request:
     def find_pictures(self) -> None:
         """Resolve the names of the pictures (see `inputs`). Raises OptionError."""
         files = self.files
-        files.content = inputs.picture("--content", files.content)
-        files.style = inputs.pictures("--style", files.style)
+        if self.canvas is None:
+            files.content = inputs.picture("--content", files.content)
+        files.style = inputs.pictures("--style" if self.canvas is None else "texture", files.style)
         if self.options.init_image:
             self.options.init_image = inputs.picture("--init-image", self.options.init_image)
         if not files.output:
@@ -78,6 +81,21 @@ class Request:
     def masks(self) -> list[str]:
         """The files of masks."""
         return [*(self.options.mask or ()), *(self.options.style_mask or ())]
+
+    def job(self, devices):
+        """The job of the run."""
+        from ..run import Job
+
+        files = self.files
+        content = files.content if self.canvas is None else self.canvas
+        return Job(content, files.style, files.proto, files.model, devices=devices, options=self.options)
+
+    @property
+    def longest(self) -> int:
+        """The longest side of the result, 0 if its size is that of a picture."""
+        if self.canvas is None:
+            return self.options.schedule(1)[-1][0]
+        return max(self.canvas.size or (0,))
 
     def all_remarks(self) -> list[str]:
         """Sentences about options that surprise: repeated ones, and those without effect."""
@@ -99,10 +117,14 @@ class Request:
 
 def execute(args) -> int:
     """Run `cvstyle run`; returns the exit status."""
-    request = Request.of(args)
+    return carry_out(Request.of(args), args.command_line)
+
+
+def carry_out(request: Request, command_line: Sequence[str]) -> int:
+    """Make the picture of a request; returns the exit status."""
     request.find_pictures()
     with only_errors(request.reports.quiet):
-        return _execute(request, args.command_line)
+        return _execute(request, command_line)
 
 
 def _execute(request, command_line):
@@ -115,11 +137,11 @@ def _execute(request, command_line):
     reports = request.reports
     texts = {"Software": f"cvstyle {__version__}", "Command": shlex.join(["cvstyle", *command_line])}
     every = reports.save_interval(options.compat)
-    output = Output(files.output, files.bits, texts, options.schedule(1)[-1][0], every, files.strip, files.background)
+    output = Output(files.output, files.bits, texts, request.longest, every, files.strip, files.background)
     check_nothing_overwritten(
         {"output": files.output, "log": reports.log, "checkpoint": options.checkpoint},
-        [files.content, *files.style, *request.masks, *zoo.files_of(files.proto, files.model)], options.init_image,
-        numbers=every > 0,
+        [files.content or None, *files.style, *request.masks, *zoo.files_of(files.proto, files.model)],
+        options.init_image, numbers=every > 0,
     )  # fmt: skip
     with handling(finish_iteration=bool(options.checkpoint), say=request.say) as stop_requested:
         devices = request.devices()
@@ -131,10 +153,7 @@ def _execute(request, command_line):
 def _stylize(request, devices, stop_requested, output, remarks):
     """Run the job and write its picture."""
     from ..reports.reporter import Reporter, warnings_as_lines
-    from ..run import Job
 
-    files = request.files
-    options = request.options
     reports = request.reports
     with Reporter(reports.print_iter, reports.quiet, reports.log) as report, warnings_as_lines(report.say):
 
@@ -155,9 +174,8 @@ def _stylize(request, devices, stop_requested, output, remarks):
             for line in (*remarks, *setup.remarks):
                 request.say(line)
 
-        job = Job(files.content, files.style, files.proto, files.model, devices=devices, options=options)
         show_plan = None if reports.quiet else lambda plan: note(str(plan))
-        result = job.run(after, show_plan, prepared)
+        result = request.job(devices).run(after, show_plan, prepared)
         output.save_result(result)
     if remark := output.remark(result.picture):
         request.say(remark)

@@ -18,7 +18,7 @@ class Footprint:
 
     length: pixels of the axis. unit: the total stride, in pixels. per_unit: output → positions per unit. starts, stops:
     output → for each of its positions, the pixels [start, stop) that a window must hold; both ascend. largest: the
-    output with the largest footprint, and that in pixels.
+    output with the largest footprint, and that in pixels. owned: output → (first, end) of the positions that count.
     """
 
     length: int
@@ -27,6 +27,7 @@ class Footprint:
     starts: Mapping[str, np.ndarray]
     stops: Mapping[str, np.ndarray]
     largest: tuple[str, int]
+    owned: Mapping[str, tuple[int, int]]
 
 
 def find_footprint(program, size: tuple[int, int], axis: int, channels: int = 3) -> Footprint:
@@ -62,7 +63,8 @@ def find_footprint(program, size: tuple[int, int], axis: int, channels: int = 3)
     widths = {name: int((stops[name] - starts[name]).max()) for name in starts}
     widest = max(widths, key=widths.get)
     per_unit = {name: int(unit / steps[output]) for name, output in program.outputs.items()}
-    return Footprint(length, unit, per_unit, starts, stops, (widest, widths[widest]))
+    owned = {name: (0, len(start)) for name, start in starts.items()}
+    return Footprint(length, unit, per_unit, starts, stops, (widest, widths[widest]), owned)
 
 
 def find_sight(program, size: tuple[int, int], axis: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -81,10 +83,19 @@ def find_sight(program, size: tuple[int, int], axis: int) -> dict[str, tuple[np.
     return sight
 
 
-def find_steps(network, indices, source: int, axis: int) -> dict[int, Fraction]:
+def find_needs(program, spans: Mapping[int, tuple[int, int]], axis: int) -> dict[int, tuple[int, int]]:
+    """The (first, end) of every value's positions along an axis on which some positions depend.
+
+    spans: value → (first, end) of these. Of a picture without borders: positions may be below zero.
+    """
+    needs = {value: (np.array([first]), np.array([end])) for value, (first, end) in spans.items()}
+    return {value: (int(low[0]), int(high[0])) for value, (low, high) in _walk_back(program, needs, None, axis, {})}
+
+
+def find_steps(network, indices, source: int, axis: int, repeats: bool = False) -> dict[int, Fraction]:
     """Pixels from one position to the next along an axis, of every value that nodes compute from the value `source`.
 
-    Raises OptionError as `find_footprint` does.
+    repeats: True for a picture that repeats, else for tiles. Raises OptionError as `find_footprint` does.
     """
     steps = {source: Fraction(1)}
     for index in indices:
@@ -97,10 +108,13 @@ def find_steps(network, indices, source: int, axis: int) -> dict[int, Fraction]:
             if window is None:
                 reason = "sees the whole picture or depends on the place in it"
             where = f"{network.definition.source}: layer '{layer.name}' ({node.definition.type})"
-            raise OptionError(
-                f"{where} {reason}, so this network cannot be computed in tiles; use layers before it, or --tile-size "
-                "off, and --split layers for several devices"
+            consequence = (
+                "so this network cannot be computed in tiles; use layers before it, or --tile-size off, and --split "
+                "layers for several devices"
             )
+            if repeats:
+                consequence = "so this network's pictures cannot repeat (--wrap); use layers before it"
+            raise OptionError(f"{where} {reason}, {consequence}")
         steps.update(dict.fromkeys(node.tops, below.pop() * window.stride[axis]))
     return steps
 
@@ -108,7 +122,7 @@ def find_steps(network, indices, source: int, axis: int) -> dict[int, Fraction]:
 def _walk_back(program, needs, shapes, axis, blocks, local=False):
     """(value, (first, end)) for every value below: the positions of it on which those in `needs` depend.
 
-    local: leave out dependence on the whole picture.
+    shapes: of the values; None: the picture has no borders. local: leave out dependence on the whole picture.
     """
     network = program.network
     for index in reversed(program.indices):
@@ -131,10 +145,12 @@ def _walk_back(program, needs, shapes, axis, blocks, local=False):
         pad = Fraction(window.pad[axis])
         low = _ceil(low, stride, pad)
         high = _ceil(high - 1, stride, pad) + window.extent[axis]
-        for bottom in (b for b in node.bottoms if len(shapes[b]) == 4):
-            count = shapes[bottom][2 + axis]
-            # A window wholly in the padding still depends on where the border is.
-            part = np.clip(low, 0, count - 1), np.clip(high, 1, count)
+        for bottom in (b for b in node.bottoms if shapes is None or len(shapes[b]) == 4):
+            part = low, high
+            if shapes is not None:
+                # A window wholly in the padding still depends on where the border is.
+                count = shapes[bottom][2 + axis]
+                part = np.clip(low, 0, count - 1), np.clip(high, 1, count)
             needs[bottom] = _union([part, needs[bottom]]) if bottom in needs else part
     yield from needs.items()
 

@@ -112,9 +112,9 @@ class Program:
             self._sights[size, axis] = find_sight(self, size, axis)
         return self._sights[size, axis]
 
-    def steps_along(self, axis: int) -> dict:
+    def steps_along(self, axis: int, repeats: bool = False) -> dict:
         """Pixels from one position to the next along an axis, of every value (see `find_steps`)."""
-        return find_steps(self.network, self.indices, self.input, axis)
+        return find_steps(self.network, self.indices, self.input, axis, repeats)
 
     def forward(self, x, needs_grad: bool = True, recompute: bool = False, region: Region | None = None) -> Features:
         """The outputs' feature maps for a picture x (1, C, H, W) on the backend; x is not changed.

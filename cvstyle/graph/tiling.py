@@ -12,7 +12,7 @@ own grid, shapes fit each other as in the whole picture, and buffers are reused.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 import numpy as np
@@ -61,16 +61,23 @@ def whole(size: tuple[int, int]) -> Tile:
     return Tile(Rect((0, 0), tuple(size)))
 
 
-def split(program, size: tuple[int, int], tile_size: int | None, devices: int = 1) -> list[Tile]:
+def split(
+    program, size: tuple[int, int], tile_size: int | None, devices: int = 1, positions: Mapping | None = None
+) -> list[Tile]:
     """The tiles of a picture of (height, width) `size`: windows of at most tile_size pixels a side, or of any size.
 
     For several devices, the grid of windows that takes the least time: for two devices and no tile size, two strips
-    across the longer side. Raises OptionError where a layer sees the whole picture, or more than a tile of this size.
+    across the longer side. positions: layer → for each axis the (first, end) of the positions that are owned, the first
+    of which is the map's position 0 (`periodic.Periodic`); None: all. Raises OptionError where a layer sees the whole
+    picture, or more than a tile of this size.
     """
     tile_size = tile_size or max(size)
-    if devices == 1 and max(size) <= tile_size:
+    if devices == 1 and max(size) <= tile_size and positions is None:
         return [whole(size)]
     footprints = [program.footprint(size, axis) for axis in (0, 1)]
+    if positions is not None:
+        owned = [{name: spans[axis] for name, spans in positions.items()} for axis in (0, 1)]
+        footprints = [replace(footprint, owned=spans) for footprint, spans in zip(footprints, owned)]
     axes = [_choices(footprint, tile_size, devices) for footprint in footprints]
     if not all(axes):
         name, seen = max((footprint.largest for footprint in footprints), key=lambda largest: largest[1])
@@ -80,7 +87,7 @@ def split(program, size: tuple[int, int], tile_size: int | None, devices: int = 
             f"use a tile size of {min_tile_size(footprints)} or more"
         )
     rows, columns = min(product(*axes), key=lambda grid: _cost(*grid, devices))
-    if len(rows) * len(columns) == 1:
+    if len(rows) * len(columns) == 1 and positions is None:
         return [whole(size)]
     return [
         Tile(
@@ -165,19 +172,22 @@ def _shortest(footprint, most):
 
 def _cover(footprint, length):
     """Windows of this length that cover the axis, each as late as the first position not yet owned allows, or None."""
-    done = dict.fromkeys(footprint.starts, 0)
+    done = {name: first for name, (first, _) in footprint.owned.items()}
     windows = []
     while True:
-        pending = [int(first[done[name]]) for name, first in footprint.starts.items() if done[name] < len(first)]
+        waiting = [name for name, (_, end) in footprint.owned.items() if done[name] < end]
+        pending = [int(footprint.starts[name][done[name]]) for name in waiting]
         if not pending:
             return windows
         start = min(min(pending) // footprint.unit * footprint.unit, footprint.length - length)
         owned = {}
         before = dict(done)
-        origins = {name: start // footprint.unit * steps for name, steps in footprint.per_unit.items()}
-        for name, end in footprint.stops.items():
-            done[name] = max(done[name], int(np.searchsorted(end, start + length, "right")))
-            owned[name] = (before[name] - origins[name], done[name] - before[name])
+        first = {name: start // footprint.unit * steps for name, steps in footprint.per_unit.items()}
+        for name, (_, end) in footprint.owned.items():
+            last = int(np.searchsorted(footprint.stops[name], start + length, "right"))
+            done[name] = max(done[name], min(last, end))
+            owned[name] = (before[name] - first[name], done[name] - before[name])
         if done == before:
             return None
+        origins = {name: position - footprint.owned[name][0] for name, position in first.items()}
         windows.append(_Interval(start, length, owned, origins))

@@ -20,9 +20,9 @@ def target_size(height: int, width: int, longest: int, compat: bool = False) -> 
     return (longest, other) if height >= width else (other, longest)
 
 
-def padded_size(size: tuple[int, int], margin: int) -> tuple[int, int]:
-    """(height, width) with a margin in pixels on every side."""
-    return tuple(n + 2 * margin for n in size)
+def padded_size(size: tuple[int, int], margins: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) with margins in pixels: above and below, and on the left and right."""
+    return tuple(n + 2 * margin for n, margin in zip(size, margins))
 
 
 def resize(pixels: np.ndarray, size: tuple[int, int], compat: bool = False) -> np.ndarray:

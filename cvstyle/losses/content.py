@@ -20,11 +20,11 @@ class Options(Settings):
 
     content_layers: Sequence | None = option(
         None, "layers for content, each with an optional factor", NETWORK, kind=fields.LAYERS, metavar="A,B:2",
-        identity=True,
+        of_content=True, identity=True,
     )  # fmt: skip
     content_weight: float | None = option(
         None, "default: that of the network", WEIGHTS, metavar="W", limits=NONNEGATIVE,
-        identity=True,
+        of_content=True, identity=True,
     )  # fmt: skip
 
 

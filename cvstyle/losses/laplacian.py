@@ -21,11 +21,11 @@ class Options(Settings):
 
     laplacian: float = option(
         0, "weight of the photograph's edges, which keeps outlines: 10 to 100 (default: %(default)s, off)", WEIGHTS,
-        metavar="W", limits=NONNEGATIVE, flags=("--laplacian-weight",), identity=True,
+        metavar="W", limits=NONNEGATIVE, flags=("--laplacian-weight",), of_content=True, identity=True,
     )  # fmt: skip
     laplacian_pool: Sequence[int] | None = option(
         None, "pixels a side of the squares whose means have the edges; several are several losses (default: 4)",
-        WEIGHTS, kind=fields.INTS, metavar="N,N", unit="pixels", identity=True,
+        WEIGHTS, kind=fields.INTS, metavar="N,N", unit="pixels", of_content=True, identity=True,
     )  # fmt: skip
 
 

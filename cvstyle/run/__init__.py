@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from ..control import Canvas
 from ..errors import OptionError
 from ..graph import Network
 from ..options import Compute, Options
@@ -13,7 +14,7 @@ from .planner import Plan
 from .run import Result, Run
 from .saving import save_style
 
-__all__ = ["Iterate", "Job", "Plan", "Result", "Run", "embedded_network", "plan", "save_style", "stylize"]
+__all__ = ["Iterate", "Job", "Plan", "Result", "Run", "embedded_network", "plan", "save_style", "stylize", "synthesize"]
 
 
 def stylize(
@@ -36,6 +37,29 @@ def stylize(
     last good picture (`Result.stopped`), or with NumericalError where there is none.
     """
     return job(content, styles, proto, model, backend, network, devices, options, settings).run(callback, planned)
+
+
+def synthesize(
+    sources, size=None, *, proto: str | None = None, model: str | None = None, backend="auto",
+    network: Network | None = None, devices: Sequence | None = None,
+    callback: Callable[[Iterate], None] | None = None, options: Options | None = None,
+    planned: Callable[[Plan], None] | None = None, **settings,
+) -> Result:  # fmt: skip
+    """Make a texture of the sources from noise (Gatys, Ecker and Bethge 2015, arXiv:1505.07376).
+
+    sources: paths, `Picture`s, Pillow images or arrays (H, W, 3), RGB, or one of these; several are blended
+    (style_blend_weights). They keep their own size in pixels, times style_scale, but where they are larger than the
+    result, they are reduced to its longest side. size: (height, width), one number for both, or text such as
+    "2048x1024", width first; None: that of the first source, with at most 1024 pixels on the longest side. The rest is
+    as for `stylize`, without the options of the photograph; wrap="x", "y" or "xy" makes a texture that repeats without
+    a seam along these axes.
+
+        cvstyle.synthesize("bricks.jpg", (1024, 2048), wrap="xy").picture
+
+    The job of such a run is Job(cvstyle.Canvas(size=size), sources, ...).
+    """
+    canvas = Canvas(size=size)
+    return job(canvas, sources, proto, model, backend, network, devices, options, settings).run(callback, planned)
 
 
 def plan(

@@ -76,7 +76,7 @@ class _EmptyObjective:
 
 def _resized(setup, size):
     """A setup with only the last scale, at another size."""
-    resized = setup.changed(sizes=[size], schedule=setup.schedule[-1:], margin=0)
+    resized = setup.changed(sizes=[size], schedule=setup.schedule[-1:])
     if setup.optimizer.memory(1, setup.picture_backend.history_itemsize, **setup.optimizer_settings).host:
         # An optimiser with arrays of its own in host memory.
         optimizer = SimpleNamespace(initial_state=lambda ops, x, num_iterations: None, iterates=_evaluations)

@@ -27,6 +27,7 @@ def identity_of(setup) -> dict[str, Any]:
         values["backend, by the bytes of a value in its L-BFGS history"] = setup.picture_backend.history_itemsize
     values["margin"] = setup.margin or None
     values["scales"] = [longest for longest, _ in setup.schedule]
+    values["texture"] = list(setup.sizes[-1]) if setup.texture else None
     values["network"] = setup.net.digest(setup.layer_names)
     values["content picture"], *values["style pictures"] = setup.digests or styles.digests(setup.content, setup.styles)
     values["masks"] = [

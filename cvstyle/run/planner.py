@@ -19,6 +19,7 @@ from .. import backends, images, process
 from ..errors import OptionError
 from ..formatting import byte_size, duration
 from ..graph import tiling
+from ..graph.periodic import periodic
 from ..losses import create
 from . import dry_run
 from .probes import measure
@@ -103,14 +104,15 @@ class Planner:
         if setup.tile_size != "auto":
             return self._plan(setup, setup.tile_size)
         size = setup.padded_sizes[-1]
-        smallest = max(map(self._min_tile_size, setup.padded_sizes))
-        longest = max(size)
+        smallest = max(self._min_tile_size(self._seen(each).extended) for each in setup.padded_sizes)
+        extended = self._seen(size).extended
+        longest = max(extended)
         sides = [None, *(side for side in _TILES if smallest <= side < longest)]
         sides += [smallest] if smallest < longest else []
         trials = {}
 
         def fits(side):
-            window = self._split(size, side)[0].window.shape if side is None else tuple(min(n, side) for n in size)
+            window = self._split(size, side)[0].window.shape if side is None else tuple(min(n, side) for n in extended)
             needs = self._needs(setup, side, window)
             trials[side] = window, needs
             return all(need.fits for need in needs)
@@ -118,8 +120,7 @@ class Planner:
         first = bisect_left(sides, True, key=fits)  # smaller tiles never need more memory
         if first < len(sides):
             return self._plan(setup, sides[first])
-        shown = images.padded_size(size, -setup.margin)
-        return Plan(shown, sides[-1], 0, *trials[sides[-1]], math.nan, math.nan, self.tileable)
+        return Plan(setup.sizes[-1], sides[-1], 0, *trials[sides[-1]], math.nan, math.nan, self.tileable)
 
     @property
     def tileable(self) -> bool:
@@ -143,14 +144,14 @@ class Planner:
             return tuple(max(1, round(n * side / longest)) for n in size)
 
         def padded(side):
-            return images.padded_size(scaled(setup.sizes[-1], side), setup.margin)
+            return images.padded_size(scaled(setup.sizes[-1], side), setup.margins)
 
         def styles(side):
             return [scaled(size, side) for size in picture_sizes(setup, len(setup.sizes) - 1)]
 
         def device_bytes(side):
             size = padded(side)
-            tile_size = None if smallest == math.inf else max(smallest, self._min_tile_size(size))
+            tile_size = None if smallest == math.inf else max(smallest, self._min_tile_size(self._seen(size).extended))
             return np.array(self._device_bytes(setup.changed(tile_size=tile_size), size, styles(side)), float)
 
         # Devices' memory is linear in the pixels: with tiles, only resident pictures grow; without, everything does.
@@ -164,7 +165,7 @@ class Planner:
 
         def fits(side):
             size = padded(side)
-            window = tuple(min(n, smallest) for n in size)
+            window = tuple(min(n, smallest) for n in self._seen(size).extended)
             host = self._host_need(setup, size, window, styles(side), smallest)
             devices = self._device_needs(base + slope * (math.prod(size) - base_pixels))
             return all(need.fits for need in (*devices, host))
@@ -189,7 +190,8 @@ class Planner:
                         fitting.append(text)
                 except OptionError:
                     continue
-        smaller = f"--image-size {self.largest()}" + (" --tile-size auto" if plan.tileable else "")
+        smaller = size_option(self.setup.texture, plan.size, self.largest())
+        smaller += " --tile-size auto" if plan.tileable else ""
         return " or ".join([*fitting, smaller]) + " would fit"
 
     def _alternatives(self, plan):
@@ -219,15 +221,19 @@ class Planner:
 
     def _split(self, size, tile_size):
         if (size, tile_size) not in self._tiles:
-            self._tiles[size, tile_size] = tiling.split(self.program, size, tile_size, len(self.tile_devices))
+            self._tiles[size, tile_size] = self._seen(size).tiles(self.program, tile_size, len(self.tile_devices))
         return self._tiles[size, tile_size]
+
+    def _seen(self, size):
+        """The picture of this size as layers see it."""
+        return periodic(self.program, size, self.setup.options.wrap)
 
     def _needs(self, setup, tile_size, window):
         """The needs of the devices and the host. window: the (height, width) computed at a time."""
         size = setup.padded_sizes[-1]
         styles = picture_sizes(setup, len(setup.sizes) - 1)
         reserved = self._device_bytes(setup.changed(tile_size=tile_size), size, styles)
-        side = max(window) if tile_size is None and window != tuple(size) else tile_size
+        side = max(window) if tile_size is None and window != self._seen(size).extended else tile_size
         host = self._host_need(setup, size, window, styles, side or math.inf)
         return (*self._device_needs(reserved), host)
 
@@ -253,40 +259,36 @@ class Planner:
         style_pixels = [math.prod(style) for style in styles]
         largest = max([math.prod(window), *(math.prod(min(n, side) for n in style) for style in styles)])
         picture = _PICTURE * math.prod(size)
-        optimizer = self._optimizer_memory(setup).host
+        extended = _PICTURE * math.prod(self._seen(size).extended) if setup.options.wrap else 0
+        optimizer = _optimizer_memory(setup).host
         *device_targets, host_targets = self._content_bytes(size)
         workers = len(self.tile_devices) if self.on_host else 1
         iterating = self.costs.baseline + workers * (self.costs.host_cost(math.prod(window)) + _STRIPS * strip)
         # The content twice, all styles at once, and the style being read a second time.
-        measuring = 2 * picture + _PICTURE * (sum(style_pixels) + max(style_pixels, default=0))
+        measuring = 2 * picture + extended + _PICTURE * (sum(style_pixels) + max(style_pixels, default=0))
         measuring += self.costs.baseline + self.costs.target_cost(largest) + strip + host_targets
         if setup.options.offload:
             iterating += 2 * picture  # mapped files need only the pages in use
         elif self.on_host or setup.picture_backend is not setup.net.ops:
             iterating += (self._state_pictures(setup) + 2 + optimizer) * picture + host_targets + sum(device_targets)
+            iterating += 2 * extended  # and its gradient
             # The window's measured cost includes pictures of its size.
             iterating -= _PROBED * _PICTURE * math.prod(window) if self.on_host else 0
         else:
             iterating += optimizer * picture
             # Devices that share the tiles read the picture from the host and add their gradients up there.
             iterating += (3 if len(self.tile_devices) == 1 else 6) * picture + host_targets
+            iterating += 2 * extended if len(self.tile_devices) > 1 else 0
         needed = max(iterating, measuring, setup.reading_peak)
         return Need("memory", needed, (usable := process.usable()) and _USABLE * usable)
-
-    @staticmethod
-    def _optimizer_memory(setup, itemsize=None):
-        """The optimiser's memory at the scale with the most, in pictures of the last scale."""
-        count = _with_most_memory(setup).schedule[-1][1]
-        itemsize = itemsize or setup.picture_backend.history_itemsize
-        return setup.optimizer.memory(count, itemsize, **setup.optimizer_settings)
 
     def _state_pictures(self, setup):
         """The memory of a run's state on the picture backend, in pictures."""
         key = repr(setup.optimizer_settings.get("history"))
         if key not in self._state_pictures_of:
             pictures = dry_run.state_pictures(_with_most_memory(setup), setup.picture_backend.asynchronous)
-            pictures += self._optimizer_memory(setup).state
-            pictures -= self._optimizer_memory(setup, np.dtype(np.float32).itemsize).state  # in the dry run
+            pictures += _optimizer_memory(setup).state
+            pictures -= _optimizer_memory(setup, np.dtype(np.float32).itemsize).state  # in the dry run
             self._state_pictures_of[key] = pictures
         return self._state_pictures_of[key]
 
@@ -307,7 +309,7 @@ class Planner:
 
     def _content_bytes(self, size, excluded=()):
         """Bytes of the content targets on each device and, last, on the host. excluded: tiles that do not count."""
-        shapes = self.program.shapes(size)
+        shapes = self._seen(size).shapes
         totals = dict.fromkeys(self.devices, 0)
         for loss in create(self.setup.loss_settings):
             if loss.target_from != "content":
@@ -327,6 +329,19 @@ class Planner:
         split = self._split(size, tile_size)
         per_device = -(-len(split) // len(self.tile_devices))
         return self.costs.seconds * math.prod(split[0].window.shape) * tiling.relative_cost(per_device)
+
+
+def _optimizer_memory(setup, itemsize=None):
+    """The optimiser's memory at the scale with the most, in pictures of the last scale."""
+    count = _with_most_memory(setup).schedule[-1][1]
+    itemsize = itemsize or setup.picture_backend.history_itemsize
+    return setup.optimizer.memory(count, itemsize, **setup.optimizer_settings)
+
+
+def size_option(texture: bool, size: tuple[int, int], longest: int) -> str:
+    """The option that makes a picture with the proportions of (height, width) `size` so many pixels long."""
+    height, width = images.target_size(*size, longest)
+    return f"--size {width}x{height}" if texture else f"--image-size {longest}"
 
 
 def plan_if_large(setup: Setup, planned: Callable[[Plan], None] | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..graph.periodic import periodic
 from ..netdef import IMAGENET
 from ..regions import layers_without_inside
 from . import styles
@@ -40,10 +41,13 @@ def _on_inside(setup):
     program = setup.net.with_pooling(setup.options.pooling).program(setup.style_layers)
     last = len(setup.sizes) - 1
     for region in regions:
-        region = region.resized(setup.sizes[last], setup.style_sizes(last), setup.margin)
+        region = region.resized(setup.sizes[last], setup.style_sizes(last), setup.margins)
         parts = {"the content": region.mask} | {f"style {n + 1}": part for n, part in region.styles.items()}
         for where, mask in parts.items():
-            layers = [] if mask is None else layers_without_inside(mask, program)
+            if mask is None:
+                continue
+            seen = periodic(program, mask.shape, setup.options.wrap, mirrored=where != "the content")
+            layers = layers_without_inside(mask, program, seen)
             if layers:
                 yield (
                     f"--mask-mode inside: no position of {', '.join(layers)} sees region '{region.name}' of {where} "

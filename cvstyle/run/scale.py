@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 
 from .. import images
+from ..graph.periodic import AXES, Extension
 from ..netdef import imagenet_mean
 from ..objective import Objective
 from ..regions import coverage
 from .setup import Setup
 from .styles import entries
+from .texture import coloured
 
 _NOISE = 0.001  # neural_style.lua starts from noise of this standard deviation, in its 0..256 units
 # Where a picture is flat, all positions have the same gradient, and edges spread as parallel lines; noise of this
@@ -34,7 +38,7 @@ class Scale:
         if objective is None:
             self._content = self._resized(setup.content)
             styles, masks = zip(*entries(setup, index, self._style))
-            regions = setup.regions_at(self.size, setup.style_sizes(index), setup.margin)
+            regions = setup.regions_at(self.size, setup.style_sizes(index), setup.margins)
             self._painted = _painted(regions, setup.options.strength)
             objective = Objective(
                 setup.net, self.content, styles, style_masks=masks, regions=regions, **setup.objective_settings
@@ -56,11 +60,14 @@ class Scale:
     def _full_start(self):
         """The initial picture where the style is painted at full strength."""
         setup = self.setup
-        size = images.padded_size(self.size, setup.margin)
+        size = images.padded_size(self.size, setup.margins)
         noise = np.random.default_rng(setup.seed).standard_normal((1, 3, *size), dtype=np.float32)
         if setup.start is not None or setup.value("init") == "image":
             start = self.content[None] if setup.start is None else self._input(self._resized(setup.start))[None]
             return start if setup.options.compat else start + noise * np.float32(_GRAIN)
+        if setup.texture:
+            rgb = coloured(noise[0], setup.styles, setup.options.style_blend_weights)
+            return setup.preprocess(rgb)[None]
         # The noise lies about ImageNet's mean colour, whatever the network's mean.
         convention = setup.net.convention
         middle = np.float32(imagenet_mean(convention.channels)) - np.float32(convention.mean)
@@ -78,10 +85,18 @@ class Scale:
 
         Linear interpolation keeps Adam's second moments positive.
         """
-        planes = np.ascontiguousarray(self._without_margin(x[0]).transpose(1, 2, 0))
-        height, width = self.size
+        planes = self._without_margin(x[0])
+        size = self.size
+        # Where the picture repeats, its first and last pixels are neighbours; what is added becomes whole pixels.
+        repeats = [axis in AXES.get(self.setup.options.wrap, ()) for axis in (0, 1)]
+        around = [n // math.gcd(n, new) * on for n, new, on in zip(planes.shape[1:], size, repeats)]
+        edges = [part * new // n for part, new, n in zip(around, size, planes.shape[1:])]
+        planes = Extension(planes.shape[1:], tuple(around), tuple(around)).of_host(planes)
+        height, width = images.padded_size(size, edges)
+        planes = np.ascontiguousarray(planes.transpose(1, 2, 0))
         resized = cv2.resize(planes, (width, height), interpolation=cv2.INTER_LINEAR)
-        return self._with_margin(resized.transpose(2, 0, 1))[None]
+        rows, columns = (slice(edge, edge + n) for edge, n in zip(edges, size))
+        return self._with_margin(resized[rows, columns].transpose(2, 0, 1))[None]
 
     def render(self, x: np.ndarray) -> images.Picture:
         """The picture of a host array (1, 3, H, W)."""
@@ -108,11 +123,11 @@ class Scale:
 
     def _with_margin(self, x):
         """(C, H, W) with the margin, at first a mirror image of the border."""
-        ends = (self.setup.margin, self.setup.margin)
-        return np.pad(x, ((0, 0), ends, ends), "symmetric") if self.setup.margin else x
+        ends = [(margin, margin) for margin in self.setup.margins]
+        return np.pad(x, ((0, 0), *ends), "symmetric") if any(self.setup.margins) else x
 
     def _without_margin(self, x):
-        rows, columns = (slice(self.setup.margin, n - self.setup.margin) for n in x.shape[1:])
+        rows, columns = (slice(margin, n - margin) for n, margin in zip(x.shape[1:], self.setup.margins))
         return x[:, rows, columns]
 
 

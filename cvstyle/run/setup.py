@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import backends, images, losses, optimize, zoo
 from ..errors import OptionError, ShapeError
-from ..graph import tiling
+from ..graph.periodic import AXES, periodic
 from ..graph.placement import balanced_cuts
 from ..options import Options
 from ..regions import StyleRegion
@@ -23,6 +23,7 @@ from .colors import recoloured
 from .identity import identity_of
 from .remarks import remarks_on
 from .style_layers import without_presets
+from .texture import TV_SHARE, shown_side
 
 _LARGEST_TILE = 2048  # the tile size for which layers are balanced before automatic tiles are chosen
 _SHORTEST = 64  # pixels; no quality preset has a scale with a shorter side
@@ -39,12 +40,12 @@ class Setup:
     sizes: (height, width) at each scale; padded_sizes: the same with the margin. schedule: (longest side, iterations)
     of each scale. pixel_range: the value of white.
     reading_peak: the bytes that the process had while pictures were read, if that was its peak; else 0.
-    resumed: True once the state is a checkpoint's.
+    resumed: True once the state is a checkpoint's. texture: True for a texture of the styles (`synthesize`).
     """
 
     def __init__(
         self, net, content, styles, start, options: Options, devices: Sequence | None = None,
-        regions: Sequence[StyleRegion] = (), remarks: Sequence[str] = (),
+        regions: Sequence[StyleRegion] = (), remarks: Sequence[str] = (), texture: bool = False,
     ):  # fmt: skip
         """regions, remarks: see `read_regions`."""
         self.net = net
@@ -56,13 +57,16 @@ class Setup:
         given = [content, *styles, *([start] if start else [])]
         self._picture_remarks = dict.fromkeys([*(line for picture in given for line in picture.remarks), *remarks])
         self.options = options
+        self.texture = texture
         self.picture_backend = net.ops if options.offload is None else backends.host(options.offload.folder)
         self.pixel_range = 256.0 if options.compat else 255.0
         self.resumed = False
         self.seed = options.seed if options.seed is not None and options.seed >= 0 else random.randrange(2**31)
         self.defaults = zoo.defaults(net.layer_names, options.compat, zoo.has_reference_scale(net.definition))
+        if texture:
+            self.defaults["tv_weight"] *= TV_SHARE
         self.schedule = options.schedule(self.value("num_iterations"))
-        self._drop_scales_until(lambda longest: min(self._size(content, longest)) >= _SHORTEST)
+        self._drop_scales_until(lambda longest: self._shortest(longest) >= _SHORTEST)
         self._chosen = {} if self.defaults["style_layers"] else zoo.choose_layers(net, self._all_sizes())
         self._chosen = style_entries.kept_layers(self._chosen, styles)
         self.defaults |= self._chosen
@@ -74,7 +78,7 @@ class Setup:
         self._drop_scales_until(self._fits)
         self.sizes = [self._size(content, longest) for longest, _ in self.schedule]
         self.margin = self._margin()
-        self.padded_sizes = [images.padded_size(size, self.margin) for size in self.sizes]
+        self.padded_sizes = [images.padded_size(size, self.margins) for size in self.sizes]
         self.optimizer = optimize.get(options.optimizer)
         ends = (self.preprocess(np.full((1, 1, 3), n, np.float32))[None] for n in (0, 255))
         self.optimizer_settings = self.optimizer.settings(options, tuple(ends))
@@ -82,7 +86,7 @@ class Setup:
         self.reading_peak = 0
         self.devices: list | None = None
         if devices and len(devices) > 1:
-            self._assign_devices(list(devices))
+            _assign_devices(self, list(devices))
 
     def preprocess(self, rgb: np.ndarray) -> np.ndarray:
         """(H, W, 3) RGB 0..255 → (3, H, W) in the network's convention."""
@@ -91,6 +95,12 @@ class Setup:
     def deprocess(self, x: np.ndarray) -> np.ndarray:
         """The inverse of `preprocess`."""
         return images.deprocess(x, self.pixel_range, self.net.convention)
+
+    @property
+    def margins(self) -> tuple[int, int]:
+        """The margin along each axis (0: vertical); none where the picture repeats."""
+        repeating = AXES.get(self.options.wrap, ())
+        return tuple(0 if axis in repeating else self.margin for axis in (0, 1))
 
     @property
     def remarks(self) -> list[str]:
@@ -153,7 +163,7 @@ class Setup:
         return {
             **self.loss_settings, "style_blend_weights": options.style_blend_weights, "pooling": options.pooling,
             "normalize_gradients": options.normalize_gradients, "balance": self.balance, "tile_size": self.tile_size,
-            "strength": options.strength,
+            "strength": options.strength, "wrap": options.wrap,
             "devices": self.devices, "home": None if self.picture_backend is self.net.ops else self.picture_backend,
         }  # fmt: skip
 
@@ -162,16 +172,19 @@ class Setup:
         """The values that a run must share with the run whose checkpoint it resumes."""
         return identity_of(self)
 
-    def regions_at(self, size: tuple[int, int], style_sizes: Sequence, margin: int = 0) -> list[StyleRegion]:
-        """The regions in a content of (height, width) `size` and a margin, and in styles of these sizes."""
-        return [region.resized(size, style_sizes, margin) for region in self.regions]
+    def regions_at(
+        self, size: tuple[int, int], style_sizes: Sequence, margins: tuple[int, int] = (0, 0)
+    ) -> list[StyleRegion]:
+        """The regions in a content of (height, width) `size` and margins, and in styles of these sizes."""
+        return [region.resized(size, style_sizes, margins) for region in self.regions]
 
     def check_tiles(self) -> None:
         """Raises OptionError where a scale cannot be cut into tiles, before any scale is computed."""
         if self.tile_size or self.devices:
             program = self.program()
             for size in self.padded_sizes:
-                tiling.split(program, size, self.tile_size, len(self.devices or [None]))
+                picture = periodic(program, size, self.options.wrap)
+                picture.tiles(program, self.tile_size, len(self.devices or [None]))
 
     def changed(self, **attributes) -> Setup:
         """A copy with other attributes."""
@@ -192,8 +205,15 @@ class Setup:
         return margin
 
     def _style_sizes(self, side):
-        longest = math.ceil(self.options.style_scale * side)
-        return [self._size(style, longest) for style in self.styles]
+        last = self.schedule[-1][0]
+        shares = [shown_side(style.proportions, last) / last if self.texture else 1 for style in self.styles]
+        longest = [math.ceil(self.options.style_scale * side * share) for share in shares]
+        return [self._size(style, own) for style, own in zip(self.styles, longest)]
+
+    def _shortest(self, side):
+        """The shorter side of the result at a scale or, if less, the longer one of a source of a texture."""
+        sources = self._style_sizes(side) if self.texture else []
+        return min(*self._size(self.content, side), *map(max, sources))
 
     def _all_sizes(self):
         """The size of the result, then the sizes of all other pictures that enter the network."""
@@ -236,27 +256,30 @@ class Setup:
             settings |= {name: 0.0 for name in settings if name.endswith("_weight")}  # it is the photograph
         return {name: value for name, value in settings.items() if value is not None}
 
-    def _assign_devices(self, devices):
-        """Assign layers or tiles to each device."""
-        if self.options.shares_tiles:
-            self.devices = devices
-            return
-        side = self.tile_size if isinstance(self.tile_size, int) else _LARGEST_TILE if self.tile_size else math.inf
-        window = tuple(min(n, side) for n in self.padded_sizes[-1])
-        cuts = self.options.multigpu_strategy
-        cuts = cuts or balanced_cuts(self.program(), window, len(devices), self._bytes_on_first_device())
-        self.net = self.net.partition(devices, cuts)
-        idle = len(devices) - len(self.program().devices)
-        if idle:
-            raise OptionError(
-                f"the split after layers {','.join(map(str, cuts))} leaves {idle} of {len(devices)} devices without a "
-                "layer that is asked for; split earlier"
-            )
 
-    def _bytes_on_first_device(self):
-        """An estimate of the bytes of pictures on the network's first backend; 0 where the host holds the pictures."""
-        ops = self.picture_backend
-        if ops is not self.net.ops:
-            return 0
-        memory = self.optimizer.memory(self.schedule[-1][1], ops.history_itemsize, **self.optimizer_settings)
-        return (_STATE_PICTURES + memory.state) * 12 * math.prod(self.padded_sizes[-1])  # three channels of float32
+def _assign_devices(setup, devices):
+    """Assign layers or tiles to each device."""
+    if setup.options.shares_tiles:
+        setup.devices = devices
+        return
+    side = setup.tile_size if isinstance(setup.tile_size, int) else _LARGEST_TILE if setup.tile_size else math.inf
+    extended = periodic(setup.program(), setup.padded_sizes[-1], setup.options.wrap).extended
+    window = tuple(min(n, side) for n in extended)
+    cuts = setup.options.multigpu_strategy
+    cuts = cuts or balanced_cuts(setup.program(), window, len(devices), _bytes_on_first_device(setup))
+    setup.net = setup.net.partition(devices, cuts)
+    idle = len(devices) - len(setup.program().devices)
+    if idle:
+        raise OptionError(
+            f"the split after layers {','.join(map(str, cuts))} leaves {idle} of {len(devices)} devices without a "
+            "layer that is asked for; split earlier"
+        )
+
+
+def _bytes_on_first_device(setup):
+    """An estimate of the bytes of pictures on the network's first backend; 0 where the host holds the pictures."""
+    ops = setup.picture_backend
+    if ops is not setup.net.ops:
+        return 0
+    memory = setup.optimizer.memory(setup.schedule[-1][1], ops.history_itemsize, **setup.optimizer_settings)
+    return (_STATE_PICTURES + memory.state) * 12 * math.prod(setup.padded_sizes[-1])  # three channels of float32

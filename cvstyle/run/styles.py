@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -37,8 +36,8 @@ def check(setup) -> None:
 
 def remarks(setup) -> Iterator[str]:
     """A sentence for each saved style that lacks a size."""
-    wanted = _sides(setup)
-    return filter(None, (style.remark(wanted) for style in saved(setup.styles)))
+    pairs = enumerate(setup.styles)
+    return filter(None, (style.remark(_sides(setup, i)) for i, style in pairs if isinstance(style, SavedStyle)))
 
 
 def picture_sizes(setup, scale: int) -> list[tuple[int, int]]:
@@ -49,11 +48,14 @@ def picture_sizes(setup, scale: int) -> list[tuple[int, int]]:
 
 def entries(setup, scale: int, entry: Callable[[images.Picture, tuple[int, int]], tuple]) -> list[tuple[Any, Any]]:
     """(style, mask) for each of `Objective`'s styles: entry(picture, size), or a saved style without a mask."""
-    sides = _sides(setup)
-    return [
-        (style.at(sides[scale], sides[-1]), None) if isinstance(style, SavedStyle) else entry(style, size)
-        for style, size in zip(setup.styles, setup.style_sizes(scale))
-    ]
+    result = []
+    for number, (style, size) in enumerate(zip(setup.styles, setup.style_sizes(scale))):
+        if isinstance(style, SavedStyle):
+            sides = _sides(setup, number)
+            result.append((style.at(sides[scale], sides[-1]), None))
+        else:
+            result.append(entry(style, size))
+    return result
 
 
 def digest(picture: images.Picture | SavedStyle) -> str:
@@ -68,6 +70,6 @@ def digests(content: images.Picture, styles: Sequence) -> list[str]:
     return [digest(picture) for picture in (content, *styles)]
 
 
-def _sides(setup):
-    """The longest side of the styles at each scale."""
-    return [math.ceil(setup.options.style_scale * side) for side, _ in setup.schedule]
+def _sides(setup, number):
+    """The longest side of a style at each scale."""
+    return [max(setup.style_sizes(scale)[number]) for scale in range(len(setup.schedule))]
