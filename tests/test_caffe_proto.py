@@ -53,4 +53,5 @@ def test_reading_needs_no_heavy_module():
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     ours = {name for name in loaded if name.startswith("cvstyle.")}
     assert not {"cv2", "scipy", "PIL"} & set(loaded)
-    assert all(name in ("cvstyle.errors", "cvstyle.netdef") or name.startswith("cvstyle.caffe") for name in ours)
+    ground = {f"cvstyle.{name}" for name in ("errors", "netdef", "paths", "style_file")}  # the standard library alone
+    assert all(name in ground or name.startswith("cvstyle.caffe") for name in ours)

@@ -172,7 +172,7 @@ def test_objective_takes_layers_as_options_do(files, layers):
     ({"styles": ["a.png"]}, ImageError, "the style 1 has the type str"),
     ({"styles": images.as_picture(ARRAY)}, ImageError, "the style 1 has the type Picture"),
     ({"styles": ARRAY}, ImageError, r"the style 1 has shape \(20, 30, 3\)"),
-    ({"style_layers": "relu1_1,relu9"}, OptionError, "no layer or preset 'relu9'; 'cvstyle info' lists all"),
+    ({"style_layers": "relu1_1,relu9"}, OptionError, "no layer 'relu9'; 'cvstyle info' lists all"),
     ({"style_layers": 3}, OptionError, "style_layers is 3; layers such as"),
     ({"style_layers": {"relu1_1": "much"}}, OptionError, "style_layers is .* layers such as"),
     ({"style_weight": "much"}, OptionError, "style_weight is 'much'; a number is needed"),
