@@ -12,6 +12,7 @@ from numbers import Real
 from . import fields
 from .errors import OptionError
 from .fields import CONTROL, NONNEGATIVE, PICTURES, SHARE, Kind, Settings, as_word, option
+from .formatting import counted
 
 _METHODS = ("match:sym", "match:pca", "match:chol", "match:mean")
 
@@ -52,6 +53,7 @@ def _as_factor(item):
     name = None
     if isinstance(item, str):
         name, _, item = item.rpartition(":")
+        name = name.strip()
     elif isinstance(item, tuple | list):
         name, item = item
     number = fields.as_float(item)
@@ -181,16 +183,13 @@ class Control(Settings):
                 "--style-mask out if each of these shows where a style is painted"
             )
         if style_masks not in (0, styles):
-            raise OptionError(f"--style-mask is {_count(style_masks)} for {_count(styles, 'style')}; give one for each")
+            given = counted(style_masks)
+            raise OptionError(f"--style-mask is {given} for {counted(styles, 'style')}; give one for each")
         if masks not in (0, styles) and not style_masks:
             raise OptionError(
-                f"--mask is {_count(masks)} for {_count(styles, 'style')}; give one for each style, or one with a "
+                f"--mask is {counted(masks)} for {counted(styles, 'style')}; give one for each style, or one with a "
                 "colour for each region and --style-mask with the same colours"
             )
-
-
-def _count(number, word="picture"):
-    return f"{number} {word}" + "s" * (number != 1)
 
 
 @dataclass(kw_only=True)

@@ -1,4 +1,4 @@
-"""Byte counts and durations as text with a suitable unit."""
+"""Numbers as text: byte counts and durations with a suitable unit, counts of things, shares."""
 
 from __future__ import annotations
 
@@ -13,3 +13,13 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def counted(number: int, word: str = "picture") -> str:
+    """A number of things, as "1 picture" or "2 pictures"."""
+    return f"{number} {word}" + "s" * (number != 1)
+
+
+def share(part: float) -> str:
+    """A part of 1 in percent, with decimals where it is small."""
+    return f"{part:.0%}" if part >= 0.01 else f"{part:.2%}"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pictures import noise, random_pixels
 from PIL import Image, ImageDraw
+from scipy import ndimage
 from test_tiles import vgg
 
 import cvstyle
@@ -369,6 +370,17 @@ def test_jpeg_and_anti_aliasing_make_no_regions(quality, scale, tmp_path):
     assert disc.mean() < 0.02 or quality < 90  # the border of the blue disc in red is not purple
 
 
+@pytest.mark.parametrize("side", [5, 12])
+def test_a_small_region_of_an_exact_mask_counts(side):
+    """Eyes in a portrait are less than a thousandth of it; among JPEG's noise they could not be told."""
+    mask = np.zeros((400, 600, 3), np.uint8)
+    mask[:150] = RED
+    mask[200:][:side, 300:][:, :side] = GREEN
+    found = {region.name: region for region in regions_of(mask, mask.shape[:2])}
+    assert set(found) == {"black", "red", "lime"}
+    assert np.array_equal(found["lime"].mask, (mask == GREEN).all(-1))
+
+
 def test_numbers_of_regions():
     """Labels as programs write them, 0, 1, 2, as integers or as a dark picture."""
     labels = np.repeat([[0, 1, 2, 2]], 8, axis=0).repeat(4, axis=1)
@@ -436,6 +448,19 @@ def test_a_grey_mask_with_colours_is_refused():
         masks.weights(masks.as_mask(drawn((60, 80), RED, BLUE)), "m.png", (60, 80))
 
 
+def test_a_cut_out_photograph_is_refused_with_a_way_out():
+    cut_out = Image.fromarray(random_pixels(60, 80))
+    cut_out.putalpha(Image.fromarray(np.tile(np.uint8([255, 0]), (60, 40))))
+    with pytest.raises(ImageError, match=r"is coloured.*painted; fill what is not transparent with white"):
+        masks.weights(masks.as_mask(cut_out), "m.png", (60, 80))
+
+
+def test_numbers_0_and_1_are_no_black_and_white():
+    """As programs write labels: hardly any style, which would be a surprise."""
+    with pytest.raises(ImageError, match=r"m\.png: the mask is almost black, 1 of 255 where .* an array of bools"):
+        masks.weights(masks.as_mask((SKY > 0).astype(np.uint8)), "m.png", (48, 64))
+
+
 def test_masks_of_sum_1_keep_it():
     """Enlarged, reduced by a fraction, and feathered."""
     mask = (np.random.default_rng(0).random((30, 41)) > 0.5).astype(np.float32)
@@ -451,6 +476,32 @@ def test_feathering_is_as_wide_as_asked():
     soft = masks.feathered(step, 8)[:, 50]
     rising = np.interp([0.159, 0.841], soft[::-1], np.arange(100))
     assert rising[1] - rising[0] == pytest.approx(8, abs=0.3)
+
+
+@pytest.mark.parametrize("width", [6, 33, 60, 150])
+def test_feathering_is_a_gaussian(width):
+    """Wide ones are computed on smaller masks, so they take no minutes and are within 0.2 %."""
+    mask = np.zeros((190, 233), np.float32)
+    mask[:70, 30:] = 1
+    found = masks.feathered(mask, width)
+    np.testing.assert_allclose(found, ndimage.gaussian_filter(mask.astype(float), width / 2, mode="reflect"), atol=2e-3)
+    np.testing.assert_allclose(found + masks.feathered(1 - mask, width), 1, atol=1e-6)
+
+
+def test_feathering_wider_than_the_picture_is_even():
+    mask = halves(rows=16)
+    np.testing.assert_allclose(masks.feathered(mask, 1e9), mask.mean(), atol=1e-3)
+
+
+@pytest.mark.parametrize("width", [4, 9, 40])
+@pytest.mark.parametrize("wrap, shift", [("x", (0, 20)), ("y", (20, 0)), ("xy", (20, 20))])
+def test_feathering_of_a_picture_that_repeats(wrap, shift, width):
+    """A border at the seam is as soft as any other: a shifted mask has the shifted borders."""
+    mask = np.zeros((48, 64), np.uint8)
+    mask[:24, :32] = 255
+    (region,), _ = found_regions(STYLES[:1], mask=mask, mask_feather=width, wrap=wrap)
+    (shifted,), _ = found_regions(STYLES[:1], mask=np.roll(mask, shift, (0, 1)), mask_feather=width, wrap=wrap)
+    np.testing.assert_allclose(np.roll(region.mask, shift, (0, 1)), shifted.mask, atol=1e-3 if width > 32 else 1e-6)
 
 
 # options
@@ -490,6 +541,7 @@ def test_regions_paired_by_colour():
 
 @pytest.mark.parametrize("text, weights", [
     ("area", [0.5, 0.25]), ("equal", [0.375, 0.375]), ("2,0", [1, 0]), ("region2:4", [0.5, 1]),
+    (" region2 : 4", [0.5, 1]),
     ({"region1": 2}, [1, 0.25]), ([1, 3], [0.5, 0.75]), ([("region2", 2)], [0.5, 0.5]),
 ], ids=str)  # fmt: skip
 def test_weights_of_regions(text, weights):
@@ -521,6 +573,7 @@ def test_regions_by_the_name_of_a_file_or_a_colour(tmp_path):
     ({"mask": [SKY, SKY], "region_weights": "ski:2"}, r"there is no region 'ski'; known: region1, region2"),
     ({"mask": [SKY, SKY], "region_content": "regio1:2"}, r"no region 'regio1'; did you mean region1"),
     ({"mask": [SKY, SKY], "region_weights": "1,2,3"}, r"3 numbers for 2 regions \(region1, region2\)"),
+    ({"mask": [SKY, SKY], "region_weights": "1"}, r"1 number for 2 regions \(region1, region2\)"),
     ({"mask": [SKY, SKY], "region_weights": "1,sky:2"}, "region_weights is '1,sky:2'; area, equal, or numbers"),
     ({"mask": [SKY, SKY], "region_content": "-1,2"}, "region_content is '-1,2'; numbers that are not negative"),
     ({"mask": [SKY, SKY], "region_content": "nan,2"}, "region_content"),
@@ -540,7 +593,7 @@ def test_options_that_do_not_fit(settings, message):
     ({"mask": [SKY, random_pixels(48, 64)]}, "mask 2: .* of the mask is coloured"),
     ({"mask": random_pixels(48, 64), "style_mask": [SKY, SKY]}, "mask: this is no mask of colours"),
     ({"mask": drawn((48, 64), RED, BLUE), "style_mask": [drawn((40, 50), RED), drawn((50, 40), RED)]},
-     r"mask: the colour blue, .*% of the mask, is in no style's mask; paint it there too, or make it transparent"),
+     r"mask: the colour blue, .*% of the mask, is in no style's mask, or in too few .* transparent"),
     ({"mask": drawn((48, 64), RED, BLUE), "style_mask": [drawn((40, 50), RED), drawn((48, 64), BLUE)]},
      "style mask 2: the mask is 64×48 and style 2 is 40×50"),
     ({"mask": [SKY, "nothing.png"]}, "nothing.png: there is no such file"),

@@ -8,6 +8,8 @@ has no line of purple.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 
@@ -25,12 +27,15 @@ _DARK = 32  # levels below which all values of a mask are numbers of regions, 0,
 _SURE = 4  # levels by which a pixel of an area may differ from the area's colour
 _APART = 24  # levels by which colours of regions differ at least, in one channel
 _AREA = 1e-3  # share of the pixels that a region's colour has at least, in areas
+_EXACT = 16  # the most colours of a mask that is exact, in which any area is a region's, however small
 _PLENTY = 0.03  # share with which a colour without areas, such as stripes, is a region's
 _COVERED = 0.75  # share of the pixels that regions' colours have together
 _MOST_COLOURS = 64
 _CANDIDATES = 1024  # the most frequent colours, among which those of regions are
 _NEAR = 7  # pixels: the side of the square in which a pixel's colour is looked for
+_BLACK = 0.02  # the most that a mask of numbers 0, 1, 2 has, of 1; as weights these are hardly a style
 _COLOURED = 48  # difference of channels from which a pixel is coloured; JPEG gives grey less
+_FINE = 8  # pixels of a mask's standard deviation in a blur at least
 _FLAT = 8  # levels within which a transparent mask's colours are one, so that its alpha is meant
 
 
@@ -90,15 +95,24 @@ def weights(mask: Picture, role: str, size: tuple[int, int]) -> np.ndarray:
     else:
         coloured = float((np.ptp(visible, axis=-1) > _COLOURED).mean())
         if coloured > 0.01:
+            way_out = (
+                "for regions by colour give the styles' regions too, as --style-mask" if alpha is None
+                else "fill what is not transparent with white"
+            )  # fmt: skip
             raise ImageError(
                 f"{role}: {coloured:.0%} of the mask is coloured, and a mask of a style is grey, white where the style "
-                "is painted; for regions by colour give the styles' regions too, as --style-mask"
+                f"is painted; {way_out}"
             )
         values = mask.rgb.clip(0, 255).mean(axis=-1) / np.float32(255)
         values = values if alpha is None else values * alpha
     values = resized(values, size)
     if not values.any():
         raise ImageError(f"{role}: the mask is black everywhere, so nothing is painted; make its region white")
+    if (most := float(values.max())) < _BLACK:
+        raise ImageError(
+            f"{role}: the mask is almost black, {255 * most:.3g} of 255 where it is brightest; make its region white, "
+            "255, or give an array of bools"
+        )
     return values
 
 
@@ -117,11 +131,28 @@ def is_even(mask: np.ndarray) -> bool:
     return bool(mask.min() == mask.max())
 
 
-def feathered(mask: np.ndarray, width: float) -> np.ndarray:
-    """A mask with borders that rise over about `width` pixels; masks of sum 1 keep it, and even ones their values."""
+def feathered(mask: np.ndarray, width: float, repeats: Collection[int] = ()) -> np.ndarray:
+    """A mask with borders that rise over about `width` pixels; masks of sum 1 keep it, and even ones their values.
+
+    repeats: the axes along which the picture repeats, where a border at an edge rises over both ends.
+    """
     if width <= 0 or is_even(mask):
         return mask
-    return cv2.GaussianBlur(mask, (0, 0), width / 2, borderType=cv2.BORDER_REFLECT).clip(0, 1)
+    sigma = min(width / 2, 2 * max(mask.shape))  # more makes every mask even
+    around = [min(2 * n, math.ceil(4 * sigma)) if axis in repeats else 0 for axis, n in enumerate(mask.shape)]
+    seen = np.pad(mask, [(n, n) for n in around], "wrap") if any(around) else mask
+    rows, columns = (slice(edge, edge + n) for edge, n in zip(around, mask.shape))
+    return _blurred(seen, sigma)[rows, columns].clip(0, 1)
+
+
+def _blurred(mask, sigma):
+    """The mask after a Gaussian blur; a wide one is of a smaller mask, since its time grows with the cube of sigma."""
+    step = max(1, int(sigma / _FINE))
+    size = tuple(math.ceil(n / step) for n in mask.shape)
+    small = resize(np.ascontiguousarray(mask)[..., None], size)[..., 0] if step > 1 else mask
+    down, across = (sigma * new / old for new, old in zip(size, mask.shape))
+    blurred = cv2.GaussianBlur(small, (0, 0), across, sigmaY=down, borderType=cv2.BORDER_REFLECT)
+    return cv2.resize(blurred, mask.shape[::-1], interpolation=cv2.INTER_LINEAR) if step > 1 else blurred
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +235,8 @@ def _palette(levels, visible):
             continue
         near = np.append(np.abs(colours - colour).max(axis=1) <= radius, False)
         share = counts[frequent][near[:-1]].sum() / counts.sum()
-        if not radius or share >= _PLENTY or (share >= _AREA and _has_area(near[ranks])):
+        large = share >= _AREA or len(found) <= _EXACT
+        if not radius or share >= _PLENTY or (large and _has_area(near[ranks])):
             index_of[near & (index_of < 0)] = len(palette)
             palette.append(colour)
             if len(palette) > _MOST_COLOURS:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from ..errors import ImageError, OptionError, nearest
+from ..formatting import counted, share
+from ..graph.periodic import AXES
 from ..images import Picture, masks
 from ..options import Options
 from ..regions import StyleRegion, coverage
@@ -29,12 +31,13 @@ def read_regions(
     find = _by_colour if options.style_mask else _by_style
     regions = find(options, content, styles, names, remarks)
     width = options.mask_feather * max(content.size) / options.schedule(1)[-1][0]
+    repeats = AXES.get(options.wrap, ())
     # The factors are those of the masks as they are painted.
     factors = _style_factors(options, regions)
     contents = _factors(options, "region_content", regions)
     regions = [
         StyleRegion(
-            region.name, masks.feathered(region.mask, width), region.styles, weight, content_factor,
+            region.name, masks.feathered(region.mask, width, repeats), region.styles, weight, content_factor,
             options.mask_mode == "inside",
         )
         for region, weight, content_factor in zip(regions, factors, contents, strict=True)
@@ -79,14 +82,16 @@ def _by_colour(options, content, styles, names, remarks):
         for own in read(thing, style_role, style, f"style {number + 1}"):
             pair = next((i for i, region in enumerate(found) if region.matches(own.rgb)), None)
             if pair is None:
-                remarks.append(f"{style_role}: {own.name}, {own.share:.0%} of it, is not in {role} and has no effect")
+                what = f"{own.name}, {share(own.share)} of it"
+                remarks.append(f"{style_role}: {what}, is not in {role} and has no effect")
             else:
                 parts[pair][number] = own.mask
     for region, own in zip(found, parts):
         if not own:
+            what = f"the colour {region.name}, {share(region.share)} of the mask"
             raise ImageError(
-                f"{role}: the colour {region.name}, {region.share:.1%} of the mask, is in no style's mask; paint it "
-                "there too, or make it transparent here"
+                f"{role}: {what}, is in no style's mask, or in too few pixels of it; paint it there too, or make it "
+                "transparent here"
             )
     return [StyleRegion(region.name, region.mask, own) for region, own in zip(found, parts)]
 
@@ -129,7 +134,8 @@ def _factors(options, option, regions):
         return list(result.values())
     if given[0][0] is None:
         if len(given) != len(names):
-            raise OptionError(f"{spelling}: {len(given)} numbers for {len(names)} regions ({', '.join(names)})")
+            numbers = counted(len(given), "number")
+            raise OptionError(f"{spelling}: {numbers} for {counted(len(names), 'region')} ({', '.join(names)})")
         return [number for _, number in given]
     for name, number in given:
         known = _named(name, names)
@@ -157,7 +163,7 @@ def _summary(regions, names):
     shown = []
     for region in regions[:_SHOWN]:
         painted = " and ".join(names[number] for number in region.styles)
-        shown.append(f"{region.name} {region.mask.mean(dtype=float):.0%} ({painted})")
+        shown.append(f"{region.name} {share(region.mask.mean(dtype=float))} ({painted})")
     shown += [f"{len(regions) - _SHOWN} more"] if len(regions) > _SHOWN else []
     rest = 1 - float(coverage(regions).mean(dtype=float))
     end = f"; {rest:.0%} of the picture is in none and keeps its content" if rest >= 0.005 else ""
