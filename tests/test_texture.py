@@ -14,13 +14,14 @@ import pytest
 from PIL import Image
 
 import cvstyle
-from cvstyle import Objective, backends
+from cvstyle import Objective, backends, optimize
 from cvstyle.backends.reference import Backend
 from cvstyle.cli import main
 from cvstyle.control import Canvas
 from cvstyle.errors import CheckpointError, ImageError, OptionError
 from cvstyle.graph import Network
 from cvstyle.graph.periodic import AXES, Extension, periodic
+from cvstyle.optimize import lbfgs
 from cvstyle.options import Options
 from cvstyle.run.planner import Planner
 
@@ -94,6 +95,18 @@ def test_shifted_pictures_are_the_same(wrap, more):
     assert other_loss == pytest.approx(loss, rel=1e-12)
     np.testing.assert_allclose(other_gradient, moved(gradient), atol=1e-11 * np.abs(gradient).max())
     assert objective(None, **more)(moved(x))[0] != pytest.approx(loss, rel=1e-6)
+
+
+@pytest.mark.parametrize("optimizer, settings", [("lbfgs", lbfgs.FOR_PICTURES), ("lbfgsb", {}), ("adam", {})])
+def test_shifted_runs_are_the_same(optimizer, settings):
+    """Optimisers know no edges either, or they would leave a seam."""
+    size, shift = (24, 40), (8, -16)
+    content, x = noise(3, *size), noise(1, 3, *size, seed=1)
+    results = []
+    for by in ((0, 0), shift):
+        evaluate = objective("xy", size, content=np.roll(content, by, (1, 2)))
+        results.append(optimize.minimize(optimizer, evaluate, np.roll(x, by, (2, 3)), 8, **settings))
+    np.testing.assert_allclose(results[1], np.roll(results[0], shift, (2, 3)), atol=1e-3)
 
 
 @pytest.mark.parametrize("wrap, size", [("x", (22, 36)), ("y", (21, 30)), ("xy", (24, 36)), ("xy", (19, 27))])
