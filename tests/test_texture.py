@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
+import cv2
 import nets
 import numpy as np
 import pictures
@@ -24,6 +25,7 @@ from cvstyle.graph.periodic import AXES, Extension, periodic
 from cvstyle.optimize import lbfgs
 from cvstyle.options import Options
 from cvstyle.run.planner import Planner
+from cvstyle.run.scale import Scale
 
 LAYERS = {
     "content_layers": ["relu2_2"], "style_layers": ["relu1_1", "pool1", "relu3_1:2"], "content_weight": 1e-2,
@@ -233,6 +235,25 @@ def test_scales_tiles_devices_and_resuming_agree(source, tmp_path):
             synthesize(source, **{**more, **other}, checkpoint=path, resume=True)
 
 
+@pytest.mark.parametrize("wrap", [None, *AXES])
+def test_enlarging_a_picture_that_repeats(source, wrap, monkeypatch):
+    """By np.interp; no larger picture is made, also where the sizes have no common factor."""
+    options = Options(wrap=wrap, seed=1, scales=[101, 203], margin=0)
+    setup = cvstyle.Job(Canvas(size=(150, 203)), [source], options=options).setup()
+    x = noise(1, 3, *setup.sizes[0], seed=1).astype(np.float32)
+    scale = Scale(setup, 1, objective=False)
+    expected = x.astype(float)
+    for axis, (n, new) in enumerate(zip(*setup.sizes)):
+        places = (np.arange(new) + 0.5) * n / new - 0.5
+        period = n if axis in AXES.get(wrap, ()) else None
+        expected = np.apply_along_axis(lambda v, *a: np.interp(*a[:1], np.arange(len(v)), v, period=a[1]), 2 + axis,
+                                       expected, places, period)  # fmt: skip
+    resize, sizes = cv2.resize, []
+    monkeypatch.setattr(cv2, "resize", lambda *a, **more: sizes.append(a[1]) or resize(*a, **more))
+    np.testing.assert_allclose(scale.enlarged(x), expected, atol=1e-3)
+    assert sizes == [(203, 150)]
+
+
 def test_a_source_keeps_its_size(source):
     """And the noise of the start its colours."""
 
@@ -245,8 +266,6 @@ def test_a_source_keeps_its_size(source):
     assert setup((64, 64)).style_sizes(0) == [(64, 64)]  # larger than the texture
     assert setup(None).sizes == [(128, 128)]
     assert setup(None, np.full((1500, 3000, 3), 9, np.uint8)).sizes[-1] == (512, 1024)
-    from cvstyle.run.scale import Scale
-
     one = setup((512, 512))
     rgb = one.deprocess(Scale(one, len(one.sizes) - 1).start()[0]).reshape(-1, 3)
     pixels = np.asarray(Image.open(source), float).reshape(-1, 3)
