@@ -70,6 +70,9 @@ def converge(definition, p, modes, count):
                 losses.append(style.value)
                 return gradient.numpy()
 
+            def extension(self, pixels):
+                return None
+
         losses = []
         x = np.array(p.start[None], np.float32)
         optimize.minimize("lbfgs", Function(), x, count, **lbfgs.FOR_PICTURES)

@@ -16,7 +16,7 @@ from .backends.base import copy_to_host_async
 from .errors import ImageError, OptionError
 from .fields import FLOAT, INT, PIXELS, SHARE, argument
 from .graph import tiling
-from .graph.periodic import AXES, periodic
+from .graph.periodic import AXES, Extension, periodic
 from .passes import DevicePass, PicturePass
 from .regions import StyleRegion, painted, regional
 from .style import StyleTargets, check_size, checked_mask, checked_picture, listed, measure_styles
@@ -207,6 +207,13 @@ class Objective:
             gradient = self._workers.gradient(x, self._values) if self._workers else self.ops.zeros(x.shape)
             self._picture_pass.add(x, gradient, self._values)
         return gradient
+
+    def extension(self, pixels: int) -> Extension | None:
+        """The picture's, by so many pixels beyond its edges along the axes of `wrap`; None where it does not repeat."""
+        if self.wrap is None:
+            return None
+        added = tuple(pixels * (axis in AXES[self.wrap]) for axis in (0, 1))
+        return Extension(self.shape[1:], added, added)
 
     @property
     def capturable(self):

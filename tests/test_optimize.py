@@ -13,6 +13,7 @@ import scipy.optimize
 from cvstyle import optimize
 from cvstyle.backends.reference import Backend
 from cvstyle.errors import OptionError
+from cvstyle.graph.periodic import Extension
 from cvstyle.optimize import lbfgs, preconditioner
 
 
@@ -20,10 +21,14 @@ class Function:
     """A function of a picture in the place of an `Objective`."""
 
     capturable = False  # it is computed on the host
+    repeats = None  # (height, width) of a picture that repeats along both axes
 
     def __init__(self, function, ops=None):
         self.function, self.ops = function, ops or Backend("float64")
         self.evaluations = 0
+
+    def extension(self, pixels):
+        return self.repeats and Extension(self.repeats, (pixels, pixels), (pixels, pixels))
 
     def evaluate(self, x):
         self.evaluations += 1
@@ -143,8 +148,33 @@ def test_the_preconditioner_is_its_definition(size, levels):
     matrix = dense_preconditioner(*size, exponent, levels)  # few rows: down to one alone
     x = np.random.default_rng(0).normal(size=(1, 3, *size))
     expected = (x.reshape(3, -1) @ matrix).reshape(x.shape)
-    np.testing.assert_allclose(preconditioner.apply(ops, ops.asarray(x), exponent), expected, atol=1e-6)
+    np.testing.assert_allclose(preconditioner.to_gradient(ops, ops.asarray(x), exponent), expected, atol=1e-6)
+    moved = np.ones_like(x)
+    preconditioner.to_step(ops, ops.asarray(x), exponent, moved)
+    np.testing.assert_allclose(moved - 1, expected, atol=1e-6)
     assert np.linalg.eigvalsh(matrix).min() >= 1 - 1e-6
+
+
+@pytest.mark.parametrize("size", [(24, 16), (9, 21), (5, 3)])
+def test_the_preconditioner_of_a_picture_that_repeats(size):
+    """It is that of the infinite picture, which knows no edges; the gradient's is its transpose."""
+    ops, (height, width), rng = Backend("float64"), size, np.random.default_rng(0)
+    extension = Extension(size, (preconditioner.REACH,) * 2, (preconditioner.REACH,) * 2)
+    x, g = rng.normal(size=(2, 1, 3, *size))
+    repeats, start = 80 // min(size) // 2 * 2 + 1, [80 // min(size) // 2 * n for n in size]
+    start = [-(-first // 8) * 8 for first in start]  # where the levels' grid is that of the picture
+    places = [np.arange(repeats * n + 16) - first for n, first in zip(size, start)]
+    many = np.ascontiguousarray(x[..., places[0][:, None] % height, places[1] % width])
+    rows, columns = (slice(first, first + n) for first, n in zip(start, size))
+    stepped = np.zeros_like(x)
+    preconditioner.to_step(ops, x.copy(), 0.5, stepped, extension)
+    np.testing.assert_allclose(stepped, preconditioner.to_gradient(ops, many, 0.5)[..., rows, columns], atol=1e-6)
+    gradient = preconditioner.to_gradient(ops, g.copy(), 0.5, extension)
+    assert (g * stepped).sum() == pytest.approx((gradient * x).sum(), rel=1e-6)
+    if not any(n % 8 for n in size):
+        moved = np.zeros_like(x)
+        preconditioner.to_step(ops, np.roll(x, (8, 8), (2, 3)), 0.5, moved, extension)
+        np.testing.assert_allclose(moved, np.roll(stepped, (8, 8), (2, 3)), atol=1e-6)
 
 
 def test_long_waves_come_out_larger():
@@ -153,7 +183,7 @@ def test_long_waves_come_out_larger():
     for period in (2, 4, 8, 16, 32, 128):
         wave = np.cos(2 * np.pi * np.arange(length) / period)
         x = np.broadcast_to(wave, (1, 1, 64, length))
-        out = preconditioner.apply(ops, ops.asarray(x), 0.5)[0, 0, 32]
+        out = preconditioner.to_gradient(ops, ops.asarray(x), 0.5)[0, 0, 32]
         gains.append(float(out @ wave / (wave @ wave)))
     assert gains[0] == pytest.approx(1, abs=0.01) and gains[-1] == pytest.approx(preconditioner.gain(0.5), rel=0.06)
     assert all(b > 1.03 * a for a, b in itertools.pairwise(gains)), gains

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
+import cv2
 import nets
 import numpy as np
 import pictures
@@ -14,15 +15,17 @@ import pytest
 from PIL import Image
 
 import cvstyle
-from cvstyle import Objective, backends
+from cvstyle import Objective, backends, optimize
 from cvstyle.backends.reference import Backend
 from cvstyle.cli import main
 from cvstyle.control import Canvas
 from cvstyle.errors import CheckpointError, ImageError, OptionError
 from cvstyle.graph import Network
 from cvstyle.graph.periodic import AXES, Extension, periodic
+from cvstyle.optimize import lbfgs
 from cvstyle.options import Options
 from cvstyle.run.planner import Planner
+from cvstyle.run.scale import Scale
 
 LAYERS = {
     "content_layers": ["relu2_2"], "style_layers": ["relu1_1", "pool1", "relu3_1:2"], "content_weight": 1e-2,
@@ -94,6 +97,18 @@ def test_shifted_pictures_are_the_same(wrap, more):
     assert other_loss == pytest.approx(loss, rel=1e-12)
     np.testing.assert_allclose(other_gradient, moved(gradient), atol=1e-11 * np.abs(gradient).max())
     assert objective(None, **more)(moved(x))[0] != pytest.approx(loss, rel=1e-6)
+
+
+@pytest.mark.parametrize("optimizer, settings", [("lbfgs", lbfgs.FOR_PICTURES), ("lbfgsb", {}), ("adam", {})])
+def test_shifted_runs_are_the_same(optimizer, settings):
+    """Optimisers know no edges either, or they would leave a seam."""
+    size, shift = (24, 40), (8, -16)
+    content, x = noise(3, *size), noise(1, 3, *size, seed=1)
+    results = []
+    for by in ((0, 0), shift):
+        evaluate = objective("xy", size, content=np.roll(content, by, (1, 2)))
+        results.append(optimize.minimize(optimizer, evaluate, np.roll(x, by, (2, 3)), 8, **settings))
+    np.testing.assert_allclose(results[1], np.roll(results[0], shift, (2, 3)), atol=1e-3)
 
 
 @pytest.mark.parametrize("wrap, size", [("x", (22, 36)), ("y", (21, 30)), ("xy", (24, 36)), ("xy", (19, 27))])
@@ -220,6 +235,25 @@ def test_scales_tiles_devices_and_resuming_agree(source, tmp_path):
             synthesize(source, **{**more, **other}, checkpoint=path, resume=True)
 
 
+@pytest.mark.parametrize("wrap", [None, *AXES])
+def test_enlarging_a_picture_that_repeats(source, wrap, monkeypatch):
+    """By np.interp; no larger picture is made, also where the sizes have no common factor."""
+    options = Options(wrap=wrap, seed=1, scales=[101, 203], margin=0)
+    setup = cvstyle.Job(Canvas(size=(150, 203)), [source], options=options).setup()
+    x = noise(1, 3, *setup.sizes[0], seed=1).astype(np.float32)
+    scale = Scale(setup, 1, objective=False)
+    expected = x.astype(float)
+    for axis, (n, new) in enumerate(zip(*setup.sizes)):
+        places = (np.arange(new) + 0.5) * n / new - 0.5
+        period = n if axis in AXES.get(wrap, ()) else None
+        expected = np.apply_along_axis(lambda v, *a: np.interp(*a[:1], np.arange(len(v)), v, period=a[1]), 2 + axis,
+                                       expected, places, period)  # fmt: skip
+    resize, sizes = cv2.resize, []
+    monkeypatch.setattr(cv2, "resize", lambda *a, **more: sizes.append(a[1]) or resize(*a, **more))
+    np.testing.assert_allclose(scale.enlarged(x), expected, atol=1e-3)
+    assert sizes == [(203, 150)]
+
+
 def test_a_source_keeps_its_size(source):
     """And the noise of the start its colours."""
 
@@ -232,8 +266,6 @@ def test_a_source_keeps_its_size(source):
     assert setup((64, 64)).style_sizes(0) == [(64, 64)]  # larger than the texture
     assert setup(None).sizes == [(128, 128)]
     assert setup(None, np.full((1500, 3000, 3), 9, np.uint8)).sizes[-1] == (512, 1024)
-    from cvstyle.run.scale import Scale
-
     one = setup((512, 512))
     rgb = one.deprocess(Scale(one, len(one.sizes) - 1).start()[0]).reshape(-1, 3)
     pixels = np.asarray(Image.open(source), float).reshape(-1, 3)

@@ -77,17 +77,20 @@ def grow_history(arrays: dict[str, np.ndarray], history: int) -> dict[str, np.nd
 
 def update(
     ops, x, gradient, state: State, learning_rate: float, initial_step: float | None = None,
-    max_step_rms: float | None = None, precondition: float | None = None,
+    max_step_rms: float | None = None, precondition: float | None = None, extension=None,
 ) -> None:  # fmt: skip
-    """One step, in place on x and the state; gradient: the gradient at x, overwritten by `precondition`."""
-    _step(ops, x, gradient, state, learning_rate, initial_step, max_step_rms, precondition)
+    """One step, in place on x and the state; gradient: the gradient at x, overwritten by `precondition`.
+
+    extension: of a picture that repeats, by the preconditioner's reach.
+    """
+    _step(ops, x, gradient, state, learning_rate, initial_step, max_step_rms, precondition, extension)
     state.iteration += 1
 
 
-def _step(ops, x, gradient, state, learning_rate, initial_step, max_step_rms, precondition):
+def _step(ops, x, gradient, state, learning_rate, initial_step, max_step_rms, precondition, extension):
     """The device's part of `update`: the same work in each iteration once the history is full."""
     if precondition:
-        preconditioner.apply(ops, gradient, precondition)
+        gradient = preconditioner.to_gradient(ops, gradient, precondition, extension)
     history = state.steps, state.changes
     capacity = state.steps.shape[0]
     rows = min(state.iteration, capacity)
@@ -103,7 +106,7 @@ def _step(ops, x, gradient, state, learning_rate, initial_step, max_step_rms, pr
         norm = max_step_rms * math.sqrt(math.prod(x.shape) / preconditioner.gain(precondition or 0))
     step = ops.lbfgs_step(None if precondition else x, gradient, *history, coefficients, state.ring, rows, norm)
     if precondition:
-        preconditioner.apply(ops, step, precondition, onto=x)
+        preconditioner.to_step(ops, step, precondition, x, extension)
 
 
 def iterates(
@@ -113,7 +116,8 @@ def iterates(
     """The pictures of `optimize`'s protocol; x is changed in place. history: the largest number of pairs."""
     ops = objective.ops
     state = state or initial_state(ops, x, num_iterations, history=history)
-    rules = initial_step, max_step_rms, precondition
+    extension = objective.extension(preconditioner.REACH) if precondition else None
+    rules = initial_step, max_step_rms, precondition, extension
     step = ops.capture(lambda: _step(ops, x, objective.evaluate(x), state, learning_rate, *rules))
     for _ in range(done, num_iterations):
         step(objective.capturable and state.iteration >= state.steps.shape[0])

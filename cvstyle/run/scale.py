@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import cv2
 import numpy as np
 
 from .. import images
-from ..graph.periodic import AXES, Extension
+from ..graph.periodic import AXES
 from ..netdef import imagenet_mean
 from ..objective import Objective
 from ..regions import coverage
@@ -86,17 +84,11 @@ class Scale:
         Linear interpolation keeps Adam's second moments positive.
         """
         planes = self._without_margin(x[0])
-        size = self.size
-        # Where the picture repeats, its first and last pixels are neighbours; what is added becomes whole pixels.
-        repeats = [axis in AXES.get(self.setup.options.wrap, ()) for axis in (0, 1)]
-        around = [n // math.gcd(n, new) * on for n, new, on in zip(planes.shape[1:], size, repeats)]
-        edges = [part * new // n for part, new, n in zip(around, size, planes.shape[1:])]
-        planes = Extension(planes.shape[1:], tuple(around), tuple(around)).of_host(planes)
-        height, width = images.padded_size(size, edges)
+        for axis in AXES.get(self.setup.options.wrap, ()):
+            planes = np.stack([_stretched(plane, self.size[axis], axis) for plane in planes])
         planes = np.ascontiguousarray(planes.transpose(1, 2, 0))
-        resized = cv2.resize(planes, (width, height), interpolation=cv2.INTER_LINEAR)
-        rows, columns = (slice(edge, edge + n) for edge, n in zip(edges, size))
-        return self._with_margin(resized[rows, columns].transpose(2, 0, 1))[None]
+        planes = cv2.resize(planes, self.size[::-1], interpolation=cv2.INTER_LINEAR)
+        return self._with_margin(planes.transpose(2, 0, 1))[None]
 
     def render(self, x: np.ndarray) -> images.Picture:
         """The picture of a host array (1, 3, H, W)."""
@@ -129,6 +121,21 @@ class Scale:
     def _without_margin(self, x):
         rows, columns = (slice(margin, n - margin) for n, margin in zip(x.shape[1:], self.setup.margins))
         return x[:, rows, columns]
+
+
+def _stretched(plane, count, axis):
+    """A plane (H, W) with `count` positions along an axis, by linear interpolation; its last and first are neighbours.
+
+    Places as in `cv2.resize`, which knows no such edges.
+    """
+    n = plane.shape[axis]
+    places = (np.arange(count) + 0.5) * n / count - 0.5
+    first = np.floor(places).astype(int)
+    part = np.expand_dims((places - first).astype(plane.dtype), 1 - axis)
+    result = plane.take((first + 1) % n, axis)
+    result *= part
+    result += (1 - part) * plane.take(first % n, axis)
+    return result
 
 
 def _painted(regions, strength):
