@@ -128,10 +128,10 @@ class SavedStyle:
 
     def preview(self) -> images.Picture | None:
         """The thumbnail as a picture; None without one, or for a damaged or larger one."""
-        from PIL import Image
+        from PIL.JpegImagePlugin import JpegImageFile
 
         try:
-            with Image.open(io.BytesIO(self.thumbnail or b""), formats=["JPEG"]) as found:
+            with JpegImageFile(io.BytesIO(self.thumbnail or b"")) as found:  # Image.open warns of large ones, or fails
                 return images.as_picture(found, self.path) if max(found.size) <= _THUMBNAIL else None
         except (OSError, SyntaxError, ValueError, CvstyleError):  # Pillow's and our own errors for such files
             return None
@@ -361,7 +361,7 @@ class _Checked:
         value = self.values.get(name)
         if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
             self.file.fail(f"'{name}' is no text of at most {_LONGEST_TEXT} characters")
-        return value
+        return "".join(c if c.isprintable() else " " for c in value)  # people see it at their terminals
 
     def flag(self, name):
         value = self.values.get(name)

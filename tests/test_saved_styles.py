@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import shutil
+import struct
 import subprocess
 import sys
 from dataclasses import replace
@@ -28,6 +30,7 @@ from cvstyle.graph import Network
 from cvstyle.netdef import Convention
 from cvstyle.regions import StyleRegion
 from cvstyle.run.saving import Saver
+from cvstyle.run.texture import colours
 from cvstyle.saved_style import Layer, Origin, SavedStyle, Size
 from cvstyle.style import StyleTargets
 
@@ -613,3 +616,53 @@ def test_info(box, tmp_path, capsys):
     assert main(["style", "info", str(tmp_path / "red.cvstyle")]) == 0
     colour = next(line for line in capsys.readouterr().out.splitlines() if "colours" in line).split()[1]
     assert all(abs(int(colour[i : i + 2], 16) - n) < 4 for i, n in zip((1, 3, 5), (200, 30, 40)))
+
+
+def jpeg(size=(40, 30), claimed=None, mode="RGB", kind="JPEG"):
+    """The bytes of a red picture, whose header may claim another (width, height)."""
+    data = io.BytesIO()
+    Image.new("RGB", size, (200, 30, 20)).convert(mode).save(data, kind)
+    data = bytearray(data.getvalue())
+    if claimed:
+        struct.pack_into(">HH", data, data.index(b"\xff\xc0") + 5, *claimed[::-1])
+    return bytes(data)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("thumbnail, red", [
+    (jpeg(), True), (jpeg(mode="CMYK"), True), (jpeg(claimed=(60000, 60000)), False), (b"", False),
+    (jpeg(claimed=(10000, 10000)), False), (jpeg((129, 1)), False), (jpeg()[:200], False), (b"garbage", False),
+    (jpeg(kind="PNG"), False), (None, False),
+], ids=["good", "cmyk", "bomb", "empty", "large", "long", "cut", "garbage", "png", "none"])  # fmt: skip
+def test_any_thumbnail(tmp_path, capsys, thumbnail, red):
+    """One that cannot be used is none: neither 'style info' nor the colours of a texture's first noise fail."""
+    style = with_text("x", thumbnail)
+    assert (style.preview() is not None) == red
+    expected = [200, 30, 20] if red else [128] * 3
+    np.testing.assert_allclose(colours([style])[0], expected, atol=60 if style.preview() else 0)  # CMYK differs
+    style.write(tmp_path / "x.cvstyle")
+    assert main(["style", "info", str(tmp_path / "x.cvstyle")]) == 0
+    assert ("#" in capsys.readouterr().out) == red
+
+
+def test_names_cannot_control_a_terminal(tmp_path, capsys):
+    with_text("\x1b[31mred\r\n\ud800 \u202e").write(tmp_path / "x.cvstyle")
+    assert main(["style", "info", str(tmp_path / "x.cvstyle")]) == 0
+    assert (tmp_path / "x.cvstyle").read_bytes().count(b"\\u001b[31mred\\r\\n") == 1  # as the file has it
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["style", "[31mred", "?"] and all(line.isprintable() for line in lines)
+
+
+def with_text(name, thumbnail=None):
+    """The example, with another name and thumbnail."""
+    style = example()
+    moments = {size: {layer: style.moments(layer, size) for layer in style.layers} for size in style.sizes}
+    return saved_style.pack(name, "", style.proportions, style.origin, style.layers, moments, thumbnail)
+
+
+def test_pictures_that_repeat_say_what_a_saved_style_lacks(box, tmp_path, capsys):
+    run(box, ["a.cvstyle"], tmp_path / "out.png", "--wrap", "x")
+    assert f"{box['a.cvstyle']}: a saved style has the borders of its picture" in capsys.readouterr().err
+    run(box, ["a.cvstyle"], tmp_path / "out.png")
+    run(box, ["a"], tmp_path / "out.png", "--wrap", "x")
+    assert "borders" not in capsys.readouterr().err

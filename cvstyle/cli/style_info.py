@@ -38,22 +38,20 @@ def _rows(style):
         ("fingerprint", origin.fingerprint), ("input", str(origin.convention)), ("settings", " ".join(settings)),
         ("layers", ", ".join(f"{name} ({layer.channels})" for name, layer in style.layers.items())),
         ("sizes", "; ".join(f"{run} (at {', '.join(sizes)})" for run, sizes in runs.items())),
-        ("bytes", f"{style.bytes:,}"), ("colours", _colours(style.thumbnail)), ("saved by", f"cvstyle {style.version}"),
+        ("bytes", f"{style.bytes:,}"), ("colours", _colours(style.preview())), ("saved by", f"cvstyle {style.version}"),
     ]  # fmt: skip
 
 
-def _colours(thumbnail):
-    """The most frequent colours as #rrggbb, or "" without a thumbnail that can be decoded."""
-    import io
-
+def _colours(preview):
+    """The most frequent colours of a picture as #rrggbb, or "" without one."""
+    import numpy as np
     from PIL import Image
 
-    try:
-        with Image.open(io.BytesIO(thumbnail or b""), formats=["JPEG"]) as image:
-            image.thumbnail((64, 64))  # which also limits how much is decoded
-            few = image.convert("RGB").quantize(_COLOURS)
-    except Exception:  # Pillow's errors for damaged files have no common class
+    if preview is None:
         return ""
+    image = Image.fromarray(np.rint(preview.rgb.clip(0, 255)).astype(np.uint8))
+    image.thumbnail((64, 64))
+    few = image.quantize(_COLOURS)
     palette = few.getpalette()
     counted = sorted(few.getcolors(), reverse=True)
     return " ".join("#{:02x}{:02x}{:02x}".format(*palette[3 * index : 3 * index + 3]) for _, index in counted)

@@ -82,7 +82,8 @@ def split(
     if not all(axes):
         name, seen = max((footprint.largest for footprint in footprints), key=lambda largest: largest[1])
         raise OptionError(
-            f"a tile of {tile_size} pixels is too small for a picture of {size[1]}×{size[0]}: a position of layer "
+            f"a tile of {tile_size} pixels is too small for a picture of {size[1]}×{size[0]}"
+            f"{'' if positions is None else ', counted with what repeats beyond its edges'}: a position of layer "
             f"'{name}' needs {seen} pixels at once, and tiles start at multiples of {max(r.unit for r in footprints)}; "
             f"use a tile size of {min_tile_size(footprints)} or more"
         )

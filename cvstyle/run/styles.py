@@ -35,9 +35,15 @@ def check(setup) -> None:
 
 
 def remarks(setup) -> Iterator[str]:
-    """A sentence for each saved style that lacks a size."""
+    """A sentence for each saved style that lacks a size, and on what all lack for a picture that repeats."""
     pairs = enumerate(setup.styles)
-    return filter(None, (style.remark(_sides(setup, i)) for i, style in pairs if isinstance(style, SavedStyle)))
+    yield from filter(None, (style.remark(_sides(setup, i)) for i, style in pairs if isinstance(style, SavedStyle)))
+    names = [style.path for style in saved(setup.styles)]
+    if names and setup.options.wrap:
+        yield (
+            f"{', '.join(names)}: a saved style has the borders of its picture, which with --wrap do not count for a "
+            "picture itself; that gives cleaner colours here"
+        )
 
 
 def picture_sizes(setup, scale: int) -> list[tuple[int, int]]:
