@@ -97,7 +97,7 @@ class Objective:
         self.regions = list(regions)
         self.strength = argument("strength", strength, FLOAT, SHARE)
         self._losses = [t for t in terms if t.layer is not None]
-        picture_losses = [t for t in terms if t.layer is None and _fits(t, self.shape[1:], wrap)]
+        picture_losses = [t for t in terms if t.layer is None and fits(t, self.shape[1:], wrap)]
         for loss in (*self._losses, *picture_losses):
             loss.weight *= self.strength if loss.target_from is None else 1
         self.normalize_gradients = normalize_gradients
@@ -253,7 +253,9 @@ class Objective:
         return math.fsum(self.losses.values())
 
 
-def _fits(loss, size, wrap):
-    """True where a loss of the picture has at least one view of a picture of (height, width) `size`."""
+def fits(loss: losses.Loss, size: tuple[int, int], wrap: str | None) -> bool:
+    """True where a loss of the picture has at least one view of a picture of (height, width) `size`; others do not act.
+
+    wrap: see `Objective`."""
     borders = [0 if wrap and axis in AXES[wrap] else loss.overlap for axis in (0, 1)]
     return all(n >= loss.step + border for n, border in zip(size, borders))

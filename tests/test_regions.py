@@ -20,7 +20,7 @@ from cvstyle.graph import Network
 from cvstyle.graph.periodic import periodic
 from cvstyle.images import masks
 from cvstyle.netdef import LayerDef, NetDef
-from cvstyle.options import Options
+from cvstyle.options import Compute, Options
 from cvstyle.regions import StyleRegion, regional, shares
 from cvstyle.run.regions import read_regions
 
@@ -748,15 +748,31 @@ def test_a_job_with_masks_can_be_pickled():
     assert np.array_equal(pickle.loads(pickle.dumps(job)).run().picture.rgb, job.run().picture.rgb)
 
 
-@pytest.mark.parametrize("more", [{}, {"scales": [64, 128], "num_iterations": 2}, {"optimizer": "lbfgsb"}], ids=str)
+@pytest.mark.parametrize("more", [
+    {}, {"scales": [64, 128], "num_iterations": 2}, {"optimizer": "lbfgsb"}, {"wrap": "xy"}, {"init": "random"},
+    {"color": "luminance"}, {"color": "content"}, {"margin": 0}, {"region_weights": "0"},
+], ids=str)  # fmt: skip
 def test_what_is_in_no_region_stays_the_photograph(more):
-    """Nearly: content losses alone act there, and the detail that coarse scales lack comes from the photograph."""
-    smooth = images.resize(random_pixels(6, 8).astype(np.float32), (96, 128))
+    """To the pixel, though layers see beyond a border; within the region there is style, up to its border."""
+    photograph = random_pixels(96, 128)
     result = cvstyle.stylize(
-        smooth, STYLES[:1], mask=SKY, mask_feather=0, **RUN | {"image_size": 128, "num_iterations": 8} | more
+        photograph, STYLES[:1], mask=SKY, mask_feather=0, **RUN | {"image_size": 128, "num_iterations": 8} | more
     ).picture.rgb
-    distance = np.abs(result - smooth).mean(axis=-1)
-    assert distance[64:].mean() < distance[:32].mean() / 3
+    np.testing.assert_allclose(result[50:], photograph[50:], atol=1e-3)
+    if "region_weights" not in more:
+        assert np.abs(result[40:48] - photograph[40:48]).mean() > 1
+
+
+def test_a_soft_border_is_a_soft_edge_of_the_style():
+    """The photograph and the picture that the losses see, in proportion to the mask."""
+    options = Options(image_size=64, mask=SKY, mask_feather=8, seed=1, num_iterations=1)
+    job = cvstyle.Job(CONTENT, STYLES[:1], options=options, compute=Compute(backend="cpu"))
+    scale = job.start().scale
+    x = noise(1, 3, *scale.content.shape[1:], scale=20)
+    full = scale.setup.deprocess(scale._without_margin(x[0]))
+    covered = masks.feathered(SKY / np.float32(255), 8)[..., None]
+    assert 0.1 < covered.min() + covered.mean() < 0.9
+    np.testing.assert_allclose(scale.render(x).rgb, covered * full + (1 - covered) * CONTENT.rgb, atol=0.3)
 
 
 def test_a_mask_of_another_size(pictures):

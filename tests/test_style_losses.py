@@ -10,6 +10,7 @@ import nets
 import numpy as np
 import pytest
 import scipy.linalg
+from pictures import random_pixels
 from test_losses import weights_of
 from test_tiles import noise, vgg
 
@@ -295,6 +296,14 @@ def test_laplacian_of_small_and_several_squares():
     for wrong in ([], [0], [4, 4]):
         with pytest.raises(OptionError, match=r"laplacian_pool is .*different sizes"):
             create({"laplacian": 1, "laplacian_pool": wrong})
+
+
+def test_squares_that_are_too_large_are_said():
+    """Edges need three squares; a loss without any would be left out in silence."""
+    options = Options(image_size=48, margin=0, laplacian=9, laplacian_pool=[13, 14])
+    said = Job(random_pixels(40, 48), random_pixels(40, 48), options=options).setup().remarks
+    assert "the loss laplacian:14 has no effect: a picture of 48×40 is too small for it" in said
+    assert not any("laplacian:13" in line for line in said)
 
 
 def test_variation_per_pixel():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from .. import losses
 from ..graph.periodic import periodic
 from ..netdef import IMAGENET
+from ..objective import fits
 from ..regions import layers_without_inside
 from . import styles
 
@@ -25,6 +27,10 @@ def remarks_on(setup) -> Iterator[str]:
     if convention != IMAGENET:
         colours = "; the colours stay the content's" if convention.luminance else ""
         yield f"pictures enter the network as {convention}{colours}"
+    height, width = size = setup.padded_sizes[-1]
+    for loss in losses.create(setup.loss_settings):
+        if loss.layer is None and not fits(loss, size, options.wrap):
+            yield f"the loss {loss.name} has no effect: a picture of {width}×{height} is too small for it"
     yield from _on_inside(setup)
     if chosen:
         sources = "; ".join(f"{name.removesuffix('_layers')} from {','.join(chosen[name])}" for name in chosen)

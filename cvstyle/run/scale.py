@@ -37,7 +37,9 @@ class Scale:
             self._content = self._resized(setup.content)
             styles, masks = zip(*entries(setup, index, self._style))
             regions = setup.regions_at(self.size, setup.style_sizes(index), setup.margins)
-            self._painted = _painted(regions, setup.options.strength)
+            covered = _covered(regions)
+            self._painted = setup.options.strength * covered  # the share of the styles in the picture
+            self._covered = covered
             objective = Objective(
                 setup.net, self.content, styles, style_masks=masks, regions=regions, **setup.objective_settings
             )
@@ -99,6 +101,9 @@ class Scale:
         if setup.options.colors in ("content", "luminance") or setup.net.convention.luminance:
             rgb = images.original_colors(self._content.rgb, rgb)
         content = self._content
+        if self._covered.min() < 1:  # style losses reach as far beyond a region as layers see
+            covered = self._without_margin(self._covered[None])[0, ..., None]
+            rgb = content.rgb + covered * (rgb - content.rgb)
         return images.Picture(rgb, content.alpha, content.icc, metadata=content.metadata)
 
     def _resized(self, picture, size=None):
@@ -138,7 +143,7 @@ def _stretched(plane, count, axis):
     return result
 
 
-def _painted(regions, strength):
-    """The share of the styles in the picture: a number or, with regions that leave something out, an array (H, W)."""
-    covered = coverage(regions) if regions else np.float32(1)
-    return strength if covered.min() >= 1 else strength * covered
+def _covered(regions):
+    """The part of each pixel in regions, an array (H, W); (1, 1) of 1 where there is nothing else."""
+    covered = coverage(regions) if regions else np.ones((1, 1), np.float32)
+    return np.ones((1, 1), np.float32) if covered.min() >= 1 else covered
