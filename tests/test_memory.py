@@ -103,10 +103,15 @@ def test_too_little_memory_is_an_error_before_it_is_touched(monkeypatch, capsys)
     def fail(_):
         ops.empty((200 * MB // 4,))
 
-    monkeypatch.setattr("cvstyle.cli.info.execute", fail)
-    assert cli.main(["info"]) == 2
-    said = capsys.readouterr().err
-    assert "not enough memory (200 MB are needed and 100 MB are free); --tile-size auto or a smaller" in said
+    for words, place, option in (
+        ("info", "info.execute", "image-size"), ("texture x.png", "texture.execute", "size"),
+        ("style save x.png --as x.cvstyle", "style_save.save_styles", "sizes"),
+    ):  # fmt: skip
+        monkeypatch.setattr(f"cvstyle.cli.{place}", fail)
+        assert cli.main(words.split()) == 2
+        said = capsys.readouterr().err
+        assert "not enough memory (200 MB are needed and 100 MB are free); --tile-size auto or a smaller" in said
+        assert f"smaller --{option} needs less" in said
     del held
 
 

@@ -29,6 +29,7 @@ _ACTIONS = {
     "models": ("show", "fetch", "import", "normalise", "normalize"),
     "style": ("save", "info", "blend"),
 }
+_SIZES = {"texture": "--size", "style": "--sizes"}
 _WORDS = {
     "help": "--help", "--help": "--help", "-h": "--help", "-?": "--help", "/?": "--help", "version": "--version",
     "--version": "--version", "-V": "--version",
@@ -76,6 +77,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv):
+    words = argv
     try:
         words = _verb_first(argv)
         parser = _parser(words[:1])
@@ -97,8 +99,8 @@ def _run(argv):
         if not _is_out_of_memory(error):
             raise
         detail = f" ({' '.join(str(error).split())})" if str(error) else ""
-        way_out = "--tile-size auto or a smaller --image-size needs less"
-        say(f"not enough memory{detail}; {way_out}")
+        size = _SIZES.get("".join(words[:1]), "--image-size")
+        say(f"not enough memory{detail}; --tile-size auto or a smaller {size} needs less")
         return 2
 
 
