@@ -98,7 +98,15 @@ def check_same(path: str, saved: dict, current: dict) -> None:
     """Raises CheckpointError naming the first setting in which the checkpoint's run differs from the current run."""
     for name, value in current.items():
         if saved.get(name) != value:
+            plural = name.endswith("s") and not name.endswith("ss")
             raise CheckpointError(
-                f"{path}: it belongs to a run with another {name} ({saved.get(name)}; here {value}); give the settings "
-                "that it was started with, or another checkpoint"
+                f"{path}: it belongs to a run with {'other' if plural else 'another'} {name}"
+                f"{_values(name, saved.get(name), value)}; give the settings that it was started with, or another "
+                "checkpoint"
             )
+
+
+def _values(name, saved, current):
+    """The two values in brackets; nothing for pictures, masks and networks, of which there are digests."""
+    digests = any(name.endswith(word) for word in ("picture", "pictures", "masks", "network"))
+    return "" if digests else f" ({saved}; here {current})"

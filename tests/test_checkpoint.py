@@ -169,7 +169,7 @@ def test_a_checkpoint_from_before_there_was_an_option(files, tmp_path):
         return stylize(files["content"], [files["style"]], options=Later(**options, **more), **given)
 
     assert resumed().iterations == 5
-    with pytest.raises(CheckpointError, match="another more_layers"):
+    with pytest.raises(CheckpointError, match="other more_layers"):
         resumed(more_layers="relu1_1")
 
 

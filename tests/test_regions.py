@@ -733,12 +733,17 @@ def test_a_checkpoint_belongs_to_its_masks(pictures, tmp_path):
     assert np.array_equal(resumed, whole)
     other = SKY.copy()
     other[:, :8] = 255
-    for changed in ({"mask": [other, 255 - other]}, {"mask": None}, {"region_weights": "equal"}, {"mask_feather": 9}):
-        with pytest.raises(CheckpointError, match="it belongs to a run with another"):
+    for changed, said in (
+        ({"mask": [other, 255 - other]}, "other masks; give"), ({"mask": None}, "other masks; give"),
+        ({"region_weights": "equal"}, r"other region_weights \(area; here equal\)"),
+        ({"mask_feather": 9}, r"another mask_feather \(4.0; here 9.0\)"),
+        ({"style_loss": "shifted"}, r"another style_loss \(gram; here shifted\)"),
+    ):  # fmt: skip
+        with pytest.raises(CheckpointError, match=f"it belongs to a run with {said}"):
             cvstyle.stylize(CONTENT, STYLES, **settings | changed, resume=True)
     settings["checkpoint"] = str(tmp_path / "d.npz")
     cvstyle.stylize(CONTENT, STYLES, **settings | {"mask": None, "num_iterations": 2})
-    with pytest.raises(CheckpointError, match="it belongs to a run with another"):
+    with pytest.raises(CheckpointError, match="it belongs to a run with other masks"):
         cvstyle.stylize(CONTENT, STYLES, **settings, resume=True)
 
 

@@ -243,7 +243,7 @@ def test_another_style_does_not_go_on(box, tmp_path, capsys):
     run(box, ["a.cvstyle"], tmp_path / "b.png", *kept)
     words = ["run", "--proto", box["proto"], "--model", box["model"], "--content", box["photo"], *QUICK, *kept]
     assert main([*words, "--style", box["b.cvstyle"], "--resume", "-o", str(tmp_path / "b.png")]) == 2
-    assert "another style pictures" in capsys.readouterr().err
+    assert "other style pictures;" in capsys.readouterr().err
 
 
 def test_a_region_is_served_whole(net):
