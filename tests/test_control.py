@@ -149,7 +149,7 @@ def test_a_texture_of_a_saved_style(pictures):
         cvstyle.synthesize(source, size, **settings).picture.rgb for source in (pictures["one"], pictures["saved"])
     )
     assert by_style.shape == (64, 64, 3)
-    np.testing.assert_allclose(by_style.mean((0, 1)), by_picture.mean((0, 1)), atol=6)
+    np.testing.assert_allclose(by_style.mean((0, 1)), by_picture.mean((0, 1)), atol=10)
     np.testing.assert_allclose(by_style.std((0, 1)), by_picture.std((0, 1)), rtol=0.15)
     assert cvstyle.synthesize(pictures["saved"], num_iterations=1, backend="cpu", seed=1).picture.size == (50, 60)
 

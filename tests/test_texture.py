@@ -211,7 +211,8 @@ def test_no_seam(source, size):
         rgb = synthesize(source, size, wrap=wrap, num_iterations=30)
         for axis in (0, 1):
             seam, inside = steps_across(rgb, axis)
-            assert (seam < 2 * inside) == (axis in AXES[wrap]), (wrap, axis)
+            repeats = axis in AXES[wrap]
+            assert seam < 1.3 * inside if repeats else seam > 1.3 * inside, (wrap, axis)
 
 
 def test_scales_tiles_devices_and_resuming_agree(source, tmp_path):

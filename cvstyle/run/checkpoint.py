@@ -53,7 +53,7 @@ def restore(setup, state, header: dict, arrays: dict[str, np.ndarray]) -> None:
     ops = setup.picture_backend
     scale = header["stage"]
     # Options that the checkpoint's version lacked had their defaults.
-    settings = identity(type(setup.options)(), {}) | header["settings"]
+    settings = identity(type(setup.options)(), setup.defaults) | header["settings"]
     checkpoint.check_same(path, settings, json.loads(json.dumps(setup.identity)))
     iterations = header["iterations"][:scale]
     if iterations != [count for _, count in setup.schedule[:scale]]:

@@ -23,7 +23,7 @@ from .colors import recoloured
 from .identity import identity_of
 from .remarks import remarks_on
 from .style_layers import without_presets
-from .texture import TV_SHARE, shown_side
+from .texture import STYLE_LOSS, TV_SHARE, shown_side
 
 _LARGEST_TILE = 2048  # the tile size for which layers are balanced before automatic tiles are chosen
 _SHORTEST = 64  # pixels; no quality preset has a scale with a shorter side
@@ -63,6 +63,7 @@ class Setup:
         self.resumed = False
         self.seed = options.seed if options.seed is not None and options.seed >= 0 else random.randrange(2**31)
         self.defaults = zoo.defaults(net.layer_names, options.compat, zoo.has_reference_scale(net.definition))
+        self.defaults["style_loss"] = STYLE_LOSS if texture else "gram"
         if texture:
             self.defaults["tv_weight"] *= TV_SHARE
         self.schedule = options.schedule(self.value("num_iterations"))

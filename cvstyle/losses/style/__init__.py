@@ -27,9 +27,9 @@ class Options(Settings):
         None, "default: that of the network", WEIGHTS, metavar="W", limits=NONNEGATIVE,
         identity=True,
     )  # fmt: skip
-    style_loss: str = option(
-        "gram", "statistics of style that are compared: %(default)s (default), covariance, shifted or wasserstein",
-        WEIGHTS, choices=tuple(KINDS), identity=True,
+    style_loss: str | None = option(
+        None, "statistics of style that are compared: gram (default), covariance, shifted or wasserstein (default of "
+        "textures)", WEIGHTS, choices=tuple(KINDS), identity=True,
     )  # fmt: skip
 
 
