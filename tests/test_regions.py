@@ -461,6 +461,21 @@ def test_numbers_0_and_1_are_no_black_and_white():
         masks.weights(masks.as_mask((SKY > 0).astype(np.uint8)), "m.png", (48, 64))
 
 
+@pytest.mark.parametrize("pixels, said", [
+    (np.zeros((9, 12, 4), np.uint8), "transparent everywhere.*fill its region with white"),
+    (np.zeros((9, 12), np.uint8), "black everywhere.*make its region white"),
+    (np.zeros((9, 12), bool), "black everywhere"),
+    (np.concatenate([np.full((9, 12, 3), 255), np.zeros((9, 12, 1))], -1).astype(np.uint8), "transparent everywhere"),
+])  # fmt: skip
+def test_a_mask_of_nothing_is_refused(pixels, said):
+    """As a style's mask, and where it can be one, as a mask of colours."""
+    with pytest.raises(ImageError, match=f"^m: .*{said}"):
+        masks.weights(masks.as_mask(pixels, "m", (9, 12)), "m", (9, 12))
+    if pixels.shape[-1] == 4:
+        with pytest.raises(ImageError, match="^m: the mask is transparent everywhere"):
+            masks.colour_regions(masks.as_mask(pixels, "m", (9, 12), colours=True), "m", (9, 12))
+
+
 def test_masks_of_sum_1_keep_it():
     """Enlarged, reduced by a fraction, and feathered."""
     mask = (np.random.default_rng(0).random((30, 41)) > 0.5).astype(np.float32)
