@@ -89,7 +89,7 @@ def weights(mask: Picture, role: str, size: tuple[int, int]) -> np.ndarray:
     """
     alpha = None if is_opaque(mask.alpha) else mask.alpha.clip(0, 1)
     if alpha is not None and not alpha.any():
-        raise ImageError(f"{role}: the mask is transparent everywhere, so nothing is painted; fill its region with white")
+        raise ImageError(f"{role}: the mask is transparent everywhere, so nothing is painted; make its region white")
     visible = mask.rgb if alpha is None else mask.rgb[alpha > 0]
     ends = visible.reshape(-1, 3).min(axis=0), visible.reshape(-1, 3).max(axis=0)
     if alpha is not None and np.ptp(ends, axis=0).max() <= _FLAT:

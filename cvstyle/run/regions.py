@@ -166,5 +166,5 @@ def _summary(regions, names):
         shown.append(f"{region.name} {share(region.mask.mean(dtype=float))} ({painted})")
     shown += [f"{len(regions) - _SHOWN} more"] if len(regions) > _SHOWN else []
     rest = 1 - float(coverage(regions).mean(dtype=float))
-    end = f"; {rest:.0%} of the picture is in none and keeps its content" if rest >= 0.005 else ""
+    end = f"; {rest:.0%} of the picture is in none and stays the photograph" if rest >= 0.005 else ""
     return f"regions: {', '.join(shown)}{end}"
