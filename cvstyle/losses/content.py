@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from ..errors import OptionError
 from ..fields import NETWORK, NONNEGATIVE, WEIGHTS, Settings, option
 from .base import Loss
 from .layers import checked_weight, weighted_layers
-from .position_weights import Part, PositionWeights
+from .position_weights import Part, WeightedLoss
 
 
 @dataclass(kw_only=True)
@@ -28,22 +27,13 @@ class Options(Settings):
     )  # fmt: skip
 
 
-class Content(Loss):
+class Content(WeightedLoss):
     """The gradient is w · 2/N · c · (F − T), with N = C·H·W values in the map, and c the positions' factors.
 
     weights: the factors, an array (H, W) over the layer's map; None: 1 everywhere.
     """
 
     target_from = "content"
-
-    def __init__(self, name, layer, weight, weights=None):
-        super().__init__(name, layer, weight)
-        self.weights = None if weights is None else PositionWeights(weights)
-
-    def weighted(self, weights):
-        loss = copy.copy(self)
-        loss.weights = PositionWeights(weights)
-        return loss
 
     def gradient(self, view, target):
         difference = view.ops.difference(view.x, target)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, NamedTuple
+
+from .base import Loss
 
 
 class Part(NamedTuple):
@@ -62,6 +65,19 @@ class PositionWeights:
 
     def __getstate__(self):
         return self.__dict__ | {"_maps": {}}  # arrays of a backend cannot leave their process
+
+
+class WeightedLoss(Loss):
+    """A loss that knows weights of positions: a host array (H, W) over the layer's map; None: equal ones."""
+
+    def __init__(self, name, layer, weight, weights=None):
+        super().__init__(name, layer, weight)
+        self.weights = None if weights is None else PositionWeights(weights)
+
+    def weighted(self, weights):
+        loss = copy.copy(self)
+        loss.weights = PositionWeights(weights)
+        return loss
 
 
 def _span(occupied):

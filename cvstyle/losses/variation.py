@@ -5,14 +5,13 @@ The gradient is neural_style.lua's. The reference leaves the value out of its lo
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass
 
 from ..fields import NONNEGATIVE, WEIGHTS, Settings, option
 from .base import Loss
 from .layers import checked_weight
-from .position_weights import Part, PositionWeights
+from .position_weights import Part, WeightedLoss
 
 _DEFAULT_PIXELS = 512 * 384
 
@@ -31,7 +30,7 @@ class Options(Settings):
     )  # fmt: skip
 
 
-class TotalVariation(Loss):
+class TotalVariation(WeightedLoss):
     """The total variation of the picture itself. neural_style.lua does not normalise its gradient.
 
     per_pixel: times 512·384 / (H·W). weights: factors (H, W) of the squares of each pixel and its two neighbours; None:
@@ -40,16 +39,10 @@ class TotalVariation(Loss):
 
     normalized = False
     overlap = 1
-    weights: PositionWeights | None = None
 
     def __init__(self, name, layer, weight, per_pixel=False):
         super().__init__(name, layer, weight)
         self.per_pixel = per_pixel
-
-    def weighted(self, weights):
-        loss = copy.copy(self)
-        loss.weights = PositionWeights(weights)
-        return loss
 
     def balance(self, target, shape, normalized):
         """The factor, 1 at the default size. The sum over a texture grows with the number of pixels; the sum over an

@@ -10,14 +10,12 @@ Any loss L(G, μ) has the gradient w(p) · (2/C · (∂L/∂G) F(p) + ∂L/∂μ
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..base import Loss
-from ..position_weights import Part, PositionWeights
+from ..position_weights import Part, WeightedLoss
 
 
 class Slope(NamedTuple):
@@ -31,7 +29,7 @@ class Slope(NamedTuple):
     shift: Any = None
 
 
-class Moments(Loss):
+class Moments(WeightedLoss):
     """A loss of the moments. A subclass defines L in `compare`, whose context is a `Slope`.
 
     The statistic is G, (C, C), or with `means` the array (C + 1, C) of G and, as its last row, μ. weights: a
@@ -42,15 +40,6 @@ class Moments(Loss):
     target_from = "styles"
     means = False
     """True where the loss needs the means."""
-
-    def __init__(self, name, layer, weight, weights=None):
-        super().__init__(name, layer, weight)
-        self.weights = None if weights is None else PositionWeights(weights)
-
-    def weighted(self, weights):
-        loss = copy.copy(self)
-        loss.weights = PositionWeights(weights)
-        return loss
 
     def mean_squares(self, statistic):
         """The mean squares of G's entries, and of the features, which is its trace."""
