@@ -277,7 +277,7 @@ def test_a_checkpoint_agrees_on_the_layers(files, tmp_path):
     settings.update(resume=True, num_iterations=3)
     named = {"style_layers": "relu_conv1,fire3/concat", "content_layers": "fire5/concat"}
     assert stylize(files["content"], [files["style"]], **settings, **named).iterations == 3
-    with pytest.raises(CheckpointError, match="another style_layers"):
+    with pytest.raises(CheckpointError, match="other style_layers"):
         stylize(files["content"], [files["style"]], **settings, style_layers="fire2/concat")
 
 
