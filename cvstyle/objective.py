@@ -16,7 +16,7 @@ from .backends.base import copy_to_host_async
 from .errors import ImageError, OptionError
 from .fields import FLOAT, INT, PIXELS, SHARE, argument
 from .graph import tiling
-from .graph.periodic import AXES, Extension, periodic
+from .graph.periodic import AXES, Extension, periodic, repeats
 from .passes import DevicePass, PicturePass
 from .regions import StyleRegion, painted, regional
 from .style import StyleTargets, check_size, checked_mask, checked_picture, listed, measure_styles
@@ -212,7 +212,7 @@ class Objective:
         """The picture's, by so many pixels beyond its edges along the axes of `wrap`; None where it does not repeat."""
         if self.wrap is None:
             return None
-        added = tuple(pixels * (axis in AXES[self.wrap]) for axis in (0, 1))
+        added = tuple(pixels * on for on in repeats(self.wrap))
         return Extension(self.shape[1:], added, added)
 
     @property
@@ -257,5 +257,4 @@ def fits(loss: losses.Loss, size: tuple[int, int], wrap: str | None) -> bool:
     """True where a loss of the picture has at least one view of a picture of (height, width) `size`; others do not act.
 
     wrap: see `Objective`."""
-    borders = [0 if wrap and axis in AXES[wrap] else loss.overlap for axis in (0, 1)]
-    return all(n >= loss.step + border for n, border in zip(size, borders))
+    return all(n >= loss.step + (0 if on else loss.overlap) for n, on in zip(size, repeats(wrap)))

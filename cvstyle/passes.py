@@ -9,7 +9,7 @@ from itertools import repeat
 
 from .errors import OptionError
 from .graph import Region, tiling
-from .graph.periodic import AXES, Extension
+from .graph.periodic import Extension, repeats
 from .losses import Loss, View
 from .losses.base import accumulate
 
@@ -322,4 +322,4 @@ class PicturePass:
 
 def _overlapping(size, overlap, wrap):
     """The extension of a picture that repeats by the rows and columns that a loss compares its last ones with."""
-    return Extension(size, after=tuple(overlap * (axis in AXES[wrap]) for axis in (0, 1)) if wrap else (0, 0))
+    return Extension(size, after=tuple(overlap * on for on in repeats(wrap)))

@@ -21,6 +21,12 @@ AXES = {"x": (1,), "y": (0,), "xy": (0, 1)}
 """The axes (0: vertical) of an array (H, W) along which a picture repeats."""
 
 
+def repeats(wrap: str | None) -> tuple[bool, bool]:
+    """For each axis of an array (H, W), True where a picture repeats. wrap: a key of AXES; None: not at all."""
+    axes = AXES.get(wrap, ())
+    return 0 in axes, 1 in axes
+
+
 @dataclass(frozen=True)
 class Extension:
     """The pixels added to a picture of (height, width) `size`: before its first row and column, and after its last.
@@ -124,7 +130,7 @@ def periodic(program, size: tuple[int, int], wrap: str | None, mirrored: bool = 
     """
     if wrap is None:
         return Periodic(Extension(size), None, program.shapes(size))
-    both = [_along(program, size, axis) if axis in AXES[wrap] else None for axis in (0, 1)]
+    both = [_along(program, size, axis) if on else None for axis, on in enumerate(repeats(wrap))]
     extension = Extension(size, *(tuple(e[i] if e else 0 for e in both) for i in (0, 1)), mirrored)
     shapes = program.shapes(extension.extended)
     positions = {}

@@ -37,9 +37,7 @@ class Scale:
             self._content = self._resized(setup.content)
             styles, masks = zip(*entries(setup, index, self._style))
             regions = setup.regions_at(self.size, setup.style_sizes(index), setup.margins)
-            covered = _covered(regions)
-            self._painted = setup.options.strength * covered  # the share of the styles in the picture
-            self._covered = covered
+            self._covered = _covered(regions)
             objective = Objective(
                 setup.net, self.content, styles, style_masks=masks, regions=regions, **setup.objective_settings
             )
@@ -49,6 +47,11 @@ class Scale:
     def content(self) -> np.ndarray:
         """The photograph, (3, H, W) with the margin."""
         return self._input(self._content)
+
+    @property
+    def _painted(self):
+        """The share of the styles in each pixel, as `_covered`."""
+        return self.setup.options.strength * self._covered
 
     def start(self) -> np.ndarray:
         """The initial picture, (1, 3, H, W) on the host."""

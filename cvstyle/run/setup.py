@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import backends, images, losses, optimize, zoo
 from ..errors import OptionError, ShapeError
-from ..graph.periodic import AXES, periodic
+from ..graph.periodic import periodic, repeats
 from ..graph.placement import balanced_cuts
 from ..options import Options
 from ..regions import StyleRegion
@@ -100,8 +100,7 @@ class Setup:
     @property
     def margins(self) -> tuple[int, int]:
         """The margin along each axis (0: vertical); none where the picture repeats."""
-        repeating = AXES.get(self.options.wrap, ())
-        return tuple(0 if axis in repeating else self.margin for axis in (0, 1))
+        return tuple(0 if on else self.margin for on in repeats(self.options.wrap))
 
     @property
     def remarks(self) -> list[str]:
